@@ -1,0 +1,3 @@
+"""rbench: a benchmark harness for adversarial robustness."""
+
+__version__ = "0.1.0"

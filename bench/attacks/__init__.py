@@ -1,0 +1,15 @@
+"""Attacks: each proposes x_adv through the oracle, and nothing else."""
+
+from bench.attacks.base import Attack, AttackFunction, Budget
+from bench.attacks.params import param_problems, parse_params
+from bench.attacks.registry import ATTACKS, get_attack
+
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "AttackFunction",
+    "Budget",
+    "get_attack",
+    "param_problems",
+    "parse_params",
+]

@@ -1,0 +1,5 @@
+"""The command line: ``rbench``."""
+
+from bench.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,158 @@
+"""The commands. Each parses, calls and prints; the work is done in the rooms below.
+
+torch takes seconds to import, so commands import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import bench
+from bench.core.errors import UserError
+
+app = typer.Typer(
+    help="Adversarial robustness, with its uncertainty: rbench run suites/table1.yaml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+data_app = typer.Typer(
+    help="Data sets: where they are, and how to fetch one.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+
+console = Console()
+errors = Console(stderr=True)
+
+EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", envvar="RBENCH_DATA", help="Folder with data sets."),
+]
+Checkpoints = Annotated[
+    Path | None,
+    typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
+SuiteArgument = Annotated[str, typer.Argument(help="A suite file, or the name of one in suites/.")]
+
+
+def main() -> None:
+    """Runs the command line; expected failures print one message and exit with code 2."""
+    try:
+        app()
+    except UserError as error:
+        errors.print("error: ", style="bold red", end="")
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_MISUSE)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(f"rbench {bench.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder [default: reports/SUITE].")
+    ] = None,
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes [default: one per core; GPU: 1]."),
+    ] = None,
+) -> None:
+    """Run a suite and write its tables; what is stored already is not run again."""
+    from bench.cli.running import run_command
+
+    code = run_command(console, suite, out, data_root, checkpoints, device, workers)
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder [default: reports/SUITE].")
+    ] = None,
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Check a suite and list its cells, without running any."""
+    from bench.cli.running import plan_command
+
+    plan_command(console, suite, out, data_root, checkpoints)
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder, such as reports/table1.")],
+) -> None:
+    """Write a run's tables again from its stored rows."""
+    from bench.report import write_reports
+
+    for path in write_reports(run_folder):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as checkpoints/recipes/X.yaml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of checkpoints [default: checkpoints].")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    compile_model: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")
+    ] = True,
+) -> None:
+    """Train a recipe to a checkpoint; a killed training goes on where it was."""
+    from bench.cli.training import train_command
+
+    train_command(console, recipe, out, data_root, device, compile_model)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="attacks, norms, models, datasets, checkpoints or suites.")
+    ],
+    checkpoints: Checkpoints = None,
+) -> None:
+    """List what a suite may name."""
+    from bench.cli.listing import list_command
+
+    list_command(console, what, checkpoints)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set, see: rbench list datasets.")],
+    data_root: DataRoot = None,
+) -> None:
+    """Download a data set through torchvision into the data root."""
+    from bench.data import fetch as fetch_data
+
+    where = fetch_data(name, data_root)
+    console.print(f"{name} is in {where}", highlight=False, soft_wrap=True)

@@ -1,0 +1,99 @@
+"""``rbench list``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from bench.core.errors import UserError, did_you_mean
+from bench.run.paths import checkpoints_folder, suite_folders
+
+NORMS = {
+    "none": "no normalization, a learned shift only",
+    "fixup": "Fixup initialization with scalar scales and biases",
+    "bn": "batch normalization; stats: population | batch",
+    "bgn": "batch group normalization; groups | group_size; stats: population | batch",
+    "gn": "group normalization; groups | group_size",
+    "in": "instance normalization",
+    "ln": "layer normalization",
+    "rn": "RobustNorm; power; stats: batch | tracked-mean | population",
+    "rna": "Random Normalization Aggregation; pool, scope: layer | network, per: batch | sample",
+}
+
+
+def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
+    """Prints one of the listings.
+
+    Raises:
+        UserError: When there is no such listing.
+    """
+    listings = {
+        "attacks": _attacks,
+        "norms": lambda: _table(["norm", "what it is"], [list(item) for item in NORMS.items()]),
+        "models": _models,
+        "datasets": _datasets,
+        "checkpoints": lambda: _checkpoints(checkpoints_folder(checkpoints)),
+        "suites": _suites,
+    }
+    if what not in listings:
+        raise UserError(f"nothing to list under '{what}'{did_you_mean(what, listings)}")
+    console.print(listings[what]())
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _attacks() -> Table:
+    from bench.attacks import ATTACKS
+
+    rows = []
+    for name in ATTACKS:
+        attack = ATTACKS.get(name)
+        fields = attack.params.model_fields.items()
+        params = ", ".join(f"{k}={field.default}" for k, field in fields)
+        rows.append([name, attack.kind, "/".join(attack.norms), params, attack.summary])
+    return _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
+
+
+def _models() -> Table:
+    from bench.core.model_spec import ARCHITECTURES
+
+    return _table(["architecture"], [[name] for name in ARCHITECTURES])
+
+
+def _datasets() -> Table:
+    from bench.data import DATASETS
+
+    entries = [DATASETS.get(name) for name in DATASETS]
+    rows = [[d.name, str(d.classes), f"{d.channels} x {d.size} x {d.size}"] for d in entries]
+    return _table(["data set", "classes", "image"], rows)
+
+
+def _checkpoints(folder: Path) -> Table:
+    from bench.zoo import list_checkpoints, read_card
+
+    rows = []
+    for name in list_checkpoints(folder):
+        card = read_card(folder / name / "card.yaml")
+        clean = f"{card.clean_accuracy.value:.2%}"
+        rows.append([name, card.model.norm.label(), card.training, card.dataset, clean])
+    return _table(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
+
+
+def _suites() -> Table:
+    seen: dict[str, list[str]] = {}
+    for folder in suite_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+            title = raw.get("title", "") if isinstance(raw, dict) else ""
+            seen.setdefault(path.stem, [path.stem, str(title)])
+    return _table(["suite", "title"], list(seen.values()))

@@ -1,0 +1,106 @@
+"""``rbench run`` and ``rbench plan``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.cli.live import LiveTable, duration
+from bench.report import write_reports
+from bench.run.catalog import LocalCatalog
+from bench.run.device import pick_device
+from bench.run.local import default_workers
+from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.suite import Summary, cells_to_run, make_jobs, run_suite
+from bench.store import RunStore
+from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
+
+EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
+
+
+def _plan(suite: str, data_root: Path | None, checkpoints: Path | None) -> Plan:
+    catalog = LocalCatalog(checkpoints_folder(checkpoints), data_root)
+    path = find_suite(suite, suite_folders())
+    return make_plan(load_suite(path, catalog), catalog)
+
+
+def run_command(
+    console: Console,
+    suite: str,
+    out: Path | None,
+    data_root: Path | None,
+    checkpoints: Path | None,
+    device: str,
+    workers: int | None,
+) -> int:
+    """Runs a suite, shows it, writes its reports; returns the exit code."""
+    device = pick_device(device)
+    plan = _plan(suite, data_root, checkpoints)
+    folder = out or Path("reports") / plan.suite.suite
+    store = RunStore(folder)
+    store.write_manifest(plan.manifest())
+    todo = cells_to_run(plan, store)
+    jobs = make_jobs(todo, checkpoints_folder(checkpoints), data_root, device)
+    places: dict[str, list[PlannedCell]] = defaultdict(list)
+    for cell in plan.cells:
+        places[cell.spec.cell_id].append(cell)
+    n_workers = min(workers or default_workers(device), max(len(jobs), 1))
+    with LiveTable(console, plan, {job.spec.cell_id: job.cost for job in jobs}) as live:
+        try:
+            summary = run_suite(
+                plan,
+                store,
+                jobs,
+                n_workers,
+                lambda info, rows: live.show(places[info.cell_id], info, rows),
+                live.refresh,
+            )
+        except KeyboardInterrupt:
+            live.stop()
+            console.print("interrupted: finished cells are stored, run the same command to go on")
+            return EXIT_INTERRUPTED
+        took = live.elapsed
+    console.print(live.table())
+    _say(console, summary, took)
+    for path in write_reports(folder):
+        console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    return EXIT_INCOMPLETE if summary.incomplete else 0
+
+
+def _say(console: Console, summary: Summary, seconds: float) -> None:
+    console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
+    parts = [f"{summary.ran} cells run in {duration(seconds)}"]
+    parts += [f"{summary.kept} already stored"] * bool(summary.kept)
+    parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
+    console.print(", ".join(parts), highlight=False)
+    for model, attack, reason in summary.incomplete:
+        line = f"incomplete: {model} / {attack}: {reason}"
+        console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def plan_command(
+    console: Console,
+    suite: str,
+    out: Path | None,
+    data_root: Path | None,
+    checkpoints: Path | None,
+) -> None:
+    """Shows a suite's cells: their ids, what is stored, and the passes they may take."""
+    plan = _plan(suite, data_root, checkpoints)
+    store = RunStore(out or Path("reports") / plan.suite.suite)
+    table = Table(title=plan.suite.title, title_justify="left")
+    for name in ("model", "attack", "cell", "images", "passes at most", "state"):
+        table.add_column(name, justify="right" if name in ("images", "passes at most") else "left")
+    total = 0.0
+    for cell in plan.cells:
+        state = "stored" if store.has(cell.spec.cell_id) else "to run"
+        state = f"refused: {cell.refused}" if cell.refused else state
+        passes = f"{cell.passes:,.0f}" if cell.passes else "unknown"
+        total += 0 if cell.refused or state == "stored" else cell.passes or 0
+        images = f"{cell.n_images:,}"
+        table.add_row(cell.model_label, cell.attack_label, cell.spec.cell_id, images, passes, state)
+    console.print(table)
+    console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")

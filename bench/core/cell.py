@@ -1,0 +1,75 @@
+"""A cell: one model under one attack on one slice of data, and what identifies it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bench.core.base import Spec
+from bench.core.identity import digest
+from bench.core.threat import ThreatModel
+
+Protocol = Literal["white_box", "fixed_path"]
+"""``white_box``: gradients of the model as deployed. ``fixed_path``: the RNA paper's; one path is
+held while a batch is attacked, others are drawn to score it."""
+
+
+class DataSpec(Spec):
+    """A fixed slice of a data set's split.
+
+    Attributes:
+        name: The data set, as ``rbench list datasets`` names it.
+        split: ``test`` or ``train``.
+        limit: Number of images; ``None`` takes all from ``offset`` on.
+        offset: Images skipped, after shuffling if there is a seed.
+        seed: Shuffles before slicing; ``None`` keeps the split's own order.
+        stratified: Takes the same number of images of each class, as far as ``limit`` divides.
+    """
+
+    name: str
+    split: Literal["test", "train"] = "test"
+    limit: int | None = Field(default=None, ge=1)
+    offset: int = Field(default=0, ge=0)
+    seed: int | None = Field(default=None, ge=0)
+    stratified: bool = False
+
+
+class CellSpec(Spec):
+    """Everything that decides a cell's rows; its hash is the cell's id.
+
+    Attributes:
+        checkpoint: Name of the checkpoint.
+        sha256: Of its weights.
+        stats: Inference statistics in force: ``population``, ``batch``, ``tracked-mean``; ``None``
+            for a norm without the choice.
+        data: The slice.
+        data_hash: Of the slice's pixels and labels.
+        threat_model: The ball; minimum-norm attacks succeed only inside it.
+        attack: Name in the attack registry.
+        attack_version: Version of its code; a change of behaviour raises it.
+        attack_params: Its parameters, every default filled in, as plain JSON values.
+        protocol: How a stochastic model is attacked and scored.
+        batch_size: Images that are attacked and scored together.
+        n_draws: Fresh draws that score each image; 1 for a deterministic model.
+        seed: Of everything random in the cell.
+    """
+
+    checkpoint: str
+    sha256: str
+    stats: str | None
+    data: DataSpec
+    data_hash: str
+    threat_model: ThreatModel
+    attack: str
+    attack_version: int
+    attack_params: dict[str, Any]
+    protocol: Protocol
+    batch_size: int = Field(ge=1)
+    n_draws: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+    @property
+    def cell_id(self) -> str:
+        """The first 16 hex digits of the sha256 of this spec's canonical JSON."""
+        return digest(self.model_dump(mode="json"))

@@ -1,0 +1,48 @@
+"""What a checkpoint's network is, as data."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, model_validator
+
+from bench.core.base import Spec
+from bench.core.norm_spec import NormSpec
+
+ARCHITECTURES = ("resnet20", "resnet38", "resnet50", "resnet18", "vgg11", "vgg16", "wrn32")
+
+
+class ModelSpec(Spec):
+    """Architecture, norm and input of a classifier.
+
+    Attributes:
+        arch: One of ``ARCHITECTURES``.
+        norm: The normalization of every layer that has one.
+        channels: Input channels, 1 or 3.
+        size: Input height and width in pixels: 28, 32 or 224.
+        classes: Number of classes, at least 2.
+        mean: Per-channel mean that the model subtracts from images in [0, 1].
+        std: Per-channel standard deviation that it divides by, > 0.
+        shortcut: ``pad`` (He et al.'s option A) or ``conv``, for the 6n+2 ResNets.
+    """
+
+    arch: str
+    norm: NormSpec
+    channels: int = Field(ge=1)
+    size: int = Field(ge=8)
+    classes: int = Field(ge=2)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    shortcut: str = "pad"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"unknown arch '{self.arch}'; known: {', '.join(ARCHITECTURES)}")
+        if self.shortcut not in ("pad", "conv"):
+            raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} values, one per channel")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError("mean and std must be finite, and every std greater than 0")
+        return self

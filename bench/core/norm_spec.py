@@ -1,0 +1,122 @@
+"""Which normalization a model uses, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from bench.core.base import Spec
+from bench.core.errors import UserError
+from bench.core.numbers import Number
+
+NormName = Literal["none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna"]
+Stats = Literal["population", "batch", "tracked-mean"]
+BATCH_STATISTICS: dict[str, tuple[Stats, ...]] = {
+    "bn": ("population", "batch"),
+    "bgn": ("population", "batch"),
+    "rn": ("population", "batch", "tracked-mean"),
+}
+"""Norms that compute statistics over the batch while training, and what inference may use."""
+
+
+class NormSpec(Spec):
+    """One normalization family with its parameters; the layer's channels come from the model.
+
+    Attributes:
+        name: The family.
+        groups: Number of channel groups, for ``gn`` and ``bgn``.
+        group_size: Channels per group, for ``gn`` and ``bgn``; give this or ``groups``.
+        stats: What inference uses. ``bn``, ``bgn``: ``population`` (tracked) or ``batch``.
+            ``rn`` also knows ``tracked-mean`` (tracked mean, batch range), and ``population``
+            means that both are tracked. ``None`` is the family's default.
+        power: The exponent p of RobustNorm's range (paper, equation 6), in (0, 1].
+        pool: For ``rna``: the norms to draw from, each with its own affine parameters.
+        scope: For ``rna``: draw a branch per ``layer``, or one for the whole ``network``.
+        per: For ``rna``: draw one path per ``batch`` or one per ``sample``.
+    """
+
+    name: NormName
+    groups: int | None = Field(default=None, ge=1)
+    group_size: int | None = Field(default=None, ge=1)
+    stats: Stats | None = None
+    power: Number = 0.2
+    pool: tuple[NormSpec, ...] = ()
+    scope: Literal["layer", "network"] = "layer"
+    per: Literal["batch", "sample"] = "batch"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        """Lets a bare name stand for a spec without parameters: ``norm: bn``."""
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("power")
+    @classmethod
+    def _power_range(cls, power: float) -> float:
+        if not 0 < power <= 1:
+            raise ValueError(f"power must be in (0, 1], found {power}")
+        return power
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NormSpec:
+        grouped = self.name in ("gn", "bgn")
+        if grouped and (self.groups is None) == (self.group_size is None):
+            raise ValueError(f"norm '{self.name}' needs either groups or group_size")
+        if not grouped and (self.groups or self.group_size):
+            raise ValueError(f"norm '{self.name}' takes neither groups nor group_size")
+        if (self.name == "rna") != bool(self.pool):
+            raise ValueError("norm 'rna' needs a pool of norms, and only 'rna' takes one")
+        if any(member.name in ("rna", "fixup") for member in self.pool):
+            raise ValueError("the pool of 'rna' cannot hold 'rna' or 'fixup'")
+        if self.power != 0.2 and self.name != "rn":
+            raise ValueError(f"norm '{self.name}' takes no power; only 'rn' does")
+        if (self.scope, self.per) != ("layer", "batch") and self.name != "rna":
+            raise ValueError(f"norm '{self.name}' takes neither scope nor per; only 'rna' does")
+        if self.stats is not None and self.name not in BATCH_STATISTICS:
+            raise ValueError(f"norm '{self.name}' has no choice of statistics")
+        if self.stats == "tracked-mean" and self.name != "rn":
+            raise ValueError("stats 'tracked-mean' is for norm 'rn' only")
+        return self
+
+    def with_stats(self, stats: str) -> NormSpec:
+        """Returns this spec with other inference statistics; for ``rna``, those of its pool.
+
+        Raises:
+            UserError: When the norm has no such choice.
+        """
+        if self.name == "rna" and any(m.name in BATCH_STATISTICS for m in self.pool):
+            pool = [m.with_stats(stats) if m.name in BATCH_STATISTICS else m for m in self.pool]
+            return self.model_copy(update={"pool": tuple(pool)})
+        known = BATCH_STATISTICS.get(self.name, ())
+        if stats not in known:
+            has = f"has only {', '.join(known)}" if known else "has no choice of statistics"
+            raise UserError(f"stats '{stats}' was asked for, but norm '{self.label()}' {has}")
+        return self.model_copy(update={"stats": stats})
+
+    @property
+    def inference_stats(self) -> str | None:
+        """What inference uses once defaults are filled in; ``None`` where there is no choice."""
+        if self.name not in BATCH_STATISTICS:
+            return None
+        return self.stats or ("batch" if self.name == "rn" else "population")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a forward pass draws at random."""
+        return self.name == "rna" and len(self.pool) > 1
+
+    @property
+    def batch_dependent(self) -> bool:
+        """Whether one image's logits depend on the other images in its batch at inference."""
+        if self.name == "rna":
+            return any(member.batch_dependent for member in self.pool)
+        return self.inference_stats in ("batch", "tracked-mean")
+
+    def label(self) -> str:
+        """Returns a short name, for example ``bn``, ``gn8``, ``rna(bn+in)``."""
+        if self.name == "rna":
+            return "rna(" + "+".join(member.label() for member in self.pool) + ")"
+        if self.groups:
+            return f"{self.name}{self.groups}"
+        return f"{self.name}[{self.group_size}]" if self.group_size else self.name

@@ -1,0 +1,89 @@
+"""Every field that a run stores. Accuracies are floats in [0, 1], distances in pixel units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from bench.core.base import Spec
+from bench.core.cell import CellSpec
+
+Status = Literal["ok", "beyond_eps", "out_of_ball", "out_of_box", "not_finite"]
+"""What the verifier says of one x_adv. ``ok``: inside ball and box. ``beyond_eps``: of a
+minimum-norm attack, farther than eps, so the adversary plays the clean image. The rest are
+violations by a bounded attack: the image is not scored and the cell is incomplete."""
+
+VIOLATIONS: tuple[Status, ...] = ("out_of_ball", "out_of_box", "not_finite")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of one cell.
+
+    Attributes:
+        index: Position in the data set's split.
+        label: True class.
+        clean_pred: Predicted class of the clean image (majority over draws if stochastic).
+        clean_correct: Whether it is right: 0 or 1, or the fraction of draws.
+        adv_pred: The same of x_adv; -1 where the verifier found a violation.
+        adv_correct: The same of x_adv; ``None`` where the verifier found a violation.
+        robust: Score of the image that the adversary plays: 0 or 1, or the fraction of fresh
+            draws that are right; ``None`` where the verifier found a violation.
+        played: ``adv`` or ``clean``: the adversary plays the clean image where that is wrong
+            already, or where x_adv is beyond eps. A batch-dependent model's batch is played whole.
+        linf: Largest absolute pixel difference between x_adv and x.
+        l2: Euclidean norm of the difference.
+        status: The verifier's word.
+        batch: Number of the batch in which the image was attacked and scored.
+        forwards: Forward passes spent on the image (mean over its batch where the attack does
+            not tell images apart).
+        backwards: The same for backward passes.
+    """
+
+    index: int
+    label: int
+    clean_pred: int
+    clean_correct: float
+    adv_pred: int
+    adv_correct: float | None
+    robust: float | None
+    played: str
+    linf: float
+    l2: float
+    status: Status
+    batch: int
+    forwards: float
+    backwards: float
+
+
+class CellInfo(Spec):
+    """What is stored beside a cell's rows.
+
+    Attributes:
+        cell_id: Equal to ``spec.cell_id``.
+        spec: The identity.
+        complete: Whether every image has a verified score.
+        error: Why not, in one line; empty for a complete cell.
+        attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
+        cluster: What is independent of what: ``sample``, or ``batch`` where the images of a batch
+            share statistics or a path.
+        alarms: Reasons to doubt the number, in plain words.
+        seconds: Wall-clock time of the cell.
+        machine: Device and threads.
+        versions: Of python, torch, rbench and the attack's library.
+        date: Of the run, ISO 8601, UTC.
+    """
+
+    cell_id: str
+    spec: CellSpec
+    complete: bool
+    error: str = ""
+    attack_kind: Literal["none", "bounded", "minimum-norm"]
+    cluster: Literal["sample", "batch"]
+    alarms: tuple[str, ...] = ()
+    seconds: float = Field(ge=0)
+    machine: str
+    versions: dict[str, str]
+    date: str

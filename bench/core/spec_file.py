@@ -1,0 +1,71 @@
+"""Specifications read from YAML files, with errors that name the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bench.core.base import Spec
+from bench.core.errors import UserError, did_you_mean
+
+S = TypeVar("S", bound=Spec)
+
+
+def read_spec(path: Path, kind: type[S], expected: str) -> S:
+    """Reads a YAML file into a specification.
+
+    Args:
+        path: The file.
+        kind: The specification.
+        expected: What the file should be, for the message when there is none.
+
+    Raises:
+        UserError: In one line, when the file is missing, unreadable, not UTF-8, not YAML, or when
+            a key is wrong; the first wrong key is named.
+    """
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected {expected}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error, kind)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # PyYAML lets ValueError through, for example for the date 2024-99-99.
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def _explain(error: ValidationError, kind: type[Spec]) -> str:
+    """Returns one error as ``key.path: what is wrong``; a misspelt key before what it left out."""
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    if first["type"] == "extra_forbidden":
+        names = _fields(kind, first["loc"][:-1])
+        return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), names)}"
+    text = first["msg"].removeprefix("Value error, ")
+    found = first["input"]
+    simple = first["type"] != "value_error" and isinstance(found, str | int | float)
+    return f"{where}: {text}" + (f", found {found!r}" if simple else "")
+
+
+def _fields(kind: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    """Returns the known keys at a place inside a specification."""
+    for part in where:
+        if part in kind.model_fields:
+            kind = _nested(kind.model_fields[str(part)].annotation) or kind
+    return list(kind.model_fields)
+
+
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    """Returns the model inside an annotation such as ``tuple[NormSpec, ...]`` or ``X | None``."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -1,0 +1,56 @@
+"""What the adversary may do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator, model_validator
+
+from bench.core.base import Spec
+from bench.core.numbers import Number
+
+
+class ThreatModel(Spec):
+    """A ball around each image, inside the box of valid pixels [0, 1].
+
+    Attributes:
+        norm: ``"linf"`` or ``"l2"``.
+        eps: Radius, > 0. In pixel units of [0, 1] images, unless ``eps_space`` says otherwise.
+        eps_space: ``"pixel"``, or ``"normalized"``: eps is in units of the model's normalized
+            input (the RobustNorm paper's way), so in pixels it is ``eps * std`` per channel.
+    """
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Number
+    eps_space: Literal["pixel", "normalized"] = "pixel"
+
+    @field_validator("eps")
+    @classmethod
+    def _positive(cls, eps: float) -> float:
+        if eps <= 0:
+            raise ValueError(f"eps must be greater than 0, found {eps}")
+        return eps
+
+    @model_validator(mode="after")
+    def _space(self) -> ThreatModel:
+        if self.norm == "linf" and self.eps_space == "pixel" and self.eps > 1:
+            raise ValueError(
+                f"linf eps is in units of pixels in [0, 1], so at most 1, found {self.eps:g}; "
+                f"write {self.eps:g}/255 for levels of 8-bit images"
+            )
+        if self.eps_space == "normalized" and self.norm != "linf":
+            raise ValueError("eps_space 'normalized' is defined for norm 'linf' only")
+        return self
+
+    def pixel_eps(self, std: tuple[float, ...]) -> tuple[float, ...]:
+        """Returns the radius per channel in pixel units, for a model that divides by ``std``."""
+        scale = std if self.eps_space == "normalized" else (1.0,) * len(std)
+        return tuple(self.eps * s for s in scale)
+
+    def describe(self) -> str:
+        """Returns for example ``"linf 8/255"`` or ``"linf 0.06 (normalized)"``."""
+        scaled, text = self.eps * 255, f"{self.eps:g}"
+        is_pixel_step = abs(scaled - round(scaled)) < 1e-9 and round(scaled) >= 1
+        if is_pixel_step and float(text) != self.eps:
+            text = f"{round(scaled)}/255"
+        return f"{self.norm} {text}" + (" (normalized)" if self.eps_space == "normalized" else "")

@@ -1,0 +1,31 @@
+"""Data sets: from a name to a fixed, hashed slice. Never imports torch, except to download."""
+
+from __future__ import annotations
+
+from bench.data.dataset import Dataset
+from bench.data.fetch import fetch
+from bench.data.images import Images, Split, to_unit_range
+from bench.data.load import load_split, open_split
+from bench.data.path_forms import PATH_FORMS, is_path_form
+from bench.data.registry import DATASETS, get_dataset
+from bench.data.roots import data_root
+from bench.data.slice import Slice, hash_images, slice_index, take_slice
+
+__all__ = [
+    "DATASETS",
+    "PATH_FORMS",
+    "Dataset",
+    "Images",
+    "Slice",
+    "Split",
+    "data_root",
+    "fetch",
+    "get_dataset",
+    "hash_images",
+    "is_path_form",
+    "load_split",
+    "open_split",
+    "slice_index",
+    "take_slice",
+    "to_unit_range",
+]

@@ -1,0 +1,68 @@
+"""Downloads data sets with torchvision's own downloaders."""
+
+from __future__ import annotations
+
+import importlib
+import tarfile
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import UserError
+from bench.data.folder import imagenet_remedy
+from bench.data.path_forms import is_path_form
+from bench.data.registry import get_dataset
+from bench.data.roots import data_root
+
+_TORCHVISION = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+
+
+def fetch(name: str, root: Path | None = None) -> Path:
+    """Downloads both splits of a data set into the data root, in torchvision's layout.
+
+    What is there already, with the right checksum, is not downloaded again.
+
+    Args:
+        name: A name in ``DATASETS``.
+        root: Data root; ``None`` takes ``RBENCH_DATA``, else ``~/.cache/rbench/data``.
+
+    Returns:
+        The data root.
+
+    Raises:
+        UserError: When the data set cannot be downloaded (ImageNet, a path form), the network or
+            the server fails, a checksum is wrong, or torchvision cannot be imported.
+    """
+    if is_path_form(name):
+        raise UserError(f"{name}: a data set of your own; there is nothing to fetch")
+    get_dataset(name)
+    if name not in _TORCHVISION:
+        raise UserError(f"{name}: {imagenet_remedy()}")
+    downloader = _downloader(_TORCHVISION[name])
+    target = data_root(root)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        downloader(target, train=True, download=True)
+    except (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{name}: could not be downloaded into {target} ({reason}); check the network and "
+            "try again, or copy the files there by hand"
+        ) from None
+    return target
+
+
+def _downloader(name: str) -> Any:
+    try:
+        return getattr(importlib.import_module("torchvision.datasets"), name)
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that was built for another torch fails with RuntimeError.
+        raise UserError(
+            f"downloads need torchvision, which cannot be imported ({error}); install torch and "
+            "torchvision together from the same registry"
+        ) from None

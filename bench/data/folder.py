@@ -1,0 +1,198 @@
+"""Image folders: one sub-folder a class; images are decoded only when they are asked for."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.core.errors import UserError
+from bench.data.images import Images
+from bench.data.roots import missing
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGENET_CLASSES = 1000
+_GRAY_MODES = ("1", "L")
+_COLOUR_MODES = ("P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
+_IMAGENET_FOLDERS = {"test": "val", "train": "train"}
+_IMAGENET_REMEDY = (
+    "it cannot be downloaded freely: register at https://www.image-net.org, fetch "
+    "ILSVRC2012_img_val.tar (6.3 GB), and place the images as ROOT/val/<wnid>/*.JPEG, one folder "
+    "for each of the 1000 classes (torchvision's layout), where ROOT is --data-root or RBENCH_DATA"
+)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a file becomes an array.
+
+    Attributes:
+        channels: 1 or 3.
+        size: Height and width of the result.
+        resize: What the shorter side is resized to before the centre is cropped; ``None`` takes
+            images only of the right size.
+    """
+
+    channels: int
+    size: int
+    resize: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FileImages:
+    """A split whose images are still in their files.
+
+    Attributes:
+        paths: One file an image.
+        y: Labels (n,), int64.
+        class_names: Sub-folder names, sorted; the label is the position.
+        geometry: Of the decoded images.
+    """
+
+    paths: tuple[Path, ...]
+    y: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    geometry: Geometry
+
+    def take(self, index: NDArray[np.int64]) -> Images:
+        """Decodes the images at the given positions into uint8 (n, c, h, w).
+
+        Raises:
+            UserError: When a file is damaged or does not fit the geometry, or all together do
+                not fit into memory.
+        """
+        g = self.geometry
+        try:
+            x = np.empty((len(index), g.channels, g.size, g.size), np.uint8)
+        except MemoryError:
+            raise UserError(
+                f"{len(index)} images of {g.size}x{g.size} pixels do not fit into memory; "
+                "set a limit"
+            ) from None
+        with ThreadPoolExecutor() as pool:
+            decoded = pool.map(partial(decode, geometry=g), (self.paths[i] for i in index))
+            for row, image in enumerate(decoded):
+                x[row] = image
+        return Images(x, self.y[index])
+
+
+def decode(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
+    """Decodes an image file into uint8 (c, h, w).
+
+    Resizing is bilinear with antialiasing, then the centre is cropped, as the usual ImageNet
+    evaluation does (Krizhevsky et al. 2012, section 4.1, takes 256 and then 224).
+
+    Raises:
+        UserError: When the file is damaged, too deep (16 bits), in colour where gray was
+            expected, or of another size without a ``resize``.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _GRAY_MODES + _COLOUR_MODES:
+                raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
+            if geometry.channels == 1 and image.mode not in _GRAY_MODES:
+                raise UserError(
+                    f"{path}: expected a gray image like the first one of its folder, found mode "
+                    f"{image.mode}; store all as RGB or all as gray"
+                )
+            plain = image.convert("L" if geometry.channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None
+    if geometry.resize is None:
+        if plain.size != (geometry.size, geometry.size):
+            raise UserError(
+                f"{path}: expected {geometry.size}x{geometry.size} pixels like the first image, "
+                f"found {plain.width}x{plain.height}; add ?size=N to resize and crop every image"
+            )
+    else:
+        plain = _resize_and_crop(plain, geometry.resize, geometry.size)
+    pixels = np.asarray(plain, np.uint8)
+    return pixels[None] if geometry.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
+    short = min(image.size)
+    width, height = (int(resize * side / short) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
+    """Lists ``FOLDER/<class>/<image>`` without decoding; classes and files sorted by name.
+
+    Names are compared by code point, so the order does not depend on the locale. Hidden folders
+    and files that are no images are passed over; a class may be empty.
+
+    Args:
+        folder: Holds one sub-folder a class.
+        geometry: Of the decoded images; ``None`` takes it from the first image, which must be
+            square.
+
+    Raises:
+        UserError: When the folder or its images are missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected one sub-folder a class")
+    names = tuple(
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    )
+    paths: list[Path] = []
+    counts: list[int] = []
+    for name in names:
+        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in EXTENSIONS)
+        paths.extend(found)
+        counts.append(len(found))
+    if not paths:
+        raise UserError(f"{folder}: no images; expected {folder}/CLASS/IMAGE.png or .jpg")
+    y = np.repeat(np.arange(len(names), dtype=np.int64), counts)
+    return FileImages(tuple(paths), y, names, geometry or _geometry_of(paths[0]))
+
+
+def _geometry_of(path: Path) -> Geometry:
+    try:
+        with Image.open(path) as image:
+            (width, height), mode = image.size, image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None
+    if width != height:
+        raise UserError(
+            f"{path}: expected square images, found {width}x{height}; add ?size=N to resize and "
+            "crop every image"
+        )
+    return Geometry(1 if mode in _GRAY_MODES else 3, width)
+
+
+def load_imagenet(split: str, root: Path) -> FileImages:
+    """Lists ImageNet from ``ROOT/val/<wnid>`` or ``ROOT/imagenet/val/<wnid>``.
+
+    ``test`` is the validation split, as everywhere in this field; ``train`` is in ``train``.
+    Images are resized to 256 on the shorter side and cropped to 224 when they are taken.
+
+    Raises:
+        UserError: When the folder is missing, or has not the 1000 class folders from which the
+            labels follow.
+    """
+    part = _IMAGENET_FOLDERS[split]
+    looked = [root / part, root / "imagenet" / part]
+    for folder in looked:
+        if folder.is_dir():
+            images = scan_folder(folder, Geometry(3, 224, 256))
+            if len(images.class_names) != IMAGENET_CLASSES:
+                raise UserError(
+                    f"{folder}: expected {IMAGENET_CLASSES} class folders, found "
+                    f"{len(images.class_names)}; a label is the position among all 1000 sorted "
+                    "wnids, so leave the folders of absent classes there, empty"
+                )
+            return images
+    raise missing("imagenet", split, looked, _IMAGENET_REMEDY)
+
+
+def imagenet_remedy() -> str:
+    """Returns how ImageNet is obtained and where its files go."""
+    return _IMAGENET_REMEDY

@@ -1,0 +1,49 @@
+"""The IDX files of MNIST and Fashion-MNIST, plain or gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from importlib.resources.abc import Traversable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import UserError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_idx(path: Traversable) -> NDArray[np.uint8]:
+    """Reads an IDX file of unsigned bytes into an array of its own shape.
+
+    Whether it is gzipped is seen from its first bytes, not from its name.
+
+    Raises:
+        UserError: When the file is missing, truncated, or not an IDX file of unsigned bytes.
+    """
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(_GZIP_MAGIC):
+            raw = gzip.decompress(raw)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected an IDX file") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        found = f"starts with {raw[:4].hex()}" if raw else "is empty"
+        raise UserError(f"{path}: expected an IDX file of unsigned bytes, found one that {found}")
+    start = 4 + 4 * raw[3]
+    if len(raw) < start:
+        raise UserError(f"{path}: truncated IDX file (its header is cut off); fetch it again")
+    shape = tuple(np.frombuffer(raw, ">u4", raw[3], 4).tolist())
+    expected, found_bytes = math.prod(shape), len(raw) - start
+    if found_bytes != expected:
+        raise UserError(
+            f"{path}: truncated or damaged IDX file: expected {expected} bytes of data, "
+            f"found {found_bytes}; fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

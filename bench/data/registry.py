@@ -1,0 +1,113 @@
+"""The data sets that rbench knows by name; importing this never imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.core.errors import UserError
+from bench.core.registry import Registry
+from bench.data import class_names
+from bench.data.cifar import load_cifar10, load_cifar100
+from bench.data.dataset import Dataset
+from bench.data.folder import IMAGENET_CLASSES, load_imagenet
+from bench.data.mnist import load_fashion_mnist, load_mnist
+from bench.data.path_forms import PATH_FORMS, is_path_form, path_dataset
+from bench.data.roots import data_root
+
+DATASETS: Registry[Dataset] = Registry("data set")
+
+_BOTH = ("test", "train")
+_MNIST_MEAN, _MNIST_STD = (0.1307,), (0.3081,)
+"""The RobustNorm paper normalizes Fashion-MNIST with MNIST's values, so both carry them."""
+_CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+for _dataset in (
+    Dataset(
+        name="mnist",
+        classes=10,
+        channels=1,
+        size=28,
+        mean=_MNIST_MEAN,
+        std=_MNIST_STD,
+        class_names=class_names.MNIST,
+        splits=_BOTH,
+        licence="CC BY-SA 3.0",
+        homepage="http://yann.lecun.com/exdb/mnist/",
+        loader=load_mnist,
+    ),
+    Dataset(
+        name="fashion-mnist",
+        classes=10,
+        channels=1,
+        size=28,
+        mean=_MNIST_MEAN,
+        std=_MNIST_STD,
+        class_names=class_names.FASHION_MNIST,
+        splits=_BOTH,
+        licence="MIT, Zalando SE; the test split comes with rbench",
+        homepage="https://github.com/zalandoresearch/fashion-mnist",
+        loader=load_fashion_mnist,
+    ),
+    Dataset(
+        name="cifar10",
+        classes=10,
+        channels=3,
+        size=32,
+        mean=_CIFAR_MEAN,
+        std=_CIFAR_STD,
+        class_names=class_names.CIFAR10,
+        splits=_BOTH,
+        licence="none stated",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+        loader=load_cifar10,
+    ),
+    Dataset(
+        name="cifar100",
+        classes=100,
+        channels=3,
+        size=32,
+        mean=_CIFAR_MEAN,
+        std=_CIFAR_STD,
+        class_names=class_names.CIFAR100,
+        splits=_BOTH,
+        licence="none stated",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+        loader=load_cifar100,
+    ),
+    Dataset(
+        name="imagenet",
+        classes=IMAGENET_CLASSES,
+        channels=3,
+        size=224,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        class_names=(),
+        splits=_BOTH,
+        licence="non-commercial research, on registration",
+        homepage="https://www.image-net.org",
+        loader=load_imagenet,
+    ),
+):
+    DATASETS.add(_dataset.name, _dataset)
+
+
+def get_dataset(name: str, root: Path | None = None) -> Dataset:
+    """Returns a data set by its name or path form (``npz:PATH``, ``folder:PATH``).
+
+    A named data set's files are not touched; a path form's are opened.
+
+    Args:
+        name: A name in ``DATASETS`` or a path form.
+        root: Data root, where a path form's relative path is looked for last.
+
+    Raises:
+        UserError: For an unknown name, with the nearest known one, or a path form that does not
+            hold what it promises.
+    """
+    if is_path_form(name):
+        return path_dataset(name, data_root(root))
+    try:
+        return DATASETS.get(name)
+    except UserError as error:
+        raise UserError(f"{error} (own data: {' or '.join(PATH_FORMS)})") from None

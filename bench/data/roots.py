@@ -1,0 +1,44 @@
+"""Where data sets are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from bench.core.errors import UserError
+
+ENVIRONMENT_VARIABLE = "RBENCH_DATA"
+SYSTEM_FOLDER = Path("/usr/share/datasets")
+"""Where Debian's ``dataset-*`` packages put their files."""
+
+
+def data_root(root: Path | None = None) -> Path:
+    """Returns the data root: the argument, else ``RBENCH_DATA``, else ``~/.cache/rbench/data``."""
+    if root is not None:
+        return root.expanduser()
+    from_environment = os.environ.get(ENVIRONMENT_VARIABLE)
+    if from_environment:
+        return Path(from_environment).expanduser()
+    return Path.home() / ".cache" / "rbench" / "data"
+
+
+def bundled(name: str) -> Traversable:
+    """Returns the folder of a data set inside the package; it may not exist."""
+    return files("bench.data").joinpath("bundled", name)
+
+
+def missing(name: str, split: str, looked: Iterable[object], remedy: str) -> UserError:
+    """Returns the error for a split that is nowhere to be found."""
+    places = ", ".join(str(place) for place in looked)
+    return UserError(f"{name}: the {split} split was not found; looked in {places}; {remedy}")
+
+
+def fetch_remedy(name: str, folder: str) -> str:
+    """Returns what to do about a missing data set that ``rbench data fetch`` can download."""
+    return (
+        f"get it with 'rbench data fetch {name}', or point --data-root or "
+        f"{ENVIRONMENT_VARIABLE} at the folder that holds {folder}"
+    )

@@ -1,0 +1,142 @@
+"""A fixed, hashed slice of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError
+from bench.data.images import to_unit_range
+from bench.data.load import open_split
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Images as a model sees them, and where they come from.
+
+    Attributes:
+        x: Pixels (n, c, h, w), float32 in [0, 1].
+        y: Labels (n,), int64.
+        index: Positions in the data set's split (n,), int64.
+        sha256: Of shape, pixels and labels, as 64 hex digits.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    index: NDArray[np.int64]
+    sha256: str
+
+
+def take_slice(spec: DataSpec, root: Path | None = None) -> Slice:
+    """Loads the images of a slice, in the order that ``slice_index`` documents.
+
+    Only the images of the slice are decoded, where a data set is a folder of image files.
+
+    Args:
+        spec: Which images.
+        root: Data root; see ``open_split``.
+
+    Raises:
+        UserError: When the data set is missing or damaged, or has not the images asked for.
+    """
+    split = open_split(spec.name, spec.split, root)
+    index = slice_index(spec, split.y)
+    images = split.take(index)
+    x, y = np.ascontiguousarray(to_unit_range(images.x)), images.y
+    return Slice(x, y, index, hash_images(x, y))
+
+
+def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the positions of a slice's images in its split, in evaluation order.
+
+    The whole split is first put into an order; the slice is ``limit`` images of it from
+    ``offset`` on. So a smaller limit gives the first images of a larger one, and slices that
+    follow each other share no image. The order is
+
+    - without a seed, the split's own;
+    - with a seed, a permutation drawn from it;
+    - if stratified, one image of each class in turn, the classes always in the same cycle, the
+      images of a class in the order above. Class counts then differ by at most 1 in every slice.
+      The cycle begins with the class that has most images, equal ones in order of appearance;
+      classes that do not occur in the split are left out.
+
+    Args:
+        spec: Which images.
+        y: Labels of the whole split (n,).
+
+    Raises:
+        UserError: When offset or limit go past the end, or a class has too few images.
+    """
+    n = len(y)
+    if spec.offset >= n:
+        raise UserError(
+            f"{_describe(spec)}: expected an offset below the split's {n} images, "
+            f"found {spec.offset}"
+        )
+    stop = n if spec.limit is None else spec.offset + spec.limit
+    if stop > n:
+        raise UserError(
+            f"{_describe(spec)}: expected a limit of at most {n - spec.offset} ({n} images less "
+            f"the offset {spec.offset}), found {spec.limit}"
+        )
+    order = np.arange(n, dtype=np.int64) if spec.seed is None else _permutation(n, spec.seed)
+    if spec.stratified:
+        order = _stratified(spec, y, order, stop)
+    return order[spec.offset : stop]
+
+
+def hash_images(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
+    """Returns the sha256 of shape, pixels and labels, equal on every machine.
+
+    Hashed are the shape as JSON and a line feed, the pixels as little-endian float32, and the
+    labels as little-endian int64.
+    """
+    hasher = hashlib.sha256(json.dumps(list(x.shape)).encode() + b"\n")
+    hasher.update(np.ascontiguousarray(x, "<f4").data)
+    hasher.update(np.ascontiguousarray(y, "<i8").data)
+    return hasher.hexdigest()
+
+
+def _permutation(n: int, seed: int) -> NDArray[np.int64]:
+    # Sorted raw draws, since numpy promises the same bits from PCG64 in every version, but not
+    # the same Generator.permutation.
+    draws = np.random.PCG64(seed).random_raw(n)
+    return np.argsort(draws, kind="stable").astype(np.int64)
+
+
+def _stratified(
+    spec: DataSpec, y: NDArray[np.int64], order: NDArray[np.int64], stop: int
+) -> NDArray[np.int64]:
+    """Returns the order with the classes taken in turn; refuses a stop where the turns break."""
+    labels = y[order]
+    classes, first, which, counts = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    cycle = np.lexsort((first, -counts))
+    place = np.empty(len(classes), np.int64)
+    place[cycle] = np.arange(len(classes))
+    starts = np.cumsum(counts) - counts
+    by_class = np.argsort(which, kind="stable")
+    turn = np.empty(len(labels), np.int64)
+    turn[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
+    in_turn = np.lexsort((place[which], turn))
+    unbroken = place[which[in_turn]] == np.arange(len(labels)) % len(classes)
+    balanced = len(labels) if unbroken.all() else int(np.argmin(unbroken))
+    if stop > balanced:
+        short = cycle[balanced % len(classes)]
+        raise UserError(
+            f"{_describe(spec)}: expected enough images of each class for a stratified slice, "
+            f"found {counts[short]} of class {classes[short]}; limit + offset can be at most "
+            f"{balanced}, found {stop}"
+        )
+    return order[in_turn]
+
+
+def _describe(spec: DataSpec) -> str:
+    return f"{spec.name} ({spec.split})"

@@ -1,0 +1,27 @@
+"""Pure statistics: from stored rows to numbers that carry their n and their interval."""
+
+from bench.metrics.accuracy import (
+    MedianDistance,
+    attack_success_rate,
+    clean_accuracy,
+    median_distance,
+    robust_accuracy,
+    worst_case_accuracy,
+)
+from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
+from bench.metrics.paired import Difference, paired_difference
+
+__all__ = [
+    "Cluster",
+    "Difference",
+    "Estimate",
+    "MedianDistance",
+    "attack_success_rate",
+    "clean_accuracy",
+    "estimate_mean",
+    "median_distance",
+    "paired_difference",
+    "robust_accuracy",
+    "wilson",
+    "worst_case_accuracy",
+]

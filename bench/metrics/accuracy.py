@@ -1,0 +1,140 @@
+"""Accuracies and distances derived from per-sample rows."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.core.errors import UserError
+from bench.core.result import Row
+from bench.metrics.estimate import Cluster, Estimate, estimate_mean
+
+
+@dataclass(frozen=True)
+class MedianDistance:
+    """How far an attack had to go.
+
+    Attributes:
+        value: Median distance in pixel units, >= 0.
+        n: Number of images that it broke.
+    """
+
+    value: float
+    n: int
+
+
+def clean_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the accuracy on clean images.
+
+    Raises:
+        ValueError: When there are no rows.
+    """
+    return estimate_mean([row.clean_correct for row in rows], clusters(rows, cluster))
+
+
+def robust_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the accuracy on the images that the adversary plays.
+
+    Raises:
+        ValueError: When there are no rows, or one has no verified score (an incomplete cell).
+    """
+    return estimate_mean(robust_scores(rows), clusters(rows, cluster))
+
+
+def worst_case_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the accuracy against an adversary who knows, per sample, the best of all attacks.
+
+    The scores of stochastic models are themselves estimates, and the smallest of several is
+    biased downwards: for them this is a pessimistic figure.
+
+    Args:
+        cells: The rows of each attack, of the same samples in any order.
+        cluster: What is independent of what.
+
+    Raises:
+        UserError: When the attacks were not run on the same samples, in the same batches where
+            these are the clusters.
+        ValueError: When there is no attack, or a row has no verified score.
+    """
+    if not cells:
+        raise ValueError("expected the rows of at least one attack")
+    aligned = [aligned_rows(cells[0], rows, cluster) for rows in cells]
+    scores = [min(column) for column in zip(*map(robust_scores, aligned), strict=True)]
+    return estimate_mean(scores, clusters(cells[0], cluster))
+
+
+def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate | None:
+    """Estimates how often the attack breaks an image that was surely right when clean.
+
+    Returns:
+        ``None`` when the model is right on no clean image, so that there is nothing to break.
+
+    Raises:
+        ValueError: When a row has no verified score.
+    """
+    right = [row for row in rows if row.clean_correct == 1]
+    if not right:
+        return None
+    return estimate_mean([1 - score for score in robust_scores(right)], clusters(right, cluster))
+
+
+def median_distance(rows: Sequence[Row], norm: str) -> MedianDistance | None:
+    """Returns the median distance of the images that the attack broke, within eps or not.
+
+    An image counts when the clean prediction is right and that of a verified x_adv is wrong.
+
+    Args:
+        rows: Of one cell.
+        norm: ``linf`` or ``l2``.
+
+    Returns:
+        ``None`` when the attack broke no image.
+    """
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm must be linf or l2, found '{norm}'")
+    broken = [
+        row.linf if norm == "linf" else row.l2
+        for row in rows
+        if row.clean_pred == row.label and row.adv_pred not in (row.label, -1)
+    ]
+    return MedianDistance(statistics.median(broken), len(broken)) if broken else None
+
+
+def robust_scores(rows: Sequence[Row]) -> list[float]:
+    """Returns the score of every row; raises ``ValueError`` where one has none."""
+    scores = [row.robust for row in rows if row.robust is not None]
+    if len(scores) != len(rows):
+        raise ValueError("a row has no verified score: the cell is incomplete and has no accuracy")
+    return scores
+
+
+def clusters(rows: Sequence[Row], cluster: Cluster) -> list[int] | None:
+    """Returns each row's batch, or ``None`` where samples are independent."""
+    return [row.batch for row in rows] if cluster == "batch" else None
+
+
+def aligned_rows(first: Sequence[Row], other: Sequence[Row], cluster: Cluster) -> list[Row]:
+    """Returns ``other`` in the order of ``first``.
+
+    Raises:
+        UserError: When the two do not hold the same samples once each, or, where batches are the
+            clusters, do not hold them in the same batches.
+    """
+    by_index = {row.index: row for row in other}
+    wanted = {row.index: row for row in first}
+    if len(by_index) != len(other) or len(wanted) != len(first) or set(by_index) != set(wanted):
+        raise UserError(
+            f"cannot compare two cells sample by sample: expected the same images once each, found "
+            f"{len(first)} and {len(other)} rows with {len(set(by_index) & set(wanted))} images in "
+            f"common; run both on the same data slice"
+        )
+    ordered = [by_index[row.index] for row in first]
+    pairs = {(a.batch, b.batch) for a, b in zip(first, ordered, strict=True)}
+    one_to_one = len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+    if cluster == "batch" and not one_to_one:
+        raise UserError(
+            "cannot compare two cells batch by batch: their batches hold different images; run "
+            "both with the same batch_size"
+        )
+    return ordered

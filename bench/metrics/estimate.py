@@ -1,0 +1,171 @@
+"""Means of per-sample scores with intervals that hold where samples are not independent.
+
+Sources: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+JASA 22 (1927); L. Kish, "Survey Sampling" (1965), for the design effect and the effective sample
+size; E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected
+number of positive counts estimated from survey data", Survey Methodology 24 (1998), for the
+t-adjusted effective sample size; C. Franco et al., "Comparative study of confidence intervals for
+proportions in complex sample surveys", J. Survey Statistics and Methodology 7 (2019), for putting
+it into Wilson's interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+ONE_CLUSTER = "no interval: all samples lie in one batch"
+"""The method of an estimate without interval."""
+
+Cluster = Literal["sample", "batch"]
+"""What is independent of what: every sample, or only whole batches."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number in [0, 1] and how far to trust it.
+
+    Attributes:
+        value: The mean over the samples.
+        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
+        high: Upper end.
+        n: Number of samples behind it.
+        method: How the interval was made, or why there is none.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+
+
+def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns Wilson's score interval for ``k`` successes in ``n`` trials.
+
+    Args:
+        k: Successes, in [0, n]; fractions stand for effective counts.
+        n: Trials, > 0.
+        confidence: Two-sided coverage, in (0, 1).
+
+    Raises:
+        ValueError: When an argument is out of its range.
+    """
+    if not n > 0 or not 0 <= k <= n or not 0 < confidence < 1:
+        raise ValueError(
+            f"need 0 <= k <= n, n > 0 and confidence in (0, 1): {k=} {n=} {confidence=}"
+        )
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    p = k / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At k = 0 and k = n the ends are exactly 0 and 1; rounding must not move them.
+    low = 0.0 if k == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if k == n else min(1.0, (centre + half) / scale)
+    return low, high
+
+
+def estimate_mean(
+    scores: Sequence[float], clusters: Sequence[int] | None = None, confidence: float = 0.95
+) -> Estimate:
+    """Estimates the mean of per-sample scores.
+
+    Independent samples get Wilson's interval with their own n. For fractions (the share of draws
+    that were right) that is on the safe side: no distribution on [0, 1] with mean p has a larger
+    variance than p (1 - p). Clustered samples get Wilson's interval with the effective sample
+    size (``effective_n``).
+
+    Args:
+        scores: Values in [0, 1], at least one.
+        clusters: For each sample the number of its cluster; ``None`` if samples are independent.
+        confidence: Two-sided coverage, in (0, 1).
+
+    Raises:
+        ValueError: When there is no score, one is outside [0, 1], or the lengths differ.
+    """
+    x = np.asarray(scores, dtype=np.float64)
+    if x.size == 0 or not bool(np.all((x >= 0) & (x <= 1))):
+        raise ValueError("expected at least one score, all of them in [0, 1]")
+    value = min(1.0, max(0.0, float(x.mean())))
+    if clusters is None:
+        low, high = wilson(value * x.size, x.size, confidence)
+        return Estimate(value, low, high, x.size, "wilson")
+    n_eff, method = effective_n(x, clusters, confidence)
+    if n_eff is None:
+        return Estimate(value, None, None, x.size, method)
+    low, high = wilson(value * n_eff, n_eff, confidence)
+    return Estimate(value, low, high, x.size, method)
+
+
+def effective_n(
+    x: NDArray[np.float64], clusters: Sequence[int], confidence: float
+) -> tuple[float | None, str]:
+    """Returns how many independent samples the clustered ones are worth, and the method's name.
+
+    The ratio of quantiles pays for estimating the variance from few clusters (k of them give
+    k - 1 degrees of freedom). The result is capped at n: clusters that happen to look alike never
+    make the interval narrower than Wilson's. Where all samples are equal the variance between
+    clusters says nothing, and only k is safe to claim. In simulations coverage stays near nominal
+    up to an intra-cluster correlation of 0.1; it falls to about 90 % for rare outcomes (2 to 10 %)
+    in clusters with a correlation of 0.3.
+
+    Args:
+        x: Scores (n,) in [0, 1].
+        clusters: Cluster of each score (n,).
+        confidence: Two-sided coverage, in (0, 1).
+
+    Returns:
+        The effective sample size, in (0, n], or ``None`` where a single cluster allows none.
+    """
+    between = cluster_variance(x, clusters)
+    k = between.k
+    if k == x.size:
+        return float(x.size), "wilson"
+    if k == 1:
+        return None, ONE_CLUSTER
+    method = f"wilson, {k} batches as clusters"
+    p = float(x.mean())
+    independent = p * (1 - p)
+    if independent < 1e-12:
+        return float(k), method
+    quantile = (1 + confidence) / 2
+    ratio = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, k - 1)) ** 2
+    if between.variance * x.size <= independent * ratio:
+        return float(x.size), method
+    return independent / between.variance * ratio, method
+
+
+@dataclass(frozen=True)
+class ClusterVariance:
+    """Number of clusters and the variance of the mean between them (0 for a single one)."""
+
+    k: int
+    variance: float
+
+
+def cluster_variance(x: NDArray[np.float64], clusters: Sequence[int]) -> ClusterVariance:
+    """Returns the variance of a mean over clusters, linearised, so that they may differ in size.
+
+    It is the sum of the squares of each cluster's summed residual, over n squared, times
+    k / (k - 1) for k clusters.
+
+    Args:
+        x: Values (n,).
+        clusters: Cluster of each value (n,).
+
+    Raises:
+        ValueError: When the lengths differ.
+    """
+    if len(clusters) != x.size:
+        raise ValueError(f"{x.size} values but {len(clusters)} cluster numbers")
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    k = int(member.max()) + 1
+    residuals = np.bincount(member, weights=x - x.mean()) / x.size
+    return ClusterVariance(k, k / (k - 1) * float(residuals @ residuals) if k > 1 else 0.0)

@@ -1,0 +1,149 @@
+"""The difference between two results on the same samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.core.result import Row
+from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
+from bench.metrics.estimate import ONE_CLUSTER, Cluster, cluster_variance
+
+Verdict = Literal["higher", "lower", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more robust one result is than another, sample by sample.
+
+    Attributes:
+        value: Mean of the first's scores minus the second's, in [-1, 1].
+        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
+        high: Upper end.
+        n: Number of pairs.
+        p_value: McNemar's exact two-sided p; ``None`` where a score is a fraction of draws. It
+            takes samples as independent, also where the interval does not.
+        method: How the interval was made, or why there is none.
+        confidence: Of the interval; ``1 - confidence`` is the level of the test.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    p_value: float | None
+    method: str
+    confidence: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the first is shown to differ: the interval and, if there is one, p must agree."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "no difference shown"
+        if self.p_value is not None and self.p_value >= 1 - self.confidence:
+            return "no difference shown"
+        return "higher" if self.value > 0 else "lower"
+
+
+def paired_difference(
+    first: Sequence[Row],
+    second: Sequence[Row],
+    cluster: Cluster = "sample",
+    confidence: float = 0.95,
+) -> Difference:
+    """Compares the robust scores of two results on the same samples.
+
+    For independent samples the interval is the adjusted Wald interval for paired proportions (D.
+    G. Bonett and R. M. Price, J. Educational and Behavioral Statistics 37, 2012). The shares of
+    gains and of losses take the place of the counts of discordant pairs, which for fractional
+    scores is on the safe side. Clustered samples get Student's interval with the variance between
+    clusters (``cluster_variance``), taken no smaller than that of independent samples; where no
+    two pairs differ it says nothing, and each cluster counts as one pair. The test is McNemar's,
+    exact (Q. McNemar, Psychometrika 12, 1947).
+
+    Args:
+        first: Rows of the result whose advantage is asked for; its batches are the clusters.
+        second: Rows of the result to compare with, in any order and with any batches.
+        cluster: What is independent of what.
+        confidence: Two-sided coverage, in (0, 1).
+
+    Raises:
+        UserError: When the two do not hold the same samples.
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    if not first:
+        raise ValueError("expected at least one row")
+    ordered = aligned_rows(first, second, "sample")
+    a = np.asarray(robust_scores(first), dtype=np.float64)
+    b = np.asarray(robust_scores(ordered), dtype=np.float64)
+    delta = a - b
+    gain, loss = float(np.maximum(delta, 0).mean()), float(np.maximum(-delta, 0).mean())
+    groups = clusters(first, cluster)
+    if groups is None:
+        low, high = _adjusted_wald(gain, loss, a.size, confidence)
+        interval = _Interval(low, high, "adjusted Wald")
+    else:
+        interval = _clustered(delta, gain, loss, groups, confidence)
+    return Difference(
+        value=float(delta.mean()),
+        low=interval.low,
+        high=interval.high,
+        n=a.size,
+        p_value=_mcnemar(a, b),
+        method=interval.method,
+        confidence=confidence,
+    )
+
+
+class _Interval(NamedTuple):
+    low: float | None
+    high: float | None
+    method: str
+
+
+def _clustered(
+    delta: NDArray[np.float64], gain: float, loss: float, groups: Sequence[int], confidence: float
+) -> _Interval:
+    """Returns the interval of a mean difference (n,) whose samples come in groups (n,)."""
+    between = cluster_variance(delta, groups)
+    if between.k == 1:
+        return _Interval(None, None, ONE_CLUSTER)
+    if between.k == delta.size:
+        return _Interval(*_adjusted_wald(gain, loss, delta.size, confidence), "adjusted Wald")
+    method = f"Student's t, {between.k} batches as clusters"
+    if bool(np.all(delta == delta[0])):
+        return _Interval(*_adjusted_wald(gain, loss, between.k, confidence), method)
+    t = float(stats.t.ppf((1 + confidence) / 2, between.k - 1))
+    _, independent = _adjusted(gain, loss, delta.size)
+    half = t * math.sqrt(max(between.variance, independent))
+    mean = float(delta.mean())
+    return _Interval(max(-1.0, mean - half), min(1.0, mean + half), method)
+
+
+def _adjusted_wald(gain: float, loss: float, n: int, confidence: float) -> tuple[float, float]:
+    """Returns Bonett and Price's interval for shares of gains and losses among n pairs."""
+    mean, variance = _adjusted(gain, loss, n)
+    half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
+    return max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def _adjusted(gain: float, loss: float, n: int) -> tuple[float, float]:
+    """Returns mean and variance of the difference after one gain and one loss were added."""
+    gain, loss = (gain * n + 1) / (n + 2), (loss * n + 1) / (n + 2)
+    return gain - loss, (gain + loss - (gain - loss) ** 2) / (n + 2)
+
+
+def _mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """Returns McNemar's exact p for two vectors of 0 and 1, or ``None`` if they hold fractions."""
+    if not bool(np.all(np.isin(a, (0, 1)) & np.isin(b, (0, 1)))):
+        return None
+    gains, losses = int(np.sum(a > b)), int(np.sum(a < b))
+    if gains + losses == 0:
+        return 1.0
+    return float(stats.binomtest(gains, gains + losses, 0.5).pvalue)

@@ -1,0 +1,70 @@
+"""From a model's specification to a classifier of images in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.model_spec import ModelSpec
+from bench.models.resnet import ResNet
+from bench.models.vgg import VGG
+from bench.models.wide_resnet import WideResNet
+from bench.norms import NormFactory, norm_factory
+from bench.norms.plain import fixup_init, seeded
+
+
+class Classifier(nn.Module):
+    """A network that carries its own input normalization.
+
+    Args:
+        spec: What the network is; ``mean`` and ``std`` come from it.
+        net: Maps normalized images to logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ModelSpec, net: nn.Module) -> None:
+        super().__init__()
+        self.spec, self.net = spec, net
+        shape = (1, spec.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images (b, c, h, w) with pixels in [0, 1] to logits (b, classes)."""
+        return torch.as_tensor(self.net((x - self.mean) / self.std))
+
+
+def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
+    """Builds a freshly initialized classifier in train mode; the seed fixes its weights."""
+    with seeded(seed):
+        net = _network(spec, norm_factory(spec.norm))
+        if spec.norm.name == "fixup":
+            fixup_init(net)
+    return Classifier(spec, net)
+
+
+def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
+    fixup = spec.norm.name == "fixup"
+    projection = spec.shortcut == "conv"
+    large = spec.size >= 96
+    io = (spec.channels, spec.classes)
+
+    def cifar(n: int) -> Callable[[], nn.Module]:
+        return lambda: ResNet([n] * 3, [16, 32, 64], norm, *io, fixup, projection, large)
+
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "resnet20": cifar(3),
+        "resnet38": cifar(6),
+        "resnet50": cifar(8),
+        "resnet18": lambda: ResNet(
+            [2] * 4, [64, 128, 256, 512], norm, *io, fixup, projection=True, large=large
+        ),
+        "vgg11": lambda: VGG(11, norm, *io),
+        "vgg16": lambda: VGG(16, norm, *io),
+        "wrn32": lambda: WideResNet(5, 10, norm, *io, fixup),
+    }
+    return makers[spec.arch]()

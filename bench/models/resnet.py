@@ -1,0 +1,107 @@
+"""Residual networks: the CIFAR family of 6n+2 layers, and ResNet-18.
+
+Source: He et al. 2016, https://arxiv.org/abs/1512.03385, sections 4.1 and 4.2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from bench.norms import NormFactory
+from bench.norms.plain import FixupBias
+
+
+class PadShortcut(nn.Module):
+    """The parameter-free shortcut (option A): strided identity, new channels filled with zeros."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = c_out - c_in, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (b, c_in, h, w) to (b, c_out, h / stride, w / stride)."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut around them.
+
+    With Fixup, a scalar bias stands before each convolution (its paper, figure 1).
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, stride: int, norm: NormFactory, fixup: bool, projection: bool
+    ) -> None:
+        super().__init__()
+        bias = FixupBias if fixup else nn.Identity
+        self.pre1, self.pre2 = bias(), bias()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.norm1 = norm(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.norm2 = norm(c_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or c_in != c_out:
+            self.shortcut = PadShortcut(c_in, c_out, stride)
+            if projection:
+                conv = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(conv, norm(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (b, c_in, h, w) to (b, c_out, h / stride, w / stride)."""
+        y = F.relu(self.norm1(self.conv1(self.pre1(x))))
+        y = self.norm2(self.conv2(self.pre2(y)))
+        return F.relu(y + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A residual network of basic blocks.
+
+    Args:
+        blocks: Blocks per stage.
+        widths: Channels per stage; every stage after the first halves height and width.
+        norm: Makes the normalization layers.
+        channels: Input channels, 1 or 3.
+        classes: Number of classes.
+        fixup: Whether the blocks carry Fixup's biases.
+        projection: 1x1 convolutions in the shortcuts instead of zero padding.
+        large: A 7x7 stem with stride 2 and max pooling, for 224-pixel images.
+    """
+
+    def __init__(
+        self,
+        blocks: list[int],
+        widths: list[int],
+        norm: NormFactory,
+        channels: int,
+        classes: int,
+        fixup: bool,
+        projection: bool,
+        large: bool,
+    ) -> None:
+        super().__init__()
+        kernel, stride = (7, 2) if large else (3, 1)
+        self.conv1 = nn.Conv2d(channels, widths[0], kernel, stride, kernel // 2, bias=False)
+        self.norm1 = norm(widths[0])
+        self.pool: nn.Module = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
+        stages, c_in = [], widths[0]
+        for i, (n, width) in enumerate(zip(blocks, widths, strict=True)):
+            stage = []
+            for j in range(n):
+                step = 2 if i and not j else 1
+                stage.append(BasicBlock(c_in, width, step, norm, fixup, projection))
+                c_in = width
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.fc_bias: nn.Module = FixupBias() if fixup else nn.Identity()
+        self.fc = nn.Linear(widths[-1], classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps normalized images (b, c, h, w) to logits (b, classes)."""
+        x = self.stages(self.pool(F.relu(self.norm1(self.conv1(x)))))
+        return torch.as_tensor(self.fc(self.fc_bias(x.mean((2, 3)))))

@@ -1,0 +1,150 @@
+"""Random Normalization Aggregation (RNA).
+
+Source: Dong et al., NeurIPS 2022, section 4 and algorithm 1,
+https://github.com/UniSerj/Random-Norm-Aggregation. Each normalization layer holds a pool of norms,
+each with its own affine parameters, and draws one of them inside ``forward``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Paths:
+    """Where all RNA layers of one model get their branch from.
+
+    A path is an int64 tensor (n_layers,) or (n_layers, b): the branch of each layer, the same for
+    the whole batch or one per sample.
+
+    Attributes:
+        scope: ``"layer"`` or ``"network"`` (one choice, shared by all layers).
+        per: ``"batch"`` or ``"sample"``.
+        pinned: The path in force, or ``None`` to draw a fresh one in each forward pass.
+    """
+
+    def __init__(self, scope: str, per: str, seed: int = 0) -> None:
+        self.scope, self.per = scope, per
+        self.sizes: list[int] = []
+        self.pinned: Tensor | None = None
+        self._generator = torch.Generator().manual_seed(seed)
+        self._shared: Tensor | None = None
+        self._seen: set[int] = set()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Paths:
+        copy = Paths(self.scope, self.per)
+        memo[id(self)] = copy
+        copy.sizes = list(self.sizes)
+        copy.pinned = None if self.pinned is None else self.pinned.clone()
+        copy._generator.set_state(self._generator.get_state())
+        return copy
+
+    def __getstate__(self) -> dict[str, object]:
+        state = {k: v for k, v in self.__dict__.items() if k != "_generator"}
+        return state | {"generator_state": self._generator.get_state()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        generator_state = state.pop("generator_state")
+        self.__dict__.update(state)
+        self._generator = torch.Generator()
+        assert isinstance(generator_state, Tensor)
+        self._generator.set_state(generator_state)
+
+    def join(self, n_branches: int) -> int:
+        """Registers a layer; returns its number."""
+        self.sizes.append(n_branches)
+        return len(self.sizes) - 1
+
+    def seed(self, seed: int) -> None:
+        """Restarts the stream of draws."""
+        self._generator.manual_seed(seed)
+        self._shared = None
+        self._seen.clear()
+
+    def sample(self, n: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Draws whole paths without using them: (n_layers,), or (n_layers, n) for n paths."""
+        shape = () if n is None else (n,)
+        source = self._generator if generator is None else generator
+        if self.scope == "network":
+            choice = torch.randint(min(self.sizes), shape, generator=source)
+            return choice.expand(len(self.sizes), *shape).clone()
+        return torch.stack([torch.randint(k, shape, generator=source) for k in self.sizes])
+
+    def choose(self, layer: int, batch: int) -> Tensor:
+        """Returns this layer's branch for the pass under way: shape () or (batch,)."""
+        if self.pinned is not None:
+            return self.pinned[layer]
+        shape = (batch,) if self.per == "sample" else ()
+        if self.scope == "layer":
+            return torch.randint(self.sizes[layer], shape, generator=self._generator)
+        if layer in self._seen or self._shared is None or self._shared.shape != shape:
+            self._seen.clear()
+            self._shared = torch.randint(min(self.sizes), shape, generator=self._generator)
+        self._seen.add(layer)
+        return self._shared
+
+
+class RandomNormAggregation(nn.Module):
+    """One RNA layer: a pool of norms, of which each pass uses one per batch or per sample."""
+
+    def __init__(self, branches: list[nn.Module], paths: Paths) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.paths = paths
+        self.layer = paths.join(len(branches))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes (b, c, h, w) by the drawn branch; same shape out."""
+        choice = self.paths.choose(self.layer, x.shape[0])
+        if choice.ndim == 0:
+            return self._branch(int(choice), x)
+        if choice.shape[0] != x.shape[0]:
+            raise ValueError(f"a path for {choice.shape[0]} samples met a batch of {x.shape[0]}")
+        used = sorted(set(choice.tolist()))
+        if len(used) == 1:
+            return self._branch(used[0], x)
+        choice = choice.to(x.device)
+        y = torch.empty_like(x)
+        for index in used:
+            rows = (choice == index).nonzero().squeeze(1)
+            y = y.index_copy(0, rows, self._branch(index, x[rows]).to(y.dtype))
+        return y
+
+    def _branch(self, index: int, x: Tensor) -> Tensor:
+        y: Tensor = self.branches[index](x)
+        return y
+
+
+def find_paths(model: nn.Module) -> Paths | None:
+    """Returns the ``Paths`` of a model's RNA layers, or ``None`` when it has none."""
+    for module in model.modules():
+        if isinstance(module, RandomNormAggregation):
+            return module.paths
+    return None
+
+
+@contextmanager
+def pinned(model: nn.Module, path: Tensor) -> Iterator[None]:
+    """Holds one path while the context lasts: (n_layers,) or (n_layers, b).
+
+    Raises:
+        ValueError: When the model has no RNA layers or the path does not fit them.
+    """
+    paths = find_paths(model)
+    if paths is None:
+        raise ValueError("the model has no RNA layers, so there is no path to pin")
+    n_layers = len(paths.sizes)
+    if path.ndim not in (1, 2) or path.shape[0] != n_layers or path.dtype != torch.int64:
+        found = f"{path.dtype} of shape {tuple(path.shape)}"
+        raise ValueError(f"expected an int64 path over {n_layers} layers, found {found}")
+    limits = torch.tensor(paths.sizes, device=path.device).view(-1, *[1] * (path.ndim - 1))
+    if bool(((path < 0) | (path >= limits)).any()):
+        raise ValueError(f"the path names a branch beyond the layers' {paths.sizes} branches")
+    before, paths.pinned = paths.pinned, path
+    try:
+        yield
+    finally:
+        paths.pinned = before

@@ -1,0 +1,69 @@
+"""Batch normalization and its grouped form, on population or on batch statistics.
+
+Sources: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; Batch Group Normalization,
+Zhou et al. 2020, https://arxiv.org/abs/2012.02782; the switch between the two kinds of statistics
+is that of the RobustNorm paper (https://arxiv.org/abs/2006.11007, equations 1 to 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalization of (b, c, h, w) whose inference statistics can be chosen.
+
+    Attributes:
+        stats: ``"population"`` uses the tracked mean and variance in eval mode; ``"batch"`` uses
+            those of the current batch and leaves the tracked ones alone.
+    """
+
+    def __init__(self, channels: int, stats: str = "population") -> None:
+        super().__init__(channels)
+        self.stats = stats
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes each channel over batch and space; same shape out."""
+        if self.training or self.stats == "population":
+            return super().forward(x)
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+
+class BatchGroupNorm(nn.Module):
+    """Batch statistics shared by the channels of a group, tracked for inference.
+
+    Channel i belongs to group ``floor(i * groups / channels)`` (RNA paper, equation 3, where
+    batch normalization is the case of one channel per group).
+
+    Attributes:
+        stats: As for ``BatchNorm``.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, groups: int, stats: str = "population") -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels do not divide into {groups} groups")
+        self.groups, self.stats, self.eps, self.momentum = groups, stats, 1e-5, 0.1
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(groups))
+        self.register_buffer("running_var", torch.ones(groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalizes each group of channels over batch, group and space; same shape out."""
+        b, c, h, w = x.shape
+        size = c // self.groups
+        if not self.training and self.stats == "population":
+            mean = self.running_mean.repeat_interleave(size)
+            var = self.running_var.repeat_interleave(size)
+            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        grouped = x.reshape(b, self.groups, size * h, w)
+        mean_to, var_to = (self.running_mean, self.running_var) if self.training else (None, None)
+        y = F.batch_norm(grouped, mean_to, var_to, None, None, True, self.momentum, self.eps)
+        y = y.reshape(b, c, h, w)
+        return y * self.weight.view(1, c, 1, 1) + self.bias.view(1, c, 1, 1)

@@ -1,0 +1,88 @@
+"""Layers that stand where a normalization would: none, and Fixup's scalars.
+
+Source of Fixup: Zhang, Dauphin & Ma 2019, https://arxiv.org/abs/1901.09321.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class NoNorm(nn.Module):
+    """No normalization: only the learned shift per channel that every norm here has."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the shift to (b, c, h, w)."""
+        return x + self.bias.view(1, -1, 1, 1).to(x.dtype)
+
+
+class FixupScale(nn.Module):
+    """Fixup's scalar multiplier and bias, where a normalization stood."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns ``scale * x + bias``."""
+        return x * self.scale.to(x.dtype) + self.bias.to(x.dtype)
+
+
+class FixupBias(nn.Module):
+    """Fixup's scalar bias, placed before a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns ``x + bias``."""
+        return x + self.bias.to(x.dtype)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws initial weights on the CPU from ``seed`` and gives the global generator back untouched.
+
+    ``torch.manual_seed`` would seed every GPU's generator too, and leave it so.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
+def fixup_init(model: nn.Module) -> int:
+    """Applies Fixup's initialization to every residual branch; returns how many there are.
+
+    A residual branch is a module with ``conv1``, ``conv2`` and perhaps ``conv3``, which is what
+    torchvision's and this project's blocks have. With L branches of m convolutions each, all but
+    the last convolution are He-initialized and scaled by ``L ** (-1 / (2m - 2))``; the last
+    convolution and the classifier start at zero (paper, section 3, rules 1 and 2).
+    """
+    branches = [m for m in model.modules() if hasattr(m, "conv1") and hasattr(m, "conv2")]
+    for branch in branches:
+        names = [n for n in ("conv1", "conv2", "conv3") if hasattr(branch, n)]
+        scale = len(branches) ** (-1 / (2 * len(names) - 2))
+        for name in names[:-1]:
+            weight = getattr(branch, name).weight
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+            with torch.no_grad():
+                weight.mul_(scale)
+        nn.init.zeros_(getattr(branch, names[-1]).weight)
+    heads = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if branches and heads:
+        nn.init.zeros_(heads[-1].weight)
+        nn.init.zeros_(heads[-1].bias)
+    return len(branches)

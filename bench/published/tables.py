@@ -1,0 +1,146 @@
+"""Reads the transcribed tables and finds numbers in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from bench.core.errors import UserError, did_you_mean
+
+Key = str | float | bool
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table of a paper.
+
+    Attributes:
+        id: ``PAPER/TABLE``, for example ``rna/table1``.
+        title: What it shows, on which data and model.
+        columns: Names of the values in each row.
+        rows: Each row's keys (``model``, ``norm``, ``stats``, ...) and its values in percent as
+            published, by column; a number the paper does not give is ``None``.
+        unit: Of the values.
+        protocol: The authors' protocol in our words, where one word names it; else empty.
+        measured: How the authors measured, in a few sentences.
+    """
+
+    id: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Mapping[str, Key], Mapping[str, float | None]], ...]
+    unit: str
+    protocol: str
+    measured: str
+
+
+def table_ids() -> list[str]:
+    """Returns the ids of all tables, sorted."""
+    files = resources.files("bench.published").iterdir()
+    papers = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    return sorted(f"{paper}/{table}" for paper in papers for table in _paper(paper)["tables"])
+
+
+def load_table(table_id: str) -> PublishedTable:
+    """Loads a table.
+
+    Raises:
+        UserError: When there is none of that id, with the nearest one.
+    """
+    known = table_ids()
+    if table_id not in known:
+        raise UserError(f"unknown published table '{table_id}'{did_you_mean(table_id, known)}")
+    name, _, table = table_id.partition("/")
+    paper = _paper(name)
+    content = paper["tables"][table]
+    columns = tuple(content["columns"])
+    rows = tuple(
+        (
+            {key: value for key, value in row.items() if key != "values"},
+            dict(zip(columns, row["values"], strict=True)),
+        )
+        for row in content["rows"]
+    )
+    return PublishedTable(
+        id=table_id,
+        title=content["title"],
+        columns=columns,
+        rows=rows,
+        unit=content.get("unit", "percent accuracy"),
+        protocol=paper.get("protocol", ""),
+        measured=paper["measured"],
+    )
+
+
+def lookup(
+    table_id: str, where: Mapping[str, object], row: Mapping[str, object], column: str
+) -> float | None:
+    """Finds a published number.
+
+    Args:
+        table_id: For example ``rna/table1``.
+        where: Keys that all rows of interest share, for example ``{"model": "resnet18"}``.
+        row: Keys of the one row, for example ``{"norm": "bn"}``; they win over ``where``.
+        column: One of the table's columns.
+
+    Returns:
+        Percent, as published; ``None`` where no row matches or the paper gives no number.
+
+    Raises:
+        UserError: When the table, a key or the column does not exist, or several rows match.
+    """
+    table = load_table(table_id)
+    if column not in table.columns:
+        raise UserError(
+            f"published table {table_id} has no column '{column}'"
+            f"{did_you_mean(column, table.columns)}"
+        )
+    found = match_row(table, where, row)
+    return None if found is None else found[1][column]
+
+
+def match_row(
+    table: PublishedTable, where: Mapping[str, object], row: Mapping[str, object]
+) -> tuple[Mapping[str, Key], Mapping[str, float | None]] | None:
+    """Finds the one row that has all the given keys; ``None`` where no row has them.
+
+    Raises:
+        UserError: When a key does not exist in the table, or several rows match.
+    """
+    wanted = {**where, **row}
+    keys = {key for row_keys, _ in table.rows for key in row_keys}
+    for key in wanted:
+        if key not in keys:
+            raise UserError(
+                f"the rows of published table {table.id} have no key '{key}'"
+                f"{did_you_mean(key, keys)}"
+            )
+    matches = [
+        found
+        for found in table.rows
+        if all(key in found[0] and _same(found[0][key], value) for key, value in wanted.items())
+    ]
+    if len(matches) > 1:
+        open_keys = ", ".join(sorted(keys - set(wanted)))
+        raise UserError(
+            f"{len(matches)} rows of published table {table.id} have {wanted}; say more of: "
+            f"{open_keys}"
+        )
+    return matches[0] if matches else None
+
+
+def _same(published: Key, wanted: object) -> bool:
+    """Compares numbers as numbers and the rest as text, as YAML may hand over either."""
+    return published == wanted or str(published) == str(wanted)
+
+
+@cache
+def _paper(name: str) -> dict[str, Any]:
+    text = resources.files("bench.published").joinpath(f"{name}.yaml").read_text("utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content

@@ -1,0 +1,148 @@
+"""From the outcome of a planned cell to the cell of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.core.result import CellInfo
+from bench.metrics import Cluster, Estimate, attack_success_rate, median_distance, robust_accuracy
+from bench.report.run_view import Outcome, RunView
+from bench.report.table import ALARM, MINIMUM_NORM, Cell, Column, Footnotes, Raw, Table, TableRow
+
+
+@dataclass(frozen=True)
+class CellMaker:
+    """Makes cells that share footnotes and the place where n is said.
+
+    Attributes:
+        footnotes: Collects what the cells refer to.
+        common_n: Number of images of every cell, said once above the table; ``None`` to say it
+            in each cell.
+    """
+
+    footnotes: Footnotes
+    common_n: int | None
+
+    def accuracy(self, outcome: Outcome, published: float | None) -> Cell:
+        """Returns the cell of a model's robust accuracy under an attack.
+
+        Args:
+            outcome: Of the planned cell.
+            published: The paper's number in percent.
+        """
+        info = outcome.info
+        if outcome.status != "ok" or info is None:
+            return self.absent(outcome, published)
+        estimate = robust_accuracy(outcome.rows, info.cluster)
+        return Cell(
+            lines=self.lines(estimate, published),
+            marks=self.marks(estimate, info.alarms),
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            n=estimate.n,
+            published=None if published is None else published / 100,
+            protocol=info.spec.protocol,
+            alarms=info.alarms,
+            extra={"method": estimate.method, **_details(outcome, info)},
+        )
+
+    def absent(self, outcome: Outcome, published: float | None) -> Cell:
+        """Returns the cell of an outcome that has no number."""
+        text = "—" if outcome.status == "refused" else "incomplete"
+        reason = f"refused: {outcome.reason}" if outcome.status == "refused" else outcome.reason
+        return Cell(
+            lines=(text, *_paper(published)),
+            marks=(self.footnotes.mark(reason),),
+            published=None if published is None else published / 100,
+            status=outcome.status,
+            protocol="" if outcome.info is None else outcome.info.spec.protocol,
+            alarms=() if outcome.info is None else outcome.info.alarms,
+            reason=outcome.reason,
+        )
+
+    def lines(self, estimate: Estimate, published: float | None = None) -> tuple[str, ...]:
+        """Returns what is shown of an accuracy: percent, interval, n and the paper's number."""
+        lines = [f"{100 * estimate.value:.1f}"]
+        if estimate.low is not None and estimate.high is not None:
+            lines.append(f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]")
+        if self.common_n is None:
+            lines.append(f"n={estimate.n}")
+        return (*lines, *_paper(published))
+
+    def marks(self, estimate: Estimate, alarms: Sequence[str]) -> tuple[str, ...]:
+        """Returns the marks of a number: its alarms, and why it has no interval."""
+        marks = self.alarm_marks(alarms)
+        if estimate.low is None:
+            marks += (self.footnotes.mark(estimate.method),)
+        return marks
+
+    def alarm_marks(self, alarms: Sequence[str]) -> tuple[str, ...]:
+        """Returns the marks of a number under alarms."""
+        if not alarms:
+            return ()
+        meaning = "under an alarm, named beside it: doubt the number"
+        letters = tuple(self.footnotes.mark(f"alarm: {alarm}") for alarm in alarms)
+        return (self.footnotes.fixed(ALARM, meaning), *letters)
+
+
+def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
+    """Returns one column for each attack; minimum-norm attacks are marked."""
+    columns = []
+    for j, attack in enumerate(view.attacks):
+        marks: tuple[str, ...] = ()
+        if view.attack_kind(j) == "minimum-norm":
+            meaning = (
+                "minimum-norm attack: it is not told eps and succeeds only within eps, so it is no "
+                "equal of the bounded attacks; its median distance is given below"
+            )
+            marks = (footnotes.fixed(MINIMUM_NORM, meaning),)
+        columns.append(Column(attack.label, marks))
+    return tuple(columns)
+
+
+def distance_table(view: RunView) -> Table | None:
+    """Returns the median distances of minimum-norm attacks, or ``None`` where there is none."""
+    chosen = [j for j in range(len(view.attacks)) if view.attack_kind(j) == "minimum-norm"]
+    if not chosen:
+        return None
+    rows = tuple(
+        TableRow((model.label,), tuple(_distance_cell(view.outcome(i, j)) for j in chosen))
+        for i, model in enumerate(view.models)
+    )
+    caption = (
+        "Median distance (linf / l2, pixels in [0, 1]) of the images that each minimum-norm "
+        "attack broke, within eps or not"
+    )
+    columns = tuple(Column(view.attacks[j].label) for j in chosen)
+    return Table(caption, ("model",), columns, rows, in_csv=False)
+
+
+def _distance_cell(outcome: Outcome) -> Cell:
+    if outcome.status != "ok":
+        return Cell(("—",), status=outcome.status)
+    linf, l2 = median_distance(outcome.rows, "linf"), median_distance(outcome.rows, "l2")
+    if linf is None or l2 is None:
+        return Cell(("none broken",))
+    return Cell((f"{linf.value:.3f} / {l2.value:.2f}", f"n={linf.n}"))
+
+
+def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:
+    """Returns the further CSV columns of an attacked cell."""
+    details: dict[str, Raw] = {"median_linf": None, "median_l2": None, "n_broken": None}
+    details["attack_success_rate"] = None
+    if info.attack_kind == "none":
+        return details
+    cluster: Cluster = info.cluster
+    success = attack_success_rate(outcome.rows, cluster)
+    details["attack_success_rate"] = None if success is None else success.value
+    if info.attack_kind == "minimum-norm":
+        linf, l2 = median_distance(outcome.rows, "linf"), median_distance(outcome.rows, "l2")
+        if linf is not None and l2 is not None:
+            details.update(median_linf=linf.value, median_l2=l2.value, n_broken=linf.n)
+    return details
+
+
+def _paper(published: float | None) -> tuple[str, ...]:
+    return () if published is None else (f"(paper {published:g})",)

@@ -1,0 +1,154 @@
+"""Turns a report into Markdown, LaTeX, CSV or plain text; the same report gives the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+
+import jinja2
+from tabulate import tabulate
+
+from bench.report import escape
+from bench.report.table import Cell, Column, Raw, Report, Table
+
+CSV_COLUMNS = (
+    "attack",
+    "value",
+    "low",
+    "high",
+    "n",
+    "published",
+    "status",
+    "protocol",
+    "alarms",
+    "reason",
+)
+"""After the label columns, and before whatever extra columns the cells have."""
+
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")
+
+_MARKDOWN = jinja2.Environment(
+    loader=jinja2.PackageLoader("bench.report"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # the filters escape, each for its own language
+)
+_LATEX = _MARKDOWN.overlay(  # braces and percent signs are LaTeX's own
+    block_start_string="<%",
+    block_end_string="%>",
+    variable_start_string="<<",
+    variable_end_string=">>",
+    comment_start_string="<#",
+    comment_end_string="#>",
+)
+
+
+def to_markdown(report: Report) -> str:
+    """Returns GitHub-flavoured Markdown."""
+    tables = [(escape.markdown(t.caption), _markdown_table(t)) for t in report.tables]
+    template = _MARKDOWN.get_template("report.md.j2")
+    return template.render(report=report, tables=tables, e=escape.markdown, sup=_markdown_marks)
+
+
+def to_latex(report: Report) -> str:
+    """Returns a LaTeX fragment; a document needs ``booktabs`` and nothing else to include it."""
+    template = _LATEX.get_template("report.tex.j2")
+    return template.render(
+        report=report, e=escape.latex, cell=_latex_cell, sup=_latex_marks, labels=shown_labels
+    )
+
+
+def to_csv(report: Report) -> str:
+    """Returns one line for each cell, accuracies and published values alike in [0, 1]."""
+    tables = [table for table in report.tables if table.in_csv]
+    cells = [cell for table in tables for row in table.rows for cell in row.cells]
+    extras = sorted({name for cell in cells for name in cell.extra})
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow((*tables[0].label_names, *CSV_COLUMNS, *extras))
+    for table in tables:
+        for row in table.rows:
+            labels = [escape.one_line(label) for label in row.labels]
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                further = [_raw(cell.extra.get(name)) for name in extras]
+                writer.writerow((*labels, *_csv_values(column, cell), *further))
+    return target.getvalue()
+
+
+def to_text(report: Report) -> str:
+    """Returns the tables and footnotes as plain text for a terminal."""
+    parts = [escape.one_line(report.title)]
+    for table in report.tables:
+        grid = _grid(table, escape.one_line, lambda marks: "".join(f" {mark}" for mark in marks))
+        text = tabulate(grid[1:], grid[0], "simple", disable_numparse=True)
+        parts.append("\n".join(filter(None, (escape.one_line(table.caption), text))))
+    parts.append("\n".join(f"{mark} {escape.one_line(text)}" for mark, text in report.footnotes))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    grid = _grid(table, escape.markdown, _markdown_marks)
+    align = ["left"] * len(table.label_names) + ["right"] * len(table.columns)
+    return tabulate(grid[1:], grid[0], "pipe", disable_numparse=True, colalign=align)
+
+
+def _grid(
+    table: Table, plain: Callable[[str], str], marked: Callable[[tuple[str, ...]], str]
+) -> list[list[str]]:
+    """Returns a table as rows of text, headings first; repeated group labels are left out."""
+    heading = [plain(name) for name in table.label_names]
+    grid = [heading + [plain(c.label) + marked(c.marks) for c in table.columns]]
+    for number, row in enumerate(table.rows):
+        shown = shown_labels(table, number)
+        cells = [plain(" ".join(cell.lines)) + marked(cell.marks) for cell in row.cells]
+        grid.append([plain(label) for label in shown] + cells)
+    return grid
+
+
+def shown_labels(table: Table, number: int) -> list[str]:
+    """Returns a row's labels; the first is left empty where it only repeats the row above's."""
+    labels = list(table.rows[number].labels)
+    if len(labels) > 1 and number and labels[0] == table.rows[number - 1].labels[0]:
+        labels[0] = ""
+    return labels
+
+
+def _markdown_marks(marks: tuple[str, ...]) -> str:
+    """Returns signs as they are and letters raised: `` !<sup>a,b</sup>``."""
+    signs = "".join(mark for mark in marks if not mark.isalpha())
+    letters = ",".join(mark for mark in marks if mark.isalpha())
+    return (f" {signs}" if signs else "") + (f"<sup>{letters}</sup>" if letters else "")
+
+
+def _latex_marks(marks: tuple[str, ...]) -> str:
+    signs = "".join(escape.latex(mark) for mark in marks if not mark.isalpha())
+    letters = ",".join(mark for mark in marks if mark.isalpha())
+    return rf"\textsuperscript{{{signs}{letters}}}" if marks else ""
+
+
+def _latex_cell(cell: Cell) -> str:
+    """Returns a number with its interval and the rest stacked below it, so that columns fit."""
+    first, *others = [_MINUS.sub("$-$", escape.latex(line)) for line in cell.lines]
+    first += _latex_marks(cell.marks)
+    if not others:
+        return first
+    stacked = "".join(rf"\\{{\tiny {line}}}" for line in others)
+    return r"\begin{tabular}[t]{@{}c@{}}" + first + stacked + r"\end{tabular}"
+
+
+def _csv_values(column: Column, cell: Cell) -> list[str]:
+    raw: list[Raw] = [cell.value, cell.low, cell.high, cell.n, cell.published]
+    alarms = "; ".join(escape.one_line(alarm) for alarm in cell.alarms)
+    words = [cell.status, cell.protocol, alarms, escape.one_line(cell.reason)]
+    return [escape.one_line(column.label), *map(_raw, raw), *words]
+
+
+def _raw(value: Raw) -> str:
+    """Returns a number with six significant digits at most, so that libraries cannot differ."""
+    if value is None:
+        return ""
+    return re.sub(r"^-0$", "0", f"{value:.6g}") if isinstance(value, float) else str(value)

@@ -1,0 +1,114 @@
+"""What the store of one run holds, laid out for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.core.errors import UserError
+from bench.core.result import CellInfo, Row
+from bench.report.table import CellStatus
+from bench.store import RunStore
+from bench.suite import AttackEntry, ModelEntry, SuiteSpec
+
+NOT_RUN = "not run yet; run the suite again to complete it"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one planned cell.
+
+    Attributes:
+        status: ``ok``, ``incomplete``, ``refused`` or ``missing``.
+        reason: Why it is not ``ok``, in one line.
+        info: What was stored; ``None`` where nothing was.
+        rows: Its rows; no accuracy may be derived from them unless it is ``ok``.
+    """
+
+    status: CellStatus
+    reason: str = ""
+    info: CellInfo | None = None
+    rows: Sequence[Row] = ()
+
+
+class RunView:
+    """A run's suite and the outcome of each of its cells.
+
+    Args:
+        run_folder: Holds ``store/``.
+
+    Raises:
+        UserError: When the store is missing, damaged, or of another schema version.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        store = RunStore(run_folder)
+        manifest = store.read_manifest()
+        try:
+            self.suite = SuiteSpec.model_validate(manifest.suite)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(
+                f"{run_folder / 'store' / 'run.json'}: suite.{where}: {first['msg']}; run the "
+                f"suite again to write it, stored cells are kept"
+            ) from None
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+        for cell in manifest.cells:
+            place = (cell.model_index, cell.attack_index)
+            if cell.refused:
+                self._outcomes[place] = Outcome("refused", cell.refused)
+            elif cell.cell_id is not None and store.stored(cell.cell_id):
+                self._outcomes[place] = _stored(*store.read_cell(cell.cell_id))
+
+    @property
+    def models(self) -> tuple[ModelEntry, ...]:
+        """The suite's models."""
+        return self.suite.models
+
+    @property
+    def attacks(self) -> tuple[AttackEntry, ...]:
+        """The suite's attacks."""
+        return self.suite.attacks
+
+    def outcome(self, model: int, attack: int) -> Outcome:
+        """Returns the outcome of a model under an attack, both by position in the suite."""
+        return self._outcomes.get((model, attack), Outcome("missing", NOT_RUN))
+
+    def outcomes_of(self, model: int) -> list[Outcome]:
+        """Returns a model's outcomes in the order of the attacks."""
+        return [self.outcome(model, j) for j in range(len(self.attacks))]
+
+    def infos(self) -> list[CellInfo]:
+        """Returns the info of every stored cell, model by model."""
+        outcomes = [o for i in range(len(self.models)) for o in self.outcomes_of(i)]
+        return [outcome.info for outcome in outcomes if outcome.info is not None]
+
+    def info_of_model(self, model: int) -> CellInfo | None:
+        """Returns the info of a model's first stored cell."""
+        return next((o.info for o in self.outcomes_of(model) if o.info is not None), None)
+
+    def info_of_attack(self, attack: int) -> CellInfo | None:
+        """Returns the info of an attack's first stored cell."""
+        outcomes = (self.outcome(i, attack) for i in range(len(self.models)))
+        return next((o.info for o in outcomes if o.info is not None), None)
+
+    def attack_kind(self, attack: int) -> str:
+        """Returns an attack's kind; ``bounded`` while no cell tells."""
+        info = self.info_of_attack(attack)
+        return "bounded" if info is None else info.attack_kind
+
+    def common_n(self) -> int | None:
+        """Returns the number of images behind every number, or ``None`` where it differs."""
+        outcomes = [o for i in range(len(self.models)) for o in self.outcomes_of(i)]
+        sizes = {len(outcome.rows) for outcome in outcomes if outcome.status == "ok"}
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+def _stored(info: CellInfo, rows: list[Row]) -> Outcome:
+    if info.complete and rows:
+        return Outcome("ok", "", info, rows)
+    return Outcome("incomplete", info.error or "no image was scored", info, rows)

@@ -1,0 +1,89 @@
+"""What suites may name, answered from the rooms of this installation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.attacks import get_attack, param_problems, parse_params
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError
+from bench.data import Slice, get_dataset, take_slice
+from bench.published import load_table, table_ids
+from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.zoo import open_checkpoint
+
+
+class LocalCatalog:
+    """The catalog of a folder of checkpoints and a data root.
+
+    Args:
+        checkpoints: Folder of checkpoints.
+        data_root: Where data sets lie; ``None`` for the defaults.
+    """
+
+    def __init__(self, checkpoints: Path, data_root: Path | None) -> None:
+        self._checkpoints, self._data_root = checkpoints, data_root
+
+    def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+        """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
+        attack = get_attack(name)
+        if norm not in attack.norms:
+            known = " and ".join(attack.norms)
+            raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
+        problems = param_problems(attack, params)
+        if problems:
+            raise ParamsError(problems)
+        filled = parse_params(attack, params)
+        return AttackInfo(
+            version=attack.version,
+            params=filled.model_dump(mode="json"),
+            kind=attack.kind,
+            keeps_batch=attack.keeps_batch,
+            passes_per_image=attack.passes(filled) if attack.passes else None,
+        )
+
+    def dataset(self, name: str) -> DatasetInfo:
+        """Returns a data set's shape."""
+        found = get_dataset(name)
+        return DatasetInfo(found.classes, found.channels, found.size)
+
+    def data_size(self, data: DataSpec) -> int:
+        """Returns the number of images in a slice."""
+        return len(_slice(data, self._data_root).y)
+
+    def data_hash(self, data: DataSpec) -> str:
+        """Returns the hash of a slice."""
+        return _slice(data, self._data_root).sha256
+
+    def checkpoint(self, name: str) -> CheckpointInfo:
+        """Returns what a checkpoint's card says; a name cannot leave the folder."""
+        if Path(name).name != name or name in (".", ".."):
+            raise UserError(f"checkpoint '{name}': expected the name of a folder in checkpoints")
+        card = open_checkpoint(self._checkpoints / name).card
+        model = card.model
+        return CheckpointInfo(
+            sha256=card.sha256,
+            norm=model.norm,
+            dataset=card.dataset,
+            channels=model.channels,
+            size=model.size,
+            classes=model.classes,
+            std=model.std,
+        )
+
+    def published_tables(self) -> Mapping[str, PublishedTable]:
+        """Returns the axes of the published tables."""
+        tables = {}
+        for table_id in table_ids():
+            table = load_table(table_id)
+            keys = tuple(keys for keys, _ in table.rows)
+            tables[table_id] = PublishedTable(table.columns, keys)
+        return tables
+
+
+@lru_cache(maxsize=2)
+def _slice(data: DataSpec, root: Path | None) -> Slice:
+    return take_slice(data, root)

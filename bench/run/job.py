@@ -1,0 +1,83 @@
+"""A cell with all that a worker needs to run it, wherever the worker is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from bench.core.cell import CellSpec, DataSpec
+from bench.core.errors import UserError
+from bench.core.result import CellInfo, Row
+from bench.data import Slice, take_slice
+from bench.models import Classifier
+from bench.run.cell import machine, run_cell
+from bench.zoo import open_checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to run.
+
+    Attributes:
+        spec: The cell.
+        attack_kind: Of its attack.
+        checkpoints: Folder that holds the checkpoint.
+        data_root: Where data sets lie; ``None`` for the defaults.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        cost: Estimated passes, for ordering and for the time left.
+    """
+
+    spec: CellSpec
+    attack_kind: Literal["none", "bounded", "minimum-norm"]
+    checkpoints: Path
+    data_root: Path | None
+    device: str
+    cost: float
+
+
+@lru_cache(maxsize=2)
+def _model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
+    checkpoint = open_checkpoint(folder)
+    if checkpoint.card.sha256 != sha256:
+        raise UserError(
+            f"{folder}: the checkpoint changed since the run was planned (sha256 was {sha256}, is "
+            f"{checkpoint.card.sha256}); start the run again"
+        )
+    return checkpoint.load(stats).to(device)
+
+
+@lru_cache(maxsize=4)
+def _slice(spec: DataSpec, root: Path | None) -> Slice:
+    return take_slice(spec, root)
+
+
+def execute(job: Job) -> tuple[CellInfo, list[Row]]:
+    """Runs a job; what goes wrong with its checkpoint or data makes it incomplete."""
+    started = time.monotonic()
+    spec = job.spec
+    try:
+        model = _model(job.checkpoints / spec.checkpoint, spec.stats, spec.sha256, job.device)
+        data = _slice(spec.data, job.data_root)
+        if data.sha256 != spec.data_hash:
+            raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
+        return run_cell(spec, model, data)
+    except UserError as error:
+        info = CellInfo(
+            cell_id=spec.cell_id,
+            spec=spec,
+            complete=False,
+            error=str(error),
+            attack_kind=job.attack_kind,
+            cluster="sample",
+            seconds=round(time.monotonic() - started, 3),
+            machine=machine(torch.device(job.device)),
+            versions={"torch": str(torch.__version__)},
+            date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        )
+        return info, []

@@ -1,0 +1,128 @@
+"""What the suite room asks of the rooms above it: names, parameters, shapes and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError
+from bench.core.norm_spec import NormSpec
+
+AttackKind = Literal["none", "bounded", "minimum-norm"]
+
+
+class ParamsError(UserError):
+    """Unknown or bad parameters of an attack, each with its own message.
+
+    Args:
+        problems: Pairs of a parameter's name and what is wrong with it.
+    """
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{name}: {message}" for name, message in problems))
+
+
+@dataclass(frozen=True)
+class AttackInfo:
+    """An attack with its parameters filled in.
+
+    Attributes:
+        version: Of the attack's code.
+        params: Every parameter, defaults included, as plain JSON values.
+        kind: ``none`` (the clean image), ``bounded`` or ``minimum-norm``.
+        keeps_batch: Whether it always passes the whole batch to the model, in order.
+        passes_per_image: Forward plus backward passes that it spends on an image; ``None`` where
+            that cannot be known beforehand.
+    """
+
+    version: int
+    params: dict[str, Any]
+    kind: AttackKind
+    keeps_batch: bool
+    passes_per_image: float | None
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint's card says, without its weights.
+
+    Attributes:
+        sha256: Of the weights.
+        norm: The normalization, with the card's inference statistics.
+        dataset: What it was trained on.
+        channels: Input channels.
+        size: Input height and width in pixels.
+        classes: Number of classes.
+        std: Per-channel standard deviation that the model divides by; turns an eps in normalized
+            units into pixels.
+    """
+
+    sha256: str
+    norm: NormSpec
+    dataset: str
+    channels: int
+    size: int
+    classes: int
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The shape of a data set: number of classes, channels, height and width in pixels."""
+
+    classes: int
+    channels: int
+    size: int
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """The axes of a paper's table.
+
+    Attributes:
+        columns: Names of its value columns, which an attack's ``published`` picks from.
+        rows: The keys that tell its rows apart, for example ``{"model": "vgg11", "norm": "bn"}``.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, str | int | float], ...]
+
+
+class Catalog(Protocol):
+    """Answers about attacks, data sets, checkpoints and published tables; loads no model.
+
+    Every method that is given a name raises ``UserError`` for one it does not know, and names the
+    nearest one it does (``did_you_mean``).
+    """
+
+    def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+        """Returns an attack with these parameters under a threat model's norm.
+
+        Raises:
+            ParamsError: For unknown or bad parameters.
+            UserError: For an unknown attack, or one that cannot serve the norm.
+        """
+        ...
+
+    def dataset(self, name: str) -> DatasetInfo:
+        """Returns a data set's shape."""
+        ...
+
+    def data_size(self, data: DataSpec) -> int:
+        """Returns the number of images in a slice; raises ``UserError`` if it cannot be had."""
+        ...
+
+    def data_hash(self, data: DataSpec) -> str:
+        """Returns the hash of a slice's pixels and labels."""
+        ...
+
+    def checkpoint(self, name: str) -> CheckpointInfo:
+        """Returns a checkpoint's card; raises ``UserError`` if it is missing or damaged."""
+        ...
+
+    def published_tables(self) -> Mapping[str, PublishedTable]:
+        """Returns the published tables by name, for example ``rna/table1``."""
+        ...

@@ -1,0 +1,207 @@
+"""What is wrong with a suite in the light of the catalog: names, parameters, shapes, tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError, did_you_mean
+from bench.core.threat import ThreatModel
+from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite.spec import (
+    AttackEntry,
+    ModelEntry,
+    ReportEntry,
+    Selector,
+    repeated_labels,
+)
+from bench.suite.yaml_source import KeyPath, Problem
+
+Rows = Sequence[Mapping[str, str | int | float]]
+
+
+@dataclass
+class Parts:
+    """The sections of a suite that are sound in themselves; the rest of it may not be.
+
+    Entries are keyed by their position in the file. ``norm`` is the threat model's, known even
+    where its eps is wrong, or ``None``.
+    """
+
+    data: DataSpec | None = None
+    threat: ThreatModel | None = None
+    norm: str | None = None
+    models: dict[int, ModelEntry] = field(default_factory=dict)
+    attacks: dict[int, AttackEntry] = field(default_factory=dict)
+    reports: dict[int, ReportEntry] = field(default_factory=dict)
+
+
+def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
+    """Yields every problem that the catalog reveals."""
+    yield from _check_labels("models", parts.models)
+    yield from _check_labels("attacks", parts.attacks)
+    dataset: DatasetInfo | None = None
+    if parts.data is not None:
+        try:
+            dataset = catalog.dataset(parts.data.name)
+        except UserError as error:
+            yield Problem(("data", "name"), str(error))
+    if parts.data is not None and dataset is not None:
+        yield from _check_slice(parts.data, catalog)
+    cards: dict[int, CheckpointInfo] = {}
+    for i, entry in parts.models.items():
+        try:
+            cards[i] = catalog.checkpoint(entry.checkpoint)
+        except UserError as error:
+            yield Problem(("models", i, "checkpoint"), str(error))
+    for i, card in cards.items():
+        yield from _check_model(("models", i), parts.models[i], card)
+        if parts.data is not None and dataset is not None:
+            yield from _check_shape(("models", i, "checkpoint"), card, parts.data.name, dataset)
+    if parts.threat is not None:
+        yield from _check_eps(parts.threat, dataset, cards.values())
+    if parts.norm is not None:
+        for i, attack in parts.attacks.items():
+            yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
+    yield from _check_published(parts, catalog.published_tables())
+
+
+def _check_labels(
+    section: str, entries: Mapping[int, ModelEntry] | Mapping[int, AttackEntry]
+) -> Iterator[Problem]:
+    positions = list(entries)
+    for later, first in repeated_labels(list(entries.values())):
+        i = positions[later]
+        yield Problem(
+            (section, i, "label"),
+            f"'{entries[i].label}' is the label of {section}[{positions[first]}] too; give this "
+            "one a label of its own",
+        )
+
+
+def _check_slice(data: DataSpec, catalog: Catalog) -> Iterator[Problem]:
+    try:
+        n = catalog.data_size(data)
+    except UserError as error:
+        yield Problem(("data",), str(error))
+    else:
+        if n < 1:
+            yield Problem(("data",), "the slice holds no image; lower offset")
+
+
+def _check_model(path: KeyPath, entry: ModelEntry, card: CheckpointInfo) -> Iterator[Problem]:
+    try:
+        entry.norm_in_force(card.norm)
+    except UserError as error:
+        yield Problem((*path, "stats"), str(error))
+    if entry.protocol == "fixed_path" and not card.norm.stochastic:
+        yield Problem(
+            (*path, "protocol"),
+            f"fixed_path is for models that draw a path at random (rna); '{entry.checkpoint}' "
+            f"({card.norm.label()}) draws none; use white_box",
+        )
+
+
+def _check_shape(
+    path: KeyPath, card: CheckpointInfo, name: str, dataset: DatasetInfo
+) -> Iterator[Problem]:
+    expected = (card.channels, card.size, card.classes)
+    found = (dataset.channels, dataset.size, dataset.classes)
+    if expected != found:
+        words = "{} channel(s), size {}, {} classes"
+        yield Problem(
+            path,
+            f"expects {words.format(*expected)} (trained on {card.dataset}), but data "
+            f"'{name}' has {words.format(*found)}; choose another checkpoint or data set",
+        )
+
+
+def _check_eps(
+    threat: ThreatModel, dataset: DatasetInfo | None, cards: Iterable[CheckpointInfo]
+) -> Iterator[Problem]:
+    """Finds balls that hold every image; ``ThreatModel`` has judged linf in pixels already."""
+    widths = [width for card in cards for width in threat.pixel_eps(card.std)]
+    if not widths or dataset is None:
+        return
+    l2 = threat.norm == "l2"
+    largest = math.sqrt(dataset.channels) * dataset.size if l2 else 1.0
+    if min(widths) > largest:
+        found = f"{threat.eps:g}" + ("" if l2 else f" ({min(widths):g} in pixels)")
+        meant = f"; did you mean {threat.eps:g}/255?" if threat.eps <= 255 else ""
+        yield Problem(
+            ("threat_model", "eps"),
+            f"expected at most {largest:g} ({threat.norm}, pixels in [0, 1]), found {found}{meant}",
+        )
+
+
+def _check_attack(
+    path: KeyPath, entry: AttackEntry, norm: str, catalog: Catalog
+) -> Iterator[Problem]:
+    try:
+        catalog.attack_spec(entry.attack, entry.params, norm)
+    except ParamsError as error:
+        for name, message in error.problems:
+            yield Problem((*path, "params", name), message)
+    except UserError as error:
+        yield Problem((*path, "attack"), str(error))
+
+
+def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Iterator[Problem]:
+    tables: dict[str, tuple[PublishedTable, Rows]] = {}
+    for i, report in parts.reports.items():
+        if not report.published:
+            continue
+        table = known.get(report.published)
+        if table is None:
+            hint = did_you_mean(report.published, known)
+            message = f"unknown published table '{report.published}'{hint}"
+            yield Problem(("reports", i, "published"), message)
+            continue
+        rows = _select(table.rows, report.where)
+        tables[report.published] = (table, rows)
+        if not rows:
+            path: KeyPath = ("reports", i, "where")
+            yield _no_row(path, table.rows, report.where, f"of {report.published}")
+    if not tables:
+        return
+    columns = sorted({column for table, _ in tables.values() for column in table.columns})
+    for i, attack in parts.attacks.items():
+        if attack.published and attack.published not in columns:
+            hint = did_you_mean(attack.published, columns)
+            message = f"no published table of this suite has a column '{attack.published}'{hint}"
+            yield Problem(("attacks", i, "published"), message)
+    for i, model in parts.models.items():
+        if model.published:
+            path = ("models", i, "published")
+            yield from _check_row(path, model.published, {k: r for k, (_, r) in tables.items()})
+
+
+def _check_row(path: KeyPath, wanted: Selector, tables: Mapping[str, Rows]) -> Iterator[Problem]:
+    counts = {name: len(_select(rows, wanted)) for name, rows in tables.items()}
+    if not any(counts.values()):
+        rows = [row for rows in tables.values() for row in rows]
+        if rows:
+            yield _no_row(path, rows, wanted, f"of {', '.join(tables)} as narrowed by where")
+    for name, n in counts.items():
+        if n > 1:
+            keys = sorted({key for row in tables[name] for key in row} - set(wanted))
+            yield Problem(path, f"selects {n} rows of {name}; add one of: {', '.join(keys)}")
+
+
+def _select(rows: Rows, wanted: Selector) -> Rows:
+    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def _no_row(path: KeyPath, rows: Rows, wanted: Selector, of: str) -> Problem:
+    """Blames the first key or value that no row has, and names the nearest."""
+    for key, value in wanted.items():
+        keys = {key for row in rows for key in row}
+        if key not in keys:
+            return Problem((*path, key), f"no row {of} has the key{did_you_mean(key, keys)}")
+        values = {row[key] for row in rows if key in row}
+        if value not in values:
+            hint = did_you_mean(str(value), map(str, values))
+            return Problem((*path, key), f"no row {of} has '{value}'{hint}")
+    return Problem(path, f"no row {of} has all of these values together")

@@ -1,0 +1,39 @@
+"""From what a user types to a suite file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.core.errors import UserError, did_you_mean
+
+
+def list_suites(folders: Iterable[Path]) -> dict[str, Path]:
+    """Returns the suites below some folders by name, sorted; the first folder to have a name wins.
+
+    A suite's name is its path inside the folder without ``.yaml``, for example ``papers/rna``.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in folder.rglob("*.yaml"):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return dict(sorted(found.items()))
+
+
+def find_suite(name_or_path: str, folders: Iterable[Path]) -> Path:
+    """Returns the suite file that a path, or the name of a suite in the folders, stands for.
+
+    Raises:
+        UserError: When there is neither, with the nearest name, or the nearest file beside it.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    suites = list_suites(folders)
+    name = name_or_path.removesuffix(".yaml")
+    if name in suites:
+        return suites[name]
+    if path.parent != Path() and path.parent.is_dir():
+        siblings = [str(file) for file in path.parent.glob("*.yaml")]
+        raise UserError(f"no suite file '{path}'{did_you_mean(str(path), siblings)}")
+    raise UserError(f"no suite '{name}', as a file or by name{did_you_mean(name, suites)}")

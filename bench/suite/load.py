@@ -1,0 +1,161 @@
+"""From a suite file to a checked suite, or to one list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bench.core.base import Spec
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError, did_you_mean
+from bench.core.threat import ThreatModel
+from bench.suite.catalog import Catalog
+from bench.suite.checks import Parts, check_parts
+from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec
+from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
+
+S = TypeVar("S", bound=Spec)
+
+_SECTIONS: dict[str | int, type[Spec]] = {
+    "data": DataSpec,
+    "threat_model": ThreatModel,
+    "models": ModelEntry,
+    "attacks": AttackEntry,
+    "reports": ReportEntry,
+}
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+}
+
+
+def load_suite(path: Path, catalog: Catalog) -> SuiteSpec:
+    """Reads and checks a suite file; loads no model.
+
+    Raises:
+        UserError: One line for every problem found, in the order of the file:
+            ``file:line: key.path: message``, with the nearest valid name where there is one.
+    """
+    source = read_yaml(path)
+    if not isinstance(source.value, dict):
+        found = "a list" if isinstance(source.value, list) else "a single value"
+        raise UserError(
+            f"{path}:1: expected a mapping of keys such as 'suite:' and 'models:', found {found}"
+        )
+    problems = list(source.problems)
+    suite: SuiteSpec | None = None
+    try:
+        suite = _validate(SuiteSpec, source.value)
+    except ValidationError as error:
+        # The checks of parts find repeated labels too, and know the entry's line.
+        found_here = [one for one in error.errors() if one["type"] != "repeated_label"]
+        problems += [_problem(one, source) for one in found_here]
+    problems += check_parts(_sound_parts(source.value), catalog)
+    if problems or suite is None:
+        problems.sort(key=lambda problem: source.mark(problem.path).line)
+        raise UserError("\n".join(dict.fromkeys(map(source.describe, problems))))
+    return suite
+
+
+def _validate(kind: type[S], value: object) -> S:
+    # Through JSON, because only there does strict mode take lists for tuples. Strict, because
+    # otherwise YAML's off and on would count as the numbers 0 and 1.
+    return kind.model_validate_json(json.dumps(value), strict=True)
+
+
+def _sound_parts(value: Mapping[str, object]) -> Parts:
+    """Returns the sections that are valid by themselves, so that they can be checked further."""
+    threat = value.get("threat_model")
+    norm = threat.get("norm", "linf") if isinstance(threat, dict) else "linf"
+    return Parts(
+        data=_sound(DataSpec, value.get("data")),
+        threat=_sound(ThreatModel, threat),
+        norm=norm if norm in ("linf", "l2") else None,
+        models=dict(_sound_items(ModelEntry, value.get("models"))),
+        attacks=dict(_sound_items(AttackEntry, value.get("attacks"))),
+        reports=dict(_sound_items(ReportEntry, value.get("reports"))),
+    )
+
+
+def _sound(kind: type[S], value: object) -> S | None:
+    try:
+        return _validate(kind, value)
+    except ValidationError:
+        return None
+
+
+def _sound_items(kind: type[S], value: object) -> Iterator[tuple[int, S]]:
+    for position, item in enumerate(value if isinstance(value, list) else []):
+        entry = _sound(kind, item)
+        if entry is not None:
+            yield position, entry
+
+
+def _problem(error: ErrorDetails, source: YamlSource) -> Problem:
+    """Says a pydantic error in this project's words."""
+    path: KeyPath = tuple(error["loc"])
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return Problem(path, "required, but missing")
+    if kind == "extra_forbidden":
+        return Problem(path, f"unknown key{did_you_mean(str(path[-1]), _known_keys(path[:-1]))}")
+    if kind == "too_short":
+        return Problem(path, "expected at least one entry, found none")
+    found = f", found {_shown(error['input'])}"
+    if kind in _EXPECTED:
+        return Problem(path, f"expected {_EXPECTED[kind]}{found}{_quoting_hint(error, source)}")
+    if kind == "literal_error":
+        names = re.findall(r"'([^']*)'", context["expected"])
+        hint = _quoting_hint(error, source) or did_you_mean(str(error["input"]), names)
+        return Problem(path, f"expected {context['expected']}{found}{hint}")
+    if kind == "string_pattern_mismatch":
+        wanted = "lower-case letters, digits, '_' and '-'"
+        return Problem(path, f"expected only {wanted}{found}")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        if path == ("threat_model",):
+            path = (*path, "eps_space" if message.startswith("eps_space") else "eps")
+        return Problem(
+            path,
+            message + ("" if isinstance(error["input"], dict) or "found" in message else found),
+        )
+    return Problem(path, f"expected a value {message}{found}")
+
+
+def _known_keys(path: KeyPath) -> list[str]:
+    """Returns the keys that the mapping at a path may have."""
+    kind = _SECTIONS[path[0]] if path else SuiteSpec
+    return list(kind.model_fields)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return "a mapping of keys" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _quoting_hint(error: ErrorDetails, source: YamlSource) -> str:
+    """Explains a boolean, or a number, that was meant as text."""
+    value = error["input"]
+    text = source.mark(tuple(error["loc"])).text
+    if isinstance(value, bool) and text:
+        return f"; YAML reads an unquoted {text} as {value}: quote it ('{text}')"
+    wants_text = error["type"] in ("string_type", "literal_error")
+    if wants_text and isinstance(value, int | float) and text:
+        return f"; quote it ('{text}')"
+    return ""

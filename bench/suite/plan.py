@@ -1,0 +1,164 @@
+"""From a suite to its cells: what each is called, whether it may run, what it will cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.core.cell import CellSpec
+from bench.core.norm_spec import NormSpec
+from bench.store import Manifest, ManifestCell
+from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
+from bench.suite.spec import ModelEntry, SuiteSpec
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A model under an attack.
+
+    Attributes:
+        model_index: Position of the model in the suite.
+        attack_index: Position of the attack in the suite.
+        model_label: Row of the tables.
+        attack_label: Column of the tables.
+        spec: What is run; holds the id.
+        attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
+        n_images: Images in its slice.
+        refused: Why this must not be run; empty if it may.
+        passes: Estimated forward plus backward passes over single images, scoring included;
+            0 if refused, ``None`` where the attack cannot say.
+    """
+
+    model_index: int
+    attack_index: int
+    model_label: str
+    attack_label: str
+    spec: CellSpec
+    attack_kind: AttackKind
+    n_images: int
+    refused: str
+    passes: float | None
+
+    @property
+    def cell_id(self) -> str:
+        """The id of ``spec``."""
+        return self.spec.cell_id
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All cells of a suite, model by model, in the order of the file.
+
+    Attributes:
+        suite: The suite.
+        n_images: Images in its slice.
+        cells: One for each model and attack, refused ones included.
+    """
+
+    suite: SuiteSpec
+    n_images: int
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def to_run(self) -> tuple[PlannedCell, ...]:
+        """The cells that may run, each id once."""
+        unique: dict[str, PlannedCell] = {}
+        for cell in self.cells:
+            if not cell.refused:
+                unique.setdefault(cell.cell_id, cell)
+        return tuple(unique.values())
+
+    @property
+    def known_passes(self) -> float:
+        """The estimated passes of all cells to run that have an estimate."""
+        return sum(cell.passes for cell in self.to_run if cell.passes is not None)
+
+    @property
+    def n_unknown(self) -> int:
+        """The number of cells to run without an estimate."""
+        return sum(cell.passes is None for cell in self.to_run)
+
+    def manifest(self) -> Manifest:
+        """Returns what a store keeps of this plan, so that its tables can be written again."""
+        cells = tuple(
+            ManifestCell(
+                model_index=cell.model_index,
+                attack_index=cell.attack_index,
+                model_label=cell.model_label,
+                attack_label=cell.attack_label,
+                cell_id=cell.cell_id,
+                refused=cell.refused,
+            )
+            for cell in self.cells
+        )
+        return Manifest(suite=self.suite.model_dump(mode="json"), cells=cells)
+
+
+def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
+    """Resolves every default of a suite that ``load_suite`` has checked, and lays out its cells.
+
+    Raises:
+        UserError: When the catalog no longer knows what the suite names.
+    """
+    n_images = catalog.data_size(suite.data)
+    data_hash = catalog.data_hash(suite.data)
+    norm = suite.threat_model.norm
+    attacks = [catalog.attack_spec(one.attack, one.params, norm) for one in suite.attacks]
+    cells = []
+    for i, model in enumerate(suite.models):
+        card = catalog.checkpoint(model.checkpoint)
+        in_force = model.norm_in_force(card.norm)
+        for j, attack in enumerate(attacks):
+            spec = _cell_spec(suite, data_hash, (model, card, in_force), j, attack)
+            refused = _refusal(in_force, attack)
+            cell = PlannedCell(
+                model_index=i,
+                attack_index=j,
+                model_label=model.label,
+                attack_label=suite.attacks[j].label,
+                spec=spec,
+                attack_kind=attack.kind,
+                n_images=n_images,
+                refused=refused,
+                passes=0 if refused else _passes(attack, n_images, spec.n_draws),
+            )
+            cells.append(cell)
+    return Plan(suite, n_images, tuple(cells))
+
+
+def _cell_spec(
+    suite: SuiteSpec,
+    data_hash: str,
+    model: tuple[ModelEntry, CheckpointInfo, NormSpec],
+    attack_index: int,
+    attack: AttackInfo,
+) -> CellSpec:
+    entry, card, in_force = model
+    return CellSpec(
+        checkpoint=entry.checkpoint,
+        sha256=card.sha256,
+        stats=in_force.inference_stats,
+        data=suite.data,
+        data_hash=data_hash,
+        threat_model=suite.threat_model,
+        attack=suite.attacks[attack_index].attack,
+        attack_version=attack.version,
+        attack_params=attack.params,
+        protocol=entry.protocol,
+        batch_size=entry.batch_size or suite.batch_size,
+        n_draws=suite.n_draws if in_force.stochastic else 1,
+        seed=suite.seed,
+    )
+
+
+def _refusal(norm: NormSpec, attack: AttackInfo) -> str:
+    if norm.batch_dependent and not attack.keeps_batch:
+        return "drops samples from the batch, which changes a batch-dependent model"
+    return ""
+
+
+def _passes(attack: AttackInfo, n_images: int, n_draws: int) -> float | None:
+    """Adds one scoring pass per draw for the clean image, and one for the adversarial one."""
+    if attack.passes_per_image is None:
+        return None
+    scoring = n_draws if attack.kind == "none" else 2 * n_draws
+    return n_images * (attack.passes_per_image + scoring)

@@ -1,0 +1,184 @@
+"""A suite: which models meet which attacks on which data, and what is written about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from bench.core.base import Spec
+from bench.core.cell import DataSpec, Protocol
+from bench.core.errors import UserError
+from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
+from bench.core.threat import ThreatModel
+
+
+def _selector_value(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("expected text or a number")
+    return value
+
+
+def _one_line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected one line of printable text")
+    return text
+
+
+def _unlabelled(value: object, key: str) -> str:
+    """Returns what an entry without a label names, or an empty string."""
+    if not isinstance(value, dict) or value.get("label") is not None:
+        return ""
+    name = value.get(key)
+    return name if isinstance(name, str) else ""
+
+
+Selector = dict[str, Annotated[Any, AfterValidator(_selector_value)]]
+"""Keys and values that pick rows of a published table, for example ``{norm: rna}``."""
+Line = Annotated[str, AfterValidator(_one_line)]
+"""One line of printable text, fit for a table."""
+
+
+class ModelEntry(Spec):
+    """A row of the suite's tables. A bare string stands for ``{checkpoint: STRING}``.
+
+    Attributes:
+        checkpoint: Name of the checkpoint.
+        label: Name in tables; by default the checkpoint's, with ``stats`` and ``protocol`` if
+            they are given.
+        stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
+        protocol: How it is attacked and scored.
+        batch_size: In place of the suite's.
+        published: The row of the published tables to show beside it.
+    """
+
+    checkpoint: Line
+    label: Line = ""
+    stats: Literal["population", "batch", "tracked-mean"] | None = None
+    protocol: Protocol = "white_box"
+    batch_size: int | None = Field(default=None, ge=1)
+    published: Selector = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"checkpoint": value}
+        name = _unlabelled(value, "checkpoint")
+        if not isinstance(value, dict) or not name:
+            return value
+        own = [value[key] for key in ("stats", "protocol") if isinstance(value.get(key), str)]
+        return {**value, "label": name + (f" ({', '.join(own)})" if own else "")}
+
+    def norm_in_force(self, norm: NormSpec) -> NormSpec:
+        """Returns a checkpoint's norm with this entry's statistics in place of its own.
+
+        Raises:
+            UserError: When the norm does not have the statistics that are asked for.
+        """
+        if self.stats is None:
+            return norm
+        if norm.name not in BATCH_STATISTICS:
+            raise UserError(f"norm '{norm.name}' has no choice of statistics; remove stats")
+        if self.stats == "tracked-mean" and norm.name != "rn":
+            raise UserError(
+                f"stats 'tracked-mean' is for norm 'rn' only, this is '{norm.name}'; expected "
+                "population or batch"
+            )
+        return norm.model_copy(update={"stats": self.stats})
+
+
+class AttackEntry(Spec):
+    """A column of the suite's tables. A bare string stands for ``{attack: STRING}``.
+
+    Attributes:
+        attack: Name in the attack registry.
+        label: Name in tables; by default the attack's, without its library.
+        params: Its parameters; the rest are at their defaults.
+        published: The column of the published tables to show beside it.
+    """
+
+    attack: Line
+    label: Line = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    published: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"attack": value}
+        name = _unlabelled(value, "attack")
+        if not isinstance(value, dict) or not name:
+            return value
+        return {**value, "label": name.rpartition(":")[2] or name}
+
+
+class ReportEntry(Spec):
+    """A table to write.
+
+    Attributes:
+        kind: ``leaderboard`` (models x attacks) or ``stats_table`` (population next to batch).
+        published: The published table to show beside it, for example ``rna/table1``.
+        where: Narrows that table's rows down, for all models.
+    """
+
+    kind: Literal["leaderboard", "stats_table"]
+    published: str = ""
+    where: Selector = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+def repeated_labels(entries: Sequence[ModelEntry | AttackEntry]) -> Iterator[tuple[int, int]]:
+    """Yields the positions of each entry whose label is taken and of the one that has it."""
+    first: dict[str, int] = {}
+    for position, entry in enumerate(entries):
+        taken = first.setdefault(entry.label, position)
+        if taken != position:
+            yield position, taken
+
+
+class SuiteSpec(Spec):
+    """A whole suite file.
+
+    Attributes:
+        suite: Its name; results go to a folder of that name.
+        title: Heading of its tables; the name if empty.
+        description: Printed with the tables.
+        data: The slice that every model is scored on.
+        threat_model: What every attack may do.
+        batch_size: Images that are attacked and scored together.
+        n_draws: Fresh draws that score each image of a stochastic model.
+        seed: Of everything random.
+        models: The rows.
+        attacks: The columns.
+        reports: What is written.
+    """
+
+    suite: str = Field(pattern=r"^[a-z0-9_-]+$")
+    title: Annotated[str, AfterValidator(lambda title: title and _one_line(title))] = ""
+    description: str = ""
+    data: DataSpec
+    threat_model: ThreatModel
+    batch_size: int = Field(default=128, ge=1)
+    n_draws: int = Field(default=20, ge=1)
+    seed: int = Field(default=0, ge=0)
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+    attacks: tuple[AttackEntry, ...] = Field(min_length=1)
+    reports: tuple[ReportEntry, ...] = (ReportEntry(kind="leaderboard"),)
+
+    @field_validator("models", "attacks")
+    @classmethod
+    def _labels_differ(
+        cls, entries: tuple[ModelEntry | AttackEntry, ...]
+    ) -> tuple[ModelEntry | AttackEntry, ...]:
+        for position, _ in repeated_labels(entries):
+            label = entries[position].label
+            raise PydanticCustomError("repeated_label", "two are labelled '{l}'", {"l": label})
+        return entries

@@ -1,0 +1,174 @@
+"""The only judge of an attack: distance, box, finiteness and prediction on the exact model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.base import Budget
+from bench.core.result import VIOLATIONS, Row, Status
+from bench.verify.scoring import fraction_correct, majority, predict_draws
+
+TOLERANCE = 1e-6
+"""How far beyond ball or box an x_adv may lie: the rounding of float32 pixels, in pixel units."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a model is scored.
+
+    Attributes:
+        n_draws: Fresh draws per image; 1 for a deterministic model.
+        seed: Of the draws.
+        whole_batch: Whether the adversary must play a batch whole, as the images of a
+            batch-dependent model share statistics.
+        may_decline: Whether the adversary plays the clean image where that is worse for the
+            model. False under ``fixed_path``, where the papers score x_adv as it is.
+    """
+
+    n_draws: int
+    seed: int
+    whole_batch: bool = False
+    may_decline: bool = True
+
+
+def check_candidate(x: Tensor, x_adv: object) -> Tensor:
+    """Returns x_adv as float32 on x's device; raises ``ValueError`` unless shape and type fit."""
+    if not isinstance(x_adv, Tensor):
+        raise ValueError(f"the attack returned {type(x_adv).__name__}, expected a tensor")
+    if x_adv.shape != x.shape:
+        raise ValueError(
+            f"the attack returned shape {tuple(x_adv.shape)}, expected {tuple(x.shape)}"
+        )
+    if not x_adv.is_floating_point():
+        raise ValueError(f"the attack returned {x_adv.dtype}, expected floating-point pixels")
+    return x_adv.detach().to(x.device, torch.float32)
+
+
+def judge(
+    x: Tensor, x_adv: Tensor, budget: Budget, kind: Literal["none", "bounded", "minimum-norm"]
+) -> list[Status]:
+    """Returns the status of each x_adv (b, c, h, w) against ball and box."""
+    delta = (x_adv - x).double()
+    eps = torch.tensor(budget.eps, dtype=torch.float64, device=x.device).view(1, -1, 1, 1)
+    if budget.norm == "linf":
+        excess = (delta.abs() - eps).flatten(1).amax(1)
+    else:
+        excess = delta.flatten(1).norm(dim=1) - eps.min()
+    outside = torch.maximum(-x_adv, x_adv - 1).flatten(1).amax(1)
+    finite = torch.isfinite(x_adv).flatten(1).all(1)
+    statuses: list[Status] = []
+    for is_finite, beyond, out in zip(
+        finite.tolist(), excess.tolist(), outside.tolist(), strict=True
+    ):
+        if not is_finite:
+            statuses.append("not_finite")
+        elif out > TOLERANCE:
+            statuses.append("out_of_box")
+        elif beyond > TOLERANCE:
+            statuses.append("beyond_eps" if kind == "minimum-norm" else "out_of_ball")
+        else:
+            statuses.append("ok")
+    return statuses
+
+
+def verify_batch(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    x_adv: Tensor,
+    budget: Budget,
+    kind: Literal["none", "bounded", "minimum-norm"],
+    scoring: Scoring,
+) -> list[Row]:
+    """Judges and scores a batch; returns a row per image, with index, batch and passes at zero.
+
+    Args:
+        model: The exact model, in eval mode.
+        x: Clean images (b, c, h, w), pixels in [0, 1].
+        y: Labels (b,).
+        x_adv: The attack's candidates, of x's shape; never trusted.
+        budget: The ball.
+        kind: Whether the attack knows eps.
+        scoring: Draws, and what the adversary may play.
+
+    A batch-dependent model's images are scored in the batch as the attack made it, except that an
+    image beyond eps is clean there. If one of them violates ball or box there is no valid batch,
+    so every image of it is marked.
+    """
+    statuses = judge(x, x_adv, budget, kind)
+    if scoring.whole_batch:
+        spoiled = next((s for s in statuses if s in VIOLATIONS), None)
+        statuses = [spoiled] * len(statuses) if spoiled else statuses
+    beyond = torch.tensor([s == "beyond_eps" for s in statuses], device=x.device)
+    violated = torch.tensor([s in VIOLATIONS for s in statuses], device=x.device)
+    candidates = torch.where(_per_image(violated), x, x_adv)
+    n, seed = scoring.n_draws, scoring.seed
+    clean = predict_draws(model, x, n, seed)
+    adv = predict_draws(model, candidates, n, seed + 1)
+    declines = beyond | violated
+    if scoring.whole_batch:
+        shown = torch.where(_per_image(beyond), x, candidates)
+        played = predict_draws(model, shown, n, seed + 1) if bool(beyond.any()) else adv
+        robust = fraction_correct(played, y)
+    else:
+        if scoring.may_decline:
+            declines = declines | _clean_is_worse(model, x, y, candidates, clean, scoring)
+        robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
+    return _rows(x, x_adv, y, clean, adv, robust, declines, statuses)
+
+
+def _per_image(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)
+
+
+def _clean_is_worse(
+    model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, clean: Tensor, scoring: Scoring
+) -> Tensor:
+    """Says where the clean image serves the adversary better, decided on draws of its own."""
+    if scoring.n_draws == 1:
+        return clean[0] != y
+    seed = scoring.seed + 2
+    on_clean = fraction_correct(predict_draws(model, x, scoring.n_draws, seed), y)
+    on_adv = fraction_correct(predict_draws(model, candidates, scoring.n_draws, seed), y)
+    return on_clean < on_adv
+
+
+def _rows(
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    clean: Tensor,
+    adv: Tensor,
+    robust: Tensor,
+    declines: Tensor,
+    statuses: list[Status],
+) -> list[Row]:
+    delta = torch.nan_to_num(x_adv - x, nan=float("inf")).flatten(1).double()
+    clean_pred, clean_correct = majority(clean).tolist(), fraction_correct(clean, y).tolist()
+    adv_pred, adv_correct = majority(adv).tolist(), fraction_correct(adv, y).tolist()
+    rows = []
+    for i, status in enumerate(statuses):
+        bad = status in VIOLATIONS
+        rows.append(
+            Row(
+                index=0,
+                label=int(y[i]),
+                clean_pred=clean_pred[i],
+                clean_correct=clean_correct[i],
+                adv_pred=-1 if bad else adv_pred[i],
+                adv_correct=None if bad else adv_correct[i],
+                robust=None if bad else float(robust[i]),
+                played="clean" if bool(declines[i]) else "adv",
+                linf=float(delta[i].abs().max()),
+                l2=float(delta[i].norm()),
+                status=status,
+                batch=0,
+                forwards=0.0,
+                backwards=0.0,
+            )
+        )
+    return rows

@@ -1,0 +1,14 @@
+"""Checkpoints: safetensors and a card, checked before they are used."""
+
+from bench.zoo.card import Card, CleanAccuracy, read_card
+from bench.zoo.checkpoint import Checkpoint, list_checkpoints, open_checkpoint, save_checkpoint
+
+__all__ = [
+    "Card",
+    "Checkpoint",
+    "CleanAccuracy",
+    "list_checkpoints",
+    "open_checkpoint",
+    "read_card",
+    "save_checkpoint",
+]

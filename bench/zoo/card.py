@@ -1,0 +1,81 @@
+"""A checkpoint's card: what it is, where it comes from, what it scores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from bench.core.base import Spec
+from bench.core.model_spec import ModelSpec
+from bench.core.spec_file import read_spec
+
+
+class CleanAccuracy(Spec):
+    """Accuracy on unperturbed test images.
+
+    Attributes:
+        value: In [0, 1]; of a stochastic model, the expectation over ``n_draws`` draws.
+        n: Number of images.
+        split: Which images, for example ``fashion-mnist test``.
+        batch_size: Only for a batch-dependent model: the batch it was scored in.
+        n_draws: Draws per image; 1 for a deterministic model.
+    """
+
+    value: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+    split: str
+    batch_size: int | None = None
+    n_draws: int = 1
+
+
+class Card(Spec):
+    """The content of ``card.yaml``.
+
+    Attributes:
+        name: The folder's name.
+        model: Architecture, norm, input size, mean and std.
+        dataset: What it was trained on.
+        training: ``natural``, ``adversarial``, ``black-box``, or how a foreign file says.
+        recipe: The whole training recipe, or empty for a foreign checkpoint.
+        seed: Seed of the training, if known.
+        epochs: Epochs trained, if known.
+        clean_accuracy: Measured by this project in fp32.
+        versions: Of python, torch and rbench at training time.
+        trained: Date and machine of the training.
+        sha256: Of ``model.safetensors``.
+        notes: Whatever a reader should know.
+    """
+
+    name: str
+    model: ModelSpec
+    dataset: str
+    training: str
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    epochs: int | None = None
+    clean_accuracy: CleanAccuracy
+    versions: dict[str, str]
+    trained: str = ""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    notes: str = ""
+
+
+def read_card(path: Path) -> Card:
+    """Reads ``card.yaml``.
+
+    Raises:
+        UserError: When the file is missing, is not YAML, or does not describe a checkpoint.
+    """
+    return read_spec(path, Card, "a checkpoint's card")
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Writes ``card.yaml``, leaving out what is at its default; it lands by rename."""
+    data = card.model_dump(mode="json", exclude_defaults=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(yaml.safe_dump(data, sort_keys=False, width=100), encoding="utf-8")
+    os.replace(aside, path)

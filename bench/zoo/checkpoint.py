@@ -1,0 +1,138 @@
+"""Checkpoints on disk: ``NAME/model.safetensors`` and ``NAME/card.yaml``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bench.core.errors import UserError, did_you_mean
+from bench.core.identity import sha256_file
+from bench.core.model_spec import ModelSpec
+from bench.models import Classifier, build_model
+from bench.zoo.card import Card, read_card, write_card
+
+WEIGHTS, CARD = "model.safetensors", "card.yaml"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that holds a checkpoint, with its card; weights are read by ``load``."""
+
+    folder: Path
+    card: Card
+
+    def load(self, stats: str | None = None) -> Classifier:
+        """Builds the model in eval mode with its weights, loaded strictly.
+
+        Args:
+            stats: Inference statistics that replace the card's, ``None`` to keep them. The
+                model's ``spec`` says which are in force.
+
+        Raises:
+            UserError: When the weights are missing, truncated, altered, not finite, or do not fit
+                the card; or when the card's norm does not fit its network or has no such stats.
+        """
+        path = self.folder / WEIGHTS
+        verify_hash(path, self.card)
+        spec = self.card.model
+        try:
+            if stats is not None:
+                spec = spec.model_copy(update={"norm": spec.norm.with_stats(stats)})
+            model = build_model(spec)
+        except UserError as error:
+            raise UserError(f"{self.folder / CARD}: {error}") from None
+        _load_strict(model.net, _read_weights(path), path, spec)
+        return model.eval()
+
+
+def verify_hash(path: Path, card: Card) -> None:
+    """Raises ``UserError`` unless the weights are the ones that the card describes."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; the card promises weights of sha256 {card.sha256}")
+    found = sha256_file(path)
+    if found != card.sha256:
+        raise UserError(
+            f"{path}: expected sha256 {card.sha256} (from {CARD}), found {found}; the file is "
+            "truncated or altered: restore it, for example from git"
+        )
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _load_strict(
+    net: nn.Module, weights: Mapping[str, Tensor], path: Path, spec: ModelSpec
+) -> None:
+    expected = net.state_dict()
+    missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in weights and weights[name].shape != expected[name].shape
+    ]
+    if missing or extra or shapes:
+        parts = [_some("missing", missing), _some("unexpected", extra), _some("shapes", shapes)]
+        what = "; ".join(filter(None, parts))
+        built = f"{spec.arch} with norm {spec.norm.label()}"
+        raise UserError(
+            f"{path}: the weights do not fit {built}, which {CARD} names ({what}); correct the "
+            "card, or restore the weights that belong to it"
+        )
+    _refuse_not_finite(weights, str(path), "restore the file or train again")
+    net.load_state_dict(dict(weights), strict=True)
+
+
+def _some(what: str, found: list[str]) -> str:
+    """Returns ``"2 missing: a, b"``, cut after three."""
+    return f"{len(found)} {what}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" * bool(found)
+
+
+def _refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> None:
+    bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise UserError(f"{what}: {_some('tensors with NaN or infinite values', bad)}; {advice}")
+
+
+def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
+    """Writes weights and card; the card's ``sha256`` is filled in here.
+
+    Both files land by rename. A kill between the two leaves a pair that loading refuses.
+
+    Raises:
+        UserError: When a weight is NaN or infinite; nothing is written then.
+    """
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
+    _refuse_not_finite(
+        weights, f"{folder}: not saved", "the training diverged; lower lr or set clip"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / (WEIGHTS + ".part")
+    save_file(weights, aside)
+    card = card.model_copy(update={"sha256": sha256_file(aside)})
+    os.replace(aside, folder / WEIGHTS)
+    write_card(folder / CARD, card)
+    return Checkpoint(folder, card)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Reads a checkpoint's card; raises ``UserError`` when it is missing or wrong."""
+    if not folder.is_dir():
+        siblings = list_checkpoints(folder.parent) if folder.parent.is_dir() else []
+        hint = did_you_mean(folder.name, siblings)
+        raise UserError(f"{folder}: no such checkpoint{hint}")
+    return Checkpoint(folder, read_card(folder / CARD))
+
+
+def list_checkpoints(root: Path) -> list[str]:
+    """Returns the names of the checkpoints in a folder, sorted."""
+    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))

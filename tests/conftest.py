@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with the papers' tables and extra data sets; tests that need it skip without."""
+    folder = Path(os.environ.get("RBENCH_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("needs the extra data folder; set RBENCH_SHARED to it")
+    return folder

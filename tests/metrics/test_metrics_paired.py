@@ -1,0 +1,101 @@
+"""Paired differences: McNemar by hand, coverage by simulation, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import comb
+
+import numpy as np
+import pytest
+
+from bench.core.errors import UserError
+from bench.core.result import Row
+from bench.metrics import paired_difference
+
+BASE = Row(0, 1, 1, 1.0, 1, 1.0, 1.0, "adv", 0.1, 1.0, "ok", 0, 1.0, 1.0)
+
+
+def rows(scores: list[float], batch_size: int = 1) -> list[Row]:
+    return [
+        replace(BASE, index=i, robust=score, batch=i // batch_size)
+        for i, score in enumerate(scores)
+    ]
+
+
+def test_value_and_exact_p_by_hand() -> None:
+    first, second = rows([1.0] * 9 + [0.0] + [1.0] * 10), rows([0.0] * 9 + [1.0] + [1.0] * 10)
+    difference = paired_difference(first, list(reversed(second)))
+    assert difference.value == pytest.approx(0.4)
+    # Two-sided binomial: 9 or more of 10 discordant pairs one way.
+    assert difference.p_value == pytest.approx(2 * (comb(10, 9) + 1) / 2**10)
+    assert difference.verdict == "higher"
+    assert paired_difference(second, first).verdict == "lower"
+
+
+def test_interval_equals_bonett_and_price_by_hand() -> None:
+    difference = paired_difference(rows([1] * 8 + [0] * 12), rows([0] * 5 + [1] * 5 + [0] * 10))
+    gain, loss, z = 6 / 22, 3 / 22, 1.959963984540054
+    half = z * ((gain + loss - (gain - loss) ** 2) / 22) ** 0.5
+    assert difference.low == pytest.approx(gain - loss - half)
+    assert difference.high == pytest.approx(gain - loss + half)
+    assert difference.verdict == "no difference shown"
+
+
+def test_equal_results_show_no_difference_but_keep_a_width() -> None:
+    same = rows([1, 0, 1, 0])
+    difference = paired_difference(same, same)
+    assert (difference.value, difference.p_value) == (0, 1)
+    assert difference.low is not None and difference.high is not None
+    assert difference.low < 0 < difference.high
+    assert difference.verdict == "no difference shown"
+
+
+def test_fractions_have_an_interval_but_no_mcnemar() -> None:
+    difference = paired_difference(rows([0.75] * 40), rows([0.25] * 40))
+    assert difference.p_value is None
+    assert difference.value == 0.5
+    assert difference.verdict == "higher"
+
+
+def test_few_batches_show_less_than_as_many_images() -> None:
+    scores = [1.0] * 30 + [0.0] * 34
+    alone = paired_difference(rows(scores), rows([0.0] * 64))
+    batched = paired_difference(rows(scores, 16), rows([0.0] * 64))
+    clustered = paired_difference(rows(scores, 16), rows([0.0] * 64), "batch")
+    assert alone == batched
+    assert alone.verdict == "higher"
+    assert clustered.p_value == alone.p_value
+    assert clustered.verdict == "no difference shown"
+
+
+def test_one_batch_gives_no_interval_and_no_verdict() -> None:
+    difference = paired_difference(rows([1.0] * 30, 30), rows([0.0] * 30), "batch")
+    assert (difference.value, difference.low, difference.high) == (1, None, None)
+    assert difference.verdict == "no difference shown"
+
+
+def test_other_images_are_refused() -> None:
+    with pytest.raises(UserError, match="same data slice"):
+        paired_difference(rows([1, 0]), rows([1, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "size", "spread"),
+    [((0.2, 0.1), 1, 0.0), ((0.05, 0.05), 1, 0.0), ((0.3, 0.1), 16, 0.1), ((0.1, 0.1), 16, 0.1)],
+)
+def test_95_percent_intervals_cover_the_true_difference(
+    cells: tuple[float, float], size: int, spread: float
+) -> None:
+    """Gains and losses of 128 pairs; in batches, each batch shifts its pairs towards one side."""
+    generator, repeats, hits = np.random.default_rng(3), 200, 0
+    gain, loss = cells
+    for _ in range(repeats):
+        shift = np.repeat(generator.uniform(-spread, spread, 128 // size), size)
+        u = generator.random(128)
+        won, lost = u < gain + shift, u > 1 - loss + shift
+        first = rows(won.astype(float).tolist(), size)
+        second = rows(lost.astype(float).tolist(), size)
+        difference = paired_difference(first, second, "batch" if size > 1 else "sample")
+        assert difference.low is not None and difference.high is not None
+        hits += difference.low <= gain - loss <= difference.high
+    assert hits / repeats >= 0.93

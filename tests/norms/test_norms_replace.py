@@ -1,0 +1,141 @@
+"""replace_norms and set_stats on networks that are not ours."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from bench.core.errors import UserError
+from bench.core.norm_spec import NormSpec
+from bench.norms import find_paths, replace_norms, set_stats
+
+SPECS: list[Any] = [
+    "none",
+    "fixup",
+    "bn",
+    {"name": "bn", "stats": "batch"},
+    {"name": "gn", "groups": 32},
+    {"name": "gn", "group_size": 2},
+    "in",
+    "ln",
+    {"name": "bgn", "groups": 32},
+    {"name": "bgn", "group_size": 1, "stats": "batch"},
+    "rn",
+    {"name": "rn", "stats": "tracked-mean", "power": 0.5},
+    {"name": "rna", "pool": ["bn", "in"]},
+    {"name": "rna", "pool": ["bn", "rn", {"name": "gn", "groups": 8}], "per": "sample"},
+]
+
+
+def spec_of(value: Any) -> NormSpec:
+    return NormSpec.model_validate(value)
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> nn.Module:
+    return torchvision.models.resnet18(weights=None, num_classes=7)
+
+
+@pytest.mark.parametrize("value", SPECS, ids=lambda v: spec_of(v).label())
+def test_every_norm_goes_into_torchvisions_resnet18(value: Any, resnet18: nn.Module) -> None:
+    model = copy.deepcopy(resnet18).eval()
+    convs = {k: m.weight.clone() for k, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    assert replace_norms(model, spec_of(value)) == 20
+    assert not any(type(m) is nn.BatchNorm2d for m in model.modules())
+    assert not any(m.training for m in model.modules()), "the new layers left eval mode"
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and spec_of(value).name != "fixup":
+            assert torch.equal(module.weight, convs[name])
+    y = model(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert y.shape == (2, 7) and y.isfinite().all()
+    paths = find_paths(model)
+    assert (paths is not None) == (spec_of(value).name == "rna")
+    assert paths is None or len(paths.sizes) == 20
+
+
+def test_fixup_makes_a_foreign_network_start_at_zero(resnet18: nn.Module) -> None:
+    model = copy.deepcopy(resnet18)
+    before = torch.get_rng_state()
+    replace_norms(model, spec_of("fixup"), seed=1)
+    assert torch.equal(torch.get_rng_state(), before), "the global generator moved"
+    assert model(torch.rand(2, 3, 32, 32)).abs().max() == 0
+    again, other = copy.deepcopy(resnet18), copy.deepcopy(resnet18)
+    replace_norms(again, spec_of("fixup"), seed=1)
+    replace_norms(other, spec_of("fixup"), seed=2)
+    weight = model.layer1[0].conv1.weight
+    assert torch.equal(again.layer1[0].conv1.weight, weight)
+    assert not torch.equal(other.layer1[0].conv1.weight, weight)
+
+
+def test_mode_dtype_and_device_of_each_layer_are_kept() -> None:
+    model = nn.Sequential(
+        nn.BatchNorm2d(4).eval(),
+        nn.BatchNorm2d(4).double(),
+        nn.BatchNorm2d(4, affine=False).to("meta"),
+    )
+    replace_norms(model, spec_of("bn"))
+    assert [layer.training for layer in model] == [False, True, True]
+    assert [layer.weight.dtype for layer in model[:2]] == [torch.float32, torch.float64]
+    assert [layer.weight.device.type for layer in model] == ["cpu", "cpu", "meta"]
+
+
+def test_a_layer_used_in_two_places_stays_one_layer() -> None:
+    shared = nn.BatchNorm2d(4)
+    model = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared), "c": shared})
+    assert replace_norms(model, spec_of("rn")) == 1
+    assert model["a"] is model["c"] is model["b"][0]
+    assert type(model["a"]).__name__ == "RobustNorm"
+
+
+def test_a_norm_that_does_not_fit_leaves_the_model_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(16), nn.BatchNorm2d(20))
+    with pytest.raises(UserError, match="20 channels does not divide into 8 groups"):
+        replace_norms(model, spec_of({"name": "gn", "groups": 8}))
+    assert [type(m) for m in model] == [nn.BatchNorm2d, nn.BatchNorm2d]
+
+
+def test_a_model_without_batch_norm_is_refused() -> None:
+    with pytest.raises(UserError, match="found no BatchNorm2d"):
+        replace_norms(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), spec_of("bn"))
+
+
+def test_set_stats_switches_to_batch_statistics_and_back(resnet18: nn.Module) -> None:
+    model = copy.deepcopy(resnet18)
+    replace_norms(model, spec_of("bn"))
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    trained = model.train()(x).detach()
+    population = model.eval()(x)
+    assert set_stats(model, "batch") == 20
+    torch.testing.assert_close(model(x), trained, rtol=1e-4, atol=1e-4)
+    assert set_stats(model, "population") == 20
+    assert torch.equal(model(x), population)
+
+
+@pytest.mark.parametrize(
+    ("value", "stats", "message"),
+    [
+        ("gn8", "batch", "no layer has a choice"),
+        ("none", "population", "no layer has a choice"),
+        ("bn", "tracked-mean", "not one of population, batch$"),
+        ("rn", "popular", "not one of population, batch, tracked-mean"),
+    ],
+)
+def test_set_stats_refuses(value: str, stats: str, message: str) -> None:
+    value_spec: Any = {"name": "gn", "groups": 8} if value == "gn8" else value
+    model = nn.Sequential(nn.BatchNorm2d(8))
+    replace_norms(model, spec_of(value_spec))
+    with pytest.raises(UserError, match=message):
+        set_stats(model, stats)
+
+
+def test_set_stats_changes_all_layers_or_none() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(8))
+    replace_norms(model, spec_of({"name": "rna", "pool": ["rn", "bn"]}))
+    with pytest.raises(UserError):
+        set_stats(model, "tracked-mean")
+    assert model[0].branches[0].stats == "batch"

@@ -1,0 +1,139 @@
+"""A catalog without torch: a few attacks, data sets, checkpoints and published tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError, did_you_mean
+from bench.core.norm_spec import NormSpec
+from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+
+ATTACKS: dict[str, dict[str, Any]] = {
+    "natural": {},
+    "torchattacks:FGSM": {},
+    "torchattacks:BIM": {"n_iter": 10, "alpha": 0.01},
+    "torchattacks:PGD": {"n_iter": 10, "alpha": 0.01, "random_start": True},
+    "torchattacks:MIFGSM": {"n_iter": 10, "alpha": 0.01, "decay": 1.0},
+    "torchattacks:CW": {"c": 1.0, "kappa": 0.0, "n_iter": 50, "lr": 0.01},
+    "torchattacks:DeepFool": {"n_iter": 50, "overshoot": 0.02},
+    "autoattack": {"version": "standard"},
+}
+LINF_ONLY = tuple(f"torchattacks:{name}" for name in ("FGSM", "BIM", "PGD", "MIFGSM"))
+MINIMUM_NORM = ("torchattacks:CW", "torchattacks:DeepFool")
+DROPS_SAMPLES = ("torchattacks:DeepFool", "autoattack")
+DATASETS = {
+    "fashion-mnist": DatasetInfo(10, 1, 28),
+    "mnist": DatasetInfo(10, 1, 28),
+    "cifar10": DatasetInfo(10, 3, 32),
+    "cifar100": DatasetInfo(100, 3, 32),
+}
+NORMS: dict[str, Any] = {
+    "fmnist-resnet20-bn": "bn",
+    "fmnist-resnet20-bgn": {"name": "bgn", "groups": 8},
+    "fmnist-resnet20-in": "in",
+    "fmnist-resnet20-gn": {"name": "gn", "groups": 8},
+    "fmnist-resnet20-ln": "ln",
+    "fmnist-resnet20-rn": {"name": "rn", "stats": "batch"},
+    "fmnist-resnet20-none": "none",
+    "fmnist-resnet20-fixup": "fixup",
+    "fmnist-resnet20-bn-at": "bn",
+    "fmnist-resnet20-in-at": "in",
+    "fmnist-resnet20-rna-at": {"name": "rna", "pool": ["bn", "in"]},
+}
+AT_COLUMNS = ("natural", "fgsm", "pgd20", "cw", "mifgsm", "deepfool", "autoattack")
+STATS_COLUMNS = ("normal", "fgsm", "bim", "mim", "cw", "pgd")
+TABLES = {
+    "rna/table1": PublishedTable(
+        AT_COLUMNS,
+        tuple(
+            {"model": model, "norm": norm}
+            for model in ("resnet18", "wrn32")
+            for norm in ("bn", "in", "rna")
+        ),
+    ),
+    "robustnorm/table1": PublishedTable(
+        STATS_COLUMNS,
+        tuple(
+            {"dataset": name, "eps": eps, "c": 10, "stats": stats}
+            for name, eps in (("mnist", 0.2), ("fashion-mnist", 0.06))
+            for stats in ("P", "B")
+        ),
+    ),
+}
+
+
+class FakeCatalog:
+    """Answers from the tables above; ``version`` and ``salt`` stand for changed code and data."""
+
+    def __init__(self, version: int = 1, salt: str = "") -> None:
+        self.version, self.salt = version, salt
+
+    def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+        if name not in ATTACKS:
+            raise UserError(f"unknown attack '{name}'{did_you_mean(name, ATTACKS)}")
+        if norm == "l2" and name in LINF_ONLY:
+            raise UserError(f"attack '{name}' serves norm linf only, found l2")
+        known = ATTACKS[name]
+        problems = [
+            (key, f"unknown parameter{did_you_mean(key, known)}")
+            for key in params
+            if key not in known
+        ]
+        n_iter = params.get("n_iter", known.get("n_iter", 0))
+        if isinstance(n_iter, bool) or not isinstance(n_iter, int) or n_iter < 0:
+            problems.append(("n_iter", f"expected a whole number, found {n_iter!r}"))
+        if problems:
+            raise ParamsError(tuple(problems))
+        kind = "minimum-norm" if name in MINIMUM_NORM else "bounded"
+        return AttackInfo(
+            version=self.version,
+            params={**known, **params},
+            kind="none" if name == "natural" else kind,
+            keeps_batch=name not in DROPS_SAMPLES,
+            passes_per_image=None if name == "autoattack" else 2.0 * n_iter,
+        )
+
+    def dataset(self, name: str) -> DatasetInfo:
+        if name not in DATASETS:
+            raise UserError(f"unknown data set '{name}'{did_you_mean(name, DATASETS)}")
+        return DATASETS[name]
+
+    def data_size(self, data: DataSpec) -> int:
+        return min(data.limit or 10_000, max(10_000 - data.offset, 0))
+
+    def data_hash(self, data: DataSpec) -> str:
+        return hashlib.sha256((data.model_dump_json() + self.salt).encode()).hexdigest()
+
+    def checkpoint(self, name: str) -> CheckpointInfo:
+        if name not in NORMS:
+            raise UserError(f"unknown checkpoint '{name}'{did_you_mean(name, NORMS)}")
+        sha256 = hashlib.sha256((name + self.salt).encode()).hexdigest()
+        norm = NormSpec.model_validate(NORMS[name])
+        return CheckpointInfo(sha256, norm, "fashion-mnist", 1, 28, 10, (0.3081,))
+
+    def published_tables(self) -> Mapping[str, PublishedTable]:
+        return TABLES
+
+
+@pytest.fixture(scope="session")
+def catalog() -> FakeCatalog:
+    """The fake catalog."""
+    return FakeCatalog()
+
+
+@pytest.fixture(scope="session")
+def changed_catalog() -> FakeCatalog:
+    """The same catalog after every attack's code, checkpoint and data set changed."""
+    return FakeCatalog(version=2, salt="changed")
+
+
+@pytest.fixture(scope="session")
+def suites_dir() -> Path:
+    """The shipped suites."""
+    return Path(__file__).parents[2] / "suites"

@@ -1,0 +1,190 @@
+"""From a suite to cells: defaults, ids, refusals, cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.core.cell import CellSpec
+from bench.suite import Catalog, Plan, load_suite, make_plan
+
+SUITE: dict[str, Any] = {
+    "suite": "demo",
+    "data": {"name": "fashion-mnist", "limit": 64, "seed": 0, "stratified": True},
+    "threat_model": {"norm": "linf", "eps": "8/255"},
+    "batch_size": 32,
+    "n_draws": 5,
+    "seed": 3,
+    "models": [
+        "fmnist-resnet20-bn",
+        {"checkpoint": "fmnist-resnet20-bn", "stats": "batch", "batch_size": 16},
+        {"checkpoint": "fmnist-resnet20-rn"},
+        {"checkpoint": "fmnist-resnet20-rna-at", "protocol": "fixed_path"},
+    ],
+    "attacks": [
+        "natural",
+        {"attack": "torchattacks:PGD", "params": {"n_iter": 20}},
+        "autoattack",
+    ],
+}
+
+
+def _plan(folder: Path, catalog: Catalog, **changes: Any) -> Plan:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False), encoding="utf-8")
+    return make_plan(load_suite(path, catalog), catalog)
+
+
+def test_defaults_are_resolved(tmp_path: Path, catalog: Catalog) -> None:
+    cells = _plan(tmp_path, catalog).cells[1::3]
+    resolved = [(c.spec.stats, c.spec.protocol, c.spec.batch_size, c.spec.n_draws) for c in cells]
+    assert resolved == [
+        ("population", "white_box", 32, 1),
+        ("batch", "white_box", 16, 1),
+        ("batch", "white_box", 32, 1),
+        (None, "fixed_path", 32, 5),
+    ]
+    assert cells[0].spec.attack_params == {"n_iter": 20, "alpha": 0.01, "random_start": True}
+    assert cells[0].spec.threat_model.eps == pytest.approx(8 / 255)
+    assert [c.model_label for c in cells] == [
+        "fmnist-resnet20-bn",
+        "fmnist-resnet20-bn (batch)",
+        "fmnist-resnet20-rn",
+        "fmnist-resnet20-rna-at (fixed_path)",
+    ]
+    assert {c.attack_label for c in cells} == {"PGD"}
+
+
+def test_cells_come_model_by_model(tmp_path: Path, catalog: Catalog) -> None:
+    cells = _plan(tmp_path, catalog).cells
+    assert [(c.model_index, c.attack_index) for c in cells] == [
+        (i, j) for i in range(4) for j in range(3)
+    ]
+
+
+def test_attack_that_drops_samples_is_refused_on_batch_dependent_models_only(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    plan = _plan(tmp_path, catalog)
+    refused = {(c.model_index, c.attack_label) for c in plan.cells if c.refused}
+    assert refused == {(1, "autoattack"), (2, "autoattack")}
+    reason = "drops samples from the batch, which changes a batch-dependent model"
+    assert {c.refused for c in plan.cells} == {"", reason}
+    assert not {c.cell_id for c in plan.to_run} & {c.cell_id for c in plan.cells if c.refused}
+
+
+def test_rn_on_population_statistics_may_be_attacked_by_anything(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    models = [
+        {"checkpoint": "fmnist-resnet20-rn", "stats": stats}
+        for stats in ("population", "tracked-mean")
+    ]
+    plan = _plan(tmp_path, catalog, models=models)
+    assert [bool(c.refused) for c in plan.cells if c.attack_label == "autoattack"] == [False, True]
+
+
+def test_cost_counts_attack_and_scoring_passes(tmp_path: Path, catalog: Catalog) -> None:
+    plan = _plan(tmp_path, catalog)
+    natural, pgd, auto = plan.cells[-3:]
+    # 20 steps of a forward and a backward pass, then 5 draws of the clean and of the adversarial
+    # image; the clean image alone needs its 5 draws only.
+    assert (natural.passes, pgd.passes, auto.passes) == (64 * 5, 64 * (40 + 10), None)
+    deterministic = 3 * (64 * 1 + 64 * (40 + 2))
+    assert plan.known_passes == deterministic + 64 * 5 + 64 * 50
+    assert plan.n_unknown == 2
+
+
+def test_equal_cells_under_two_labels_are_run_once(tmp_path: Path, catalog: Catalog) -> None:
+    models = ["fmnist-resnet20-bn", {"checkpoint": "fmnist-resnet20-bn", "label": "again"}]
+    plan = _plan(tmp_path, catalog, models=models)
+    assert len(plan.cells) == 6
+    assert [c.model_label for c in plan.to_run] == ["fmnist-resnet20-bn"] * 3
+
+
+def test_ids_do_not_depend_on_the_order_of_keys(tmp_path: Path, catalog: Catalog) -> None:
+    def reversed_keys(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reversed_keys(value[key]) for key in reversed(value)}
+        return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+    path = tmp_path / "reversed.yaml"
+    path.write_text(yaml.safe_dump(reversed_keys(SUITE), sort_keys=False), encoding="utf-8")
+    other = make_plan(load_suite(path, catalog), catalog)
+    assert [c.cell_id for c in _plan(tmp_path, catalog).cells] == [c.cell_id for c in other.cells]
+
+
+BASE = CellSpec.model_validate(
+    {
+        "checkpoint": "a",
+        "sha256": "0" * 64,
+        "stats": "population",
+        "data": {"name": "fashion-mnist", "limit": 64},
+        "data_hash": "1" * 64,
+        "threat_model": {"norm": "linf", "eps": 0.1},
+        "attack": "torchattacks:PGD",
+        "attack_version": 1,
+        "attack_params": {"n_iter": 20, "alpha": 0.025},
+        "protocol": "white_box",
+        "batch_size": 64,
+        "n_draws": 1,
+        "seed": 0,
+    }
+)
+CHANGES: dict[str, Any] = {
+    "checkpoint": "b",
+    "sha256": "2" * 64,
+    "stats": "batch",
+    "data": {"name": "fashion-mnist", "limit": 65},
+    "data_hash": "3" * 64,
+    "threat_model": {"norm": "linf", "eps": 0.1, "eps_space": "normalized"},
+    "attack": "torchattacks:BIM",
+    "attack_version": 2,
+    "attack_params": {"n_iter": 21, "alpha": 0.025},
+    "protocol": "fixed_path",
+    "batch_size": 32,
+    "n_draws": 20,
+    "seed": 1,
+}
+
+
+def test_an_id_is_the_same_in_every_run_and_release() -> None:
+    assert BASE.cell_id == "e4f7357c70cbd520"
+
+
+def test_changes_cover_every_identity_field() -> None:
+    assert set(CHANGES) == set(CellSpec.model_fields)
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_an_id_changes_with_every_identity_field(field: str) -> None:
+    changed = CellSpec.model_validate({**BASE.model_dump(), field: CHANGES[field]})
+    assert changed.cell_id != BASE.cell_id
+
+
+def test_ids_change_when_code_weights_or_data_change(
+    tmp_path: Path, catalog: Catalog, changed_catalog: Catalog
+) -> None:
+    before = {c.cell_id for c in _plan(tmp_path, catalog).cells}
+    after = {c.cell_id for c in _plan(tmp_path, changed_catalog).cells}
+    assert not before & after
+
+
+def test_labels_and_title_leave_ids_alone(tmp_path: Path, catalog: Catalog) -> None:
+    before = [c.cell_id for c in _plan(tmp_path, catalog).cells]
+    models = [{"checkpoint": m} if isinstance(m, str) else m for m in SUITE["models"]]
+    models = [{**m, "label": f"model {i}"} for i, m in enumerate(models)]
+    after = _plan(tmp_path, catalog, models=models, title="Another", suite="other").cells
+    assert [c.cell_id for c in after] == before
+
+
+def test_manifest_holds_every_cell_and_the_whole_suite(tmp_path: Path, catalog: Catalog) -> None:
+    plan = _plan(tmp_path, catalog)
+    manifest = plan.manifest()
+    assert [c.cell_id for c in manifest.cells] == [c.cell_id for c in plan.cells]
+    assert [bool(c.refused) for c in manifest.cells] == [bool(c.refused) for c in plan.cells]
+    assert manifest.suite["n_draws"] == 5
+    assert manifest.suite["models"][1]["stats"] == "batch"

@@ -1,0 +1,76 @@
+"""The shipped suites are good, hold what their papers' tables hold, and are found by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.core.errors import UserError
+from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
+
+
+@pytest.mark.parametrize("name", ["quickstart", "table1", "population_vs_batch"])
+def test_shipped_suite_loads_and_is_named_like_its_file(
+    name: str, suites_dir: Path, catalog: Catalog
+) -> None:
+    suite = load_suite(suites_dir / f"{name}.yaml", catalog)
+    assert suite.suite == name
+    assert suite.title
+    assert make_plan(suite, catalog).to_run
+
+
+def test_table1_has_every_checkpoint_and_the_papers_columns(
+    suites_dir: Path, catalog: Catalog
+) -> None:
+    suite = load_suite(suites_dir / "table1.yaml", catalog)
+    norms = ("bn", "bgn", "in", "gn", "ln", "rn", "none", "fixup", "bn-at", "in-at", "rna-at")
+    assert {m.checkpoint for m in suite.models} == {f"fmnist-resnet20-{norm}" for norm in norms}
+    table = catalog.published_tables()["rna/table1"]
+    assert tuple(a.published for a in suite.attacks) == table.columns
+    assert catalog.data_size(suite.data) >= 64
+
+
+def test_population_vs_batch_takes_steps_of_a_tenth_of_eps_in_pixels(
+    suites_dir: Path, catalog: Catalog
+) -> None:
+    suite = load_suite(suites_dir / "population_vs_batch.yaml", catalog)
+    assert [m.stats for m in suite.models] == ["population", "batch"]
+    (std,) = catalog.checkpoint(suite.models[0].checkpoint).std
+    steps = [a.params["alpha"] for a in suite.attacks if "alpha" in a.params]
+    assert steps == pytest.approx([suite.threat_model.eps * std / 10] * 3)
+    assert not any(cell.refused for cell in make_plan(suite, catalog).cells)
+
+
+def _write(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"suite: {path.stem}\n", encoding="utf-8")
+
+
+def test_suite_is_found_by_path_and_by_name_in_the_order_of_the_folders(tmp_path: Path) -> None:
+    own, packaged = tmp_path / "own", tmp_path / "packaged"
+    _write(own, "table1")
+    _write(packaged, "table1", "quickstart", "papers/rna")
+    folders = [own, packaged]
+    assert find_suite(str(packaged / "table1.yaml"), folders) == packaged / "table1.yaml"
+    assert find_suite("table1", folders) == own / "table1.yaml"
+    assert find_suite("quickstart.yaml", folders) == packaged / "quickstart.yaml"
+    assert find_suite("papers/rna", folders) == packaged / "papers" / "rna.yaml"
+    assert list(list_suites(folders)) == ["papers/rna", "quickstart", "table1"]
+
+
+def test_unknown_suite_names_the_nearest(tmp_path: Path) -> None:
+    _write(tmp_path, "table1", "quickstart")
+    with pytest.raises(UserError, match=r"no suite 'tabel1'.*did you mean 'table1'"):
+        find_suite("tabel1", [tmp_path, tmp_path / "missing"])
+    with pytest.raises(UserError, match=r"no suite file .*did you mean '.*quickstart\.yaml'"):
+        find_suite(str(tmp_path / "quikstart.yaml"), [])
+
+
+def test_reading_and_planning_a_suite_never_imports_torch() -> None:
+    code = "import bench.suite, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
