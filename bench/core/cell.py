@@ -10,9 +10,29 @@ from bench.core.base import Spec
 from bench.core.identity import digest
 from bench.core.threat import ThreatModel
 
-Protocol = Literal["white_box", "fixed_path"]
-"""``white_box``: gradients of the model as deployed. ``fixed_path``: the RNA paper's; one path is
-held while a batch is attacked, others are drawn to score it."""
+Protocol = Literal["white_box", "fixed_path", "transfer", "stats_transfer"]
+"""``white_box``: gradients of the model as deployed, averaged over ``eot_iter`` draws if it is
+stochastic. ``fixed_path``: the RNA paper's; one path is held while a batch is attacked, others are
+drawn to score it. ``transfer``: crafted on a surrogate. ``stats_transfer``: crafted on the same
+weights under other inference statistics."""
+
+Adversary = Literal["joint", "single"]
+"""Of a batch-dependent model: ``joint`` perturbs the whole batch (the papers' way), ``single`` one
+image in an otherwise clean batch."""
+
+
+class Surrogate(Spec):
+    """The model that an attack is crafted on in place of the target model.
+
+    Attributes:
+        checkpoint: Its name.
+        sha256: Of its weights.
+        stats: Its inference statistics; ``None`` for a norm without the choice.
+    """
+
+    checkpoint: str
+    sha256: str
+    stats: str | None
 
 
 class DataSpec(Spec):
@@ -49,7 +69,10 @@ class CellSpec(Spec):
         attack: Name in the attack registry.
         attack_version: Version of its code; a change of behaviour raises it.
         attack_params: Its parameters, every default filled in, as plain JSON values.
-        protocol: How a stochastic model is attacked and scored.
+        protocol: What the attack may use of the model.
+        surrogate: What it is crafted on under ``transfer`` and ``stats_transfer``, else ``None``.
+        adversary: What it may perturb of a batch-dependent model's batch.
+        eot_iter: Draws over which gradients are averaged; 1 for a deterministic model.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image; 1 for a deterministic model.
         seed: Of everything random in the cell.
@@ -65,6 +88,9 @@ class CellSpec(Spec):
     attack_version: int
     attack_params: dict[str, Any]
     protocol: Protocol
+    surrogate: Surrogate | None = None
+    adversary: Adversary = "joint"
+    eot_iter: int = Field(default=1, ge=1)
     batch_size: int = Field(ge=1)
     n_draws: int = Field(ge=1)
     seed: int = Field(ge=0)

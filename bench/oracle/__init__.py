@@ -1,5 +1,18 @@
-"""What an attack sees of a model: logits and gradients, counted."""
+"""What an attack sees of a model: losses, gradients and logits, counted."""
 
-from bench.oracle.oracle import Oracle, OracleModule, Passes, frozen
+from bench.oracle.losses import LOSSES, Loss, cross_entropy, dlr, margin
+from bench.oracle.oracle import Access, Evaluation, Oracle, OracleModule, Passes, frozen
 
-__all__ = ["Oracle", "OracleModule", "Passes", "frozen"]
+__all__ = [
+    "LOSSES",
+    "Access",
+    "Evaluation",
+    "Loss",
+    "Oracle",
+    "OracleModule",
+    "Passes",
+    "cross_entropy",
+    "dlr",
+    "frozen",
+    "margin",
+]

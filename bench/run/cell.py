@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -22,7 +22,7 @@ from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
 from bench.models import Classifier
 from bench.norms import find_paths, pinned
-from bench.oracle import Oracle, frozen
+from bench.oracle import Access, Oracle, Passes, frozen
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 
@@ -49,7 +49,9 @@ def batches(data: Slice, size: int, device: torch.device) -> Iterator[Batch]:
         yield Batch(x, y, data.index[rows].tolist(), number)
 
 
-def run_cell(spec: CellSpec, model: Classifier, data: Slice) -> tuple[CellInfo, list[Row]]:
+def run_cell(
+    spec: CellSpec, model: Classifier, data: Slice, surrogate: Classifier | None = None
+) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell.
 
     An attack that raises, returns something that is not a batch of images, or changes the model
@@ -59,24 +61,27 @@ def run_cell(spec: CellSpec, model: Classifier, data: Slice) -> tuple[CellInfo, 
         spec: The cell.
         model: The checkpoint's model in eval mode, with the cell's statistics in force.
         data: The cell's slice.
+        surrogate: What the attack is crafted on, if that is not the model itself.
     """
     started = time.monotonic()
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
-    norm = model.spec.norm
+    source = surrogate or model
     rows: list[Row] = []
     error = ""
     device = next(model.parameters()).device
-    with frozen(model):
-        guard = ModelGuard(model)
+    with frozen(source):
+        guard = ModelGuard(source)
         for batch in batches(data, spec.batch_size, device):
             try:
-                rows += _run_batch(spec, attack, params, model, guard, batch)
+                x_adv, passes = _craft(spec, attack, params, source, guard, batch)
+                rows += _score(spec, attack, model, batch, x_adv, passes)
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
     error = error or _violations(rows)
-    clustered = norm.batch_dependent or spec.protocol == "fixed_path"
+    clustered = _depends_on_batch(model) or spec.protocol == "fixed_path"
+    clustered |= surrogate is not None and _depends_on_batch(surrogate)
     info = CellInfo(
         cell_id=spec.cell_id,
         spec=spec,
@@ -92,36 +97,66 @@ def run_cell(spec: CellSpec, model: Classifier, data: Slice) -> tuple[CellInfo, 
     return info, rows
 
 
-def _run_batch(
+def _craft(
     spec: CellSpec,
     attack: Attack,
     params: Spec,
-    model: Classifier,
+    source: Classifier,
     guard: ModelGuard,
     batch: Batch,
-) -> list[Row]:
-    seed = int(digest([spec.seed, batch.number], 8), 16)
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(model.spec.std))
-    oracle = Oracle(model, model.spec.classes)
-    with _protocol(spec, model, seed):
-        x_adv = _propose(attack, oracle, batch, budget, params, seed)
+) -> tuple[Tensor, Passes]:
+    """Returns the attack's candidates for a batch, and what they cost."""
+    seed = _batch_seed(spec, batch)
+    norm = source.spec.norm
+    access = Access(
+        stochastic=norm.stochastic,
+        batch_dependent=_depends_on_batch(source),
+        eot_iter=spec.eot_iter,
+        adversary=spec.adversary,
+        seed=seed,
+    )
+    oracle = Oracle(source, batch.x, source.spec.classes, access)
+    with _held_path(spec, source, seed):
+        x_adv = _propose(attack, oracle, batch, _budget(spec, source), params, seed)
     changes = guard.changes()
     if changes:
         shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
         raise AttackError(f"the attack changed the model ({shown}); restored")
+    return x_adv, oracle.passes
+
+
+def _score(
+    spec: CellSpec, attack: Attack, model: Classifier, batch: Batch, x_adv: Tensor, passes: Passes
+) -> list[Row]:
+    """Returns the verified rows of a batch."""
     scoring = Scoring(
         n_draws=spec.n_draws,
-        seed=seed,
-        whole_batch=model.spec.norm.batch_dependent,
+        seed=_batch_seed(spec, batch),
+        batch_dependent=_depends_on_batch(model),
+        adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
     )
+    budget = _budget(spec, model)
     rows = verify_batch(model, batch.x, batch.y, x_adv, budget, attack.kind, scoring)
-    n = len(batch.index)
-    forwards, backwards = oracle.passes.forwards / n, oracle.passes.backwards / n
+    spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
     return [
         replace(row, index=i, batch=batch.number, forwards=forwards, backwards=backwards)
-        for row, i in zip(rows, batch.index, strict=True)
+        for row, i, (forwards, backwards) in zip(rows, batch.index, spent, strict=True)
     ]
+
+
+def _batch_seed(spec: CellSpec, batch: Batch) -> int:
+    return int(digest([spec.seed, batch.number], 8), 16)
+
+
+def _budget(spec: CellSpec, model: Classifier) -> Budget:
+    return Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(model.spec.std))
+
+
+def _depends_on_batch(model: Classifier) -> bool:
+    """Whether any layer computes statistics over the batch, with the statistics now in force."""
+    choices = {getattr(module, "stats", None) for module in model.modules()}
+    return bool(choices & {"batch", "tracked-mean"})
 
 
 def _propose(
@@ -138,15 +173,13 @@ def _propose(
 
 
 @contextmanager
-def _protocol(spec: CellSpec, model: Classifier, seed: int) -> Iterator[None]:
-    """Seeds a stochastic model's draws; under ``fixed_path`` holds one path for the attack."""
-    paths = find_paths(model)
-    if paths is None:
+def _held_path(spec: CellSpec, source: Classifier, seed: int) -> Iterator[None]:
+    """Under ``fixed_path``, holds one drawn path while the batch is attacked."""
+    paths = find_paths(source)
+    if paths is None or spec.protocol != "fixed_path":
         yield
         return
-    paths.seed(seed)
-    path = paths.sample() if spec.protocol == "fixed_path" else None
-    with pinned(model, path) if path is not None else nullcontext():
+    with pinned(source, paths.sample(None, torch.Generator().manual_seed(seed))):
         yield
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.base import Budget
+from bench.core.cell import Adversary
 from bench.core.result import VIOLATIONS, Row, Status
 from bench.verify.scoring import fraction_correct, majority, predict_draws
 
@@ -23,16 +24,35 @@ class Scoring:
     Attributes:
         n_draws: Fresh draws per image; 1 for a deterministic model.
         seed: Of the draws.
-        whole_batch: Whether the adversary must play a batch whole, as the images of a
-            batch-dependent model share statistics.
+        batch_dependent: Whether the images of a batch share statistics.
+        adversary: Whether such a batch is played whole (``joint``), or each image alone among
+            clean ones (``single``).
         may_decline: Whether the adversary plays the clean image where that is worse for the
             model. False under ``fixed_path``, where the papers score x_adv as it is.
     """
 
     n_draws: int
     seed: int
-    whole_batch: bool = False
+    batch_dependent: bool = False
+    adversary: Adversary = "joint"
     may_decline: bool = True
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether candidates are scored together."""
+        return self.batch_dependent and self.adversary == "joint"
+
+    def draws(self, model: nn.Module, x: Tensor, clean: Tensor, stream: int) -> Tensor:
+        """Predicts images (b, c, h, w) on fresh draws; another ``stream``, other draws."""
+        alone = self.batch_dependent and self.adversary == "single"
+        return predict_draws(
+            model,
+            x,
+            self.n_draws,
+            self.seed + stream,
+            shared_path=self.batch_dependent,
+            companions=clean if alone and x is not clean else None,
+        )
 
 
 def check_candidate(x: Tensor, x_adv: object) -> Tensor:
@@ -106,13 +126,12 @@ def verify_batch(
     beyond = torch.tensor([s == "beyond_eps" for s in statuses], device=x.device)
     violated = torch.tensor([s in VIOLATIONS for s in statuses], device=x.device)
     candidates = torch.where(_per_image(violated), x, x_adv)
-    n, seed = scoring.n_draws, scoring.seed
-    clean = predict_draws(model, x, n, seed)
-    adv = predict_draws(model, candidates, n, seed + 1)
+    clean = scoring.draws(model, x, x, 0)
+    adv = scoring.draws(model, candidates, x, 1)
     declines = beyond | violated
     if scoring.whole_batch:
         shown = torch.where(_per_image(beyond), x, candidates)
-        played = predict_draws(model, shown, n, seed + 1) if bool(beyond.any()) else adv
+        played = scoring.draws(model, shown, x, 1) if bool(beyond.any()) else adv
         robust = fraction_correct(played, y)
     else:
         if scoring.may_decline:
@@ -131,9 +150,8 @@ def _clean_is_worse(
     """Says where the clean image serves the adversary better, decided on draws of its own."""
     if scoring.n_draws == 1:
         return clean[0] != y
-    seed = scoring.seed + 2
-    on_clean = fraction_correct(predict_draws(model, x, scoring.n_draws, seed), y)
-    on_adv = fraction_correct(predict_draws(model, candidates, scoring.n_draws, seed), y)
+    on_clean = fraction_correct(scoring.draws(model, x, x, 2), y)
+    on_adv = fraction_correct(scoring.draws(model, candidates, x, 2), y)
     return on_clean < on_adv
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.adapters.autoattack import VERSIONS
 from bench.core.errors import UserError
-from bench.oracle import Oracle, frozen
+from bench.oracle import Access, Oracle, frozen
 
 SHORT: dict[str, object] = {"n_iter": 10, "n_queries": 50}
 
@@ -24,7 +24,7 @@ SHORT: dict[str, object] = {"n_iter": 10, "n_queries": 50}
 def attack(case: Any, budget: Budget, seed: int = 3, **values: object) -> Tensor:
     entry = get_attack("autoattack")
     with frozen(case.model):
-        oracle = Oracle(case.model, case.n_classes)
+        oracle = Oracle(case.model, case.x, case.n_classes, Access())
         params = parse_params(entry, values)
         return entry.run(oracle, case.x, case.y, budget, params, seed)
 
@@ -108,7 +108,7 @@ def test_the_seed_reaches_the_components(conv: Callable[..., Any]) -> None:
 def test_both_names_are_the_same_attack(conv: Callable[..., Any]) -> None:
     case, entry = conv(), get_attack("pyautoattack")
     budget, params = Budget("linf", (0.01,)), parse_params(entry, SHORT)
-    x_adv = entry.run(Oracle(case.model, 10), case.x, case.y, budget, params, 3)
+    x_adv = entry.run(Oracle(case.model, case.x, 10, Access()), case.x, case.y, budget, params, 3)
     assert torch.equal(x_adv, attack(case, budget, **SHORT))
 
 
@@ -181,7 +181,7 @@ def test_the_librarys_doubts_are_logged_and_not_printed(
 def test_the_estimate_bounds_the_passes_of_unbroken_images(linear: Callable[..., Any]) -> None:
     case, entry = linear(10), get_attack("autoattack")
     for values in (SHORT, {"version": "plus", **SHORT}, {"version": "rand", "n_iter": 5}):
-        oracle, params = Oracle(case.model, 10), parse_params(entry, values)
+        oracle, params = Oracle(case.model, case.x, 10, Access()), parse_params(entry, values)
         entry.run(oracle, case.x, case.y, Budget("linf", (1e-6,)), params, 0)
         spent = (oracle.passes.forwards + oracle.passes.backwards) / len(case.x)
         assert entry.passes is not None

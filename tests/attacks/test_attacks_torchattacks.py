@@ -21,7 +21,7 @@ from bench.attacks.adapters.torchattacks_named import (
     library_names,
 )
 from bench.core.errors import UserError
-from bench.oracle import Oracle, frozen
+from bench.oracle import Access, Oracle, frozen
 
 USABLE = [name for name, reason in library_names().items() if not reason]
 TYPED = ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool")
@@ -43,7 +43,7 @@ def attack(name: str, case: Any, budget: Budget, seed: int = 3, **values: object
     entry = get_attack(f"torchattacks:{name}")
     params = parse_params(entry, values)
     with frozen(case.model):
-        oracle = Oracle(case.model, case.n_classes)
+        oracle = Oracle(case.model, case.x, case.n_classes, Access())
         return entry.run(oracle, case.x, case.y, budget, params, seed)
 
 
@@ -105,7 +105,7 @@ def test_the_claim_to_keep_the_batch_is_true(
     params = parse_params(entry, FAST.get(name, {}))
     with frozen(case.model):
         budget = budget_of(entry.norms[0])
-        entry.run(Oracle(watched, 10), case.x, case.y, budget, params, 3)
+        entry.run(Oracle(watched, case.x, 10, Access()), case.x, case.y, budget, params, 3)
     means = [batch.mean((1, 2, 3)) for batch in watched.batches]
     # The images' means rise, and neither the perturbation nor a common rescaling changes that.
     kept = all(len(m) == len(case.x) and bool((m.diff() > 0).all()) for m in means)
@@ -199,7 +199,7 @@ def test_the_oracle_counts_the_known_passes(
     name: str, values: dict[str, Any], each: int, conv: Callable[..., Any]
 ) -> None:
     case, entry = conv(), get_attack(f"torchattacks:{name}")
-    oracle, params = Oracle(case.model, 10), parse_params(entry, values)
+    oracle, params = Oracle(case.model, case.x, 10, Access()), parse_params(entry, values)
     entry.run(oracle, case.x, case.y, budget_of("linf"), params, 0)
     assert oracle.passes.forwards == oracle.passes.backwards == each * len(case.x)
     assert entry.passes is not None and entry.passes(params) == 2 * each
@@ -255,6 +255,6 @@ def test_channels_last_images_are_attacked_alike(conv: Callable[..., Any]) -> No
     plain = attack("PGDL2", case, budget_of("l2"))
     last = case.x.contiguous(memory_format=torch.channels_last)
     entry = get_attack("torchattacks:PGDL2")
-    oracle = Oracle(case.model, 10)
+    oracle = Oracle(case.model, case.x, 10, Access())
     x_adv = entry.run(oracle, last, case.y, budget_of("l2"), parse_params(entry, {}), 3)
     assert torch.equal(x_adv, plain)

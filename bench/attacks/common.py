@@ -1,0 +1,76 @@
+"""What gradient attacks share: the ball, its geometry, and the best candidate so far."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+
+
+def radius(budget: Budget, x: Tensor) -> Tensor:
+    """Returns the radius per channel as (1, c, 1, 1), on the device of images (b, c, h, w)."""
+    eps = torch.tensor(budget.eps, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+    return eps.expand(1, x.shape[1], 1, 1)
+
+
+def project(x_adv: Tensor, x: Tensor, budget: Budget) -> Tensor:
+    """Returns the nearest point in the ball around x, clipped to the box [0, 1].
+
+    Clipping to the box never leaves the ball, as x is inside the box.
+    """
+    delta = x_adv - x
+    if budget.norm == "linf":
+        eps = radius(budget, x)
+        delta = torch.clamp(delta, -eps, eps)
+    else:
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
+        shrink = (min(budget.eps) / length).clamp(max=1)
+        delta = delta * shrink.view(-1, 1, 1, 1)
+    return torch.clamp(x + delta, 0, 1)
+
+
+def ascent_direction(grad: Tensor, budget: Budget) -> Tensor:
+    """Returns the unit direction of steepest ascent: the sign (linf), or grad / its norm (l2)."""
+    if budget.norm == "linf":
+        return grad.sign()
+    length = grad.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return grad / length.view(-1, 1, 1, 1)
+
+
+def random_start(x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:
+    """Returns a uniform point of the ball around each image, clipped to the box."""
+    noise = torch.rand(x.shape, generator=generator).to(x) * 2 - 1
+    if budget.norm == "linf":
+        return project(x + noise * radius(budget, x), x, budget)
+    gauss = torch.randn(x.shape, generator=generator).to(x)
+    n = gauss[0].numel()
+    length = torch.rand(len(x), generator=generator).to(x) ** (1 / n)
+    unit = gauss / gauss.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+    return project(x + unit * (length * min(budget.eps)).view(-1, 1, 1, 1), x, budget)
+
+
+class Best:
+    """The candidate with the highest score so far, image by image.
+
+    Where images of a batch share statistics, candidates of different steps cannot be mixed (the
+    mixture was never evaluated), so the best whole batch by mean score is kept.
+
+    Args:
+        x: What is kept until something better is offered.
+        coupled: ``oracle.coupled``.
+    """
+
+    def __init__(self, x: Tensor, coupled: bool) -> None:
+        self.x_adv = x.clone()
+        self.score = torch.full((len(x),), -torch.inf, device=x.device)
+        self._coupled = coupled
+
+    def offer(self, x_adv: Tensor, score: Tensor) -> None:
+        """Takes over each candidate (b, c, h, w) whose score (b,) is higher than the best."""
+        if self._coupled:
+            better = (score.mean() > self.score.mean()).expand(len(score))
+        else:
+            better = score > self.score
+        self.x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, self.x_adv)
+        self.score = torch.where(better, score, self.score)
