@@ -33,7 +33,7 @@ def project(x_adv: Tensor, x: Tensor, budget: Budget) -> Tensor:
 def ascent_direction(grad: Tensor, budget: Budget) -> Tensor:
     """Returns the unit direction of steepest ascent: the sign (linf), or grad / its norm (l2)."""
     if budget.norm == "linf":
-        return grad.sign()
+        return torch.sign(grad)
     length = grad.flatten(1).norm(dim=1).clamp(min=1e-12)
     return grad / length.view(-1, 1, 1, 1)
 

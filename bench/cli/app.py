@@ -5,6 +5,7 @@ torch takes seconds to import, so commands import what they need when they run.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-console = Console()
+console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
 errors = Console(stderr=True)
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130

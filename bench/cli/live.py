@@ -106,7 +106,7 @@ class LiveTable:
         table = Table(title=self._plan.suite.title, title_justify="left")
         table.add_column("model", no_wrap=True)
         for attack in attacks:
-            table.add_column(attack, justify="right")
+            table.add_column(attack, justify="right", overflow="fold")
         for model in models:
             table.add_row(model, *[self._cell(found.get((model, a))) for a in attacks])
         return table
@@ -122,7 +122,9 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     if not info.complete:
         return Text("incomplete", style="red")
     estimate = robust_accuracy(rows, info.cluster)
-    text = f"{100 * estimate.value:.1f}"
+    text = Text(f"{100 * estimate.value:.1f}", style="bold")
+    if info.alarms:
+        text.append(" !", style="yellow")
     if estimate.low is not None and estimate.high is not None:
-        text += f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-    return Text(text + (" !" if info.alarms else ""), style="yellow" if info.alarms else "")
+        text.append(f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]", style="dim not bold")
+    return text

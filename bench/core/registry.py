@@ -47,6 +47,10 @@ class Registry(Generic[T]):
             self._entries[name] = entry
         return self._entries[name]
 
+    def remove(self, name: str) -> None:
+        """Takes a name out again, for example one that a test registered."""
+        del self._entries[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._targets
 

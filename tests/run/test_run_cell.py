@@ -36,7 +36,7 @@ def planted(run: Callable[..., Tensor], **fields: object) -> Iterator[str]:
     try:
         yield name
     finally:
-        del ATTACKS._entries[name]
+        ATTACKS.remove(name)
 
 
 def tiny_model(norm: object = "bn", seed: int = 0) -> Classifier:
