@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no_deadline", deadline=None)  # machines are noisy
+settings.load_profile("no_deadline")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.cell import CellSpec, DataSpec
@@ -19,6 +19,7 @@ json_values = st.recursive(
 ).filter(lambda v: "inf" not in repr(v).lower())
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_the_order_of_keys_does_not_matter(value: dict[str, Any]) -> None:
     reversed_keys = dict(reversed(list(value.items())))
@@ -73,6 +74,10 @@ CHANGES: list[dict[str, Any]] = [
     {"attack_version": 2},
     {"attack_params": {"n_iter": 21}},
     {"protocol": "fixed_path"},
+    {"surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": None}},
+    {"surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": "batch"}},
+    {"adversary": "single"},
+    {"eot_iter": 2},
     {"batch_size": 9},
     {"n_draws": 2},
     {"seed": 1},

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.numbers import parse_number
@@ -12,17 +12,20 @@ from bench.core.numbers import parse_number
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(finite)
 def test_floats_pass_through_as_numbers_and_as_text(value: float) -> None:
     assert parse_number(value) == value
     assert parse_number(repr(value)) == value
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**9), 10**9), st.integers(1, 10**9), st.sampled_from(["/", " / ", "/ "]))
 def test_a_fraction_is_the_nearest_float(top: int, bottom: int, slash: str) -> None:
     assert parse_number(f"{top}{slash}{bottom}") == float(Fraction(top, bottom))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12) | st.integers() | st.floats() | st.none() | st.booleans())
 def test_anything_else_is_a_value_error_and_nothing_more(value: object) -> None:
     try:

@@ -244,7 +244,7 @@ def test_a_state_file_executes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["bn", "rn", {"name": "bgn", "groups": 8}, RNA], ids=str)
+@pytest.mark.parametrize("norm", ["rn", RNA], ids=str)
 def test_compiled_training_agrees_with_plain(
     norm: Any, make_recipe: Make, small_images: Data, tmp_path: Path
 ) -> None:
