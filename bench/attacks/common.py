@@ -34,8 +34,11 @@ def ascent_direction(grad: Tensor, budget: Budget) -> Tensor:
     """Returns the unit direction of steepest ascent: the sign (linf), or grad / its norm (l2)."""
     if budget.norm == "linf":
         return torch.sign(grad)
+    # Scaled first: the squares of gradients of saturated logits would vanish.
+    largest = grad.abs().flatten(1).amax(1).view(-1, 1, 1, 1)
+    grad = grad / torch.where(largest > 0, largest, 1)
     length = grad.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return grad / length.view(-1, 1, 1, 1)
+    return torch.div(grad, length.view(-1, 1, 1, 1))
 
 
 def random_start(x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,22 @@ LIBRARY_PREFIX = "torchattacks:"
 
 ATTACKS: Registry[Attack] = Registry("attack")
 ATTACKS.add_lazy("natural", "bench.attacks.natural:NATURAL")
-ATTACKS.add_lazy("autoattack", "bench.attacks.adapters.autoattack:AUTOATTACK")
+for _file, _name in (
+    ("fgsm", "fgsm"),
+    ("bim", "bim"),
+    ("pgd", "pgd"),
+    ("mim", "mim"),
+    ("noise", "noise"),
+    ("cw", "cw"),
+    ("cw", "cw_linf"),
+    ("deepfool", "deepfool"),
+    ("apgd", "apgd"),
+    ("apgd", "apgd_t"),
+    ("fab", "fab_t"),
+    ("square", "square"),
+    ("autoattack", "autoattack"),
+):
+    ATTACKS.add_lazy(_name, f"bench.attacks.{_file}:{_name.upper()}")
 ATTACKS.add_lazy("pyautoattack", "bench.attacks.adapters.autoattack:PYAUTOATTACK")
 for _name in ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool"):
     _target = f"bench.attacks.adapters.torchattacks:{_name.upper()}"

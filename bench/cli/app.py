@@ -106,6 +106,19 @@ def plan(
 
 
 @app.command()
+def probe(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint's name or folder.")],
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
+) -> None:
+    """Look at what a checkpoint does: stochastic, batch-dependent, gradients, modes."""
+    from bench.cli.probing import probe_command
+
+    raise typer.Exit(probe_command(console, checkpoint, checkpoints, data_root, device))
+
+
+@app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(help="A run folder, such as reports/table1.")],
 ) -> None:

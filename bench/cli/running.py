@@ -11,6 +11,7 @@ from rich.table import Table
 from bench.cli.live import LiveTable, duration
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
+from bench.run.checks import probe_models, raise_alarms
 from bench.run.device import pick_device
 from bench.run.local import default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
@@ -21,10 +22,12 @@ from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
 EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
 
 
-def _plan(suite: str, data_root: Path | None, checkpoints: Path | None) -> Plan:
+def _plan(suite: str, data_root: Path | None, checkpoints: Path | None) -> tuple[Plan, int]:
+    """Returns the plan of a suite, and the number of classes of its data."""
     catalog = LocalCatalog(checkpoints_folder(checkpoints), data_root)
     path = find_suite(suite, suite_folders())
-    return make_plan(load_suite(path, catalog), catalog)
+    spec = load_suite(path, catalog)
+    return make_plan(spec, catalog), catalog.dataset(spec.data.name).classes
 
 
 def run_command(
@@ -38,12 +41,14 @@ def run_command(
 ) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     device = pick_device(device)
-    plan = _plan(suite, data_root, checkpoints)
+    plan, classes = _plan(suite, data_root, checkpoints)
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
-    store.write_manifest(plan.manifest())
     todo = cells_to_run(plan, store)
     jobs = make_jobs(todo, checkpoints_folder(checkpoints), data_root, device)
+    with console.status("probing the models"):
+        probe_models(jobs, lambda line: _warn(console, line))
+    store.write_manifest(plan.manifest())
     places: dict[str, list[PlannedCell]] = defaultdict(list)
     for cell in plan.cells:
         places[cell.spec.cell_id].append(cell)
@@ -63,11 +68,23 @@ def run_command(
             console.print("interrupted: finished cells are stored, run the same command to go on")
             return EXIT_INTERRUPTED
         took = live.elapsed
+        alarms = raise_alarms(plan, store, classes)
+        for cell_id in places:
+            if store.stored(cell_id):
+                live.show((), *store.read_cell(cell_id))
     console.print(live.table())
     _say(console, summary, took)
+    for cell_id, texts in alarms.items():
+        place = places[cell_id][0]
+        for text in texts:
+            _warn(console, f"alarm: {place.model_label} / {place.attack_label}: {text}")
     for path in write_reports(folder):
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return EXIT_INCOMPLETE if summary.incomplete else 0
+
+
+def _warn(console: Console, line: str) -> None:
+    console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(console: Console, summary: Summary, seconds: float) -> None:
@@ -89,7 +106,7 @@ def plan_command(
     checkpoints: Path | None,
 ) -> None:
     """Shows a suite's cells: their ids, what is stored, and the passes they may take."""
-    plan = _plan(suite, data_root, checkpoints)
+    plan, _ = _plan(suite, data_root, checkpoints)
     store = RunStore(out or Path("reports") / plan.suite.suite)
     table = Table(title=plan.suite.title, title_justify="left")
     for name in ("model", "attack", "cell", "images", "passes at most", "state"):

@@ -40,14 +40,14 @@ def dlr(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
     """Returns the difference-of-logits-ratio loss, which no rescaling of the logits changes.
 
     Source: Croce & Hein 2020, https://arxiv.org/abs/2003.01690, equations 6 and 7 (targeted).
-    With fewer classes than the equation's sorted logits, the smallest stands in for the last.
+    They need 3 and 4 classes: with fewer, the ratio can be constant, with a gradient of 0. Then
+    the plain margin is returned.
     """
-    ranked = logits.sort(1, descending=True).values
-    n = logits.shape[1]
-    if y_target is None:
-        scale = ranked[:, 0] - ranked[:, min(2, n - 1)]
-    else:
-        scale = ranked[:, 0] - (ranked[:, min(2, n - 1)] + ranked[:, min(3, n - 1)]) / 2
+    n_ranked = 3 if y_target is None else 4
+    if logits.shape[1] < n_ranked:
+        return margin(logits, y, y_target)
+    ranked = logits.topk(n_ranked, dim=1).values
+    scale = ranked[:, 0] - ranked[:, 2:].mean(1)
     return margin(logits, y, y_target) / (scale + 1e-12)
 
 

@@ -62,12 +62,12 @@ class Passes:
         self.backwards = torch.zeros(batch, dtype=torch.float64)
 
     def add(self, kind: str, rows: Tensor | None, n: int) -> None:
-        """Counts a pass over ``rows`` of the batch; without rows, n passes spread evenly."""
+        """Counts n passes for each of ``rows`` of the batch; without rows, n spread evenly."""
         counts: Tensor = getattr(self, kind)
         if rows is None:
             counts += n / len(counts)
         else:
-            counts.index_add_(0, rows.cpu(), torch.ones(len(rows), dtype=torch.float64))
+            counts.index_add_(0, rows.cpu(), torch.full((len(rows),), n, dtype=torch.float64))
 
 
 class Oracle:
@@ -88,6 +88,8 @@ class Oracle:
     def __init__(self, model: nn.Module, x: Tensor, n_classes: int, access: Access) -> None:
         self._model, self._x, self.n_classes, self.access = model, x, n_classes, access
         self._paths = find_paths(model)
+        # Without paths of its own for each image, a pass may hold one draw for all of them.
+        self._one_draw_a_pass = access.stochastic and self._paths is None
         self._generator = torch.Generator().manual_seed(access.seed)
         self.passes = Passes(len(x))
 
@@ -137,7 +139,7 @@ class Oracle:
             torch.zeros(n, device=x.device),
             torch.zeros(n, self.n_classes, device=x.device),
         )
-        for i in self._chunks(n * k):
+        for i in self._chunks(n, k):
             i = i.to(x.device) % n
             with torch.set_grad_enabled(grad):
                 x_i = x[i].detach().requires_grad_(grad)
@@ -162,7 +164,7 @@ class Oracle:
         n, k = len(x), self.n_draws
         logits = torch.zeros(n, self.n_classes, device=x.device)
         jacobian = torch.zeros(n, self.n_classes, *x.shape[1:], device=x.device)
-        for i in self._chunks(n * k):
+        for i in self._chunks(n, k):
             i = i.to(x.device) % n
             x_i = x[i].detach().requires_grad_()
             z = self._pass(x_i, rows[i])
@@ -186,11 +188,14 @@ class Oracle:
         rows = torch.arange(n, device=x.device) if whole else None
         parts = (
             [self._pass(x, rows) for _ in range(k)]
-            if self.access.batch_dependent
+            if self.access.batch_dependent or self._one_draw_a_pass
             else [self._pass(x.repeat(k, 1, 1, 1), None if rows is None else rows.repeat(k))]
         )
         z = torch.cat(parts).view(k, n, -1).mean(0)
-        return _CountBackward.apply(z, self.passes, rows, k) if z.requires_grad else z
+        if not z.requires_grad:
+            return z
+        cost = n if rows is None else self._cost()
+        return torch.as_tensor(_CountBackward.apply(z, self.passes, rows, k * cost))
 
     def module(self) -> OracleModule:
         """Returns an ``nn.Module`` view for third-party attacks."""
@@ -209,10 +214,12 @@ class Oracle:
             raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
         return rows
 
-    def _chunks(self, n: int) -> Iterator[Tensor]:
-        """Cuts n passes: whole batches where images are coupled, else as much as fits."""
+    def _chunks(self, n: int, k: int) -> Iterator[Tensor]:
+        """Cuts k draws of n candidates: whole batches where images are coupled, else what fits."""
         size = self.batch if self.coupled else self.access.max_pass
-        yield from (torch.arange(start, min(start + size, n)) for start in range(0, n, size))
+        size = min(size, max(n, 1)) if self._one_draw_a_pass else size
+        total = n * k
+        yield from (torch.arange(i, min(i + size, total)) for i in range(0, total, size))
 
     def _pass(self, x: Tensor, rows: Tensor | None) -> Tensor:
         """Runs one draw of the model for each candidate, and counts it."""
@@ -246,14 +253,13 @@ class _CountBackward(torch.autograd.Function):
     """The identity on logits; counts the backward passes through it."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, passes: Passes, rows: Tensor | None, draws: int) -> Tensor:
-        ctx.passes, ctx.rows, ctx.draws = passes, rows, draws
+    def forward(ctx: Any, z: Tensor, passes: Passes, rows: Tensor | None, n: int) -> Tensor:
+        ctx.passes, ctx.rows, ctx.n = passes, rows, n
         return z.view_as(z)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        for _ in range(ctx.draws):
-            ctx.passes.add("backwards", ctx.rows, len(grads[0]))
+        ctx.passes.add("backwards", ctx.rows, ctx.n)
         return grads[0], None, None, None
 
 

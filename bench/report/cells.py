@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.core.result import CellInfo
 from bench.metrics import Cluster, Estimate, attack_success_rate, median_distance, robust_accuracy
+from bench.report.prose import protocol_text
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import ALARM, MINIMUM_NORM, Cell, Column, Footnotes, Raw, Table, TableRow
 
@@ -43,7 +44,7 @@ class CellMaker:
             high=estimate.high,
             n=estimate.n,
             published=None if published is None else published / 100,
-            protocol=info.spec.protocol,
+            protocol=protocol_text(info.spec),
             alarms=info.alarms,
             extra={"method": estimate.method, **_details(outcome, info)},
         )
@@ -57,7 +58,7 @@ class CellMaker:
             marks=(self.footnotes.mark(reason),),
             published=None if published is None else published / 100,
             status=outcome.status,
-            protocol="" if outcome.info is None else outcome.info.spec.protocol,
+            protocol="" if outcome.info is None else protocol_text(outcome.info.spec),
             alarms=() if outcome.info is None else outcome.info.alarms,
             reason=outcome.reason,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.metrics import worst_case_accuracy
 from bench.report.cells import CellMaker, attack_columns, distance_table
 from bench.report.paper import Paper
-from bench.report.prose import attack_section, head, model_section, title
+from bench.report.prose import attack_section, head, model_section, protocol_text, title
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.suite import ReportEntry
@@ -72,7 +72,7 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         high=estimate.high,
         n=estimate.n,
         status="partial" if absent else "ok",
-        protocol=done[0][1].spec.protocol,
+        protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for _, info in done)),
         alarms=alarms,
         reason=reason,
         extra={"method": estimate.method},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from bench.core.cell import CellSpec
 from bench.core.result import CellInfo
 from bench.report.run_view import RunView
 from bench.report.table import Section
@@ -34,13 +35,22 @@ def head(view: RunView) -> tuple[str, ...]:
     return tuple(text for text in (description, what, _provenance(view.infos())) if text)
 
 
+def protocol_text(spec: CellSpec) -> str:
+    """Returns how a cell was attacked, for example ``white_box, eot 20`` or ``transfer from x``."""
+    text = spec.protocol + (f" from {_surrogate(spec)}" if spec.surrogate is not None else "")
+    parts = [text, f"eot {spec.eot_iter}" * (spec.eot_iter > 1)]
+    parts.append("single" * (spec.adversary == "single"))
+    return ", ".join(filter(None, parts))
+
+
 def model_section(view: RunView) -> Section:
     """Returns how each model was evaluated."""
     items = []
     for i, model in enumerate(view.models):
         info = view.info_of_model(i)
-        facts = [f"checkpoint {model.checkpoint}", model.protocol]
-        items.append((model.label, "; ".join(facts + ([] if info is None else _facts(info)))))
+        facts = [f"checkpoint {model.checkpoint}"]
+        facts += [model.protocol] if info is None else _facts(info, view.eot_iters(i))
+        items.append((model.label, "; ".join(facts)))
     return Section("Models", tuple(items))
 
 
@@ -51,25 +61,69 @@ def attack_section(view: RunView) -> Section:
         info = view.info_of_attack(j)
         version = "" if info is None else f" (version {info.spec.attack_version})"
         params = attack.params if info is None else info.spec.attack_params
-        shown = ", ".join(f"{name} {_value(value)}" for name, value in sorted(params.items()))
+        pairs = [f"{name} {_value(value)}" for name, value in sorted(params.items())]
+        if attack.eot_iter is not None:
+            pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")
+        shown = ", ".join(pairs)
         items.append((attack.label, f"{attack.attack}{version}" + (f": {shown}" if shown else "")))
     return Section("Attacks", tuple(items))
 
 
-def _facts(info: CellInfo) -> list[str]:
-    spec, facts = info.spec, []
+def _facts(info: CellInfo, eot_iters: Sequence[int]) -> list[str]:
+    spec = info.spec
+    facts = [_protocol_fact(spec)]
     if spec.stats is not None:
         facts.append(STATS_TEXT.get(spec.stats, spec.stats))
-    if info.cluster == "batch" or spec.stats in ("batch", "tracked-mean"):
+    facts += _batch_facts(info)
+    facts += _draw_facts(spec, eot_iters)
+    if info.cluster == "batch":
+        facts.append("intervals clustered by batch")
+    facts.append(f"sha256 {spec.sha256[:12]}")
+    return facts
+
+
+def _protocol_fact(spec: CellSpec) -> str:
+    if spec.surrogate is None:
+        return spec.protocol
+    if spec.protocol == "stats_transfer":
+        stats = spec.surrogate.stats or ""
+        return f"{spec.protocol}: crafted under {STATS_TEXT.get(stats, stats)}"
+    return f"{spec.protocol}: crafted on {_surrogate(spec)}, sha256 {spec.surrogate.sha256[:12]}"
+
+
+def _surrogate(spec: CellSpec) -> str:
+    """Returns a surrogate by its name, its statistics, or both, as they are needed."""
+    surrogate = spec.surrogate
+    if surrogate is None:
+        return ""
+    if spec.protocol == "stats_transfer":
+        return surrogate.stats or ""
+    return surrogate.checkpoint + (f" ({surrogate.stats})" if surrogate.stats else "")
+
+
+def _batch_facts(info: CellInfo) -> list[str]:
+    spec = info.spec
+    shares = {spec.stats, spec.surrogate and spec.surrogate.stats} & {"batch", "tracked-mean"}
+    facts = []
+    if info.cluster == "batch" or shares:
         facts.append(f"attacked and scored in fixed batches of {spec.batch_size}")
+    if spec.adversary == "single":
+        facts.append("single adversary: one image perturbed in an otherwise clean batch")
+    elif shares:
+        facts.append("joint adversary: the whole batch perturbed")
+    return facts
+
+
+def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
+    facts = []
     if spec.n_draws > 1:
         facts.append(
             f"stochastic: mean score over {spec.n_draws} fresh draws (the smallest of several such "
             f"scores, as the worst case takes it, is slightly pessimistic)"
         )
-    if info.cluster == "batch":
-        facts.append("intervals clustered by batch")
-    facts.append(f"sha256 {spec.sha256[:12]}")
+    if max(eot_iters, default=1) > 1 or (spec.n_draws > 1 and spec.protocol == "white_box"):
+        counts = " or ".join(map(str, eot_iters or (spec.eot_iter,)))
+        facts.append(f"gradients averaged over {counts} draw(s) (eot_iter)")
     return facts
 
 

@@ -91,6 +91,11 @@ class RunView:
         """Returns the info of a model's first stored cell."""
         return next((o.info for o in self.outcomes_of(model) if o.info is not None), None)
 
+    def eot_iters(self, model: int) -> list[int]:
+        """Returns over how many draws the attacks on a model averaged, each number once."""
+        infos = [o.info for o in self.outcomes_of(model) if o.info is not None]
+        return sorted({info.spec.eot_iter for info in infos if info.attack_kind != "none"})
+
     def info_of_attack(self, attack: int) -> CellInfo | None:
         """Returns the info of an attack's first stored cell."""
         outcomes = (self.outcome(i, attack) for i in range(len(self.models)))

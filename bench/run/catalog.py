@@ -16,6 +16,30 @@ from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, Pu
 from bench.zoo import open_checkpoint
 
 
+def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+    """Returns an attack with its parameters filled in, under a threat model's norm.
+
+    Raises:
+        ParamsError: For unknown or bad parameters.
+        UserError: For an unknown attack, or one that cannot serve the norm.
+    """
+    attack = get_attack(name)
+    if norm not in attack.norms:
+        known = " and ".join(attack.norms)
+        raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
+    problems = param_problems(attack, params)
+    if problems:
+        raise ParamsError(problems)
+    filled = parse_params(attack, params)
+    return AttackInfo(
+        version=attack.version,
+        params=filled.model_dump(mode="json"),
+        kind=attack.kind,
+        keeps_batch=attack.keeps_batch,
+        passes_per_image=attack.passes(filled) if attack.passes else None,
+    )
+
+
 class LocalCatalog:
     """The catalog of a folder of checkpoints and a data root.
 
@@ -29,21 +53,7 @@ class LocalCatalog:
 
     def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
-        attack = get_attack(name)
-        if norm not in attack.norms:
-            known = " and ".join(attack.norms)
-            raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
-        problems = param_problems(attack, params)
-        if problems:
-            raise ParamsError(problems)
-        filled = parse_params(attack, params)
-        return AttackInfo(
-            version=attack.version,
-            params=filled.model_dump(mode="json"),
-            kind=attack.kind,
-            keeps_batch=attack.keeps_batch,
-            passes_per_image=attack.passes(filled) if attack.passes else None,
-        )
+        return attack_info(name, params, norm)
 
     def dataset(self, name: str) -> DatasetInfo:
         """Returns a data set's shape."""

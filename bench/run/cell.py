@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.attacks import get_attack, parse_params
 from bench.attacks.base import Attack, Budget
+from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
 from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
-from bench.models import Classifier
 from bench.norms import find_paths, pinned
 from bench.oracle import Access, Oracle, Passes, frozen
+from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 
@@ -50,74 +51,86 @@ def batches(data: Slice, size: int, device: torch.device) -> Iterator[Batch]:
 
 
 def run_cell(
-    spec: CellSpec, model: Classifier, data: Slice, surrogate: Classifier | None = None
+    spec: CellSpec, target: Target, data: Slice, surrogate: Target | None = None
 ) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell.
 
     An attack that raises, returns something that is not a batch of images, or changes the model
-    makes the cell incomplete; it never counts for or against robustness.
+    makes the cell incomplete; it never counts for or against robustness. Models that draw from
+    the global generators of torch, numpy or Python are seeded, and score on other draws than
+    they were attacked on.
 
     Args:
         spec: The cell.
-        model: The checkpoint's model in eval mode, with the cell's statistics in force.
+        target: The model that is scored, with the cell's statistics in force.
         data: The cell's slice.
-        surrogate: What the attack is crafted on, if that is not the model itself.
+        surrogate: What the attack is crafted on where ``spec.surrogate`` names something. The
+            ball stays the target's.
+
+    Raises:
+        ValueError: When there is a surrogate that the cell does not name, or the reverse.
     """
+    if (spec.surrogate is None) != (surrogate is None):
+        raise ValueError("a cell is run with a surrogate if, and only if, its spec names one")
     started = time.monotonic()
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
-    source = surrogate or model
+    source = surrogate or target
+    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
     rows: list[Row] = []
     error = ""
-    device = next(model.parameters()).device
-    with frozen(source):
-        guard = ModelGuard(source)
-        for batch in batches(data, spec.batch_size, device):
+    with frozen(source.model):
+        guard = ModelGuard(source.model)
+        for batch in batches(data, spec.batch_size, target.device):
             try:
-                x_adv, passes = _craft(spec, attack, params, source, guard, batch)
-                rows += _score(spec, attack, model, batch, x_adv, passes)
+                x_adv, passes = _craft(spec, attack, params, source, guard, batch, budget)
+                rows += _score(spec, attack, target, batch, x_adv, passes, budget)
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
     error = error or _violations(rows)
-    clustered = _depends_on_batch(model) or spec.protocol == "fixed_path"
-    clustered |= surrogate is not None and _depends_on_batch(surrogate)
     info = CellInfo(
         cell_id=spec.cell_id,
         spec=spec,
         complete=not error,
         error=error,
         attack_kind=attack.kind,
-        cluster="batch" if clustered else "sample",
+        cluster="batch" if _clustered(spec, target, source) else "sample",
         seconds=round(time.monotonic() - started, 3),
-        machine=machine(device),
+        machine=machine(target.device),
         versions=versions(attack),
         date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     )
     return info, rows
 
 
+def _clustered(spec: CellSpec, target: Target, source: Target) -> bool:
+    """Whether images of a batch share statistics, a path or a draw, in crafting or in scoring."""
+    shared = any(model.batch_dependent or model.shares_draws for model in (target, source))
+    return shared or spec.protocol == "fixed_path"
+
+
 def _craft(
     spec: CellSpec,
     attack: Attack,
     params: Spec,
-    source: Classifier,
+    source: Target,
     guard: ModelGuard,
     batch: Batch,
+    budget: Budget,
 ) -> tuple[Tensor, Passes]:
     """Returns the attack's candidates for a batch, and what they cost."""
     seed = _batch_seed(spec, batch)
-    norm = source.spec.norm
     access = Access(
-        stochastic=norm.stochastic,
-        batch_dependent=_depends_on_batch(source),
+        stochastic=source.stochastic,
+        batch_dependent=source.batch_dependent,
         eot_iter=spec.eot_iter,
         adversary=spec.adversary,
         seed=seed,
     )
-    oracle = Oracle(source, batch.x, source.spec.classes, access)
-    with _held_path(spec, source, seed):
-        x_adv = _propose(attack, oracle, batch, _budget(spec, source), params, seed)
+    oracle = Oracle(source.model, batch.x, source.classes, access)
+    with seeded(seed), _held_path(spec, source.model, seed):
+        x_adv = _propose(attack, oracle, batch, budget, params, seed)
     changes = guard.changes()
     if changes:
         shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
@@ -126,18 +139,24 @@ def _craft(
 
 
 def _score(
-    spec: CellSpec, attack: Attack, model: Classifier, batch: Batch, x_adv: Tensor, passes: Passes
+    spec: CellSpec,
+    attack: Attack,
+    target: Target,
+    batch: Batch,
+    x_adv: Tensor,
+    passes: Passes,
+    budget: Budget,
 ) -> list[Row]:
     """Returns the verified rows of a batch."""
     scoring = Scoring(
         n_draws=spec.n_draws,
         seed=_batch_seed(spec, batch),
-        batch_dependent=_depends_on_batch(model),
+        batch_dependent=target.batch_dependent,
         adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
     )
-    budget = _budget(spec, model)
-    rows = verify_batch(model, batch.x, batch.y, x_adv, budget, attack.kind, scoring)
+    with seeded(_batch_seed(spec, batch, "score")):
+        rows = verify_batch(target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring)
     spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
     return [
         replace(row, index=i, batch=batch.number, forwards=forwards, backwards=backwards)
@@ -145,18 +164,8 @@ def _score(
     ]
 
 
-def _batch_seed(spec: CellSpec, batch: Batch) -> int:
-    return int(digest([spec.seed, batch.number], 8), 16)
-
-
-def _budget(spec: CellSpec, model: Classifier) -> Budget:
-    return Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(model.spec.std))
-
-
-def _depends_on_batch(model: Classifier) -> bool:
-    """Whether any layer computes statistics over the batch, with the statistics now in force."""
-    choices = {getattr(module, "stats", None) for module in model.modules()}
-    return bool(choices & {"batch", "tracked-mean"})
+def _batch_seed(spec: CellSpec, batch: Batch, *purpose: str) -> int:
+    return int(digest([spec.seed, batch.number, *purpose], 8), 16)
 
 
 def _propose(
@@ -173,7 +182,7 @@ def _propose(
 
 
 @contextmanager
-def _held_path(spec: CellSpec, source: Classifier, seed: int) -> Iterator[None]:
+def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
     """Under ``fixed_path``, holds one drawn path while the batch is attacked."""
     paths = find_paths(source)
     if paths is None or spec.protocol != "fixed_path":

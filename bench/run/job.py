@@ -11,12 +11,13 @@ from typing import Literal
 
 import torch
 
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.data import Slice, take_slice
 from bench.models import Classifier
 from bench.run.cell import machine, run_cell
+from bench.run.target import Target
 from bench.zoo import open_checkpoint
 
 
@@ -27,7 +28,7 @@ class Job:
     Attributes:
         spec: The cell.
         attack_kind: Of its attack.
-        checkpoints: Folder that holds the checkpoint.
+        checkpoints: Folder that holds the checkpoint, and the surrogate's.
         data_root: Where data sets lie; ``None`` for the defaults.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         cost: Estimated passes, for ordering and for the time left.
@@ -41,7 +42,12 @@ class Job:
     cost: float
 
 
-@lru_cache(maxsize=2)
+def _target(job: Job, of: CellSpec | Surrogate) -> Target:
+    model = _model(job.checkpoints / of.checkpoint, of.stats, of.sha256, job.device)
+    return Target.of(model)
+
+
+@lru_cache(maxsize=4)
 def _model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
     checkpoint = open_checkpoint(folder)
     if checkpoint.card.sha256 != sha256:
@@ -62,11 +68,12 @@ def execute(job: Job) -> tuple[CellInfo, list[Row]]:
     started = time.monotonic()
     spec = job.spec
     try:
-        model = _model(job.checkpoints / spec.checkpoint, spec.stats, spec.sha256, job.device)
+        target = _target(job, spec)
+        surrogate = None if spec.surrogate is None else _target(job, spec.surrogate)
         data = _slice(spec.data, job.data_root)
         if data.sha256 != spec.data_hash:
             raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
-        return run_cell(spec, model, data)
+        return run_cell(spec, target, data, surrogate)
     except UserError as error:
         info = CellInfo(
             cell_id=spec.cell_id,

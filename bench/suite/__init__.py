@@ -12,7 +12,7 @@ from bench.suite.catalog import (
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, PlannedCell, make_plan
-from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec
+from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec, SurrogateEntry
 
 __all__ = [
     "AttackEntry",
@@ -28,6 +28,7 @@ __all__ = [
     "PublishedTable",
     "ReportEntry",
     "SuiteSpec",
+    "SurrogateEntry",
     "find_suite",
     "list_suites",
     "load_suite",

@@ -10,6 +10,7 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
 from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite.protocols import check_protocol
 from bench.suite.spec import (
     AttackEntry,
     ModelEntry,
@@ -50,18 +51,10 @@ def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(("data", "name"), str(error))
     if parts.data is not None and dataset is not None:
         yield from _check_slice(parts.data, catalog)
-    cards: dict[int, CheckpointInfo] = {}
-    for i, entry in parts.models.items():
-        try:
-            cards[i] = catalog.checkpoint(entry.checkpoint)
-        except UserError as error:
-            yield Problem(("models", i, "checkpoint"), str(error))
-    for i, card in cards.items():
-        yield from _check_model(("models", i), parts.models[i], card)
-        if parts.data is not None and dataset is not None:
-            yield from _check_shape(("models", i, "checkpoint"), card, parts.data.name, dataset)
+    cards: list[CheckpointInfo] = []
+    yield from _check_models(parts, dataset, catalog, cards)
     if parts.threat is not None:
-        yield from _check_eps(parts.threat, dataset, cards.values())
+        yield from _check_eps(parts.threat, dataset, cards)
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
@@ -91,17 +84,26 @@ def _check_slice(data: DataSpec, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(("data",), "the slice holds no image; lower offset")
 
 
-def _check_model(path: KeyPath, entry: ModelEntry, card: CheckpointInfo) -> Iterator[Problem]:
-    try:
-        entry.norm_in_force(card.norm)
-    except UserError as error:
-        yield Problem((*path, "stats"), str(error))
-    if entry.protocol == "fixed_path" and not card.norm.stochastic:
-        yield Problem(
-            (*path, "protocol"),
-            f"fixed_path is for models that draw a path at random (rna); '{entry.checkpoint}' "
-            f"({card.norm.label()}) draws none; use white_box",
-        )
+def _check_models(
+    parts: Parts, dataset: DatasetInfo | None, catalog: Catalog, cards: list[CheckpointInfo]
+) -> Iterator[Problem]:
+    """Checks models and surrogates; adds the models' cards, whose std says what an eps means."""
+    for i, entry in parts.models.items():
+        path: KeyPath = ("models", i)
+        places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
+        places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))
+        found: dict[str, CheckpointInfo] = {}
+        for name, place in places.items():
+            try:
+                found[name] = catalog.checkpoint(name)
+            except UserError as error:
+                yield Problem(place, str(error))
+            else:
+                if parts.data is not None and dataset is not None:
+                    yield from _check_shape(place, found[name], parts.data.name, dataset)
+        card, source = found.get(entry.checkpoint), found.get(entry.source_checkpoint)
+        cards += [] if card is None else [card]
+        yield from check_protocol(path, entry, card, source)
 
 
 def _check_shape(

@@ -17,7 +17,7 @@ from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
 from bench.suite.catalog import Catalog
 from bench.suite.checks import Parts, check_parts
-from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec
+from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 
 S = TypeVar("S", bound=Spec)
@@ -136,6 +136,8 @@ def _problem(error: ErrorDetails, source: YamlSource) -> Problem:
 
 def _known_keys(path: KeyPath) -> list[str]:
     """Returns the keys that the mapping at a path may have."""
+    if path and path[-1] == "surrogate":
+        return list(SurrogateEntry.model_fields)
     kind = _SECTIONS[path[0]] if path else SuiteSpec
     return list(kind.model_fields)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.cell import CellSpec
+from bench.core.cell import CellSpec, Surrogate
 from bench.core.norm_spec import NormSpec
 from bench.store import Manifest, ManifestCell
 from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
-from bench.suite.spec import ModelEntry, SuiteSpec
+from bench.suite.spec import ModelEntry, SuiteSpec, norm_in_force
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,17 @@ class Plan:
         return Manifest(suite=self.suite.model_dump(mode="json"), cells=cells)
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model entry with what its cards say: of itself, and of what it is attacked through."""
+
+    entry: ModelEntry
+    card: CheckpointInfo
+    norm: NormSpec
+    source_norm: NormSpec
+    surrogate: Surrogate | None
+
+
 def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     """Resolves every default of a suite that ``load_suite`` has checked, and lays out its cells.
 
@@ -104,61 +115,81 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     norm = suite.threat_model.norm
     attacks = [catalog.attack_spec(one.attack, one.params, norm) for one in suite.attacks]
     cells = []
-    for i, model in enumerate(suite.models):
-        card = catalog.checkpoint(model.checkpoint)
-        in_force = model.norm_in_force(card.norm)
+    for i, entry in enumerate(suite.models):
+        model = _resolve(entry, catalog)
         for j, attack in enumerate(attacks):
-            spec = _cell_spec(suite, data_hash, (model, card, in_force), j, attack)
-            refused = _refusal(in_force, attack)
+            spec = _cell_spec(suite, data_hash, model, j, attack)
+            refused = _refusal(model.source_norm, attack)
             cell = PlannedCell(
                 model_index=i,
                 attack_index=j,
-                model_label=model.label,
+                model_label=entry.label,
                 attack_label=suite.attacks[j].label,
                 spec=spec,
                 attack_kind=attack.kind,
                 n_images=n_images,
                 refused=refused,
-                passes=0 if refused else _passes(attack, n_images, spec.n_draws),
+                passes=0 if refused else _passes(attack, n_images, model, spec),
             )
             cells.append(cell)
     return Plan(suite, n_images, tuple(cells))
 
 
+def _resolve(entry: ModelEntry, catalog: Catalog) -> _Model:
+    card = catalog.checkpoint(entry.checkpoint)
+    in_force = entry.norm_in_force(card.norm)
+    if entry.surrogate is None:
+        return _Model(entry, card, in_force, in_force, None)
+    source = catalog.checkpoint(entry.source_checkpoint)
+    norm = norm_in_force(source.norm, entry.surrogate.stats)
+    surrogate = Surrogate(
+        checkpoint=entry.source_checkpoint, sha256=source.sha256, stats=norm.inference_stats
+    )
+    return _Model(entry, card, in_force, norm, surrogate)
+
+
 def _cell_spec(
-    suite: SuiteSpec,
-    data_hash: str,
-    model: tuple[ModelEntry, CheckpointInfo, NormSpec],
-    attack_index: int,
-    attack: AttackInfo,
+    suite: SuiteSpec, data_hash: str, model: _Model, attack_index: int, attack: AttackInfo
 ) -> CellSpec:
-    entry, card, in_force = model
+    entry, column = model.entry, suite.attacks[attack_index]
+    averages = model.source_norm.stochastic and entry.protocol != "fixed_path"
+    batch_dependent = model.norm.batch_dependent or model.source_norm.batch_dependent
     return CellSpec(
         checkpoint=entry.checkpoint,
-        sha256=card.sha256,
-        stats=in_force.inference_stats,
+        sha256=model.card.sha256,
+        stats=model.norm.inference_stats,
         data=suite.data,
         data_hash=data_hash,
         threat_model=suite.threat_model,
-        attack=suite.attacks[attack_index].attack,
+        attack=column.attack,
         attack_version=attack.version,
         attack_params=attack.params,
         protocol=entry.protocol,
+        surrogate=model.surrogate,
+        adversary=entry.adversary if batch_dependent else "joint",
+        eot_iter=(column.eot_iter or entry.eot_iter or suite.eot_iter) if averages else 1,
         batch_size=entry.batch_size or suite.batch_size,
-        n_draws=suite.n_draws if in_force.stochastic else 1,
+        n_draws=suite.n_draws if model.norm.stochastic else 1,
         seed=suite.seed,
     )
 
 
-def _refusal(norm: NormSpec, attack: AttackInfo) -> str:
-    if norm.batch_dependent and not attack.keeps_batch:
+def _refusal(source_norm: NormSpec, attack: AttackInfo) -> str:
+    if source_norm.batch_dependent and not attack.keeps_batch:
         return "drops samples from the batch, which changes a batch-dependent model"
     return ""
 
 
-def _passes(attack: AttackInfo, n_images: int, n_draws: int) -> float | None:
-    """Adds one scoring pass per draw for the clean image, and one for the adversarial one."""
+def _passes(attack: AttackInfo, n_images: int, model: _Model, spec: CellSpec) -> float | None:
+    """Multiplies the attack's passes by its draws; a lone adversary pays for its whole batch.
+
+    Scoring adds one pass per draw for the clean image, and one for the adversarial one.
+    """
     if attack.passes_per_image is None:
         return None
-    scoring = n_draws if attack.kind == "none" else 2 * n_draws
-    return n_images * (attack.passes_per_image + scoring)
+    batch = min(spec.batch_size, n_images) if spec.adversary == "single" else 1
+    crafting = batch if model.source_norm.batch_dependent else 1
+    scoring = batch if model.norm.batch_dependent else 1
+    attacked = 0 if attack.kind == "none" else scoring * spec.n_draws
+    spent = attack.passes_per_image * spec.eot_iter * crafting
+    return n_images * (spent + spec.n_draws + attacked)

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench.core.base import Spec
-from bench.core.cell import DataSpec, Protocol
+from bench.core.cell import Adversary, DataSpec, Protocol
 from bench.core.errors import UserError
-from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
+from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
 from bench.core.threat import ThreatModel
 
 
@@ -35,10 +35,58 @@ def _unlabelled(value: object, key: str) -> str:
     return name if isinstance(name, str) else ""
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _draws(value: object) -> int:
+    """Returns an ``eot_iter`` that was given, or 0; YAML's on is no number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:
+    """Returns a norm with other inference statistics in place of its own, if any are given.
+
+    Raises:
+        UserError: When the norm does not have the statistics that are asked for.
+    """
+    if stats is None:
+        return norm
+    if norm.name not in BATCH_STATISTICS:
+        raise UserError(f"norm '{norm.name}' has no choice of statistics; remove stats")
+    if stats == "tracked-mean" and norm.name != "rn":
+        raise UserError(
+            f"stats 'tracked-mean' is for norm 'rn' only, this is '{norm.name}'; expected "
+            "population or batch"
+        )
+    return norm.model_copy(update={"stats": stats})
+
+
 Selector = dict[str, Annotated[Any, AfterValidator(_selector_value)]]
 """Keys and values that pick rows of a published table, for example ``{norm: rna}``."""
 Line = Annotated[str, AfterValidator(_one_line)]
 """One line of printable text, fit for a table."""
+
+
+class SurrogateEntry(Spec):
+    """What an attack is crafted on in place of the target model.
+
+    A bare string stands for ``{checkpoint: STRING}``.
+
+    Attributes:
+        checkpoint: Name of the checkpoint under ``transfer``. Under ``stats_transfer`` it is
+            always the entry's own, and is left out.
+        stats: Inference statistics in force while crafting, in place of the card's. Required
+            under ``stats_transfer``.
+    """
+
+    checkpoint: Annotated[str, AfterValidator(lambda name: name and _one_line(name))] = ""
+    stats: Stats | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"checkpoint": value} if isinstance(value, str) else value
 
 
 class ModelEntry(Spec):
@@ -46,18 +94,27 @@ class ModelEntry(Spec):
 
     Attributes:
         checkpoint: Name of the checkpoint.
-        label: Name in tables; by default the checkpoint's, with ``stats`` and ``protocol`` if
-            they are given.
+        label: Name in tables; by default the checkpoint's, with ``stats``, ``protocol``,
+            ``eot_iter`` and ``adversary`` if they are given.
         stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
         protocol: How it is attacked and scored.
+        surrogate: What it is attacked through. ``transfer`` needs a checkpoint
+            (``surrogate: NAME``), ``stats_transfer`` needs statistics
+            (``surrogate: {stats: population}``): crafted under those, scored under ``stats``.
+        eot_iter: Draws over which an attack averages gradients, in place of the suite's; for a
+            stochastic model.
+        adversary: What an attack may perturb of a batch-dependent model's batch.
         batch_size: In place of the suite's.
         published: The row of the published tables to show beside it.
     """
 
     checkpoint: Line
     label: Line = ""
-    stats: Literal["population", "batch", "tracked-mean"] | None = None
+    stats: Stats | None = None
     protocol: Protocol = "white_box"
+    surrogate: SurrogateEntry | None = None
+    eot_iter: int | None = Field(default=None, ge=1)
+    adversary: Adversary = "joint"
     batch_size: int | None = Field(default=None, ge=1)
     published: Selector = Field(default_factory=dict)
 
@@ -69,8 +126,14 @@ class ModelEntry(Spec):
         name = _unlabelled(value, "checkpoint")
         if not isinstance(value, dict) or not name:
             return value
-        own = [value[key] for key in ("stats", "protocol") if isinstance(value.get(key), str)]
-        return {**value, "label": name + (f" ({', '.join(own)})" if own else "")}
+        own = [_text(value.get("stats")), _text(value.get("protocol"))]
+        if source := _source_name(value.get("surrogate")):
+            own[1] = f"{own[1]} from {source}".strip()
+        if draws := _draws(value.get("eot_iter")):
+            own.append(f"eot {draws}")
+        own.append(_text(value.get("adversary")))
+        said = ", ".join(filter(None, own))
+        return {**value, "label": name + (f" ({said})" if said else "")}
 
     def norm_in_force(self, norm: NormSpec) -> NormSpec:
         """Returns a checkpoint's norm with this entry's statistics in place of its own.
@@ -78,16 +141,20 @@ class ModelEntry(Spec):
         Raises:
             UserError: When the norm does not have the statistics that are asked for.
         """
-        if self.stats is None:
-            return norm
-        if norm.name not in BATCH_STATISTICS:
-            raise UserError(f"norm '{norm.name}' has no choice of statistics; remove stats")
-        if self.stats == "tracked-mean" and norm.name != "rn":
-            raise UserError(
-                f"stats 'tracked-mean' is for norm 'rn' only, this is '{norm.name}'; expected "
-                "population or batch"
-            )
-        return norm.model_copy(update={"stats": self.stats})
+        return norm_in_force(norm, self.stats)
+
+    @property
+    def source_checkpoint(self) -> str:
+        """The checkpoint that attacks are crafted on: the surrogate's, or its own."""
+        return (self.surrogate.checkpoint if self.surrogate else "") or self.checkpoint
+
+
+def _source_name(surrogate: object) -> str:
+    """Returns a surrogate in the words of a label, or an empty string."""
+    if not isinstance(surrogate, dict):
+        return _text(surrogate)
+    parts = (_text(surrogate.get("checkpoint")), _text(surrogate.get("stats")))
+    return " ".join(filter(None, parts))
 
 
 class AttackEntry(Spec):
@@ -95,14 +162,18 @@ class AttackEntry(Spec):
 
     Attributes:
         attack: Name in the attack registry.
-        label: Name in tables; by default the attack's, without its library.
+        label: Name in tables; by default the attack's, without its library, with ``eot_iter`` if
+            it is given, for example ``PGD EOT-20``.
         params: Its parameters; the rest are at their defaults.
+        eot_iter: Draws over which gradients are averaged, in place of the model's and the
+            suite's; counts for stochastic models only.
         published: The column of the published tables to show beside it.
     """
 
     attack: Line
     label: Line = ""
     params: dict[str, Any] = Field(default_factory=dict)
+    eot_iter: int | None = Field(default=None, ge=1)
     published: str = ""
 
     @model_validator(mode="before")
@@ -113,7 +184,9 @@ class AttackEntry(Spec):
         name = _unlabelled(value, "attack")
         if not isinstance(value, dict) or not name:
             return value
-        return {**value, "label": name.rpartition(":")[2] or name}
+        draws = _draws(value.get("eot_iter"))
+        own = f" EOT-{draws}" if draws else ""
+        return {**value, "label": (name.rpartition(":")[2] or name) + own}
 
 
 class ReportEntry(Spec):
@@ -155,6 +228,7 @@ class SuiteSpec(Spec):
         threat_model: What every attack may do.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image of a stochastic model.
+        eot_iter: Draws over which gradients of a stochastic model are averaged.
         seed: Of everything random.
         models: The rows.
         attacks: The columns.
@@ -168,6 +242,7 @@ class SuiteSpec(Spec):
     threat_model: ThreatModel
     batch_size: int = Field(default=128, ge=1)
     n_draws: int = Field(default=20, ge=1)
+    eot_iter: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)

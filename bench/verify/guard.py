@@ -21,10 +21,11 @@ class ModelGuard:
             for name, module in model.named_modules()
             if isinstance(getattr(module, "stats", None), str)
         ]
-        self._tensors: list[tuple[str, Tensor, Tensor]] = [
-            (name, tensor, tensor.detach().clone())
-            for tensors in (model.named_parameters(), model.named_buffers())
-            for name, tensor in tensors
+        self._tensors: list[tuple[str, nn.Module, str, Tensor, Tensor]] = [
+            (f"{name}.{key}".lstrip("."), module, key, tensor, tensor.detach().clone())
+            for name, module in model.named_modules()
+            for tensors in (module.named_parameters, module.named_buffers)
+            for key, tensor in tensors(recurse=False)
         ]
 
     def changes(self) -> list[str]:
@@ -39,8 +40,11 @@ class ModelGuard:
                 found.append(f"statistics of {name}")
                 setattr(module, "stats", stats)  # noqa: B010 - mypy cannot see the attribute
         with torch.no_grad():
-            for name, tensor, before in self._tensors:
-                if not torch.equal(tensor, before):
+            for name, module, key, tensor, before in self._tensors:
+                replaced = getattr(module, key, None) is not tensor
+                if replaced or not torch.equal(tensor, before):
                     found.append(f"values of {name}")
                     tensor.copy_(before)
+                if replaced:
+                    setattr(module, key, tensor)
         return found

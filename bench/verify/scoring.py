@@ -33,7 +33,7 @@ def predict_draws(
     paths = find_paths(model)
     generator = torch.Generator().manual_seed(seed)
     rows = []
-    with torch.inference_mode():
+    with torch.no_grad():  # a model may use autograd inside forward
         for _ in range(n_draws):
             if paths is None:
                 rows.append(_classes(model, x, companions))

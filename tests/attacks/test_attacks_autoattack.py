@@ -22,7 +22,7 @@ SHORT: dict[str, object] = {"n_iter": 10, "n_queries": 50}
 
 
 def attack(case: Any, budget: Budget, seed: int = 3, **values: object) -> Tensor:
-    entry = get_attack("autoattack")
+    entry = get_attack("pyautoattack")
     with frozen(case.model):
         oracle = Oracle(case.model, case.x, case.n_classes, Access())
         params = parse_params(entry, values)
@@ -105,15 +105,8 @@ def test_the_seed_reaches_the_components(conv: Callable[..., Any]) -> None:
     assert not torch.equal(*found)
 
 
-def test_both_names_are_the_same_attack(conv: Callable[..., Any]) -> None:
-    case, entry = conv(), get_attack("pyautoattack")
-    budget, params = Budget("linf", (0.01,)), parse_params(entry, SHORT)
-    x_adv = entry.run(Oracle(case.model, case.x, 10, Access()), case.x, case.y, budget, params, 3)
-    assert torch.equal(x_adv, attack(case, budget, **SHORT))
-
-
 def test_the_restarts_and_eot_of_each_version() -> None:
-    parse = get_attack("autoattack").params.model_validate
+    parse = get_attack("pyautoattack").params.model_validate
     found = {
         version: (params.restarts, params.eot)  # type: ignore[attr-defined]
         for version in VERSIONS
@@ -179,7 +172,7 @@ def test_the_librarys_doubts_are_logged_and_not_printed(
 
 
 def test_the_estimate_bounds_the_passes_of_unbroken_images(linear: Callable[..., Any]) -> None:
-    case, entry = linear(10), get_attack("autoattack")
+    case, entry = linear(10), get_attack("pyautoattack")
     for values in (SHORT, {"version": "plus", **SHORT}, {"version": "rand", "n_iter": 5}):
         oracle, params = Oracle(case.model, case.x, 10, Access()), parse_params(entry, values)
         entry.run(oracle, case.x, case.y, Budget("linf", (1e-6,)), params, 0)

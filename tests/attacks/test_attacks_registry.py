@@ -17,7 +17,7 @@ def test_registered_attacks_are_listed_and_parsed_without_torch() -> None:
     code = (
         "import sys; from bench.attacks import ATTACKS, get_attack, parse_params;"
         "[parse_params(get_attack(name), {}) for name in ATTACKS];"
-        "assert len(list(ATTACKS)) == 9, list(ATTACKS);"
+        "assert len(list(ATTACKS)) == 21, list(ATTACKS);"
         "bad = {'torch', 'torchattacks', 'pyautoattack'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -40,7 +40,7 @@ def test_natural_returns_the_clean_image_without_asking_the_model() -> None:
     ("name", "expected"),
     [
         ("autoatack", "did you mean 'autoattack'?"),
-        ("PGD", "did you mean 'torchattacks:PGD'?"),
+        ("PGD", "did you mean 'pgd'?"),
         ("torchattacks:pgd", "did you mean 'torchattacks:PGD'?"),
         ("torchattacks:pgdl2", "did you mean 'torchattacks:PGDL2'?"),
         ("torchattacks:MIFGMS", "did you mean 'torchattacks:MIFGSM'?"),
@@ -75,11 +75,18 @@ def test_an_unknown_or_unusable_attack_is_refused(name: str, expected: str) -> N
         ("torchattacks:UPGD", {"losses": "ce"}, "did you mean 'loss'?"),
         ("torchattacks:UPGD", {"random_start": 1}, "valid boolean, found 1"),
         ("torchattacks:APGD", {"seed": 1}, "its value comes from the suite"),
-        ("autoattack", {"version": "fast"}, "'standard', 'plus', 'rand' or 'custom'"),
-        ("autoattack", {"version": "custom"}, "'custom' needs attacks_to_run"),
-        ("autoattack", {"attacks_to_run": ["square"]}, "only 'custom' takes it"),
-        ("autoattack", {"version": "custom", "attacks_to_run": ["apgd"]}, "'apgd-ce'"),
-        ("autoattack", {"version": "custom", "attacks_to_run": ["fab", "fab"]}, "twice"),
+        ("pyautoattack", {"version": "fast"}, "'standard', 'plus', 'rand' or 'custom'"),
+        ("pyautoattack", {"version": "custom"}, "'custom' needs attacks_to_run"),
+        ("pyautoattack", {"attacks_to_run": ["square"]}, "only 'custom' takes it"),
+        ("pyautoattack", {"version": "custom", "attacks_to_run": ["apgd"]}, "'apgd-ce'"),
+        ("pyautoattack", {"version": "custom", "attacks_to_run": ["fab", "fab"]}, "twice"),
+        ("autoattack", {"version": "fast"}, "'standard', 'plus', 'rand', 'eot' or 'custom'"),
+        ("autoattack", {"version": "custom"}, "'custom' needs components"),
+        ("autoattack", {"components": ["square"]}, "only 'custom' takes it"),
+        ("autoattack", {"version": "custom", "components": ["apgd-ce"]}, "'apgd_ce'"),
+        ("autoattack", {"version": "custom", "components": ["fab", "fab"]}, "twice"),
+        ("square", {"p_init": 2}, "less than or equal to 1, found 2"),
+        ("fab_t", {"eta": 0.5}, "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_its_path(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bench.oracle import Access, Oracle, cross_entropy, frozen
+from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
 
 
 def test_counts_passes_of_each_image() -> None:
@@ -46,3 +46,37 @@ def test_frozen_restores_every_flag() -> None:
     with frozen(model):
         assert not any(p.requires_grad for p in model.parameters())
     assert model.weight.requires_grad and not model.bias.requires_grad
+
+
+class OneDrawAPass(nn.Module):
+    """Draws one sign for the whole pass, as other people's models may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sign = torch.randint(2, (), generator=self.generator) * 2 - 1
+        return x.flatten(1) * sign
+
+
+def test_a_pass_with_one_draw_is_no_average_over_draws() -> None:
+    """Copies of an image in one pass would all get the same sign, and the mean would be +-1."""
+    x = torch.ones(3, 1, 1, 2) * torch.tensor([1.0, 0.0])
+    oracle = Oracle(OneDrawAPass(), x, 2, Access(stochastic=True, eot_iter=400))
+    found = oracle.query(x, torch.zeros(3, dtype=torch.int64), LOSSES["margin"])
+    assert found.logits.abs().max() < 0.2
+    assert found.grad is not None and found.grad.abs().max() < 0.2
+    assert bool(((found.correct - 0.5).abs() < 0.1).all())
+    assert oracle.module()(x).abs().max() < 0.2
+    assert oracle.passes.forwards.tolist() == [800] * 3
+
+
+def test_a_lone_candidate_costs_its_whole_batch() -> None:
+    x = torch.rand(4, 1, 1, 2)
+    access = Access(batch_dependent=True, adversary="single")
+    oracle = Oracle(nn.Flatten(), x, 2, access)
+    oracle.query(x[:1], torch.tensor([0]), cross_entropy, rows=torch.tensor([2]))
+    assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [0, 0, 4, 0]
+    (oracle.module()(x.requires_grad_())).sum().backward()
+    assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [4, 4, 8, 4]

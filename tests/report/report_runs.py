@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
 from bench.store import Manifest, ManifestCell, RunStore
@@ -63,10 +63,20 @@ class RunBuilder:
             attack_version=1,
             attack_params=column.get("params", {}),
             protocol=protocol,
+            surrogate=self.surrogate(entry),
+            adversary=entry.get("adversary", "joint"),
+            eot_iter=column.get("eot_iter", entry.get("eot_iter", 1)),
             batch_size=4,
             n_draws=20 if "rna" in entry["checkpoint"] else 1,
             seed=0,
         )
+
+    @staticmethod
+    def surrogate(entry: dict[str, Any]) -> Surrogate | None:
+        if "surrogate" not in entry:
+            return None
+        given = {"checkpoint": entry["checkpoint"], "stats": None, **entry["surrogate"]}
+        return Surrogate(sha256="e" * 64, **given)
 
     def plan(self, model: int, attack: int, refused: str = "") -> None:
         self._cells[model, attack] = ManifestCell(

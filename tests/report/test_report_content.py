@@ -106,6 +106,50 @@ def test_notes_say_how_each_row_was_made(leaderboard_run: Path) -> None:
         assert words in paper
 
 
+def test_draws_surrogates_and_adversaries_are_said(builder: Build) -> None:
+    bn = {"checkpoint": "fmnist-resnet20-bn", "stats": "batch"}
+    models = [
+        {"checkpoint": "fmnist-resnet20-rna", "label": "rna"},
+        {**bn, "label": "single", "adversary": "single"},
+        {
+            **bn,
+            "label": "mixed",
+            "protocol": "stats_transfer",
+            "surrogate": {"stats": "population"},
+        },
+        {
+            "checkpoint": "fmnist-resnet20-in",
+            "label": "in",
+            "protocol": "transfer",
+            "surrogate": {"checkpoint": "fmnist-resnet20-bn", "stats": "batch"},
+        },
+    ]
+    pgd = {"attack": "pgd", "label": "pgd"}
+    attacks = [ATTACKS[0], pgd, {**pgd, "label": "pgd EOT-20", "eot_iter": 20}]
+    run = builder(suite_of(["leaderboard"], models, attacks))
+    for i in range(4):
+        for j in range(3 if i == 0 else 2):
+            run.add(i, j, make_rows([1] * 16))
+    report = only(run.finish())
+    protocols = {c: cell.protocol for c, cell in cells_of(report, "rna").items()}
+    assert protocols == {
+        "natural": "white_box",
+        "pgd": "white_box",
+        "pgd EOT-20": "white_box, eot 20",
+        "worst case": "white_box / white_box, eot 20",
+    }
+    assert cells_of(report, "single")["pgd"].protocol == "white_box, single"
+    assert cells_of(report, "mixed")["pgd"].protocol == "stats_transfer from population"
+    assert cells_of(report, "in")["pgd"].protocol == "transfer from fmnist-resnet20-bn (batch)"
+    notes = dict(report.sections[0].items)
+    assert "gradients averaged over 1 or 20 draw(s) (eot_iter)" in notes["rna"]
+    assert "single adversary: one image" in notes["single"] and "draw" not in notes["single"]
+    assert "stats_transfer: crafted under population statistics" in notes["mixed"]
+    assert "transfer: crafted on fmnist-resnet20-bn (batch), sha256 eeee" in notes["in"]
+    assert "joint adversary" in notes["mixed"] and "batches of 4" in notes["in"]
+    assert "eot_iter 20 on stochastic models" in dict(report.sections[1].items)["pgd EOT-20"]
+
+
 def test_same_data_is_not_called_other_data(stats_run: Path) -> None:
     paper = dict(only(stats_run).sections[2].items)["paper"]
     assert "the data set is the same (fashion-mnist)" in paper

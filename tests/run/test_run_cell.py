@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.core.base import Spec
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.model_spec import ModelSpec
 from bench.core.threat import ThreatModel
 from bench.data import Slice
 from bench.metrics import robust_accuracy
 from bench.models import Classifier
 from bench.norms import find_paths, replace_norms
+from bench.oracle import LOSSES
 from bench.run.cell import run_cell
+from bench.run.target import Target
 
 
 class NoParams(Spec):
@@ -85,7 +87,7 @@ def test_rows_follow_the_slice_and_count_passes() -> None:
         return (x + 0.01 * grad.sign()).clamp(0, 1)
 
     with planted(two_steps) as name:
-        info, rows = run_cell(cell(name), tiny_model(), data_slice())
+        info, rows = run_cell(cell(name), Target.of(tiny_model()), data_slice())
     assert info.complete and info.cell_id == info.spec.cell_id and info.cluster == "sample"
     assert [r.index for r in rows] == list(range(100, 110))
     assert [r.batch for r in rows] == [0] * 4 + [1] * 4 + [2] * 2
@@ -109,7 +111,7 @@ def test_misbehaving_attack_makes_the_cell_incomplete(run: Callable, message: st
     model = tiny_model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with planted(run) as name:
-        info, _ = run_cell(cell(name), model, data_slice())
+        info, _ = run_cell(cell(name), Target.of(model), data_slice())
     assert not info.complete
     assert message in info.error
     assert not any(m.training for m in model.modules())
@@ -122,7 +124,7 @@ def test_attack_cannot_cheat_through_the_images_it_is_given() -> None:
         return x.mul_(0)  # in place: the verifier must still know the true x
 
     with planted(darken) as name:
-        info, rows = run_cell(cell(name), tiny_model(), data_slice())
+        info, rows = run_cell(cell(name), Target.of(tiny_model()), data_slice())
     assert not info.complete and all(r.status == "out_of_ball" for r in rows)
 
 
@@ -134,15 +136,19 @@ def test_same_seed_same_rows_other_seed_other_rows() -> None:
 
     with planted(noise) as name:
         first, second, other = (
-            run_cell(cell(name, seed=seed), tiny_model(), data_slice())[1] for seed in (0, 0, 1)
+            run_cell(cell(name, seed=seed), Target.of(tiny_model()), data_slice())[1]
+            for seed in (0, 0, 1)
         )
     assert first == second
     assert [r.l2 for r in first] != [r.l2 for r in other]
 
 
+BATCH = {"name": "bn", "stats": "batch"}
+
+
 def test_batch_dependent_cells_are_clustered_by_batch() -> None:
     with planted(lambda o, x, *_: x) as name:
-        info, _ = run_cell(cell(name), tiny_model({"name": "bn", "stats": "batch"}), data_slice())
+        info, _ = run_cell(cell(name), Target.of(tiny_model(BATCH)), data_slice())
     assert info.cluster == "batch"
 
 
@@ -160,7 +166,8 @@ def test_fixed_path_holds_one_path_per_batch_and_scores_others() -> None:
         return x
 
     with planted(look) as name:
-        info, rows = run_cell(cell(name, protocol="fixed_path", n_draws=8), model, data_slice())
+        spec = cell(name, protocol="fixed_path", n_draws=8)
+        info, rows = run_cell(spec, Target.of(model), data_slice())
     assert seen == [True] * 3
     assert info.cluster == "batch"
     assert find_paths(model).pinned is None
@@ -175,14 +182,112 @@ def test_pure_label_noise_scores_its_expectation() -> None:
             wrong = torch.rand(len(x)) < 0.1
             return torch.nn.functional.one_hot(wrong.long(), 3).float()
 
-    torch.manual_seed(0)
-    model = tiny_model()
-    model.net = LabelNoise()
-    model.register_parameter("anchor", nn.Parameter(torch.zeros(())))
-    x = np.full((200, 1, 8, 8), 0.5, dtype=np.float32)
-    data = Slice(x, np.zeros(200, dtype=np.int64), np.arange(200), "0" * 64)
+    x = np.full((400, 1, 8, 8), 0.5, dtype=np.float32)
+    data = Slice(x, np.zeros(400, dtype=np.int64), np.arange(400), "0" * 64)
+    target = Target(LabelNoise(), (1.0,), 3, stochastic=True)
     with planted(lambda o, x, *_: x + 0.05) as name:
-        info, rows = run_cell(cell(name, n_draws=20, batch_size=100), model, data)
+        spec = cell(name, n_draws=20, batch_size=50)
+        (info, rows), (_, again) = (run_cell(spec, target, data) for _ in range(2))
+    assert info.cluster == "batch"  # how it draws is not known: perhaps once for all images
     estimate = robust_accuracy(rows, info.cluster)
     assert estimate.value == pytest.approx(0.9, abs=0.02)
     assert estimate.low < 0.9 < estimate.high
+    assert rows == again
+
+
+def linear(weight: float, std: float = 1.0, bias: float = 0.0) -> Target:
+    """Class 1 where ``weight * (sum of x) + bias`` is above 0."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.stack([torch.zeros(64), torch.full((64,), weight)]))
+        net[1].bias.copy_(torch.tensor([0.0, bias]))
+    return Target(net.eval(), (std,), 2)
+
+
+SURROGATE = Surrogate(checkpoint="other", sha256="1" * 64, stats=None)
+
+
+def step(oracle, x, y, budget, *_):
+    found = oracle.query(x, y, LOSSES["margin"])
+    return (x + budget.eps[0] * found.grad.sign()).clamp(0, 1)
+
+
+def test_transfer_crafts_on_the_surrogate_in_the_targets_ball() -> None:
+    """The surrogate's gradient points away from the target's; its own eps would be 5 times."""
+    data = Slice(
+        np.full((6, 1, 8, 8), 0.5, np.float32), np.ones(6, np.int64), np.arange(6), "0" * 64
+    )
+    target, surrogate = linear(1.0, std=0.1), linear(-1.0, std=0.5, bias=40.0)
+    threat = ThreatModel(eps=0.5, eps_space="normalized")
+    spec = cell("planted", protocol="transfer", surrogate=SURROGATE, threat_model=threat)
+    with planted(step):
+        info, rows = run_cell(spec, target, data, surrogate)
+    assert info.complete
+    assert {round(r.linf, 6) for r in rows} == {0.05}
+    assert {r.robust for r in rows} == {1.0}
+    flipped = linear(1.0, std=0.1, bias=-31.0)  # at a sum of 32; an eps of 0.05 moves it by 3.2
+    with planted(step):
+        _, rows = run_cell(spec, flipped, data, linear(2.0))
+    assert {r.adv_correct for r in rows} == {0.0}
+
+
+def test_transferred_images_are_scored_as_they_are() -> None:
+    """The adversary knows nothing of the target, so it cannot fall back on the clean image."""
+    data = Slice(
+        np.full((4, 1, 8, 8), 0.5, np.float32), np.ones(4, np.int64), np.arange(4), "0" * 64
+    )
+    target, surrogate = linear(1.0, bias=-33.0), linear(-1.0)  # wrong when clean, mended by it
+    spec = cell("planted", protocol="transfer", surrogate=SURROGATE)
+    with planted(step):
+        _, rows = run_cell(spec, target, data, surrogate)
+    assert {(r.clean_correct, r.robust, r.played) for r in rows} == {(0.0, 1.0, "adv")}
+
+
+def test_a_surrogate_must_be_named() -> None:
+    target = Target.of(tiny_model())
+    with planted(lambda o, x, *_: x) as name:
+        with pytest.raises(ValueError, match="surrogate"):
+            run_cell(cell(name), target, data_slice(), target)
+        with pytest.raises(ValueError, match="surrogate"):
+            run_cell(cell(name, protocol="transfer", surrogate=SURROGATE), target, data_slice())
+
+
+@pytest.mark.parametrize(("of_target", "of_surrogate"), [("bn", BATCH), (BATCH, "bn")])
+def test_statistics_of_a_batch_on_either_side_cluster_the_cell(
+    of_target: object, of_surrogate: object
+) -> None:
+    spec = cell("planted", protocol="stats_transfer", surrogate=SURROGATE)
+    with planted(lambda o, x, *_: x):
+        info, _ = run_cell(
+            spec,
+            Target.of(tiny_model(of_target)),
+            data_slice(),
+            Target.of(tiny_model(of_surrogate)),
+        )
+    assert info.cluster == "batch"
+
+
+def test_eot_iter_reaches_the_oracle() -> None:
+    with planted(step) as name:
+        spec = cell(name, eot_iter=5, n_draws=2)
+        _, rows = run_cell(spec, Target.of(tiny_model(RNA)), data_slice())
+    assert {(r.forwards, r.backwards) for r in rows} == {(5.0, 5.0)}
+
+
+def test_a_lone_adversary_perturbs_one_image_among_clean_ones() -> None:
+    """It pays for its whole batch, and its score is that of a batch that is clean but for it."""
+    model = tiny_model(BATCH)
+    target, data = Target.of(model), data_slice(8)
+    with planted(step) as name:
+        info, rows = run_cell(cell(name, adversary="single"), target, data)
+    assert info.complete and info.cluster == "batch"
+    assert {(r.forwards, r.backwards) for r in rows} == {(4.0, 4.0)}
+    x = torch.from_numpy(data.x)
+    for i, row in enumerate(rows):
+        batch = x[i // 4 * 4 : i // 4 * 4 + 4].clone().requires_grad_()
+        z = model(batch)
+        others = z[i % 4].masked_fill(torch.arange(3) == row.label, -torch.inf)
+        (grad,) = torch.autograd.grad(others.max() - z[i % 4, row.label], batch)
+        with torch.no_grad():
+            batch[i % 4] = (batch[i % 4] + 0.1 * grad[i % 4].sign()).clamp(0, 1)
+            assert int(model(batch)[i % 4].argmax()) == row.adv_pred

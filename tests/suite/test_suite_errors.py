@@ -125,6 +125,85 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "- {checkpoint: fmnist-resnet20-bn, protocol: fixed_path}\n",
         ("suite.yaml:6: models[0].protocol: fixed_path is for models", "use white_box"),
     ),
+    "surrogate without transfer": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, surrogate: fmnist-resnet20-in}\n",
+        ("suite.yaml:6: models[0].surrogate: a surrogate is for transfer", "found protocol white_"),
+    ),
+    "transfer without a surrogate": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, protocol: transfer}\n",
+        ("suite.yaml:6: models[0].protocol: transfer needs the checkpoint", "surrogate: NAME"),
+    ),
+    "transfer from statistics": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: {stats: batch}}\n",
+        ("suite.yaml:6: models[0].surrogate: transfer needs the checkpoint",),
+    ),
+    "transfer from itself": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: fmnist-resnet20-bn}\n",
+        ("models[0].surrogate: the surrogate is the model itself; use white_box",),
+    ),
+    "unknown surrogate": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: fmnist-resnet20-im}\n",
+        ("models[0].surrogate.checkpoint: unknown checkpoint", "mean 'fmnist-resnet20-in'?"),
+    ),
+    "unknown key of a surrogate": (
+        "- fmnist-resnet20-bn\n",
+        "- checkpoint: fmnist-resnet20-bn\n    protocol: stats_transfer\n"
+        "    surrogate: {stat: batch}\n",
+        ("suite.yaml:8: models[0].surrogate.stat: unknown key; did you mean 'stats'?",),
+    ),
+    "statistics of a surrogate without any": (
+        "- fmnist-resnet20-bn\n",
+        "- checkpoint: fmnist-resnet20-bn\n    protocol: transfer\n"
+        "    surrogate: {checkpoint: fmnist-resnet20-in, stats: batch}\n",
+        ("suite.yaml:8: models[0].surrogate.stats: norm 'in' has no choice of statistics",),
+    ),
+    "stats_transfer without statistics": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, protocol: stats_transfer}\n",
+        ("models[0].protocol: stats_transfer needs the statistics", "{stats: population}"),
+    ),
+    "stats_transfer to the same statistics": (
+        "- fmnist-resnet20-bn\n",
+        "- checkpoint: fmnist-resnet20-bn\n    protocol: stats_transfer\n"
+        "    surrogate: {stats: population}\n",
+        ("suite.yaml:8: models[0].surrogate: crafts and scores under the same statistics",),
+    ),
+    "stats_transfer between checkpoints": (
+        "- fmnist-resnet20-bn\n",
+        "- checkpoint: fmnist-resnet20-bn\n    protocol: stats_transfer\n"
+        "    surrogate: {checkpoint: fmnist-resnet20-rn, stats: batch}\n",
+        ("suite.yaml:8: models[0].surrogate.checkpoint: stats_transfer crafts on the same",),
+    ),
+    "draws of a model that draws nothing": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, eot_iter: 20}\n",
+        ("models[0].eot_iter: 'fmnist-resnet20-bn' (bn) draws nothing at random; remove",),
+    ),
+    "draws of one path": (
+        "protocol: fixed_path",
+        "protocol: fixed_path, eot_iter: 20",
+        ("suite.yaml:7: models[1].eot_iter: fixed_path attacks one path", "use white_box"),
+    ),
+    "no draws": (
+        "label: PGD20",
+        "label: PGD20, eot_iter: 0",
+        ("suite.yaml:10: attacks[1].eot_iter: expected a value greater than or equal to 1",),
+    ),
+    "a lone adversary of a model that takes images alone": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, adversary: single}\n",
+        ("suite.yaml:6: models[0].adversary: single is for models whose images share",),
+    ),
+    "unknown adversary": (
+        "- fmnist-resnet20-bn\n",
+        "- {checkpoint: fmnist-resnet20-bn, adversary: singel}\n",
+        ("models[0].adversary: expected", "did you mean 'single'?"),
+    ),
     "eps in 255ths": (
         "eps: 0.1",
         "eps: 8",

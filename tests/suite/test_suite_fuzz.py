@@ -18,6 +18,7 @@ KEYS = st.sampled_from(
         *("suite", "data", "threat_model", "models", "attacks", "reports", "name", "limit"),
         *("eps", "norm", "eps_space", "checkpoint", "label", "stats", "protocol", "published"),
         *("attack", "params", "kind", "where", "seed", "batch_size", "n_iter", "<<", "a\nb"),
+        *("surrogate", "eot_iter", "adversary"),
     ]
 )
 WORDS = st.sampled_from(
@@ -25,6 +26,7 @@ WORDS = st.sampled_from(
         *("fashion-mnist", "cifar10", "linf", "l2", "8/255", "1e-3", "normalized", "batch"),
         *("fmnist-resnet20-bn", "fmnist-resnet20-rna-at", "fixed_path", "natural", "autoattack"),
         *("torchattacks:PGD", "leaderboard", "rna/table1", "bn", "off"),
+        *("transfer", "stats_transfer", "population", "single"),
     ]
 )
 SCALARS = st.one_of(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bench.core.cell import CellSpec
-from bench.suite import Catalog, Plan, load_suite, make_plan
+from bench.suite import Catalog, ModelEntry, Plan, load_suite, make_plan
 
 SUITE: dict[str, Any] = {
     "suite": "demo",
@@ -98,6 +98,119 @@ def test_cost_counts_attack_and_scoring_passes(tmp_path: Path, catalog: Catalog)
     assert plan.n_unknown == 2
 
 
+BN, BN_AT, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-bn-at", "fmnist-resnet20-rna-at"
+STATS_TRANSFER = {
+    "checkpoint": BN,
+    "stats": "batch",
+    "protocol": "stats_transfer",
+    "surrogate": {"stats": "population"},
+}
+
+
+def _pgd_specs(plan: Plan) -> list[CellSpec]:
+    return [c.spec for c in plan.cells if c.attack_label == "PGD"]
+
+
+def test_surrogates_are_resolved_to_their_weights_and_statistics(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    transfer = {"checkpoint": BN_AT, "protocol": "transfer", "surrogate": "fmnist-resnet20-rn"}
+    other = {**transfer, "surrogate": {"checkpoint": BN, "stats": "batch"}}
+    plan = _plan(tmp_path, catalog, models=[transfer, other, STATS_TRANSFER])
+    specs = _pgd_specs(plan)
+    found = [(s.surrogate.checkpoint, s.surrogate.stats, s.stats) for s in specs if s.surrogate]
+    assert found == [
+        ("fmnist-resnet20-rn", "batch", "population"),
+        (BN, "batch", "population"),
+        (BN, "population", "batch"),
+    ]
+    assert [s.surrogate and s.surrogate.sha256 for s in specs] == [
+        catalog.checkpoint(name).sha256 for name in ("fmnist-resnet20-rn", BN, BN)
+    ]
+    # What an attack may do to the batch is decided by the model that it is crafted on.
+    assert [bool(c.refused) for c in plan.cells if c.attack_label == "autoattack"] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_draws_count_for_stochastic_models_only_and_the_column_decides(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    models = [
+        {"checkpoint": RNA, "eot_iter": 5},
+        {"checkpoint": RNA},
+        {"checkpoint": RNA, "protocol": "fixed_path"},
+        {"checkpoint": BN, "protocol": "transfer", "surrogate": RNA},
+        {"checkpoint": RNA, "protocol": "transfer", "surrogate": BN},
+    ]
+    pgd = {"attack": "torchattacks:PGD"}
+    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd, {**pgd, "eot_iter": 20}])
+    assert [c.attack_label for c in plan.cells[:2]] == ["PGD", "PGD EOT-20"]
+    draws = [(c.spec.eot_iter, c.spec.n_draws) for c in plan.cells]
+    assert draws == [
+        (5, 5),
+        (20, 5),
+        (1, 5),
+        (20, 5),
+        (1, 5),
+        (1, 5),
+        (1, 1),
+        (20, 1),
+        *[(1, 5)] * 2,
+    ]
+    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd], eot_iter=3)
+    assert [c.spec.eot_iter for c in plan.cells] == [5, 3, 1, 3, 1]
+
+
+def test_a_lone_adversary_is_for_models_that_share_statistics(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    models = [
+        {"checkpoint": BN, "stats": "batch", "adversary": "single"},
+        {**STATS_TRANSFER, "adversary": "single"},
+    ]
+    plan = _plan(tmp_path, catalog, models=models)
+    assert [s.adversary for s in _pgd_specs(plan)] == ["single"] * 2
+    lone = ModelEntry(checkpoint=BN, adversary="single")
+    plan = make_plan(plan.suite.model_copy(update={"models": (lone,)}), catalog)
+    assert [s.adversary for s in _pgd_specs(plan)] == ["joint"]
+
+
+def test_default_labels_name_what_differs(tmp_path: Path, catalog: Catalog) -> None:
+    models = [
+        {"checkpoint": RNA, "eot_iter": 20},
+        {"checkpoint": BN, "stats": "batch", "adversary": "single"},
+        STATS_TRANSFER,
+        {"checkpoint": BN, "protocol": "transfer", "surrogate": BN_AT},
+    ]
+    cells = _plan(tmp_path, catalog, models=models).cells
+    assert [c.model_label for c in cells[::3]] == [
+        f"{RNA} (eot 20)",
+        f"{BN} (batch, single)",
+        f"{BN} (batch, stats_transfer from population)",
+        f"{BN} (transfer from {BN_AT})",
+    ]
+
+
+def test_cost_grows_with_draws_and_with_the_batch_of_a_lone_adversary(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    models = [
+        {"checkpoint": RNA, "eot_iter": 20},
+        {"checkpoint": BN, "stats": "batch", "adversary": "single"},
+        {**STATS_TRANSFER, "adversary": "single"},
+    ]
+    pgd = {"attack": "torchattacks:PGD", "params": {"n_iter": 20}}
+    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd])
+    assert [c.passes for c in plan.cells] == [
+        64 * (20 * 40 + 2 * 5),  # 5 draws score the clean and the adversarial image
+        64 * (32 * 40 + 1 + 32),  # in batches of 32
+        64 * (40 + 1 + 32),  # crafted image by image, on population statistics
+    ]
+
+
 def test_equal_cells_under_two_labels_are_run_once(tmp_path: Path, catalog: Catalog) -> None:
     models = ["fmnist-resnet20-bn", {"checkpoint": "fmnist-resnet20-bn", "label": "again"}]
     plan = _plan(tmp_path, catalog, models=models)
@@ -145,6 +258,9 @@ CHANGES: dict[str, Any] = {
     "attack_version": 2,
     "attack_params": {"n_iter": 21, "alpha": 0.025},
     "protocol": "fixed_path",
+    "surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": None},
+    "adversary": "single",
+    "eot_iter": 20,
     "batch_size": 32,
     "n_draws": 20,
     "seed": 1,
@@ -152,7 +268,7 @@ CHANGES: dict[str, Any] = {
 
 
 def test_an_id_is_the_same_in_every_run_and_release() -> None:
-    assert BASE.cell_id == "e4f7357c70cbd520"
+    assert BASE.cell_id == "6811bc58ca9b1b60"
 
 
 def test_changes_cover_every_identity_field() -> None:

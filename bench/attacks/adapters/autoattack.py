@@ -11,7 +11,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
@@ -115,7 +114,7 @@ def _check_classes(params: AutoAttackParams, n_classes: int) -> None:
             parts: tuple[Component, ...] = ("apgd-ce", "apgd-dlr", "fab-t", "square")
             fitting = [c for c in parts if MIN_CLASSES.get(c, 2) <= n_classes]
             raise UserError(
-                f"autoattack: component '{component}' needs at least {needed} classes, the model "
+                f"pyautoattack: component '{component}' needs at least {needed} classes, the model "
                 f"has {n_classes}; use version: custom with attacks_to_run: [{', '.join(fitting)}]"
             )
 
@@ -126,7 +125,7 @@ def _build(oracle: Oracle, budget: Budget, params: AutoAttackParams, seed: int) 
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     view = oracle.module()
-    eps, norm = budget.radius("autoattack"), {"linf": "Linf", "l2": "L2"}[budget.norm]
+    eps, norm = budget.radius("pyautoattack"), {"linf": "Linf", "l2": "L2"}[budget.norm]
     device, targets = view.anchor.device, min(N_TARGETS, oracle.n_classes - 1)
     ensemble = AutoAttack(
         view,
@@ -183,17 +182,16 @@ def passes(params: Spec) -> float:
     return checks + sum(cost[component] + 2 for component in params.components)
 
 
-AUTOATTACK = Attack(
-    name="autoattack",
+PYAUTOATTACK = Attack(
+    name="pyautoattack",
     version=1,
     kind="bounded",
     norms=("linf", "l2"),
     params=AutoAttackParams,
     run=run,
-    summary="AutoAttack: parameter-free APGD, FAB and Square in a row",
+    summary="AutoAttack by its authors' package: APGD, FAB and Square in a row",
     url="https://arxiv.org/abs/2003.01690",
     library="pyautoattack",
     keeps_batch=False,
     passes=passes,
 )
-PYAUTOATTACK = replace(AUTOATTACK, name="pyautoattack")

@@ -1,0 +1,157 @@
+"""PGD: projected gradient ascent from random starts.
+
+Source: Madry et al. 2018, section 2.1, https://arxiv.org/abs/1706.06083. The gradient is that of
+each image's own loss, so an image is attacked alike in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import model_validator
+
+from bench.attacks.base import Attack, Budget
+from bench.attacks.params import Count, Positive
+from bench.core.base import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.attacks.common import Best
+    from bench.oracle import Loss, Oracle
+
+
+class StepParams(Spec):
+    """Parameters of every attack that takes steps along the gradient.
+
+    Attributes:
+        n_iter: Steps.
+        alpha: Step size in pixel units; ``None`` is ``2.5 * eps / n_iter``, which is eps / 4 for
+            10 steps. With a radius per channel it is the step of the channel with the largest
+            radius, and the others' steps shrink with their radii.
+    """
+
+    n_iter: Count = 10
+    alpha: Positive | None = None
+
+
+class PGDParams(StepParams):
+    """Parameters of PGD.
+
+    Attributes:
+        random_start: Starts at a uniformly random point of the ball, otherwise at x.
+        n_restarts: Runs, each from a start of its own; the best of them is returned.
+        keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
+            then the one with the highest loss. ``last`` returns the last iterate of a run. The
+            best is chosen on the draws the attack saw: on a stochastic model with few draws
+            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger.
+        loss: What is climbed: cross-entropy, difference of logits ratio, or margin of logits.
+    """
+
+    n_iter: Count = 20
+    random_start: bool = True
+    n_restarts: Count = 1
+    keep: Literal["best", "last"] = "best"
+    loss: Literal["ce", "dlr", "margin"] = "ce"
+
+    @model_validator(mode="after")
+    def _restarts_differ(self) -> PGDParams:
+        if self.n_restarts > 1 and not self.random_start:
+            raise ValueError("n_restarts above 1 needs random_start, or all runs are the same")
+        return self
+
+
+def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int) -> Tensor:
+    """Returns images (b, c, h, w) in ball and box with a high loss; the caller verifies them."""
+    import torch
+
+    from bench.attacks.common import Best, random_start
+    from bench.attacks.scores import harm
+    from bench.oracle import LOSSES
+
+    assert isinstance(params, PGDParams)
+    generator = torch.Generator().manual_seed(seed)
+    best = Best(x, oracle.coupled)
+    x_adv = x
+    for _ in range(params.n_restarts):
+        start = random_start(x, budget, generator) if params.random_start else x
+        seen = best if params.keep == "best" else None
+        loss = LOSSES[params.loss]
+        x_adv = climb(oracle, x, y, budget, params, loss=loss, start=start, seen=seen)
+        if _compares(params):
+            best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
+    return best.x_adv if _compares(params) else x_adv
+
+
+def _compares(params: PGDParams) -> bool:
+    """Says whether iterates are compared, which costs one more forward pass a run."""
+    return params.keep == "best" or params.n_restarts > 1
+
+
+def climb(
+    oracle: Oracle,
+    x: Tensor,
+    y: Tensor,
+    budget: Budget,
+    params: StepParams,
+    *,
+    loss: Loss,
+    start: Tensor,
+    seen: Best | None = None,
+    follow: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Returns the last of ``n_iter`` projected steps up a loss.
+
+    Args:
+        oracle: What is attacked.
+        x: Clean images (b, c, h, w).
+        y: Labels (b,).
+        budget: The ball.
+        params: Number and size of the steps.
+        loss: What is climbed.
+        start: The first iterate (b, c, h, w).
+        seen: Is offered every iterate but the last.
+        follow: Turns each gradient into the vector that the step follows.
+    """
+    from bench.attacks.common import ascent_direction, project
+    from bench.attacks.scores import harm
+
+    alpha = step_size(params, budget, x)
+    x_adv = start
+    for _ in range(params.n_iter):
+        answer = oracle.query(x_adv, y, loss)
+        assert answer.grad is not None
+        if seen is not None:
+            seen.offer(x_adv, harm(oracle, answer))
+        along = answer.grad if follow is None else follow(answer.grad)
+        x_adv = project(x_adv + alpha * ascent_direction(along, budget), x, budget)
+    return x_adv
+
+
+def step_size(params: StepParams, budget: Budget, x: Tensor) -> Tensor:
+    """Returns the step size per channel (1, c, 1, 1) in pixel units."""
+    from bench.attacks.scores import weights
+
+    eps = max(budget.eps) if budget.norm == "linf" else min(budget.eps)
+    alpha = 2.5 * eps / params.n_iter if params.alpha is None else params.alpha
+    return alpha * weights(x, budget)
+
+
+def passes(params: Spec) -> float:
+    """Returns the passes per image."""
+    assert isinstance(params, PGDParams)
+    return params.n_restarts * (2.0 * params.n_iter + _compares(params))
+
+
+PGD = Attack(
+    name="pgd",
+    version=1,
+    kind="bounded",
+    norms=("linf", "l2"),
+    params=PGDParams,
+    run=run,
+    summary="projected gradient ascent from random starts",
+    url="https://arxiv.org/abs/1706.06083",
+    passes=passes,
+)

@@ -1,0 +1,193 @@
+"""The ascent of Auto-PGD. https://arxiv.org/abs/2003.01690, section 3 and algorithm 1."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.common import ascent_direction, project, radius
+from bench.attacks.scores import harm
+from bench.attacks.search.images import Found, Images, ask, decides, pooled
+from bench.oracle import Evaluation, Loss, Oracle
+
+MOMENTUM = 0.75
+"""The paper's alpha: the share of the new step in each update."""
+
+RISES = 0.75
+"""The paper's rho: the share of steps that must raise the loss, or the step size is halved."""
+
+
+def checkpoints(n_iter: int) -> list[int]:
+    """Returns the steps after which the step size is reviewed: the paper's w_1, w_2, ..."""
+    marks, before, now = [], 0.0, 0.22
+    while now <= 1:
+        marks.append(math.ceil(round(now * n_iter, 6)))  # 41.000000001 is 41
+        before, now = now, now + max(now - before - 0.03, 0.06)
+    return sorted(set(marks))
+
+
+def ascend(
+    oracle: Oracle,
+    images: Images,
+    start: Tensor,
+    loss: Loss,
+    budget: Budget,
+    *,
+    n_iter: int,
+    early_stop: bool,
+) -> Found:
+    """Climbs a loss from ``start`` (n, c, h, w), which is in the ball, for ``n_iter`` steps.
+
+    Returns of all iterates the one that is wrong on the most draws, then the one with the highest
+    loss. Where images share statistics, the batch climbs its mean loss as one.
+
+    Args:
+        oracle: What is attacked.
+        images: The images, with or without targets.
+        start: First iterate.
+        loss: What is climbed.
+        budget: The ball.
+        n_iter: Steps; costs one forward pass more, and as many backward passes.
+        early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
+    """
+    answer = ask(oracle, images, start, loss)
+    climb = _Climb.begin(oracle, images, start, answer)
+    found = Found.nothing(start)
+    marks = checkpoints(n_iter)
+    stops = early_stop and decides(oracle)
+    for step in range(1, n_iter + 1):
+        if stops and bool((climb.correct == 0).any()):
+            climb.write(found)
+            climb.drop_broken(oracle.batch)
+            if not len(climb.lane):
+                return found
+        climb.step(budget, momentum=step > 1)
+        answer = ask(oracle, climb.images, climb.now, loss, grad=step < n_iter)
+        climb.take(oracle, answer)
+        if step in marks:
+            climb.review(step)
+    climb.write(found)
+    return found
+
+
+@dataclass
+class _Climb:
+    """An ascent under way; every tensor has one entry for each of the n lanes still in it.
+
+    Attributes:
+        images: What is attacked.
+        lane: Places (n,) in the result.
+        now: x^(k) of the paper; ``before``: x^(k-1).
+        grad: Gradient at ``now``.
+        loss: At ``now``.
+        peak: x_max, the point with the highest loss, with its gradient and loss.
+        pace: Step size in units of the radius (n,).
+        rises: Steps that raised the loss since the last review (n,).
+        peak_before: Highest loss at the last review.
+        halved: Whether the last review halved the step size.
+        best: The candidate to return, with its ``score`` and ``correct``.
+        reviewed: Step of the last review.
+    """
+
+    images: Images
+    lane: Tensor
+    now: Tensor
+    before: Tensor
+    grad: Tensor
+    loss: Tensor
+    peak: Tensor
+    peak_grad: Tensor
+    peak_loss: Tensor
+    pace: Tensor
+    rises: Tensor
+    peak_before: Tensor
+    halved: Tensor
+    best: Tensor
+    score: Tensor
+    correct: Tensor
+    reviewed: int = 0
+
+    @staticmethod
+    def begin(oracle: Oracle, images: Images, start: Tensor, answer: Evaluation) -> _Climb:
+        assert answer.grad is not None
+        loss = pooled(oracle, answer.loss)
+        return _Climb(
+            images=images,
+            lane=torch.arange(len(start), device=start.device),
+            now=start,
+            before=start,
+            grad=answer.grad,
+            loss=loss,
+            peak=start,
+            peak_grad=answer.grad,
+            peak_loss=loss,
+            pace=torch.full_like(loss, 2.0),
+            rises=torch.zeros_like(loss),
+            peak_before=loss,
+            halved=torch.zeros_like(loss, dtype=torch.bool),
+            best=start,
+            score=pooled(oracle, harm(oracle, answer)),
+            correct=answer.correct,
+        )
+
+    def step(self, budget: Budget, *, momentum: bool) -> None:
+        """Moves on along the gradient, and on from the last move."""
+        x, now = self.images.x, self.now
+        eps = radius(budget, x) if budget.norm == "linf" else min(budget.eps)
+        size = self.pace.view(-1, 1, 1, 1) * eps
+        ahead = project(now + size * ascent_direction(self.grad, budget), x, budget)
+        if momentum:
+            last = now - self.before
+            ahead = project(now + MOMENTUM * (ahead - now) + (1 - MOMENTUM) * last, x, budget)
+        self.before, self.now = now, ahead
+
+    def take(self, oracle: Oracle, answer: Evaluation) -> None:
+        """Takes note of the answer about ``now``."""
+        loss, score = pooled(oracle, answer.loss), pooled(oracle, harm(oracle, answer))
+        self.grad = self.grad if answer.grad is None else answer.grad
+        self.rises = self.rises + (loss > self.loss)
+        self.loss = loss
+        higher, better = loss > self.peak_loss, score > self.score
+        self.peak = _where(higher, self.now, self.peak)
+        self.peak_grad = _where(higher, self.grad, self.peak_grad)
+        self.peak_loss = torch.where(higher, loss, self.peak_loss)
+        self.best = _where(better, self.now, self.best)
+        self.score = torch.where(better, score, self.score)
+        self.correct = torch.where(better, answer.correct, self.correct)
+
+    def review(self, step: int) -> None:
+        """Halves the step size where the ascent stalls, and goes back to the peak there."""
+        few_rises = self.rises < RISES * (step - self.reviewed)
+        no_gain = ~self.halved & (self.peak_loss <= self.peak_before)
+        self.halved = few_rises | no_gain
+        self.pace = torch.where(self.halved, self.pace / 2, self.pace)
+        self.now = _where(self.halved, self.peak, self.now)
+        self.grad = _where(self.halved, self.peak_grad, self.grad)
+        self.loss = torch.where(self.halved, self.peak_loss, self.loss)
+        self.peak_before = self.peak_loss
+        self.rises, self.reviewed = torch.zeros_like(self.rises), step
+
+    def write(self, found: Found) -> None:
+        """Copies the best candidates into the result."""
+        found.x_adv[self.lane] = self.best
+        found.score[self.lane] = self.score
+        found.correct[self.lane] = self.correct
+
+    def drop_broken(self, batch: int) -> None:
+        """Leaves out images that are broken, in all their lanes."""
+        lost = torch.zeros(batch, dtype=torch.bool, device=self.lane.device)
+        lost[self.images.rows[self.correct == 0]] = True
+        keep = ~lost[self.images.rows]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                setattr(self, field.name, value[keep])
+        self.images = self.images.pick(keep)
+
+
+def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(flags.view(-1, 1, 1, 1), yes, no)

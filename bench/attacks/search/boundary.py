@@ -1,0 +1,253 @@
+"""The walk of FAB along the decision boundary. https://arxiv.org/abs/1907.02044, section 2.3.
+
+Where the paper leaves a choice it is the one of AutoAttack, https://arxiv.org/abs/2003.01690.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.common import project
+from bench.attacks.scores import broken, harm, weights
+from bench.attacks.search.images import Found, Images, ask, decides, pooled
+from bench.attacks.search.projection import TINY, step_to_plane
+from bench.oracle import Evaluation, Oracle, margin
+
+FINAL_STEPS = 3
+"""Steps of the paper's final search between the nearest broken point and the clean image."""
+
+ROUNDING = 1 + 1e-5
+"""By this factor a distance may exceed eps; the point is then pulled back onto the ball."""
+
+
+@dataclass(frozen=True)
+class Stride:
+    """How the walk steps, in the paper's words.
+
+    Attributes:
+        n_iter: Steps.
+        alpha_max: Largest weight of the step taken from the clean image.
+        eta: How far beyond the linearized boundary a step goes.
+        beta: Where a broken point is pulled back to, between the clean image (0) and itself (1).
+    """
+
+    n_iter: int
+    alpha_max: float
+    eta: float
+    beta: float
+
+
+def walk(
+    oracle: Oracle,
+    images: Images,
+    start: Tensor,
+    budget: Budget,
+    stride: Stride,
+    *,
+    early_stop: bool,
+) -> Found:
+    """Walks to the nearest broken point from ``start`` (n, c, h, w).
+
+    Images with targets walk to the boundary with their target (FAB-T), others to the nearest. Of
+    the points passed, returned is where one query decides the closest broken one, if it is within
+    eps, else the clean image. Elsewhere (stochastic models, or images that share statistics) it is
+    the most harmful one within eps, as the closest point is broken on half of the draws.
+
+    Args:
+        oracle: What is attacked.
+        images: The images, with or without targets.
+        start: Starts.
+        budget: The norm that is minimized, and the eps that decides.
+        stride: How to step.
+        early_stop: Leaves an image alone, with all its targets, once it is broken within eps.
+    """
+    state = _Walk.begin(images, start)
+    found = Found.nothing(images.x)
+    for step in range(stride.n_iter + 1):
+        f, w = state.look(oracle, budget, stride.beta, last=step == stride.n_iter)
+        if step == stride.n_iter:
+            break
+        if decides(oracle):
+            keep = state.unsettled(oracle.batch, budget, early_stop)
+            if not bool(keep.all()):
+                state.write(found, oracle, budget)
+                state.drop(~keep)
+                f, w = f[keep], w[keep]
+            if not len(state.lane):
+                return found
+        state.step(f, w, budget, stride)
+    if decides(oracle):
+        state.close_in(oracle, budget)
+    state.write(found, oracle, budget)
+    return found
+
+
+def length(delta: Tensor, budget: Budget) -> Tensor:
+    """Returns the size (n,) of perturbations in units of eps, in the budget's norm."""
+    if budget.norm == "l2":
+        euclidean: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        return euclidean / min(budget.eps)
+    return (delta.abs() / weights(delta, budget)).flatten(1).amax(1) / max(budget.eps)
+
+
+@dataclass
+class _Walk:
+    """A walk under way; every tensor has one entry for each of the n lanes still in it.
+
+    Attributes:
+        images: What is attacked.
+        lane: Places (n,) in the result.
+        now: Where the walk is.
+        best: The closest broken point so far, or the most harmful one within eps.
+        distance: Of ``best``, in units of eps; infinite while there is none.
+        score: Of ``best``, where the most harmful is kept.
+        correct: Of ``best``.
+    """
+
+    images: Images
+    lane: Tensor
+    now: Tensor
+    best: Tensor
+    distance: Tensor
+    score: Tensor
+    correct: Tensor
+
+    @staticmethod
+    def begin(images: Images, start: Tensor) -> _Walk:
+        none = torch.full((len(start),), torch.inf, device=start.device)
+        return _Walk(
+            images=images,
+            lane=torch.arange(len(start), device=start.device),
+            now=start,
+            best=images.x,
+            distance=none,
+            score=-none,
+            correct=torch.ones_like(none),
+        )
+
+    def look(
+        self, oracle: Oracle, budget: Budget, beta: float, *, last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Takes note of ``now``, pulls broken points back, and linearizes the boundary there.
+
+        Returns f (n,), which is 0 on the boundary, and its gradient w (n, c, h, w).
+        """
+        aims = self.images.target is not None
+        answer = ask(oracle, self.images, self.now, margin, grad=aims and not last)
+        self._note(oracle, budget, answer)
+        if last:
+            return answer.loss, self.now
+        lost = broken(answer)
+        pulled = self.images.x + beta * (self.now - self.images.x)
+        self.now = torch.where(lost.view(-1, 1, 1, 1), pulled, self.now)
+        if answer.grad is None:
+            return self._nearest_plane(oracle, budget)
+        f, w = answer.loss, answer.grad
+        if not bool(lost.any()):
+            return f, w
+        again = torch.ones_like(lost) if oracle.coupled else lost
+        answer = ask(oracle, self.images.pick(again), self.now[again], margin)
+        assert answer.grad is not None
+        f[again], w[again] = answer.loss, answer.grad
+        return f, w
+
+    def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation) -> None:
+        """Keeps ``now`` where it is better than the best so far."""
+        candidate, distance = self.now, length(self.now - self.images.x, budget)
+        if oracle.coupled:  # the batch as it would be played: every image inside its ball
+            candidate = project(self.now, self.images.x, budget)
+            answer = ask(oracle, self.images, candidate, margin, grad=False)
+            distance = distance.clamp(max=1)
+        score = pooled(oracle, harm(oracle, answer))
+        if decides(oracle):
+            better = broken(answer) & (distance < self.distance)
+        else:
+            better = (distance <= ROUNDING) & (score > self.score)
+        self._keep(better, candidate, distance)
+        self.score = torch.where(better, score, self.score)
+        self.correct = torch.where(better, answer.correct, self.correct)
+
+    def _keep(self, better: Tensor, candidate: Tensor, distance: Tensor) -> None:
+        self.best = torch.where(better.view(-1, 1, 1, 1), candidate, self.best)
+        self.distance = torch.where(better, distance, self.distance)
+
+    def _nearest_plane(self, oracle: Oracle, budget: Budget) -> tuple[Tensor, Tensor]:
+        """Returns the linearized boundary that is nearest to ``now`` among all classes'."""
+        logits, jacobian = oracle.jacobian(self.now, self.images.rows)
+        at = self.images.y[:, None]
+        f = (logits - logits.gather(1, at)).nan_to_num(0.0)
+        i = torch.arange(len(f), device=f.device)
+        w = (jacobian - jacobian[i, self.images.y][:, None]).nan_to_num(0.0, 0.0, 0.0)
+        if budget.norm == "l2":
+            dual = w.flatten(2).norm(dim=2)
+        else:
+            dual = (w.abs() * weights(self.now, budget)).flatten(2).sum(2)
+        away = (f.abs() / dual.clamp(min=TINY)).scatter(1, at, torch.inf)
+        nearest = away.argmin(1)
+        return f[i, nearest], w[i, nearest]
+
+    def step(self, f: Tensor, w: Tensor, budget: Budget, stride: Stride) -> None:
+        """Steps beyond the linearized boundary, from ``now`` and from the clean image at once."""
+        x, now, normal = self.images.x, self.now, w.flatten(1)
+        pace = None
+        if budget.norm == "linf":
+            pace = weights(x, budget).expand(1, *x.shape[1:]).flatten(1)
+        gap = f + (normal * (x - now).flatten(1)).sum(1)
+        near = step_to_plane(now.flatten(1), normal, f, pace).view_as(x)
+        fresh = step_to_plane(x.flatten(1), normal, gap, pace).view_as(x)
+        a, b = (length(delta, budget).clamp(min=1e-8) for delta in (near, fresh))
+        alpha = (a / (a + b)).clamp(max=stride.alpha_max).view(-1, 1, 1, 1)
+        ahead = (1 - alpha) * (now + stride.eta * near) + alpha * (x + stride.eta * fresh)
+        self.now = ahead.clamp(0, 1)
+
+    def close_in(self, oracle: Oracle, budget: Budget) -> None:
+        """The final search: pulls broken points toward the clean image, by linear interpolation."""
+        at = (self.distance.isfinite() & (self.distance > 0)).nonzero()[:, 0]
+        if not len(at):
+            return
+        images = replace(self.images.pick(at), target=None)
+        inner, outer = images.x, self.best[at]
+        low = ask(oracle, images, inner, margin, grad=False).loss
+        high = ask(oracle, images, outer, margin, grad=False).loss
+        for _ in range(FINAL_STEPS):
+            share = (high / (high - low).clamp(min=TINY)).clamp(0, 1).view(-1, 1, 1, 1)
+            between = outer - share * (outer - inner)
+            answer = ask(oracle, images, between, margin, grad=False)
+            lost = broken(answer)
+            flags = lost.view(-1, 1, 1, 1)
+            outer, inner = (
+                torch.where(flags, between, outer),
+                torch.where(flags, inner, between),
+            )
+            high = torch.where(lost, answer.loss, high)
+            low = torch.where(lost, low, answer.loss)
+        self.best = self.best.index_copy(0, at, outer)
+        self.distance = self.distance.index_copy(0, at, length(outer - images.x, budget))
+
+    def unsettled(self, batch: int, budget: Budget, early_stop: bool) -> Tensor:
+        """Says which lanes (n,) go on: those of images that are not broken near enough yet."""
+        enough = self.distance <= (ROUNDING if early_stop else 0)
+        lost = torch.zeros(batch, dtype=torch.bool, device=self.lane.device)
+        lost[self.images.rows[enough]] = True
+        return ~lost[self.images.rows]
+
+    def write(self, found: Found, oracle: Oracle, budget: Budget) -> None:
+        """Copies the best points within eps into the result; closer ones score higher."""
+        inside = self.distance <= ROUNDING
+        lane = self.lane[inside]
+        found.x_adv[lane] = project(self.best[inside], self.images.x[inside], budget)
+        found.correct[lane] = self.correct[inside]
+        closest = -self.distance if decides(oracle) else self.score
+        found.score[lane] = closest[inside]
+
+    def drop(self, settled: Tensor) -> None:
+        """Leaves lanes out."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                setattr(self, field.name, value[~settled])
+        self.images = self.images.pick(~settled)

@@ -1,0 +1,207 @@
+"""The images a search works on, how it asks about them, and which candidate it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.common import random_start
+from bench.attacks.scores import harm
+from bench.oracle import Evaluation, Loss, Oracle, margin
+
+SELECTION_DRAWS = 20
+"""Fewest draws of a stochastic model on which finished candidates are compared."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images under attack, n of them.
+
+    Attributes:
+        x: Clean images (n, c, h, w).
+        y: Labels (n,).
+        rows: Positions (n,) in the oracle's batch.
+        target: Classes aimed at (n,); ``None`` for an untargeted search.
+    """
+
+    x: Tensor
+    y: Tensor
+    rows: Tensor
+    target: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pick(self, which: Tensor) -> Images:
+        """Returns some of the images, by mask (n,) or positions (m,)."""
+        target = None if self.target is None else self.target[which]
+        return Images(self.x[which], self.y[which], self.rows[which], target)
+
+    def aimed(self, targets: Tensor) -> Images:
+        """Returns the images once for each of their targets (n, k): all at the first, and so on."""
+        k = targets.shape[1]
+        x = self.x.repeat(k, 1, 1, 1)
+        return Images(x, self.y.repeat(k), self.rows.repeat(k), targets.T.reshape(-1))
+
+
+def whole_batch(x: Tensor, y: Tensor) -> Images:
+    """Returns all images of a batch."""
+    return Images(x, y, torch.arange(len(x), device=x.device))
+
+
+@dataclass
+class Found:
+    """What a search found for each of its n images.
+
+    Attributes:
+        x_adv: Candidates (n, c, h, w).
+        score: (n,), ``bench.attacks.scores.harm`` of each; -inf where none was evaluated.
+        correct: (n,), fraction of draws that were right.
+    """
+
+    x_adv: Tensor
+    score: Tensor
+    correct: Tensor
+
+    @staticmethod
+    def nothing(x: Tensor) -> Found:
+        """Returns what there is before a search: the images (n, c, h, w) themselves."""
+        none = torch.full((len(x),), -torch.inf, device=x.device)
+        return Found(x.clone(), none, torch.ones_like(none))
+
+    def split(self, n: int) -> list[Found]:
+        """Cuts lanes, of n images at one target after the other, into one part a target."""
+        cuts = [slice(i, i + n) for i in range(0, len(self.x_adv), n)]
+        return [Found(self.x_adv[i], self.score[i], self.correct[i]) for i in cuts]
+
+    def offer(self, other: Found, places: Tensor, coupled: bool) -> None:
+        """Takes over what others found for the images at ``places`` (m,) where it is better.
+
+        Where images share statistics, it is all or nothing, by the mean score.
+        """
+        better = other.score > self.score[places]
+        if coupled:
+            better = (other.score.mean() > self.score.mean()).expand(len(places))
+        won = places[better]
+        self.x_adv[won] = other.x_adv[better]
+        self.score[won] = other.score[better]
+        self.correct[won] = other.correct[better]
+
+
+def decides(oracle: Oracle) -> bool:
+    """Says whether one query settles that an image is broken, so that it may be left alone.
+
+    Not on a stochastic model, where a wrong draw proves little, and not where the images share
+    statistics, as leaving one alone changes the others' logits.
+    """
+    return not oracle.access.stochastic and not oracle.coupled
+
+
+def ask(
+    oracle: Oracle, images: Images, x_adv: Tensor, loss: Loss, *, grad: bool = True
+) -> Evaluation:
+    """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only."""
+    answer = oracle.query(
+        x_adv, images.y, loss, grad=grad, rows=images.rows, y_target=images.target
+    )
+    gradient = None if answer.grad is None else answer.grad.nan_to_num(0.0, 0.0, 0.0)
+    return replace(answer, loss=answer.loss.nan_to_num(0.0), grad=gradient)
+
+
+def pooled(oracle: Oracle, values: Tensor) -> Tensor:
+    """Returns values (n,) by which a search decides: the batch's mean where images are coupled."""
+    return values.mean().expand_as(values) if oracle.coupled else values
+
+
+def appraise(oracle: Oracle, images: Images, x_adv: Tensor) -> Found:
+    """Scores finished candidates (n, c, h, w) by their margin, on fresh draws if stochastic."""
+    queries = 1
+    if oracle.access.stochastic:
+        queries = max(2, -(-SELECTION_DRAWS // oracle.n_draws))
+    plain = replace(images, target=None)
+    answers = [ask(oracle, plain, x_adv, margin, grad=False) for _ in range(queries)]
+    mean = replace(
+        answers[0],
+        loss=torch.stack([a.loss for a in answers]).mean(0),
+        correct=torch.stack([a.correct for a in answers]).mean(0),
+    )
+    # One draw of the batch must outweigh any loss, and there are more draws than the oracle's.
+    score = harm(oracle, replace(mean, correct=1 - queries * (1 - mean.correct)))
+    return Found(x_adv, score, mean.correct)
+
+
+def starts(oracle: Oracle, images: Images, budget: Budget, generator: torch.Generator) -> Tensor:
+    """Returns a random point of each image's ball.
+
+    It is drawn for the whole batch, so that it does not depend on which images are still there.
+    """
+    x = images.x.new_zeros(oracle.batch, *images.x.shape[1:])
+    x[images.rows] = images.x
+    return random_start(x, budget, generator)[images.rows]
+
+
+def top_targets(oracle: Oracle, images: Images, n_target_classes: int) -> Tensor:
+    """Returns the wrong classes (n, k) with the highest logits on the clean images, best first."""
+    logits = ask(oracle, images, images.x, margin, grad=False).logits
+    ranked = logits.nan_to_num(torch.finfo(logits.dtype).min)  # above the label's own -inf
+    ranked = ranked.scatter(1, images.y[:, None], -torch.inf)
+    return ranked.topk(min(n_target_classes, oracle.n_classes - 1), dim=1).indices
+
+
+def search_all(
+    oracle: Oracle,
+    images: Images,
+    search: Callable[[Images, Tensor], Found],
+    begin: Callable[[int], Tensor],
+    *,
+    targets: Tensor | None,
+    n_restarts: int,
+    early_stop: bool,
+) -> Tensor:
+    """Runs a search from every start and at every target; returns the best candidates (n, ...).
+
+    Several targets of an image travel in one query, as many as fit a pass; where images share
+    statistics, one at a time.
+
+    Args:
+        oracle: What is attacked.
+        images: Of which untargeted copies are given.
+        search: Searches from starts (n, c, h, w).
+        begin: Makes the starts of a restart (counted from 0); called once for each target.
+        targets: (n, k), or ``None`` for an untargeted search.
+        n_restarts: Runs at each target.
+        early_stop: Leaves images out once they are broken for certain.
+    """
+    best = Found.nothing(images.x)
+    compared = n_restarts > 1 or (targets is not None and targets.shape[1] > 1)
+    left = torch.arange(len(images), device=images.rows.device)
+    for restart in range(n_restarts):
+        for group in _groups(oracle, images, targets):
+            # Drawn for all images, so that no image's draws depend on which others are left.
+            x_start = [begin(restart) for _ in range(max(1, group.shape[1]))]
+            some = images.pick(left)
+            lanes = some if targets is None else some.aimed(group[left])
+            found = search(lanes, torch.cat([start[left] for start in x_start]))
+            if compared and oracle.access.stochastic:
+                found = appraise(oracle, lanes, found.x_adv)
+            for one in found.split(len(left)):
+                best.offer(one, left, oracle.coupled)
+            if early_stop and decides(oracle):
+                left = left[best.correct[left] > 0]
+            if not len(left):
+                return best.x_adv
+    return best.x_adv
+
+
+def _groups(oracle: Oracle, images: Images, targets: Tensor | None) -> Iterator[Tensor]:
+    """Cuts targets (n, k) into columns that are searched together; none yields (n, 0) once."""
+    if targets is None:
+        yield images.rows.new_empty(len(images), 0)
+        return
+    size = 1 if oracle.coupled else max(1, oracle.access.max_pass // len(images))
+    for first in range(0, targets.shape[1], size):
+        yield targets[:, first : first + size]

@@ -1,0 +1,131 @@
+"""The shapes that Square Attack tries. https://arxiv.org/abs/1912.00049, algorithms 2 and 3.
+
+All positions, signs and orientations are drawn for the whole batch and then picked by ``rows``,
+so that an image's draws do not depend on which others are still attacked.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.common import project, radius
+
+TILES = 5
+"""The l2 search starts from a grid of this many squares a side."""
+
+TINY = 1e-12
+
+
+def side(p: float, x: Tensor, budget: Budget) -> int:
+    """Returns the side in pixels of a square that covers the share p of images (n, c, h, w).
+
+    In l2 it is odd and at least 3, as the shape inside it has a centre.
+    """
+    h, w = x.shape[2:]
+    size = max(1, round(math.sqrt(p * h * w)))
+    if budget.norm == "l2":
+        size = max(3, size + 1 - size % 2)
+    return min(size, h, w)
+
+
+def first_guess(
+    x: Tensor, rows: Tensor, batch: int, budget: Budget, generator: torch.Generator
+) -> Tensor:
+    """Returns vertical stripes of +-eps (linf), or a grid of the l2 shape (section 3)."""
+    _, c, h, w = x.shape
+    if budget.norm == "linf":
+        u = _uniform((batch, c, 1, w), x, rows, generator)
+        return project(x + _signs(u) * radius(budget, x), x, budget)
+    size = max(1, min(h, w) // TILES)
+    n_h, n_w = h // size, w // size
+    turned = _uniform((batch, 1, n_h, n_w, 1, 1), x, rows, generator) < 0.5
+    signs = _signs(_uniform((batch, c, n_h, n_w, 1, 1), x, rows, generator))
+    shape = two_humps(size).to(x)
+    tiles = torch.where(turned, shape.T, shape) * signs
+    grid = tiles.permute(0, 1, 2, 4, 3, 5).reshape(len(x), c, n_h * size, n_w * size)
+    top, left = (h - n_h * size) // 2, (w - n_w * size) // 2
+    delta = torch.zeros_like(x)
+    delta[:, :, top : top + n_h * size, left : left + n_w * size] = grid
+    return project(x + delta * (min(budget.eps) / _norm(delta, (1, 2, 3))), x, budget)
+
+
+def next_guess(
+    x: Tensor,
+    x_adv: Tensor,
+    rows: Tensor,
+    batch: int,
+    budget: Budget,
+    size: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Returns candidates (n, c, h, w) with a square of ``size`` pixels a side changed."""
+    n, c, h, w = x.shape
+    u = _uniform((batch, 5 + c), x, rows, generator)
+    tops, lefts = ((u[:, i : i + 2] * (k - size + 1)).long() for i, k in ((0, h), (2, w)))
+    signs = _signs(u[:, 5:]).view(n, c, 1, 1)
+    inside = _window(x, tops[:, 0], lefts[:, 0], size)
+    if budget.norm == "linf":
+        return project(torch.where(inside, x + signs * radius(budget, x), x_adv), x, budget)
+    delta, other = x_adv - x, _window(x, tops[:, 1], lefts[:, 1], size)
+    unused = (min(budget.eps) ** 2 - _norm(delta, (1, 2, 3)) ** 2).clamp(min=0) / c
+    available = (_norm(delta * (inside | other), (2, 3)) ** 2 + unused).sqrt()
+    span = torch.arange(size, device=x.device)
+    window = (
+        torch.arange(n, device=x.device).view(-1, 1, 1, 1),
+        torch.arange(c, device=x.device).view(1, -1, 1, 1),
+        (tops[:, :1] + span).view(n, 1, size, 1),
+        (lefts[:, :1] + span).view(n, 1, 1, size),
+    )
+    shape = two_humps(size).to(x)
+    new = torch.where((u[:, 4] < 0.5).view(-1, 1, 1, 1), shape.T, shape) * signs
+    patch = delta[window]
+    patch = new + patch / _norm(patch, (2, 3))
+    delta = torch.where(other, 0, delta)
+    delta[window] = patch / _norm(patch, (2, 3)) * available
+    return project(x + delta, x, budget)
+
+
+def two_humps(size: int) -> Tensor:
+    """Returns the l2 shape (size, size): a positive half above a negative one, of norm 1."""
+    upper = size // 2
+    shape = torch.cat([_hump(upper, size), -_hump(size - upper, size)])
+    return shape.div(torch.linalg.vector_norm(shape))
+
+
+def _hump(rows: int, columns: int) -> Tensor:
+    """Returns the paper's eta^(h1, h2) for h1 columns and h2 rows: high in its centre.
+
+    A pixel at distance d from the centre, in the maximum norm, is the sum of ``1 / j ** 2`` from
+    ``j = d + 1`` to ``h1 // 2 + 1``.
+    """
+    reach = columns // 2
+    terms = 1 / torch.arange(1, reach + 2).float() ** 2
+    by_distance = terms.flip(0).cumsum(0).flip(0)
+    from_row = (torch.arange(rows) - rows // 2).abs()
+    from_column = (torch.arange(columns) - columns // 2).abs()
+    return by_distance[torch.maximum(from_row[:, None], from_column[None])]
+
+
+def _window(x: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+    """Returns masks (n, 1, h, w) that are true in squares with the given corners (n,)."""
+    row = torch.arange(x.shape[2], device=x.device).view(1, -1) - top[:, None]
+    column = torch.arange(x.shape[3], device=x.device).view(1, -1) - left[:, None]
+    in_rows, in_columns = (row >= 0) & (row < size), (column >= 0) & (column < size)
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+
+
+def _norm(delta: Tensor, dims: tuple[int, ...]) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(delta, dim=dims, keepdim=True)
+    return length.clamp(min=TINY)
+
+
+def _signs(u: Tensor) -> Tensor:
+    return torch.where(u < 0.5, -1.0, 1.0)
+
+
+def _uniform(shape: tuple[int, ...], x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator).to(x)[rows]

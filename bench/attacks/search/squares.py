@@ -1,0 +1,158 @@
+"""The random search of Square Attack. https://arxiv.org/abs/1912.00049, algorithm 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.common import Best
+from bench.attacks.scores import harm
+from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides
+from bench.attacks.search.square_shapes import first_guess, next_guess, side
+from bench.oracle import Evaluation, Oracle, margin
+
+HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
+"""After how many of 10,000 iterations the share p of changed pixels is halved (section 4)."""
+
+REFRESH_STOCHASTIC, REFRESH_COUPLED = 10, 2
+"""One query in so many measures the candidates at hand again. On a stochastic model the luckiest
+measurement would otherwise stay and block the search; where images share statistics, changes of
+several images that were an improvement each must be measured together."""
+
+
+def share(iteration: int, n_queries: int, p_init: float) -> float:
+    """Returns the share p of an image's pixels that an iteration (from 0) changes."""
+    scaled = iteration * 10_000 / n_queries
+    return p_init * 0.5 ** sum(scaled > mark for mark in HALVINGS)
+
+
+def random_search(
+    oracle: Oracle,
+    images: Images,
+    budget: Budget,
+    *,
+    n_queries: int,
+    p_init: float,
+    generator: torch.Generator,
+) -> Found:
+    """Searches the ball by changing squares, with forward passes only, at most ``n_queries``.
+
+    Climbs the margin, of which it takes the mean over draws. The first query is about the clean
+    image. An image is left alone once it is broken: wrong, or on a stochastic model wrong on every
+    one of at least ``SELECTION_DRAWS`` draws. Where images share statistics none is left alone,
+    and the most harmful batch that was measured as a whole is returned.
+
+    Args:
+        oracle: What is attacked.
+        images: The images.
+        budget: The ball.
+        n_queries: Queries per image at most.
+        p_init: Share of pixels changed at first.
+        generator: Of all randomness; drawn for the whole batch, whoever is left.
+    """
+    found, batches = Found.nothing(images.x), Best(images.x, oracle.coupled)
+    search = _Search.begin(images)
+    for query in range(n_queries):
+        if query == 0:
+            candidates = images.x
+        elif search.refreshes(oracle, query):
+            candidates = search.x_adv
+        else:
+            candidates = search.propose(oracle, budget, generator, query, n_queries, p_init)
+        answer = ask(oracle, search.images, candidates, margin, grad=False)
+        if oracle.coupled:
+            batches.offer(candidates, harm(oracle, answer))
+        search.take(oracle, candidates, answer, query)
+        search.write(found)
+        if search.settle(oracle):
+            return found
+    return Found(batches.x_adv, batches.score, found.correct) if oracle.coupled else found
+
+
+@dataclass
+class _Search:
+    """A search under way; every tensor has one entry for each of the n images still in it.
+
+    Attributes:
+        images: What is attacked.
+        lane: Places (n,) in the result.
+        x_adv: The candidates at hand.
+        loss: Their margin, over all measurements of them.
+        correct: Fraction of draws right, likewise.
+        measured: Queries about them.
+    """
+
+    images: Images
+    lane: Tensor
+    x_adv: Tensor
+    loss: Tensor
+    correct: Tensor
+    measured: Tensor
+
+    @staticmethod
+    def begin(images: Images) -> _Search:
+        none = torch.zeros(len(images), device=images.x.device)
+        lane = torch.arange(len(images), device=images.x.device)
+        return _Search(images, lane, images.x, none, none + 1, none)
+
+    @staticmethod
+    def refreshes(oracle: Oracle, query: int) -> bool:
+        """Says whether a query measures the candidates at hand again."""
+        every = REFRESH_COUPLED if oracle.coupled else REFRESH_STOCHASTIC
+        return not decides(oracle) and query > 1 and query % every == 1
+
+    def propose(
+        self,
+        oracle: Oracle,
+        budget: Budget,
+        generator: torch.Generator,
+        query: int,
+        n_queries: int,
+        p_init: float,
+    ) -> Tensor:
+        """Returns the first guess, or the candidates at hand with a square changed."""
+        x, rows = self.images.x, self.images.rows
+        if query == 1:
+            return first_guess(x, rows, oracle.batch, budget, generator)
+        size = side(share(query - 2, n_queries, p_init), x, budget)
+        return next_guess(x, self.x_adv, rows, oracle.batch, budget, size, generator)
+
+    def take(self, oracle: Oracle, candidates: Tensor, answer: Evaluation, query: int) -> None:
+        """Replaces candidates at hand by better ones, or measures them better."""
+        if self.refreshes(oracle, query):
+            # What was measured in another batch does not count where images share statistics.
+            before = self.measured * (not oracle.coupled)
+            self.loss = (self.loss * before + answer.loss) / (before + 1)
+            self.correct = (self.correct * before + answer.correct) / (before + 1)
+            self.measured = before + 1
+            return
+        better = torch.ones_like(self.lane, dtype=torch.bool)
+        if query > 1:
+            better = answer.loss > self.loss
+        self.x_adv = torch.where(better.view(-1, 1, 1, 1), candidates, self.x_adv)
+        self.loss = torch.where(better, answer.loss, self.loss)
+        self.correct = torch.where(better, answer.correct, self.correct)
+        self.measured = torch.where(better, 1.0, self.measured)
+
+    def write(self, found: Found) -> None:
+        """Copies the candidates at hand into the result."""
+        found.x_adv[self.lane] = self.x_adv
+        found.score[self.lane] = self.loss
+        found.correct[self.lane] = self.correct
+
+    def settle(self, oracle: Oracle) -> bool:
+        """Leaves broken images alone; says whether none is left."""
+        if oracle.coupled:
+            return False
+        enough = SELECTION_DRAWS if oracle.access.stochastic else 1
+        done = (self.correct == 0) & (self.measured * oracle.n_draws >= enough)
+        if bool(done.any()):
+            for field in fields(self):
+                value = getattr(self, field.name)
+                if isinstance(value, Tensor):
+                    setattr(self, field.name, value[~done])
+            self.images = self.images.pick(~done)
+        return len(self.lane) == 0

@@ -1,0 +1,69 @@
+"""What a cell needs to know of a model, whoever made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bench.models import Classifier
+from bench.norms import find_paths
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model with what an evaluation must know of it.
+
+    Attributes:
+        model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes); in eval mode.
+        std: Per-channel standard deviation (c,) that it divides by, which turns an eps in
+            normalized units into pixels; ones where it is not known.
+        classes: Number of classes.
+        stochastic: Whether passes draw at random.
+        batch_dependent: Whether images of a batch share statistics.
+    """
+
+    model: nn.Module
+    std: tuple[float, ...]
+    classes: int
+    stochastic: bool = False
+    batch_dependent: bool = False
+
+    @classmethod
+    def of(cls, model: Classifier) -> Target:
+        """Returns a checkpoint's model, with the statistics that are now in force."""
+        spec = model.spec
+        return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares_statistics(model))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors lie."""
+        return device_of(self.model)
+
+    @property
+    def shares_draws(self) -> bool:
+        """Whether the images of a pass may share a draw.
+
+        Paths of this project's RNA layers are drawn for each image, unless images share
+        statistics anyway; how another model draws is not known.
+        """
+        return self.stochastic and find_paths(self.model) is None
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Returns where a model's first parameter or buffer lies; the CPU if it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def stats_in_force(model: nn.Module) -> tuple[str, ...]:
+    """Returns the inference statistics of this project's layers, each once, sorted."""
+    found = (getattr(module, "stats", None) for module in model.modules())
+    return tuple(sorted({stats for stats in found if isinstance(stats, str)}))
+
+
+def shares_statistics(model: nn.Module) -> bool:
+    """Returns whether a layer of this project computes statistics over the batch, as now set."""
+    return bool({"batch", "tracked-mean"} & set(stats_in_force(model)))

@@ -1,0 +1,113 @@
+"""Which protocol, surrogate, draws and adversary go together, and with which models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.core.errors import UserError
+from bench.core.norm_spec import NormSpec
+from bench.suite.catalog import CheckpointInfo
+from bench.suite.spec import ModelEntry, norm_in_force
+from bench.suite.yaml_source import KeyPath, Problem
+
+
+def check_protocol(
+    path: KeyPath, entry: ModelEntry, card: CheckpointInfo | None, source: CheckpointInfo | None
+) -> Iterator[Problem]:
+    """Yields what is wrong with how a model is to be attacked.
+
+    Args:
+        path: The entry's place in the file.
+        entry: The model.
+        card: Of its checkpoint; ``None`` where it is not known.
+        source: Of the checkpoint that attacks are crafted on; ``None`` where it is not known.
+    """
+    yield from _check_surrogate(path, entry)
+    norm = source_norm = None
+    if card is not None:
+        try:
+            norm = entry.norm_in_force(card.norm)
+        except UserError as error:
+            yield Problem((*path, "stats"), str(error))
+    if source is not None:
+        try:
+            stats = entry.surrogate.stats if entry.surrogate else entry.stats
+            source_norm = norm_in_force(source.norm, stats)
+        except UserError as error:
+            if entry.surrogate:
+                yield Problem((*path, "surrogate", "stats"), str(error))
+    if norm is not None and source_norm is not None:
+        yield from _check_norms(path, entry, norm, source_norm)
+
+
+def _check_surrogate(path: KeyPath, entry: ModelEntry) -> Iterator[Problem]:
+    """Finds a surrogate without the protocol for it, and the reverse."""
+    surrogate = entry.surrogate
+    at: KeyPath = (*path, "surrogate")
+    if entry.protocol == "transfer":
+        if surrogate is None or not surrogate.checkpoint:
+            yield Problem(
+                at if surrogate else (*path, "protocol"),
+                "transfer needs the checkpoint to craft on; add for example surrogate: NAME",
+            )
+        elif surrogate.checkpoint == entry.checkpoint:
+            yield Problem(
+                at,
+                "the surrogate is the model itself; use white_box, or stats_transfer with "
+                "surrogate: {stats: ...} to craft under other statistics",
+            )
+    elif entry.protocol == "stats_transfer":
+        if surrogate is None or surrogate.stats is None:
+            yield Problem(
+                at if surrogate else (*path, "protocol"),
+                "stats_transfer needs the statistics to craft under; add for example "
+                "surrogate: {stats: population}",
+            )
+        elif entry.source_checkpoint != entry.checkpoint:
+            yield Problem(
+                (*at, "checkpoint"),
+                "stats_transfer crafts on the same weights; remove checkpoint, or use transfer",
+            )
+    elif surrogate is not None:
+        yield Problem(
+            at,
+            f"a surrogate is for transfer and stats_transfer, found protocol {entry.protocol}; "
+            "remove it or change protocol",
+        )
+
+
+def _check_norms(
+    path: KeyPath, entry: ModelEntry, norm: NormSpec, source: NormSpec
+) -> Iterator[Problem]:
+    """Finds what the norms in force have no use for."""
+    named = f"'{entry.checkpoint}' ({norm.label()})"
+    if entry.protocol == "fixed_path" and not norm.stochastic:
+        yield Problem(
+            (*path, "protocol"),
+            f"fixed_path is for models that draw a path at random (rna); {named} draws none; use "
+            "white_box",
+        )
+    same = entry.surrogate is not None and entry.surrogate.stats == norm.inference_stats
+    if entry.protocol == "stats_transfer" and same and entry.source_checkpoint == entry.checkpoint:
+        yield Problem(
+            (*path, "surrogate"),
+            f"crafts and scores under the same statistics ({norm.inference_stats}); choose others "
+            "here or in stats, or use white_box",
+        )
+    if (entry.eot_iter or 1) > 1:
+        if not source.stochastic:
+            attacked = f"'{entry.source_checkpoint}' ({source.label()})"
+            message = f"{attacked} draws nothing at random; remove eot_iter"
+            yield Problem((*path, "eot_iter"), message)
+        elif entry.protocol == "fixed_path":
+            yield Problem(
+                (*path, "eot_iter"),
+                "fixed_path attacks one path, so there is nothing to average; remove eot_iter, or "
+                "use white_box",
+            )
+    if entry.adversary == "single" and not (norm.batch_dependent or source.batch_dependent):
+        yield Problem(
+            (*path, "adversary"),
+            f"single is for models whose images share statistics of the batch; {named} takes each "
+            "image alone; remove adversary",
+        )

@@ -1,0 +1,107 @@
+"""What alarms are about: cells with their rows, and what kind of attack each is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.core.cell import CellSpec
+from bench.core.result import CellInfo, Row
+from bench.metrics import Cluster, Difference, paired_difference
+
+CONFIDENCE = 0.99
+"""Of the intervals that raise an alarm. A table holds dozens of comparisons: at 95 % one of them
+would often be raised by chance."""
+
+ENSEMBLES = frozenset({"autoattack", "pyautoattack", "multiattack"})
+"""Attacks that hold a gradient-free component, so that their number says less of gradients."""
+
+ITERATIVE = ENSEMBLES | {
+    *("bim", "pgd", "mim", "apgd", "apgd_t", "cw_linf"),
+    *("mifgsm", "pgdl2", "eotpgd", "apgdt"),
+}
+"""Bounded attacks that follow the gradient in many steps; the second line is torchattacks'."""
+
+SINGLE_STEP = frozenset({"fgsm", "ffgsm"})
+
+GRADIENT_FREE = frozenset({"noise", "square", "gn", "onepixel", "pixle", "spsa"})
+
+SPARING = ENSEMBLES | {"fab_t", "fab"}
+"""Attacks that return the clean image where they found nothing."""
+
+Code = Literal[
+    "control_beats_gradient",
+    "single_step_beats_iterative",
+    "rises_with_eps",
+    "large_eps_not_near_zero",
+    "images_unchanged",
+    "broken_without_change",
+    "higher_than_clean",
+    "not_converged",
+    "too_few_classes",
+    "clean_below_chance",
+    "no_interval",
+]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A reason to doubt a number.
+
+    Attributes:
+        cell_id: The cell that the number belongs to.
+        code: A short fixed name.
+        text: The reason in plain words, with the figures behind it.
+    """
+
+    cell_id: str
+    code: Code
+    text: str
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell as it is stored: what was run, and its rows."""
+
+    info: CellInfo
+    rows: Sequence[Row]
+
+    @property
+    def spec(self) -> CellSpec:
+        """What was run."""
+        return self.info.spec
+
+    @property
+    def base_name(self) -> str:
+        """The attack's name without its library, in lower case: ``pgd``."""
+        return self.spec.attack.rpartition(":")[2].lower()
+
+    @property
+    def white_box(self) -> bool:
+        """Whether an attack saw the model as deployed."""
+        return self.spec.protocol == "white_box" and self.info.attack_kind != "none"
+
+    @property
+    def follows_gradient(self) -> bool:
+        """Whether it is a white-box attack that uses gradients."""
+        return self.white_box and self.base_name not in GRADIENT_FREE
+
+    def alarm(self, code: Code, text: str) -> Alarm:
+        """Returns an alarm about this cell."""
+        return Alarm(self.info.cell_id, code, text)
+
+
+def compare(first: CellResult, second: CellResult) -> Difference:
+    """Returns how much more robust the first is; batches are clusters if either needs that."""
+    clustered = "batch" in (first.info.cluster, second.info.cluster)
+    cluster: Cluster = "batch" if clustered else "sample"
+    return paired_difference(first.rows, second.rows, cluster, CONFIDENCE)
+
+
+def points(difference: Difference) -> str:
+    """Returns for example ``"by 5.0 points [2.1, 7.9], n = 200"``, without a sign."""
+    assert difference.low is not None and difference.high is not None
+    ends = sorted(100 * abs(end) for end in (difference.low, difference.high))
+    size = 100 * abs(difference.value)
+    return f"by {size:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}], n = {difference.n}"

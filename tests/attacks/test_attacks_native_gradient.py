@@ -1,0 +1,360 @@
+"""Native bounded attacks: closed forms, the libraries, draws, coupled batches, single images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchattacks
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from bench.attacks import Attack, Budget, get_attack, parse_params
+from bench.attacks.common import ascent_direction
+from bench.core.norm_spec import NormSpec
+from bench.norms import norm_factory
+from bench.norms.batch import BatchNorm
+from bench.oracle import Access, Oracle, cross_entropy
+
+BOUNDED = ("fgsm", "bim", "pgd", "mim", "noise", "cw_linf")
+TABLE = [(name, norm) for name in BOUNDED for norm in get_attack(name).norms]
+
+
+def attack(
+    name: str, case: Any, budget: Budget, seed: int = 3, access: Access = Access(), **values: object
+) -> Tensor:
+    entry = get_attack(name)
+    oracle = Oracle(case.model, case.x, case.n_classes, access)
+    return entry.run(oracle, case.x, case.y, budget, parse_params(entry, values), seed)
+
+
+def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return nn.functional.cross_entropy(model(x), y, reduction="none")
+
+
+def budget_of(norm: str) -> Budget:
+    return Budget(norm, (0.03 if norm == "linf" else 0.3,))
+
+
+@pytest.mark.parametrize(("name", "norm"), TABLE)
+def test_x_adv_stays_in_ball_and_box_and_repeats(
+    name: str, norm: str, conv: Callable[..., Any]
+) -> None:
+    case, budget = conv(), budget_of(norm)
+    case.x[:, :, :4] = (case.x[:, :, :4] > 0.45).float()  # pixels at both ends of the box
+    state, x, y = torch.get_rng_state(), case.x.clone(), case.y.clone()
+    x_adv = attack(name, case, budget)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(case.x, x) and torch.equal(case.y, y)
+    assert torch.equal(attack(name, case, budget), x_adv)
+    assert float(x_adv.min()) >= 0 and float(x_adv.max()) <= 1
+    order = float("inf") if norm == "linf" else 2
+    reach = torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
+    assert float(reach.max()) <= budget.eps[0] + 1e-6 and float(reach.min()) > 0.1 * budget.eps[0]
+
+
+@pytest.mark.parametrize("name", ["pgd", "noise", "cw_linf"])
+def test_another_seed_gives_another_x_adv(name: str, conv: Callable[..., Any]) -> None:
+    case, budget = conv(), budget_of("linf")
+    assert not torch.equal(attack(name, case, budget, 1), attack(name, case, budget, 2))
+
+
+@pytest.mark.parametrize(("name", "norm"), [row for row in TABLE if row[0] != "noise"])
+def test_gradient_attacks_reach_the_best_loss_of_a_linear_model_of_two_classes(
+    name: str, norm: str, linear: Callable[..., Any]
+) -> None:
+    case, eps = linear(2, channels=3), 0.05 if norm == "linf" else 0.4
+    weight = case.model[1].weight
+    slope = torch.stack([weight[1 - y] - weight[y] for y in case.y]).view_as(case.x)
+    length = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    away = slope.sign() if norm == "linf" else slope / length
+    best = losses(case.model, case.x + eps * away, case.y)
+    # A random start in l2 turns towards the optimum, by a share of the angle with each step.
+    values: dict[str, object] = {"n_iter": 40, "alpha": eps / 4} if name == "pgd" else {}
+    found = losses(case.model, attack(name, case, Budget(norm, (eps,)), **values), case.y)
+    assert bool((found >= 0.99 * best).all()) and bool((found <= 1.001 * best + 1e-4).all())
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_iterations_find_the_best_margin_of_a_linear_model(
+    n_classes: int, linear: Callable[..., Any]
+) -> None:
+    case, eps = linear(n_classes), 0.05
+    weight, logits = case.model[1].weight.detach(), case.model(case.x).detach()
+    gaps = logits - logits.gather(1, case.y[:, None])
+    gains = eps * (weight[None] - weight[case.y][:, None]).abs().sum(2)
+    best = (gaps + gains).masked_fill(gains == 0, -torch.inf).amax(1)
+    x_adv = attack("cw_linf", case, Budget("linf", (eps,)), n_restarts=4)
+    after = case.model(x_adv)
+    others = after.scatter(1, case.y[:, None], -torch.inf).amax(1)
+    found = others - after.gather(1, case.y[:, None])[:, 0]
+    assert bool((found <= best + 1e-3).all())
+    assert bool((found > 0).eq(best > 0).all())
+    assert float((found - best).abs().median()) < 0.05 * float(gains.max())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
+def test_pgd_climbs_each_loss_for_any_number_of_classes(
+    loss: str, n_classes: int, linear: Callable[..., Any]
+) -> None:
+    case = linear(n_classes)
+    x_adv = attack("pgd", case, Budget("linf", (0.2,)), loss=loss)
+    # Two classes' ratio of logits is constant, so its gradient is 0 up to the added 1e-12.
+    if (loss, n_classes) != ("dlr", 2):
+        assert not (case.model(x_adv).argmax(1) == case.y).any()
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_radius_per_channel_scales_the_steps(name: str, conv: Callable[..., Any]) -> None:
+    case, eps = conv(), (0.02, 0.04, 0.01)
+    x_adv = attack(name, case, Budget("linf", eps), **({} if name != "bim" else {"n_iter": 1}))
+    reach = (x_adv - case.x).abs().amax((0, 2, 3))
+    share = 2.5 if name == "bim" else 1  # one step of 2.5 eps, cut to the ball
+    assert torch.allclose(reach, torch.tensor(eps) * min(share, 1), atol=1e-6)
+    if name in ("bim", "mim"):
+        x_adv = attack(name, case, Budget("linf", eps), n_iter=1, alpha=0.01)
+        reach = (x_adv - case.x).abs().amax((0, 2, 3))
+        assert torch.allclose(reach, torch.tensor((0.005, 0.01, 0.0025)), atol=1e-6)
+
+
+LIBRARY: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("fgsm", {}, "FGSM", {}),
+    ("bim", {}, "BIM", {"alpha": 0.03 / 4, "steps": 10}),
+    ("bim", {"alpha": 0.01, "n_iter": 7}, "BIM", {"alpha": 0.01, "steps": 7}),
+    (
+        "pgd",
+        {"random_start": False, "keep": "last", "n_iter": 10},
+        "PGD",
+        {"random_start": False, "alpha": 0.03 / 4, "steps": 10},
+    ),
+    ("mim", {"decay": 0.9}, "MIFGSM", {"decay": 0.9, "alpha": 0.03 / 4, "steps": 10}),
+    ("mim", {"n_iter": 5}, "MIFGSM", {"alpha": 0.03 / 2, "steps": 5}),
+]
+
+
+@pytest.mark.parametrize(("name", "ours", "library", "theirs"), LIBRARY)
+def test_x_adv_is_that_of_torchattacks(
+    name: str, ours: dict[str, Any], library: str, theirs: dict[str, Any], conv: Callable[..., Any]
+) -> None:
+    case = conv()
+    x_adv = attack(name, case, Budget("linf", (0.03,)), **ours)
+    expected = getattr(torchattacks, library)(case.model, eps=0.03, **theirs)(case.x, case.y)
+    assert float((x_adv - expected).abs().max()) < 1e-6
+
+
+def test_pgd_l2_is_that_of_torchattacks(conv: Callable[..., Any]) -> None:
+    case = conv()
+    values = {"random_start": False, "keep": "last", "n_iter": 8, "alpha": 0.1}
+    x_adv = attack("pgd", case, Budget("l2", (0.5,)), **values)
+    library = torchattacks.PGDL2(case.model, eps=0.5, alpha=0.1, steps=8, random_start=False)
+    assert float((x_adv - library(case.x, case.y)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "bim", "mim", "pgd"])
+def test_an_image_is_attacked_alike_in_any_batch(
+    name: str, norm: str, conv: Callable[..., Any]
+) -> None:
+    case, budget = conv(), budget_of(norm)
+    values: dict[str, object] = {"random_start": False} if name == "pgd" else {}
+    together = attack(name, case, budget, **values)
+    for i in range(len(case.x)):
+        alone = type(case)(case.model, case.x[i : i + 1], case.y[i : i + 1], case.n_classes)
+        x_adv = attack(name, alone, budget, **values)
+        assert torch.allclose(x_adv[0], together[i], atol=1e-5)
+
+
+class Saturated(nn.Module):
+    """Two classes by the sign of the mean pixel, with logits so far apart that gradients vanish."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = self.scale * (x.mean((1, 2, 3)) - 0.5)
+        return torch.stack([score, -score], 1)
+
+
+def test_a_gradient_of_zero_gives_no_nan_and_leaves_other_images_alone(
+    conv: Callable[..., Any],
+) -> None:
+    x = torch.full((2, 1, 4, 4), 0.55)
+    x[0] = 0.9
+    case = type(conv())(Saturated(200.0), x, torch.zeros(2).long(), 2)
+    for norm in ("linf", "l2"):
+        x_adv = attack("mim", case, Budget(norm, (0.1 if norm == "linf" else 0.4,)), n_iter=5)
+        assert torch.equal(x_adv[0], x[0])
+        assert float(x_adv[1].mean()) < 0.46
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-38])
+def test_the_direction_of_a_vanishing_gradient_keeps_length_one(scale: float) -> None:
+    grad = torch.randn(3, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = ascent_direction(grad * scale, Budget("l2", (1.0,)))
+    assert torch.allclose(found.flatten(1).norm(dim=1), torch.ones(3), atol=1e-3)
+    assert torch.equal(ascent_direction(0 * grad, Budget("l2", (1.0,))), 0 * grad)
+
+
+class Ridge(nn.Module):
+    """Three classes along one pixel: class 0 is right, and its loss peaks where it still wins."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x[:, 0, 0, 0]
+        flat = torch.zeros_like(t)
+        # At t < 0.5 all classes are nearly level; beyond, class 1 wins and class 2 falls away.
+        beyond = (t - 0.5).clamp(min=0)
+        return torch.stack([flat + 0.01, flat - 0.1 + beyond * 8, flat - 80 * beyond], 1)
+
+
+def test_the_best_iterate_is_a_wrong_one_even_if_a_right_one_has_the_higher_loss(
+    conv: Callable[..., Any],
+) -> None:
+    model, y = Ridge(), torch.zeros(1).long()
+    right, wrong = torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 0.52)
+    assert model(right).argmax(1) == 0 and model(wrong).argmax(1) == 1
+    assert losses(model, right, y) > losses(model, wrong, y)
+    case = type(conv())(model, right, y, 3)
+    x_adv = attack("noise", case, Budget("linf", (0.02,)), n_trials=10)
+    assert float(x_adv) == pytest.approx(0.52)
+
+
+def test_restarts_and_the_best_iterate_never_lower_the_score(conv: Callable[..., Any]) -> None:
+    case, budget = conv(), Budget("linf", (0.1,))
+    best = attack("pgd", case, budget, alpha=0.09, n_iter=6)
+    last = attack("pgd", case, budget, alpha=0.09, n_iter=6, keep="last")
+    many = attack("pgd", case, budget, alpha=0.09, n_iter=6, n_restarts=3)
+    wrong = [case.model(x_adv).argmax(1) != case.y for x_adv in (last, best, many)]
+    loss = [losses(case.model, x_adv, case.y) for x_adv in (last, best, many)]
+    for less, more in ((0, 1), (1, 2)):
+        assert bool((wrong[more] | ~wrong[less]).all())
+        same = wrong[more] == wrong[less]
+        assert bool((loss[more] >= loss[less] - 1e-6)[same].all())
+    assert float((loss[1] - loss[0]).max()) > 1e-4  # the last of large steps is not the best
+
+
+def test_restarts_without_a_random_start_are_refused() -> None:
+    with pytest.raises(ValidationError, match="needs random_start"):
+        get_attack("pgd").params.model_validate({"n_restarts": 2, "random_start": False})
+
+
+# name, parameters, forwards and backwards per image and draw
+COSTS: list[tuple[str, dict[str, Any], int, int]] = [
+    ("fgsm", {}, 1, 1),
+    ("bim", {"n_iter": 4}, 4, 4),
+    ("mim", {"n_iter": 4}, 4, 4),
+    ("pgd", {"n_iter": 4, "keep": "last"}, 4, 4),
+    ("pgd", {"n_iter": 4}, 5, 4),
+    ("pgd", {"n_iter": 4, "n_restarts": 3, "keep": "last"}, 15, 12),
+    ("cw_linf", {"n_iter": 4, "n_restarts": 2}, 10, 8),
+    ("noise", {"n_trials": 6}, 6, 0),
+]
+
+
+def random_case(make: Any, b: int = 12) -> Any:
+    """A linear model behind one of two normalizations, drawn in each pass; right on clean images.
+
+    The branches weigh the two halves of the pixels differently, so each path has a gradient of
+    its own.
+    """
+    generator = torch.Generator().manual_seed(5)
+    pool = [{"name": "bn"}, {"name": "gn", "groups": 2}]
+    norm = norm_factory(NormSpec.model_validate({"name": "rna", "pool": pool}))(4)
+    head = nn.Linear(4 * 16, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+        for branch, weight in zip(norm.branches, ([3, 0.1, 3, 0.1], [0.1, 3, 0.1, 3]), strict=True):
+            branch.weight.copy_(torch.tensor(weight))
+    model = nn.Sequential(norm, nn.Flatten(), head).eval()
+    x = 0.2 + 0.6 * torch.rand(200, 4, 4, 4, generator=generator)
+    paths = norm.paths
+    answers = []
+    for branch in (0, 1):
+        paths.pinned = torch.tensor([branch])
+        answers.append(model(x).argmax(1))
+    paths.pinned = None
+    agreed = (answers[0] == answers[1]).nonzero()[:b, 0]
+    return make(model, x[agreed], answers[0][agreed], 3)
+
+
+@pytest.mark.parametrize(("name", "values", "forwards", "backwards"), COSTS)
+def test_passes_are_exact_and_fold_the_draws(
+    name: str, values: dict[str, Any], forwards: int, backwards: int, conv: Callable[..., Any]
+) -> None:
+    entry: Attack = get_attack(name)
+    params = parse_params(entry, values)
+    assert entry.passes is not None and entry.passes(params) == forwards + backwards
+    case = conv()
+    plain = Oracle(case.model, case.x, 10, Access())
+    entry.run(plain, case.x, case.y, budget_of("linf"), params, 0)
+    assert plain.passes.forwards.tolist() == [forwards] * len(case.x)
+    assert plain.passes.backwards.tolist() == [backwards] * len(case.x)
+    case = random_case(type(case))
+    drawn = Oracle(case.model, case.x, 3, Access(stochastic=True, eot_iter=5))
+    entry.run(drawn, case.x, case.y, budget_of("linf"), params, 0)
+    assert drawn.passes.forwards.tolist() == [5 * forwards] * len(case.x)
+    assert drawn.passes.backwards.tolist() == [5 * backwards] * len(case.x)
+
+
+def expected_accuracy(case: Any, x_adv: Tensor) -> float:
+    """The mean over both paths, exactly."""
+    paths, right = case.model[0].paths, []
+    for branch in (0, 1):
+        paths.pinned = torch.tensor([branch])
+        right.append((case.model(x_adv).argmax(1) == case.y).float().mean())
+    paths.pinned = None
+    return float(torch.stack(right).mean())
+
+
+def test_more_draws_make_pgd_stronger_on_a_stochastic_model(conv: Callable[..., Any]) -> None:
+    case, budget, found = random_case(type(conv()), b=60), Budget("linf", (0.03,)), {}
+    for eot_iter in (1, 8):
+        access = Access(stochastic=True, eot_iter=eot_iter)
+        x_adv = attack("pgd", case, budget, access=access, n_iter=10)
+        assert torch.equal(attack("pgd", case, budget, access=access, n_iter=10), x_adv)
+        found[eot_iter] = expected_accuracy(case, x_adv)
+    assert found[8] < found[1] - 0.02 < expected_accuracy(case, case.x) - 0.2
+
+
+@pytest.fixture
+def coupled(conv: Callable[..., Any], watch: Any) -> Any:
+    """A conv net whose images share batch statistics, and which watches what it is asked."""
+    case = conv(b=6)
+    norm = BatchNorm(8, stats="batch")
+    norm.load_state_dict(case.model[1].state_dict())
+    case.model[1] = norm.eval()
+    model = watch(case.model)
+    with torch.no_grad():
+        y = model.model(case.x).argmax(1)
+    return type(case)(model, case.x, y, 10)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_images_that_share_statistics_are_attacked_as_whole_batches(
+    name: str, coupled: Any
+) -> None:
+    access = Access(batch_dependent=True)
+    x_adv = attack(name, coupled, Budget("linf", (0.1,)), access=access)
+    batches = coupled.model.batches
+    assert batches and all(batch.shape == coupled.x.shape for batch in batches)
+    means = [batch.mean((1, 2, 3)) for batch in batches]
+    assert all(bool((m - coupled.x.mean((1, 2, 3))).abs().max() < 0.1 + 1e-6) for m in means)
+    before = losses(coupled.model, coupled.x, coupled.y).mean()
+    assert float(losses(coupled.model, x_adv, coupled.y).mean()) > float(before)
+    if name in ("noise", "pgd", "cw_linf"):  # they keep a batch that was evaluated as it is
+        assert any(torch.equal(x_adv, batch) for batch in batches)
+
+
+def test_one_image_in_a_clean_batch_is_attacked_among_clean_images(coupled: Any) -> None:
+    access = Access(batch_dependent=True, adversary="single")
+    x_adv = attack("pgd", coupled, Budget("linf", (0.1,)), access=access, n_iter=3)
+    for batch in coupled.model.batches:
+        changed = (batch != coupled.x).flatten(1).any(1)
+        assert int(changed.sum()) <= 1
+    oracle = Oracle(coupled.model, coupled.x, 10, access)
+    clean = oracle.query(coupled.x, coupled.y, cross_entropy, grad=False).loss
+    assert bool((oracle.query(x_adv, coupled.y, cross_entropy, grad=False).loss > clean).all())
