@@ -58,8 +58,8 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """Returns images (b, c, h, w) in ball and box with a high loss; the caller verifies them.
 
     Of the iterates it keeps the one that is wrong on the most draws, then the one with the highest
-    loss. Of several runs on a stochastic model the best is chosen on fresh draws. Where images
-    share statistics, the batch climbs its mean loss, and whole batches are kept.
+    loss; on a stochastic model it chooses on fresh draws. Where images share statistics, the batch
+    climbs its mean loss, and whole batches are kept.
     """
     import torch
 

@@ -148,8 +148,8 @@ def passes(params: Spec) -> float:
         "apgd_ce": params.restarts * climb,
         "apgd_dlr": params.restarts * climb,
         "apgd_t": targets * climb + 1,
-        "fab": params.restarts * (12.0 * params.n_iter + 6),  # two forward, ten backward a step
-        "fab_t": targets * (4.0 * params.n_iter + 6) + 1,
+        "fab": params.restarts * (12.0 * params.n_iter + 2),  # two forward, ten backward a step
+        "fab_t": targets * (4.0 * params.n_iter + 2) + 1,
         "square": float(params.n_queries),
     }
     return 1 + sum(cost[name] + 1 for name in params.sequence)

@@ -80,7 +80,7 @@ def passes(params: Spec) -> float:
     """
     assert isinstance(params, FABParams)
     targets = min(params.n_target_classes, N_TARGETS)
-    return 1 + targets * params.n_restarts * (4.0 * params.n_iter + 6)
+    return 1 + targets * params.n_restarts * (4.0 * params.n_iter + 2)
 
 
 FAB_T = Attack(

@@ -82,11 +82,14 @@ def run(
         int | None,
         typer.Option("--workers", min=1, help="Processes [default: one per core; GPU: 1]."),
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Probe each model first (seconds a model).")
+    ] = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.running import run_command
 
-    code = run_command(console, suite, out, data_root, checkpoints, device, workers)
+    code = run_command(console, suite, out, data_root, checkpoints, device, workers, probe)
     raise typer.Exit(code)
 
 

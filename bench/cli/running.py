@@ -38,6 +38,7 @@ def run_command(
     checkpoints: Path | None,
     device: str,
     workers: int | None,
+    probe: bool,
 ) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     device = pick_device(device)
@@ -46,8 +47,9 @@ def run_command(
     store = RunStore(folder)
     todo = cells_to_run(plan, store)
     jobs = make_jobs(todo, checkpoints_folder(checkpoints), data_root, device)
-    with console.status("probing the models"):
-        probe_models(jobs, lambda line: _warn(console, line))
+    if probe:
+        with console.status("probing the models"):
+            probe_models(jobs, lambda line: _warn(console, line))
     store.write_manifest(plan.manifest())
     places: dict[str, list[PlannedCell]] = defaultdict(list)
     for cell in plan.cells:

@@ -25,7 +25,7 @@ SHORT: dict[str, dict[str, object]] = {
     "apgd": {"n_iter": 20},
     "apgd_t": {"n_iter": 20},
     "fab_t": {"n_iter": 20},
-    "square": {"n_queries": 300},
+    "square": {"n_queries": 150},
     "autoattack": {"n_iter": 10, "n_queries": 50},
 }
 DUAL = {"linf": 1.0, "l2": 2.0}
@@ -36,12 +36,12 @@ def attack(
     case: Any,
     budget: Budget,
     seed: int = 3,
-    access: Access = Access(),
+    access: Access | None = None,
     oracle: Oracle | None = None,
     **values: object,
 ) -> Tensor:
     entry = get_attack(name)
-    oracle = oracle or Oracle(case.model, case.x, case.n_classes, access)
+    oracle = oracle or Oracle(case.model, case.x, case.n_classes, access or Access())
     params = parse_params(entry, {**SHORT.get(name, {}), **values})
     with frozen(case.model):
         return entry.run(oracle, case.x, case.y, budget, params, seed)
@@ -73,7 +73,8 @@ def test_it_breaks_exactly_the_images_that_a_linear_model_cannot_hold(
     nearest = distances(case, norm)
     low, high = nearest.sort().values[7:9]
     radius = {"square": 1.3 * low if norm == "linf" else 2 * low}.get(name, (low + high) / 2)
-    x_adv = attack(name, case, Budget(norm, (float(radius),)))
+    more = {"n_queries": 400} if name == "square" else {}
+    x_adv = attack(name, case, Budget(norm, (float(radius),)), **more)
     lost = case.model(x_adv).argmax(1) != case.y
     assert bool(lost[nearest <= low].all())
     assert not bool(lost[nearest > radius].any())
@@ -110,13 +111,13 @@ def test_apgd_reaches_the_optimal_loss_in_ball_and_box(
         assert float(found[i]) - start == pytest.approx(gain, rel=0.02)
 
 
-@pytest.mark.parametrize(("norm", "share"), [("linf", 0.95), ("l2", 0.7)])
+@pytest.mark.parametrize(("norm", "share"), [("linf", 0.9), ("l2", 0.6)])
 def test_square_comes_close_to_the_optimal_loss(
     norm: str, share: float, linear: Callable[..., Any]
 ) -> None:
     case, eps = linear(2, b=6, size=5), 0.01 if norm == "linf" else 0.02
-    slope = (case.model[1].weight[1] - case.model[1].weight[0]).norm(p=DUAL[norm])
-    x_adv = attack("square", case, Budget(norm, (eps,)), n_queries=1500)
+    slope = (case.model[1].weight[1] - case.model[1].weight[0]).detach().norm(p=DUAL[norm])
+    x_adv = attack("square", case, Budget(norm, (eps,)), n_queries=600)
     gained = margins(case, x_adv) - margins(case, case.x)
     kept = margins(case, x_adv) < 0  # the search ends where it wins
     assert int(kept.sum()) >= 3
@@ -160,7 +161,7 @@ def nearest_in_box(case: Any, i: int, norm: str) -> float:
         else:
             qp = minimize(
                 lambda d: d @ d,
-                np.zeros(9),
+                np.where(w > 0, 1 - x, -x) / 2,
                 jac=lambda d: 2 * d,
                 bounds=bounds,
                 constraints={"type": "ineq", "fun": lambda d, w=w, gap=gap: d @ w + gap},
@@ -173,7 +174,7 @@ def nearest_in_box(case: Any, i: int, norm: str) -> float:
 
 @pytest.fixture(scope="module")
 def trained() -> Any:
-    """A small conv net trained for a moment, with 40 images of four classes."""
+    """A small conv net trained for a moment, with 30 images of four classes."""
     from conftest import Case
 
     generator = torch.Generator().manual_seed(0)
@@ -194,39 +195,46 @@ def trained() -> Any:
             nn.Flatten(),
             nn.Linear(64, 4),
         )
-    adam = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(100):
-        x, y = sample(64)
-        adam.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        adam.step()
-    return Case(model.eval(), *sample(40), 4)
+    parameters = list(model.parameters())
+    for _ in range(150):
+        x, y = sample(48)
+        gradients = torch.autograd.grad(F.cross_entropy(model(x), y), parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-0.3)
+    return Case(model.eval(), *sample(30), 4)
 
 
 PARITY: list[tuple[str, dict[str, object], str | None]] = [
-    ("apgd", {"n_iter": 50}, "apgd-ce"),
-    ("apgd", {"n_iter": 50, "loss": "dlr"}, "apgd-dlr"),
-    ("apgd_t", {"n_iter": 50}, "apgd-t"),
-    ("fab_t", {"n_iter": 50}, "fab-t"),
-    ("autoattack", {"n_iter": 50, "version": "custom", "components": ["fab"]}, "fab"),
-    ("square", {"n_queries": 1000}, "square"),
-    ("autoattack", {"n_iter": 50, "n_queries": 100}, None),
+    ("apgd", {"n_iter": 30}, "apgd-ce"),
+    ("apgd", {"n_iter": 30, "loss": "dlr"}, "apgd-dlr"),
+    ("apgd_t", {"n_iter": 30}, "apgd-t"),
+    ("fab_t", {"n_iter": 30}, "fab-t"),
+    ("autoattack", {"n_iter": 30, "version": "custom", "components": ["fab"]}, "fab"),
+    ("square", {"n_queries": 400}, "square"),
+    ("autoattack", {"n_iter": 30, "n_queries": 50}, None),
 ]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("name", "values", "theirs"), PARITY)
+PARITY_CASES = [
+    pytest.param(*case, norm, marks=[pytest.mark.slow] if slow else [])
+    for case in PARITY
+    for norm in ("linf", "l2")
+    for slow in [case[2] in ("square", "fab", None) and norm == "l2"]
+]
+
+
+@pytest.mark.parametrize(("name", "values", "theirs", "norm"), PARITY_CASES)
 def test_it_is_as_strong_as_the_authors_package(
     name: str, values: dict[str, object], theirs: str | None, norm: str, trained: Any
 ) -> None:
-    budget = Budget(norm, (0.06 if norm == "linf" else 0.4,))
+    budget = Budget(norm, (0.06 if norm == "linf" else 0.3,))
     same = {k: v for k, v in values.items() if k in ("n_iter", "n_queries")}
     version = {"version": "custom", "attacks_to_run": [theirs]} if theirs else {}
     expected = attack("pyautoattack", trained, budget, n_restarts=1, **same, **version)
     found = attack(name, trained, budget, **values)
     right = trained.model(trained.x).argmax(1) == trained.y
     a, b = (right & (trained.model(x).argmax(1) == trained.y) for x in (found, expected))
-    assert 4 < int(b.sum()) < 36
+    assert 4 < int(b.sum()) < 25
     if name == "square":  # its squares differ, and the package does not rescale its schedule
         assert int(a.sum()) <= int(b.sum()) + 2
     else:
@@ -259,8 +267,7 @@ def test_x_adv_is_reproducible_and_inside_ball_and_box(
 def test_an_image_is_attacked_alike_whatever_is_beside_it(
     name: str, conv: Callable[..., Any], trained: Any
 ) -> None:
-    budget, n = Budget("linf", (0.03,)), 12
-    one, other = (type(trained)(trained.model, x, y, 4) for x, y in ((0, 0), (0, 0)))
+    budget, n = Budget("linf", (0.03,)), 8
     one = type(trained)(trained.model, trained.x[:n], trained.y[:n], 4)
     other = type(trained)(trained.model, trained.x[-n:].clone(), trained.y[-n:].clone(), 4)
     other.x[4], other.y[4] = one.x[4], one.y[4]
@@ -338,7 +345,7 @@ def test_a_coupled_batch_is_kept_whole_and_returned_as_it_was_seen(
     x_adv = attack(name, case, budget, access=Access(batch_dependent=True))
     eps = budget.eps[0]
     for batch in model.batches:
-        assert len(batch) == 6 and name == "fab_t" or len(batch) == 6
+        assert len(batch) == 6
         assert name in ("fab_t", "autoattack") or float((batch - case.x).abs().max()) <= eps + 1e-6
     assert any(torch.equal(batch, x_adv) for batch in model.batches)
     assert set(judge(case.x, x_adv, budget, "bounded")) == {"ok"}

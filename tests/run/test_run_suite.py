@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from bench.models import Classifier, build_model
 from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
+from bench.run.job import execute
 from bench.run.suite import cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -57,7 +59,7 @@ def one_step(oracle: Any, x: Tensor, y: Tensor, budget: Any, *_: object) -> Tens
     return (x + budget.eps[0] * grad.sign()).clamp(0, 1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def attack() -> Iterator[None]:
     """Registers an attack of one step, at two passes an image."""
     fields = {"kind": "bounded", "norms": ("linf",), "params": NoParams, "summary": "", "url": ""}
@@ -87,10 +89,10 @@ def save(folder: Path, norm: Any, seed: int) -> None:
     save_checkpoint(folder, model.net, card)
 
 
-@pytest.fixture
-def run(tmp_path: Path, attack: None) -> tuple[Plan, RunStore, Path]:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, RunStore, Path]:
     """Runs the suite above; returns its plan, its store and its checkpoints."""
-    torch.manual_seed(0)
+    tmp_path = tmp_path_factory.mktemp("suite")
     checkpoints = tmp_path / "checkpoints"
     save(checkpoints / "first", "bn", 1)
     save(checkpoints / "second", "bn", 2)
@@ -149,8 +151,9 @@ def test_images_are_crafted_on_one_model_and_scored_on_another(
     expected = []
     for start in range(0, len(x), BATCH):
         part = slice(start, start + BATCH)
+        x_adv = crafted(load[0], x[part], y[part])
         with torch.no_grad():
-            expected += load[1](crafted(load[0], x[part], y[part])).argmax(1).tolist()
+            expected += load[1](x_adv).argmax(1).tolist()
     assert [r.adv_pred for r in rows] == expected
     assert [r.label for r in rows] == y.tolist()
 
@@ -188,14 +191,14 @@ def test_tables_say_how_each_number_was_made(run: tuple[Plan, RunStore, Path]) -
     assert lines["drawn (eot 2)", "one_step EOT-3"] == "white_box, eot 3"
 
 
-def test_a_damaged_surrogate_makes_the_cell_incomplete(run: tuple[Plan, RunStore, Path]) -> None:
-    from bench.run.job import _model, execute
-
+def test_a_damaged_surrogate_makes_the_cell_incomplete(
+    run: tuple[Plan, RunStore, Path], tmp_path: Path
+) -> None:
     plan, _, checkpoints = run
     transfer = next(c for c in plan.cells if c.spec.protocol == "transfer")
-    weights = checkpoints / "first" / "model.safetensors"
+    shutil.copytree(checkpoints, tmp_path / "copy")
+    weights = tmp_path / "copy" / "first" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    _model.cache_clear()
-    (job,) = make_jobs([transfer], checkpoints, None, "cpu")
+    (job,) = make_jobs([transfer], tmp_path / "copy", None, "cpu")
     info, rows = execute(job)
     assert not info.complete and not rows and "expected sha256" in info.error

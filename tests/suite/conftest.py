@@ -23,10 +23,13 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "torchattacks:CW": {"c": 1.0, "kappa": 0.0, "n_iter": 50, "lr": 0.01},
     "torchattacks:DeepFool": {"n_iter": 50, "overshoot": 0.02},
     "autoattack": {"version": "standard"},
+    "pyautoattack": {"version": "standard"},
+    "cw": {"c": 0.01, "binary_search_steps": 5, "n_iter": 100, "lr": 0.01, "kappa": 0.0},
+    "deepfool": {"n_iter": 50, "overshoot": 0.02},
 }
 LINF_ONLY = tuple(f"torchattacks:{name}" for name in ("FGSM", "BIM", "PGD", "MIFGSM"))
-MINIMUM_NORM = ("torchattacks:CW", "torchattacks:DeepFool")
-DROPS_SAMPLES = ("torchattacks:DeepFool", "autoattack")
+MINIMUM_NORM = ("torchattacks:CW", "torchattacks:DeepFool", "cw", "deepfool")
+DROPS_SAMPLES = ("torchattacks:DeepFool", "autoattack", "pyautoattack")
 DATASETS = {
     "fashion-mnist": DatasetInfo(10, 1, 28),
     "mnist": DatasetInfo(10, 1, 28),

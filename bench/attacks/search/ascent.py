@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.attacks.base import Budget
 from bench.attacks.common import ascent_direction, project, radius
 from bench.attacks.scores import harm
-from bench.attacks.search.images import Found, Images, ask, decides, pooled
+from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
 
 MOMENTUM = 0.75
@@ -45,13 +45,18 @@ def ascend(
     Returns of all iterates the one that is wrong on the most draws, then the one with the highest
     loss. Where images share statistics, the batch climbs its mean loss as one.
 
+    On a stochastic model the highest of many noisy losses is also the luckiest. So each review
+    measures the peak again, on fresh draws, and sets it against the current iterate; and which of
+    the most harmful iterate, the peak and the last iterate is returned is decided on fresh draws.
+
     Args:
         oracle: What is attacked.
         images: The images, with or without targets.
         start: First iterate.
         loss: What is climbed.
         budget: The ball.
-        n_iter: Steps; costs one forward pass more, and as many backward passes.
+        n_iter: Steps; costs one forward pass more, and as many backward passes, unless the model
+            is stochastic.
         early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
     """
     answer = ask(oracle, images, start, loss)
@@ -68,9 +73,15 @@ def ascend(
         climb.step(budget, momentum=step > 1)
         answer = ask(oracle, climb.images, climb.now, loss, grad=step < n_iter)
         climb.take(oracle, answer)
-        if step in marks:
+        if step in marks and step < n_iter:
+            if oracle.access.stochastic:
+                climb.measure_peak(oracle, loss)
             climb.review(step)
-    climb.write(found)
+    if not oracle.access.stochastic:
+        climb.write(found)
+        return found
+    for candidates in (climb.best, climb.peak, climb.now):
+        found.offer(appraise(oracle, images, candidates), climb.lane, oracle.coupled)
     return found
 
 
@@ -158,6 +169,16 @@ class _Climb:
         self.best = _where(better, self.now, self.best)
         self.score = torch.where(better, score, self.score)
         self.correct = torch.where(better, answer.correct, self.correct)
+
+    def measure_peak(self, oracle: Oracle, loss: Loss) -> None:
+        """Measures the peak on fresh draws; ``now``, which is no choice of many, may replace it."""
+        answer = ask(oracle, self.images, self.peak, loss)
+        assert answer.grad is not None
+        fresh = pooled(oracle, answer.loss)
+        higher = self.loss > fresh
+        self.peak = _where(higher, self.now, self.peak)
+        self.peak_grad = _where(higher, self.grad, answer.grad)
+        self.peak_loss = torch.where(higher, self.loss, fresh)
 
     def review(self, step: int) -> None:
         """Halves the step size where the ascent stalls, and goes back to the peak there."""

@@ -5,7 +5,7 @@ Where the paper leaves a choice it is the one of AutoAttack, https://arxiv.org/a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,12 +13,9 @@ from torch import Tensor
 from bench.attacks.base import Budget
 from bench.attacks.common import project
 from bench.attacks.scores import broken, harm, weights
-from bench.attacks.search.images import Found, Images, ask, decides, pooled
+from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.attacks.search.projection import TINY, step_to_plane
 from bench.oracle import Evaluation, Oracle, margin
-
-FINAL_STEPS = 3
-"""Steps of the paper's final search between the nearest broken point and the clean image."""
 
 ROUNDING = 1 + 1e-5
 """By this factor a distance may exceed eps; the point is then pulled back onto the ball."""
@@ -81,9 +78,9 @@ def walk(
                 return found
         state.step(f, w, budget, stride)
     if decides(oracle):
-        state.close_in(oracle, budget)
+        state.pull_in(oracle, budget)
     state.write(found, oracle, budget)
-    return found
+    return appraise(oracle, images, found.x_adv) if oracle.access.stochastic else found
 
 
 def length(delta: Tensor, budget: Budget) -> Tensor:
@@ -204,29 +201,20 @@ class _Walk:
         ahead = (1 - alpha) * (now + stride.eta * near) + alpha * (x + stride.eta * fresh)
         self.now = ahead.clamp(0, 1)
 
-    def close_in(self, oracle: Oracle, budget: Budget) -> None:
-        """The final search: pulls broken points toward the clean image, by linear interpolation."""
-        at = (self.distance.isfinite() & (self.distance > 0)).nonzero()[:, 0]
+    def pull_in(self, oracle: Oracle, budget: Budget) -> None:
+        """Tries points beyond eps again where the way to them leaves the ball.
+
+        The paper's final search goes on to the boundary itself, where rounding decides.
+        """
+        at = (self.distance.isfinite() & (self.distance > ROUNDING)).nonzero()[:, 0]
         if not len(at):
             return
-        images = replace(self.images.pick(at), target=None)
-        inner, outer = images.x, self.best[at]
-        low = ask(oracle, images, inner, margin, grad=False).loss
-        high = ask(oracle, images, outer, margin, grad=False).loss
-        for _ in range(FINAL_STEPS):
-            share = (high / (high - low).clamp(min=TINY)).clamp(0, 1).view(-1, 1, 1, 1)
-            between = outer - share * (outer - inner)
-            answer = ask(oracle, images, between, margin, grad=False)
-            lost = broken(answer)
-            flags = lost.view(-1, 1, 1, 1)
-            outer, inner = (
-                torch.where(flags, between, outer),
-                torch.where(flags, inner, between),
-            )
-            high = torch.where(lost, answer.loss, high)
-            low = torch.where(lost, low, answer.loss)
-        self.best = self.best.index_copy(0, at, outer)
-        self.distance = self.distance.index_copy(0, at, length(outer - images.x, budget))
+        images, scale = self.images.pick(at), self.distance[at].view(-1, 1, 1, 1)
+        nearer = project(images.x + (self.best[at] - images.x) / scale, images.x, budget)
+        answer = ask(oracle, images, nearer, margin, grad=False)
+        won = at[broken(answer)]
+        self.best = self.best.index_copy(0, won, nearer[broken(answer)])
+        self.distance = self.distance.index_fill(0, won, 1.0)
 
     def unsettled(self, batch: int, budget: Budget, early_stop: bool) -> Tensor:
         """Says which lanes (n,) go on: those of images that are not broken near enough yet."""

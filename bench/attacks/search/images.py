@@ -170,14 +170,14 @@ def search_all(
     Args:
         oracle: What is attacked.
         images: Of which untargeted copies are given.
-        search: Searches from starts (n, c, h, w).
+        search: Searches from starts (n, c, h, w); scores what it found so that runs compare, which
+            on a stochastic model takes fresh draws.
         begin: Makes the starts of a restart (counted from 0); called once for each target.
         targets: (n, k), or ``None`` for an untargeted search.
         n_restarts: Runs at each target.
         early_stop: Leaves images out once they are broken for certain.
     """
     best = Found.nothing(images.x)
-    compared = n_restarts > 1 or (targets is not None and targets.shape[1] > 1)
     left = torch.arange(len(images), device=images.rows.device)
     for restart in range(n_restarts):
         for group in _groups(oracle, images, targets):
@@ -186,8 +186,6 @@ def search_all(
             some = images.pick(left)
             lanes = some if targets is None else some.aimed(group[left])
             found = search(lanes, torch.cat([start[left] for start in x_start]))
-            if compared and oracle.access.stochastic:
-                found = appraise(oracle, lanes, found.x_adv)
             for one in found.split(len(left)):
                 best.offer(one, left, oracle.coupled)
             if early_stop and decides(oracle):
