@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
+from attack_cases import Case
 from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model with images (b, c, h, w) and labels (b,)."""
-
-    model: nn.Module
-    x: Tensor
-    y: Tensor
-    n_classes: int
 
 
 class Watch(nn.Module):

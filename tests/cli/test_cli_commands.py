@@ -61,7 +61,7 @@ def test_a_suite_runs_to_tables_and_is_not_run_twice(tmp_path: Path) -> None:
     [
         ("torchattacks:FGSM", "torchattacks:FSGM", ["bad.yaml:12", "attacks[1]", "FGSM"]),
         ("eps: 0.1", "eps: 8", ["bad.yaml:5", "eps", "8/255"]),
-        ("fmnist-resnet20-bn\n", "fmnist-resnet20-nb\n", ["bad.yaml:8", "fmnist-resnet20-bn'"]),
+        ("fmnist-resnet20-bn\n", "fmnist-resnet20-bnn\n", ["bad.yaml:8", "fmnist-resnet20-bn'"]),
         ("limit: 8", "limits: 8", ["bad.yaml:4", "data.limits", "limit"]),
     ],
 )

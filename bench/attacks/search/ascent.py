@@ -59,8 +59,7 @@ def ascend(
             is stochastic.
         early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
     """
-    answer = ask(oracle, images, start, loss)
-    climb = _Climb.begin(oracle, images, start, answer)
+    climb = _Climb.begin(oracle, images, start, ask(oracle, images, start, loss))
     found = Found.nothing(start)
     marks = checkpoints(n_iter)
     stops = early_stop and decides(oracle)
@@ -71,17 +70,10 @@ def ascend(
             if not len(climb.lane):
                 return found
         climb.step(budget, momentum=step > 1)
-        answer = ask(oracle, climb.images, climb.now, loss, grad=step < n_iter)
-        climb.take(oracle, answer)
+        climb.take(oracle, ask(oracle, climb.images, climb.now, loss, grad=step < n_iter))
         if step in marks and step < n_iter:
-            if oracle.access.stochastic:
-                climb.measure_peak(oracle, loss)
-            climb.review(step)
-    if not oracle.access.stochastic:
-        climb.write(found)
-        return found
-    for candidates in (climb.best, climb.peak, climb.now):
-        found.offer(appraise(oracle, images, candidates), climb.lane, oracle.coupled)
+            climb.review(oracle, loss, step)
+    climb.finish(oracle, found)
     return found
 
 
@@ -170,7 +162,7 @@ class _Climb:
         self.score = torch.where(better, score, self.score)
         self.correct = torch.where(better, answer.correct, self.correct)
 
-    def measure_peak(self, oracle: Oracle, loss: Loss) -> None:
+    def _measure_peak(self, oracle: Oracle, loss: Loss) -> None:
         """Measures the peak on fresh draws; ``now``, which is no choice of many, may replace it."""
         answer = ask(oracle, self.images, self.peak, loss)
         assert answer.grad is not None
@@ -180,8 +172,10 @@ class _Climb:
         self.peak_grad = _where(higher, self.grad, answer.grad)
         self.peak_loss = torch.where(higher, self.loss, fresh)
 
-    def review(self, step: int) -> None:
+    def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
         """Halves the step size where the ascent stalls, and goes back to the peak there."""
+        if oracle.access.stochastic:
+            self._measure_peak(oracle, loss)
         few_rises = self.rises < RISES * (step - self.reviewed)
         no_gain = ~self.halved & (self.peak_loss <= self.peak_before)
         self.halved = few_rises | no_gain
@@ -191,6 +185,15 @@ class _Climb:
         self.loss = torch.where(self.halved, self.peak_loss, self.loss)
         self.peak_before = self.peak_loss
         self.rises, self.reviewed = torch.zeros_like(self.rises), step
+
+    def finish(self, oracle: Oracle, found: Found) -> None:
+        """Puts into the result what is left; on a stochastic model, what fresh draws prefer."""
+        if not oracle.access.stochastic:
+            self.write(found)
+            return
+        for candidates in (self.best, self.peak, self.now):
+            fresh = appraise(oracle, self.images, candidates)
+            found.offer(fresh, self.lane, oracle.coupled)
 
     def write(self, found: Found) -> None:
         """Copies the best candidates into the result."""
