@@ -6,10 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("no_deadline", deadline=None)  # machines are noisy
 settings.load_profile("no_deadline")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_global_seed() -> None:
+    """Makes a test's result independent of the tests before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -268,6 +268,7 @@ def random_case(make: Any, b: int = 12) -> Any:
     head = nn.Linear(4 * 16, 3)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+        head.bias.zero_()  # its own start would hang on the global generator
         for branch, weight in zip(norm.branches, ([3, 0.1, 3, 0.1], [0.1, 3, 0.1, 3]), strict=True):
             branch.weight.copy_(torch.tensor(weight))
     model = nn.Sequential(norm, nn.Flatten(), head).eval()
