@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -37,7 +39,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> Iterator[Outcome | None]:
         return
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _initialize, (threads,)) as pool:
+    with ProcessPoolExecutor(workers, context, _initialize, (threads, os.getpid())) as pool:
         try:
             yield from _collect(pool, ordered)
         except BrokenProcessPool:
@@ -68,6 +70,14 @@ def _kill(pool: ProcessPoolExecutor) -> None:
         process.terminate()
 
 
-def _initialize(threads: int) -> None:
+def _initialize(threads: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(threads)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Ends this worker once its parent is gone: a killed run must not leave work behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

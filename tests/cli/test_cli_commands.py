@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,49 @@ def test_every_listing_prints(what: str) -> None:
     done = rbench("list", what)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 4
+
+
+def test_a_killed_run_leaves_no_workers_and_is_taken_up_again(tmp_path: Path) -> None:
+    suite, out = tmp_path / "smoke.yaml", tmp_path / "out"
+    slow = '  - {attack: "torchattacks:PGD", params: {n_iter: 20000}}\nreports'
+    suite.write_text(SUITE.replace("reports", slow))
+    command = [sys.executable, "-c", "from bench.cli import main; main()", "run", str(suite)]
+    command += ["--out", str(out), "--workers", "2"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as parent:
+        children = wait_for(lambda: children_of(parent.pid), least=2)
+        parent.kill()
+    assert wait_for(lambda: [pid for pid in children if not alive(pid)], least=len(children))
+    suite.write_text(SUITE)
+    again = rbench("run", str(suite), "--out", str(out), "--workers", "1")
+    assert again.returncode == 0, again.stderr
+
+
+def children_of(pid: int) -> list[int]:
+    """The process's children, while they run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(look: Callable[[], list[int]], least: int) -> list[int]:
+    """Looks until there are enough, for a minute at most."""
+    for _ in range(600):
+        found = look()
+        if len(found) >= least:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"expected {least}, found {found}")
