@@ -1,0 +1,22 @@
+"""The README shows what the committed reports say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("report", ["population_vs_batch/stats_table.md"])
+def test_the_readmes_tables_are_those_of_the_reports(report: str) -> None:
+    lines = (ROOT / "reports" / report).read_text(encoding="utf-8").splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    table = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        table.append(line)
+    assert len(table) > 3
+    assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
