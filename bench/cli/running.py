@@ -45,8 +45,8 @@ def run_command(
     plan, classes = _plan(suite, data_root, checkpoints)
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
-    todo = cells_to_run(plan, store)
-    jobs = make_jobs(todo, checkpoints_folder(checkpoints), data_root, device)
+    pending = cells_to_run(plan, store)
+    jobs = make_jobs(pending, checkpoints_folder(checkpoints), data_root, device)
     if probe:
         with console.status("probing the models"):
             probe_models(jobs, lambda line: _warn(console, line))

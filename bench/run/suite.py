@@ -34,11 +34,11 @@ class Summary:
 
 def cells_to_run(plan: Plan, store: RunStore) -> list[PlannedCell]:
     """Returns the cells that are neither refused nor stored, each id once."""
-    todo: dict[str, PlannedCell] = {}
+    pending: dict[str, PlannedCell] = {}
     for cell in plan.cells:
         if not cell.refused and not store.has(cell.spec.cell_id):
-            todo.setdefault(cell.spec.cell_id, cell)
-    return list(todo.values())
+            pending.setdefault(cell.spec.cell_id, cell)
+    return list(pending.values())
 
 
 def make_jobs(
