@@ -9,13 +9,14 @@ from bench.metrics.accuracy import (
     worst_case_accuracy,
 )
 from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
-from bench.metrics.paired import Difference, paired_difference
+from bench.metrics.paired import Difference, agreement, paired_difference
 
 __all__ = [
     "Cluster",
     "Difference",
     "Estimate",
     "MedianDistance",
+    "agreement",
     "attack_success_rate",
     "clean_accuracy",
     "estimate_mean",

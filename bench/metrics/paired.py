@@ -13,7 +13,13 @@ from scipy import stats
 
 from bench.core.result import Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
-from bench.metrics.estimate import ONE_CLUSTER, Cluster, cluster_variance
+from bench.metrics.estimate import (
+    ONE_CLUSTER,
+    Cluster,
+    Estimate,
+    cluster_variance,
+    estimate_mean,
+)
 
 Verdict = Literal["higher", "lower", "no difference shown"]
 
@@ -99,6 +105,26 @@ def paired_difference(
         method=interval.method,
         confidence=confidence,
     )
+
+
+def agreement(first: Sequence[Row], second: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the share of samples that two results judge alike.
+
+    Scores that are fractions of draws count by one minus their distance.
+
+    Args:
+        first: Rows of one result; its batches are the clusters.
+        second: Rows of the other, in any order and with any batches.
+        cluster: What is independent of what.
+
+    Raises:
+        UserError: When the two do not hold the same samples.
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    pairs = zip(
+        robust_scores(first), robust_scores(aligned_rows(first, second, "sample")), strict=True
+    )
+    return estimate_mean([1 - abs(a - b) for a, b in pairs], clusters(first, cluster))
 
 
 class _Interval(NamedTuple):

@@ -15,6 +15,7 @@ from bench.suite import ReportEntry
 ReportBuilder = Callable[[RunView, ReportEntry], Report]
 
 REPORTS: Registry[ReportBuilder] = Registry("report")
+REPORTS.add_lazy("agreement", "bench.report.agreement:build")
 REPORTS.add_lazy("leaderboard", "bench.report.leaderboard:build")
 REPORTS.add_lazy("stats_table", "bench.report.stats_table:build")
 

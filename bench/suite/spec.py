@@ -193,19 +193,38 @@ class ReportEntry(Spec):
     """A table to write.
 
     Attributes:
-        kind: ``leaderboard`` (models x attacks) or ``stats_table`` (population next to batch).
+        kind: ``leaderboard`` (models x attacks), ``stats_table`` (population next to batch) or
+            ``agreement`` (two attacks on the same images).
         published: The published table to show beside it, for example ``rna/table1``.
         where: Narrows that table's rows down, for all models.
+        pairs: For ``agreement``, the labels of the attacks to compare, two by two.
     """
 
-    kind: Literal["leaderboard", "stats_table"]
+    kind: Literal["agreement", "leaderboard", "stats_table"]
     published: str = ""
     where: Selector = Field(default_factory=dict)
+    pairs: tuple[tuple[Line, Line], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: object) -> object:
         return {"kind": value} if isinstance(value, str) else value
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: object) -> object:
+        # Behind a validator of the whole entry, strict mode takes no list for a tuple.
+        if not isinstance(value, list):
+            return value
+        return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
+
+    @model_validator(mode="after")
+    def _pairs_for_agreement(self) -> ReportEntry:
+        if (self.kind == "agreement") != bool(self.pairs):
+            raise ValueError("kind 'agreement' needs pairs, and only 'agreement' takes them")
+        if any(one == other for one, other in self.pairs):
+            raise ValueError("pairs compares an attack with itself")
+        return self
 
 
 def repeated_labels(entries: Sequence[ModelEntry | AttackEntry]) -> Iterator[tuple[int, int]]:

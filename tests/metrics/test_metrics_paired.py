@@ -10,7 +10,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.result import Row
-from bench.metrics import paired_difference
+from bench.metrics import agreement, paired_difference, wilson
 
 BASE = Row(0, 1, 1, 1.0, 1, 1.0, 1.0, "adv", 0.1, 1.0, "ok", 0, 1.0, 1.0)
 
@@ -99,3 +99,13 @@ def test_95_percent_intervals_cover_the_true_difference(
         assert difference.low is not None and difference.high is not None
         hits += difference.low <= gain - loss <= difference.high
     assert hits / repeats >= 0.93
+
+
+def test_agreement_counts_images_judged_alike_and_fractions_by_their_distance() -> None:
+    first, second = rows([1, 1, 0, 0, 1]), rows([1, 0, 0, 1, 1])
+    alike = agreement(first, list(reversed(second)))
+    assert alike.value == pytest.approx(3 / 5)
+    assert (alike.low, alike.high) == pytest.approx(wilson(3, 5))
+    assert agreement(rows([0.75]), rows([0.5])).value == pytest.approx(0.75)
+    with pytest.raises(UserError, match="same images"):
+        agreement(first, second[:-1])

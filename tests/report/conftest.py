@@ -82,6 +82,27 @@ def stats_run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def agreement_run(tmp_path: Path) -> Path:
+    """A pair that is complete on one model and not on the other, and one by batches."""
+    models = [
+        {"checkpoint": "fmnist-resnet20-bn", "label": "bn"},
+        {"checkpoint": "fmnist-resnet20-bn", "label": "bn (batch)", "stats": "batch"},
+        {"checkpoint": "fmnist-resnet20-in", "label": "in"},
+    ]
+    pairs = [["pgd20", "autoattack"], ["autoattack", "natural"]]
+    run = RunBuilder(
+        tmp_path / "run", suite_of([{"kind": "agreement", "pairs": pairs}], models, ATTACKS)
+    )
+    for model in range(2):
+        run.add(model, 0, make_rows([1] * 16))
+        run.add(model, 1, make_rows([1, 1, 1, 0] * 4))
+        run.add(model, 3, make_rows([1, 1, 0, 1] + [1, 1, 0, 0] * 3))
+    run.add(2, 1, make_rows([0] * 16))
+    run.add(2, 3, [], complete=False, error="the attack left the ball on 3 images")
+    return run.finish()
+
+
+@pytest.fixture
 def builder(tmp_path: Path) -> Callable[[dict[str, Any]], RunBuilder]:
     """Makes an empty run of a suite."""
     return lambda suite: RunBuilder(tmp_path / "built", suite)

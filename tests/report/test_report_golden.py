@@ -12,7 +12,7 @@ from bench.report import build_reports, to_text, write_reports
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("kind", ["leaderboard", "stats_table"])
+@pytest.mark.parametrize("kind", ["agreement", "leaderboard", "stats_table"])
 def test_reports_are_as_they_were_looked_at(kind: str, request: pytest.FixtureRequest) -> None:
     run = request.getfixturevalue(kind.removesuffix("_table") + "_run")
     written = write_reports(run)

@@ -16,6 +16,14 @@ from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, Pu
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "natural": {},
+    "fgsm": {},
+    "bim": {"n_iter": 10, "alpha": None},
+    "pgd": {"n_iter": 20, "alpha": None, "keep": "best"},
+    "mim": {"n_iter": 10, "alpha": None, "decay": 1.0},
+    "apgd": {"n_iter": 100, "loss": "ce"},
+    "apgd_t": {"n_iter": 100},
+    "fab_t": {"n_iter": 100},
+    "square": {"n_queries": 5000},
     "torchattacks:FGSM": {},
     "torchattacks:BIM": {"n_iter": 10, "alpha": 0.01},
     "torchattacks:PGD": {"n_iter": 10, "alpha": 0.01, "random_start": True},
@@ -23,7 +31,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "torchattacks:CW": {"c": 1.0, "kappa": 0.0, "n_iter": 50, "lr": 0.01},
     "torchattacks:DeepFool": {"n_iter": 50, "overshoot": 0.02},
     "autoattack": {"version": "standard"},
-    "pyautoattack": {"version": "standard"},
+    "pyautoattack": {"version": "standard", "attacks_to_run": (), "n_restarts": None},
     "cw": {"c": 0.01, "binary_search_steps": 5, "n_iter": 100, "lr": 0.01, "kappa": 0.0},
     "deepfool": {"n_iter": 50, "overshoot": 0.02},
 }

@@ -310,6 +310,21 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "a tag": ("demo", "!!python/object:os.system x", ("suite.yaml:1: the tag 'tag:yaml",)),
     "not a number": ("{n_iter: 20}", "{alpha: .nan}", ("attacks[1].params.alpha:", "finite")),
     "a number without end": ("seed: 0", "seed: 1" + "0" * 400, ("data.seed:", "finite number")),
+    "agreement without pairs": (
+        "kind: leaderboard, published: rna/table1, where: {model: resnet18}",
+        "kind: agreement",
+        ("suite.yaml:12: reports[0]: kind 'agreement' needs pairs",),
+    ),
+    "pair with an unknown label": (
+        "kind: leaderboard, published: rna/table1, where: {model: resnet18}",
+        "kind: agreement, published: rna/table1, where: {model: resnet18}, pairs: [[PGD20, naturl]]",
+        ("reports[0].pairs[0][1]: no attack of this suite has", "did you mean 'natural'?"),
+    ),
+    "pair of one": (
+        "kind: leaderboard, published: rna/table1, where: {model: resnet18}",
+        "kind: agreement, published: rna/table1, pairs: [[PGD20]]",
+        ("suite.yaml:12: reports[0].pairs[0][1]: required, but missing",),
+    ),
     "undefined alias": ("suite: demo", "suite: *x", ("suite.yaml:1: not valid YAML:", "alias")),
 }
 

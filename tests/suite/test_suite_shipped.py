@@ -12,7 +12,7 @@ from bench.core.errors import UserError
 from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
 
 
-@pytest.mark.parametrize("name", ["quickstart", "table1", "population_vs_batch"])
+@pytest.mark.parametrize("name", ["quickstart", "table1", "population_vs_batch", "parity"])
 def test_shipped_suite_loads_and_is_named_like_its_file(
     name: str, suites_dir: Path, catalog: Catalog
 ) -> None:

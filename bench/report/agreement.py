@@ -1,0 +1,99 @@
+"""Two attacks side by side on the same images: does a rewrite judge as its reference does?"""
+
+from __future__ import annotations
+
+from bench.core.result import CellInfo
+from bench.metrics import Cluster, agreement, paired_difference
+from bench.report.cells import CellMaker
+from bench.report.prose import attack_section, head, model_section, title
+from bench.report.run_view import Outcome, RunView
+from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.suite import ReportEntry
+
+DIFFERENCE, ALIKE = "first - second", "judged alike"
+
+
+def build(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a row for each model and pair: both accuracies, their difference, the share alike.
+
+    Raises:
+        UserError: When two cells of a pair hold different images.
+    """
+    footnotes = Footnotes()
+    maker = CellMaker(footnotes, view.common_n())
+    columns = (Column("robust, first"), Column("robust, second"), Column(DIFFERENCE), Column(ALIKE))
+    place = {attack.label: j for j, attack in enumerate(view.attacks)}
+    rows = []
+    for i, model in enumerate(view.models):
+        for position, (one, other) in enumerate(entry.pairs):
+            first, second = view.outcome(i, place[one]), view.outcome(i, place[other])
+            cells = (
+                maker.accuracy(first, None),
+                maker.accuracy(second, None),
+                *_compared(first, second, maker),
+            )
+            rows.append(TableRow((model.label, one, other), cells, starts_group=not position))
+    return Report(
+        title=title(view),
+        head=head(view),
+        tables=(Table("", ("model", "first", "second"), columns, tuple(rows)),),
+        footnotes=footnotes.listed(),
+        sections=(model_section(view), attack_section(view), _reading()),
+    )
+
+
+def _compared(first: Outcome, second: Outcome, maker: CellMaker) -> tuple[Cell, Cell]:
+    """Returns the paired difference of two outcomes and the share of images judged alike."""
+    if first.status != "ok" or second.status != "ok" or first.info is None or second.info is None:
+        reason = "a comparison needs both cells complete"
+        absent = Cell(("—",), (maker.footnotes.mark(reason),), status="incomplete", reason=reason)
+        return absent, absent
+    cluster = _cluster(first.info, second.info)
+    result = paired_difference(first.rows, second.rows, cluster)
+    lines = [f"{100 * result.value:+.1f}"]
+    marks: tuple[str, ...] = ()
+    if result.low is None or result.high is None:
+        marks = (maker.footnotes.mark(result.method),)
+    else:
+        lines.append(f"[{100 * result.low:+.1f}, {100 * result.high:+.1f}]")
+    difference = Cell(
+        lines=tuple(lines),
+        marks=marks,
+        value=result.value,
+        low=result.low,
+        high=result.high,
+        n=result.n,
+        extra={"method": result.method, "p_value": result.p_value, "verdict": result.verdict},
+    )
+    alike = agreement(first.rows, second.rows, cluster)
+    shown = Cell(
+        lines=maker.lines(alike),
+        marks=maker.marks(alike, ()),
+        value=alike.value,
+        low=alike.low,
+        high=alike.high,
+        n=alike.n,
+        extra={"method": alike.method},
+    )
+    return difference, shown
+
+
+def _cluster(*infos: CellInfo) -> Cluster:
+    return "batch" if any(info.cluster == "batch" for info in infos) else "sample"
+
+
+def _reading() -> Section:
+    items = (
+        (
+            DIFFERENCE,
+            "paired difference of robust accuracy on the same images, in percentage points, with "
+            "its 95 % interval (adjusted Wald; Student's between batches where images share them); "
+            "below 0, the first attack is the stronger",
+        ),
+        (
+            ALIKE,
+            "share of images to which both give the same verdict; for stochastic models, 1 minus "
+            "the mean distance of their shares of right draws",
+        ),
+    )
+    return Section("How to read this", items)
