@@ -317,7 +317,8 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "pair with an unknown label": (
         "kind: leaderboard, published: rna/table1, where: {model: resnet18}",
-        "kind: agreement, published: rna/table1, where: {model: resnet18}, pairs: [[PGD20, naturl]]",
+        "kind: agreement, published: rna/table1, where: {model: resnet18}, "
+        "pairs: [[PGD20, naturl]]",
         ("reports[0].pairs[0][1]: no attack of this suite has", "did you mean 'natural'?"),
     ),
     "pair of one": (
