@@ -136,11 +136,59 @@ def small_classifier(norm: Any) -> Classifier:
     return Classifier(spec, net)
 
 
-def test_what_is_declared_is_believed() -> None:
+def test_without_a_probe_what_is_declared_is_believed() -> None:
     x, y = images()
-    declared = {"stochastic": False, "batch_dependent": True}
+    declared = {"stochastic": False, "batch_dependent": True, "probe": False}
     info = evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], batch_size=5, **declared)["fgsm"].info
     assert info.cluster == "batch" and info.spec.batch_size == 5
+
+
+def test_a_wrong_declaration_stops_with_both() -> None:
+    x, y = images()
+    with pytest.raises(UserError, match=r"declared stochastic.*found it deterministic"):
+        evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], stochastic=True)
+    with pytest.raises(UserError, match=r"declared deterministic and per-sample.*batch-dependent"):
+        evaluate(CentredOnBatch(), x, y, "linf:0.1", ["fgsm"], batch_dependent=False)
+    with pytest.raises(UserError, match="needs both"):
+        evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], probe=False)
+
+
+def test_what_the_probe_finds_is_an_alarm_of_every_number() -> None:
+    class Probabilities(Brightness):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).softmax(1)
+
+    x, y = images()
+    result = evaluate(Probabilities(), x, y, "linf:0.1", ["natural", "fgsm"])
+    for cell in result.cells.values():
+        assert any(alarm.startswith("probe_probabilities: ") for alarm in cell.info.alarms)
+    assert "probe_probabilities" in repr(result)
+    assert not evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"])["fgsm"].info.alarms
+
+
+def test_rows_that_speak_against_each_other_raise_alarms() -> None:
+    x, y = images()
+    tiny = ("cw", {"c": 1e-9, "n_iter": 1, "binary_search_steps": 1})
+    alarms = evaluate(Brightness(), x, y, "linf:0.01", [tiny])["cw"].info.alarms
+    assert [alarm.partition(":")[0] for alarm in alarms] == ["images_unchanged"]
+
+
+def test_protocol_and_adversary_reach_the_cells_or_are_refused() -> None:
+    x, y = images()
+    rna = small_classifier({"name": "rna", "pool": ["bn", "in"]})
+    options = {"protocol": "fixed_path", "n_draws": 2, "eot_iter": 5}
+    spec = evaluate(rna, x[:4], y[:4], "linf:0.1", ["fgsm"], **options)["fgsm"].info.spec
+    assert (spec.protocol, spec.eot_iter) == ("fixed_path", 1)
+    alone = evaluate(CentredOnBatch(), x, y, "linf:0.1", ["fgsm"], batch_size=4, adversary="single")
+    assert alone["fgsm"].info.spec.adversary == "single"
+    for wrong, message in (
+        ({"protocol": "fixed_path"}, "this one has none; use white_box"),
+        ({"protocol": "transfer"}, "expected white_box or fixed_path"),
+        ({"adversary": "single"}, "takes each image alone"),
+        ({"adversary": "both"}, "expected joint or single"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], **wrong)
 
 
 def test_eps_in_normalized_units_needs_a_model_that_knows_its_std() -> None:
@@ -161,7 +209,7 @@ def test_an_attack_that_fails_is_shown_and_never_a_number() -> None:
                 raise RuntimeError("out of memory | here")
             return super().forward(x)
 
-    known = {"stochastic": False, "batch_dependent": False}
+    known = {"stochastic": False, "batch_dependent": False, "probe": False}
     result = evaluate(FailsOnGradients(), x, y, "linf:0.1", ["natural", "fgsm"], **known)
     with pytest.raises(UserError, match="out of memory"):
         result.robust_accuracy("fgsm")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
 
 from bench.api.result import AttackResult, EvaluationResult
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import Adversary, CellSpec, DataSpec, Search
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
 from bench.data import Slice
 from bench.models import Classifier
+from bench.norms import find_paths
 from bench.run.catalog import attack_info
 from bench.run.cell import run_cell
-from bench.run.in_memory import as_slice, as_target, evaluation_mode, state_hash
+from bench.run.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
 from bench.run.target import Target, stats_in_force
 from bench.suite import AttackEntry, AttackInfo
 from bench.suite.spec import repeated_labels
+from bench.verify.alarm_base import CellResult, alarms_by_cell
+from bench.verify.alarms import find_alarms
 
 IN_MEMORY = "in-memory"
 """What the checkpoint and the data set of an evaluation without files are called."""
@@ -38,9 +41,13 @@ def evaluate(
     *,
     stochastic: bool | None = None,
     batch_dependent: bool | None = None,
+    probe: bool = True,
+    protocol: Literal["white_box", "fixed_path"] = "white_box",
+    adversary: Adversary = "joint",
     batch_size: int = 128,
     eot_iter: int = 1,
     n_draws: int = 20,
+    search: Search = "fast",
     seed: int = 0,
     device: str | None = None,
 ) -> EvaluationResult:
@@ -58,16 +65,25 @@ def evaluate(
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
         batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
             way. Such a model is attacked and scored in fixed batches.
+        probe: Whether to look at the model with a few images first. What is wrong with it becomes
+            an alarm of every cell, ``probe_...``. ``False`` takes the two above as they are given.
+        protocol: ``white_box``, or ``fixed_path`` for a model with RNA layers: one path attacked,
+            others scored.
+        adversary: ``joint`` or ``single``: what an attack may perturb of a batch whose images
+            share statistics.
         batch_size: Images that are attacked and scored together.
         eot_iter: Draws over which gradients are averaged, at least 1, for a stochastic model.
         n_draws: Fresh draws that score each image of a stochastic model.
+        search: ``fast``: attacks may search in low precision where the device gains by it, with
+            what they find confirmed in float32. ``exact``: float32 throughout. Scores are exact.
         seed: Of everything random; the model's own draws are seeded too, where they come from the
             global generators.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``; ``None`` stays where the model is.
 
     Raises:
-        UserError: When an argument does not fit; when an attack drops images from the batch of a
-            batch-dependent model. An attack that fails is no error: its cell is incomplete.
+        UserError: When an argument does not fit; when the probe finds the model to be other than
+            declared; when an attack drops images from the batch of a batch-dependent model. An
+            attack that fails is no error: its cell is incomplete.
     """
     ball = _threat_model(threat)
     if ball.eps_space == "normalized" and not isinstance(model, Classifier):
@@ -75,19 +91,52 @@ def evaluate(
     entries = _entries(attacks)
     infos = [attack_info(entry.attack, entry.params, ball.norm) for entry in entries]
     data = as_slice(x, y)
-    cells: dict[str, AttackResult] = {}
+    declared = Declared(stochastic, batch_dependent, probe)
     with evaluation_mode(model, device):
-        target = as_target(model, data, stochastic, batch_dependent, seed)
+        target, doubts = as_target(model, data, declared, seed)
         common = _common(model, data, ball) | {"batch_size": batch_size, "seed": seed}
         common["n_draws"] = n_draws if target.stochastic else 1
+        common |= _manner(target, protocol, adversary) | {"search": search}
         specs = [
             _spec(common, entry, info, target, eot_iter)
             for entry, info in zip(entries, infos, strict=True)
         ]
-        for entry, spec in zip(entries, specs, strict=True):
-            info, rows = run_cell(spec, target, data)
-            cells[entry.label] = AttackResult(info, tuple(rows))
-    return EvaluationResult(cells)
+        cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
+    alarms = alarms_by_cell(find_alarms(cells, target.classes))
+    results = {
+        entry.label: AttackResult(
+            cell.info.model_copy(
+                update={
+                    "alarms": (
+                        *(f"probe_{doubt.code}: {doubt.text}" for doubt in doubts),
+                        *alarms.get(cell.info.cell_id, ()),
+                    )
+                }
+            ),
+            tuple(cell.rows),
+        )
+        for entry, cell in zip(entries, cells, strict=True)
+    }
+    return EvaluationResult(results)
+
+
+def _manner(target: Target, protocol: str, adversary: str) -> dict[str, str]:
+    """Returns how a model is to be attacked, once it is known that it can be."""
+    if protocol not in ("white_box", "fixed_path"):
+        raise UserError(f"protocol: expected white_box or fixed_path, found {protocol!r}")
+    if adversary not in ("joint", "single"):
+        raise UserError(f"adversary: expected joint or single, found {adversary!r}")
+    if protocol == "fixed_path" and find_paths(target.model) is None:
+        raise UserError(
+            "protocol: fixed_path is for models with layers that draw a path at random (rna); this "
+            "one has none; use white_box"
+        )
+    if adversary == "single" and not target.batch_dependent:
+        raise UserError(
+            "adversary: single is for models whose images share statistics of the batch; this one "
+            "takes each image alone"
+        )
+    return {"protocol": protocol, "adversary": adversary}
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
@@ -140,7 +189,6 @@ def _common(model: nn.Module, data: Slice, ball: ThreatModel) -> dict[str, Any]:
         "data": DataSpec(name=IN_MEMORY, limit=len(data.y)),
         "data_hash": data.sha256,
         "threat_model": ball,
-        "protocol": "white_box",
     }
 
 
@@ -152,13 +200,15 @@ def _spec(
             f"attack '{entry.attack}' drops samples from the batch, which changes a "
             "batch-dependent model; choose another attack"
         )
+    search = common["search"] if info.may_be_fast else "exact"
+    averages = target.stochastic and common["protocol"] == "white_box"
     try:
         return CellSpec(
-            **common,
+            **{**common, "search": search},
             attack=entry.attack,
             attack_version=info.version,
             attack_params=info.params,
-            eot_iter=(entry.eot_iter or eot_iter) if target.stochastic else 1,
+            eot_iter=(entry.eot_iter or eot_iter) if averages else 1,
         )
     except ValidationError as error:
         raise UserError(_first(error)) from None

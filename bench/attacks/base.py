@@ -86,3 +86,11 @@ class Attack:
     library: str = ""
     keeps_batch: bool = True
     passes: Callable[[Spec], float] | None = None
+
+    @property
+    def may_be_fast(self) -> bool:
+        """Whether it may search in low precision.
+
+        Not a library's, which decides for itself what is broken; nor one whose distances count.
+        """
+        return self.kind == "bounded" and not self.library

@@ -85,11 +85,14 @@ def run(
     probe: Annotated[
         bool, typer.Option("--probe", help="Probe each model first (seconds a model).")
     ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Attack in float32 throughout, whatever the suite says.")
+    ] = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.running import run_command
 
-    code = run_command(console, suite, out, data_root, checkpoints, device, workers, probe)
+    code = run_command(console, suite, out, data_root, checkpoints, device, workers, probe, exact)
     raise typer.Exit(code)
 
 
@@ -101,11 +104,12 @@ def plan(
     ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
+    exact: Annotated[bool, typer.Option("--exact", help="As rbench run takes it.")] = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.running import plan_command
 
-    plan_command(console, suite, out, data_root, checkpoints)
+    plan_command(console, suite, out, data_root, checkpoints, exact)
 
 
 @app.command()
@@ -119,6 +123,36 @@ def probe(
     from bench.cli.probing import probe_command
 
     raise typer.Exit(probe_command(console, checkpoint, checkpoints, data_root, device))
+
+
+@app.command()
+def selftest(
+    case: Annotated[str | None, typer.Option("--case", help="Run this planted case only.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Markdown file that is written too.")
+    ] = None,
+    no_checkpoints: Annotated[
+        bool, typer.Option("--no-checkpoints", help="Leave the checkpoints out.")
+    ] = False,
+    no_libraries: Annotated[
+        bool, typer.Option("--no-libraries", help="Leave pyautoattack and torchattacks out.")
+    ] = False,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Plant every known trap and show that it is noticed (about two minutes)."""
+    from bench.cli.selftest import selftest_command
+
+    code = selftest_command(
+        console,
+        case,
+        out,
+        checkpoints,
+        data_root,
+        with_checkpoints=not no_checkpoints,
+        with_libraries=not no_libraries,
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

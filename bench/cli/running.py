@@ -22,11 +22,14 @@ from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
 EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
 
 
-def _plan(suite: str, data_root: Path | None, checkpoints: Path | None) -> tuple[Plan, int]:
+def _plan(
+    suite: str, data_root: Path | None, checkpoints: Path | None, exact: bool
+) -> tuple[Plan, int]:
     """Returns the plan of a suite, and the number of classes of its data."""
     catalog = LocalCatalog(checkpoints_folder(checkpoints), data_root)
     path = find_suite(suite, suite_folders())
     spec = load_suite(path, catalog)
+    spec = spec.model_copy(update={"search": "exact"}) if exact else spec
     return make_plan(spec, catalog), catalog.dataset(spec.data.name).classes
 
 
@@ -39,10 +42,11 @@ def run_command(
     device: str,
     workers: int | None,
     probe: bool,
+    exact: bool,
 ) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     device = pick_device(device)
-    plan, classes = _plan(suite, data_root, checkpoints)
+    plan, classes = _plan(suite, data_root, checkpoints, exact)
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
     pending = cells_to_run(plan, store)
@@ -106,9 +110,10 @@ def plan_command(
     out: Path | None,
     data_root: Path | None,
     checkpoints: Path | None,
+    exact: bool,
 ) -> None:
     """Shows a suite's cells: their ids, what is stored, and the passes they may take."""
-    plan, _ = _plan(suite, data_root, checkpoints)
+    plan, _ = _plan(suite, data_root, checkpoints, exact)
     store = RunStore(out or Path("reports") / plan.suite.suite)
     table = Table(title=plan.suite.title, title_justify="left")
     for name in ("model", "attack", "cell", "images", "passes at most", "state"):

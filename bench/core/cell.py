@@ -21,6 +21,10 @@ Adversary = Literal["joint", "single"]
 image in an otherwise clean batch."""
 
 
+Search = Literal["fast", "exact"]
+"""The precision of an attack's passes. Claims are confirmed, and numbers scored, in float32."""
+
+
 class Surrogate(Spec):
     """The model that an attack is crafted on in place of the target model.
 
@@ -75,6 +79,9 @@ class CellSpec(Spec):
         eot_iter: Draws over which gradients are averaged; 1 for a deterministic model.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image; 1 for a deterministic model.
+        search: ``exact`` if the attack sees the model in float32, ``fast`` if in the precision that
+            is fastest on the device, with what it finds confirmed in float32. Scoring is always
+            exact.
         seed: Of everything random in the cell.
     """
 
@@ -93,6 +100,7 @@ class CellSpec(Spec):
     eot_iter: int = Field(default=1, ge=1)
     batch_size: int = Field(ge=1)
     n_draws: int = Field(ge=1)
+    search: Search = "exact"
     seed: int = Field(ge=0)
 
     @property

@@ -71,6 +71,7 @@ class CellInfo(Spec):
             share statistics or a path.
         alarms: Reasons to doubt the number, in plain words.
         seconds: Wall-clock time of the cell.
+        precision: Of the attack's passes: ``float32``, or ``bfloat16``.
         machine: Device and threads.
         versions: Of python, torch, rbench and the attack's library.
         date: Of the run, ISO 8601, UTC.
@@ -84,6 +85,7 @@ class CellInfo(Spec):
     cluster: Literal["sample", "batch"]
     alarms: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
+    precision: str = "float32"
     machine: str
     versions: dict[str, str]
     date: str

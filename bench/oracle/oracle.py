@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.core.cell import Adversary
 from bench.norms import find_paths, pinned
-from bench.oracle.losses import Loss
+from bench.oracle.fast import DOUBT, fast_dtype
+from bench.oracle.losses import Loss, margin
+from bench.oracle.passes import Passes
+from bench.oracle.view import OracleModule, counted
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Access:
         adversary: Of a batch-dependent model, see ``bench.core.cell``.
         max_pass: Most images in one pass; larger queries are cut, which never changes a result.
         seed: Of the draws.
+        fast: Whether queries may run in a lower precision where the device gains by it.
     """
 
     stochastic: bool = False
@@ -34,6 +37,7 @@ class Access:
     adversary: Adversary = "joint"
     max_pass: int = 1024
     seed: int = 0
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,22 +58,6 @@ class Evaluation:
     logits: Tensor
 
 
-class Passes:
-    """Passes spent on each image of the batch: float64 tensors (b,), whole for native attacks."""
-
-    def __init__(self, batch: int) -> None:
-        self.forwards = torch.zeros(batch, dtype=torch.float64)
-        self.backwards = torch.zeros(batch, dtype=torch.float64)
-
-    def add(self, kind: str, rows: Tensor | None, n: int) -> None:
-        """Counts n passes for each of ``rows`` of the batch; without rows, n spread evenly."""
-        counts: Tensor = getattr(self, kind)
-        if rows is None:
-            counts += n / len(counts)
-        else:
-            counts.index_add_(0, rows.cpu(), torch.full((len(rows),), n, dtype=torch.float64))
-
-
 class Oracle:
     """The only door between an attack and a model.
 
@@ -77,6 +65,11 @@ class Oracle:
     the images they are about: ``rows`` (n,) are positions in the batch, in any order and repeated
     at will, so that an attack may leave images alone, or try several candidates of one at once.
     Where images of a batch share statistics (``coupled``) a query holds whole batches in order.
+
+    With ``fast`` access, queries run in ``dtype`` (see ``bench.oracle.fast``). Where the margin of
+    a deterministic model is then too small to tell right from wrong, float32 is asked, so that an
+    attack neither stops too early nor passes over what is broken. ``logits``, which libraries see,
+    is always exact.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
@@ -92,6 +85,7 @@ class Oracle:
         self._one_draw_a_pass = access.stochastic and self._paths is None
         self._generator = torch.Generator().manual_seed(access.seed)
         self.passes = Passes(len(x))
+        self.dtype = fast_dtype(x.device) if access.fast else torch.float32
 
     @property
     def batch(self) -> int:
@@ -141,17 +135,21 @@ class Oracle:
         )
         for i in self._chunks(n, k):
             i = i.to(x.device) % n
+            target = None if y_target is None else y_target[i]
             with torch.set_grad_enabled(grad):
                 x_i = x[i].detach().requires_grad_(grad)
-                z = self._pass(x_i, rows[i])
-                values = loss(z, y[i], None if y_target is None else y_target[i])
+                z = self._pass(x_i, rows[i], self.dtype)
+                values = loss(z, y[i], target)
             if out_grad is not None:
                 (g,) = torch.autograd.grad(values.sum(), x_i)
                 self.passes.add("backwards", rows[i], self._cost())
                 out_grad.index_add_(0, i, g)
-            out_loss.index_add_(0, i, values.detach())
+            z, values = z.detach(), values.detach()
+            if self._confirm(x_i.detach(), y[i], rows[i], z):
+                values = loss(z, y[i], target)
+            out_loss.index_add_(0, i, values)
             correct.index_add_(0, i, (z.argmax(1) == y[i]).float())
-            logits.index_add_(0, i, z.detach().float())
+            logits.index_add_(0, i, z.float())
         scaled = None if out_grad is None else out_grad / k
         return Evaluation(out_loss / k, scaled, correct / k, logits / k)
 
@@ -167,8 +165,12 @@ class Oracle:
         for i in self._chunks(n, k):
             i = i.to(x.device) % n
             x_i = x[i].detach().requires_grad_()
-            z = self._pass(x_i, rows[i])
-            logits.index_add_(0, i, z.detach().float())
+            z = self._pass(x_i, rows[i], self.dtype)
+            exact = z.detach()
+            if self.dtype != torch.float32 and not self.access.stochastic:
+                with torch.no_grad():
+                    exact = self._pass(x[i].detach(), rows[i])
+            logits.index_add_(0, i, exact.float())
             for c in range(self.n_classes):
                 (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=c + 1 < self.n_classes)
                 self.passes.add("backwards", rows[i], self._cost())
@@ -195,7 +197,7 @@ class Oracle:
         if not z.requires_grad:
             return z
         cost = n if rows is None else self._cost()
-        return torch.as_tensor(_CountBackward.apply(z, self.passes, rows, k * cost))
+        return counted(z, self.passes, rows, k * cost)
 
     def module(self) -> OracleModule:
         """Returns an ``nn.Module`` view for third-party attacks."""
@@ -221,9 +223,31 @@ class Oracle:
         total = n * k
         yield from (torch.arange(i, min(i + size, total)) for i in range(0, total, size))
 
-    def _pass(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor) -> bool:
+        """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
+
+        Returns whether there are any. Draws of a stochastic model are not worth it.
+        """
+        if self.dtype == torch.float32 or self.access.stochastic:
+            return False
+        doubtful = margin(z, y).abs() < DOUBT * z.abs().amax(1)
+        if not bool(doubtful.any()):
+            return False
+        if self.coupled:
+            doubtful = torch.ones_like(doubtful)
+        with torch.no_grad():
+            z[doubtful] = self._pass(x[doubtful], rows[doubtful])
+        return True
+
+    def _pass(self, x: Tensor, rows: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
         """Runs one draw of the model for each candidate, and counts it."""
         self.passes.add("forwards", rows, len(x) if rows is None else self._cost())
+        fast = dtype != torch.float32
+        with torch.autocast(x.device.type, dtype) if fast else nullcontext():
+            z = self._drawn_logits(x, rows)
+        return z.float() if fast else z
+
+    def _drawn_logits(self, x: Tensor, rows: Tensor | None) -> Tensor:
         if not self.access.batch_dependent or self.coupled:
             with self._drawn(len(x)):
                 return torch.as_tensor(self._model(x))
@@ -247,49 +271,3 @@ class Oracle:
         each = None if self.access.batch_dependent else n
         with pinned(self._model, self._paths.sample(each, self._generator)):
             yield
-
-
-class _CountBackward(torch.autograd.Function):
-    """The identity on logits; counts the backward passes through it."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, passes: Passes, rows: Tensor | None, n: int) -> Tensor:
-        ctx.passes, ctx.rows, ctx.n = passes, rows, n
-        return z.view_as(z)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        ctx.passes.add("backwards", ctx.rows, ctx.n)
-        return grads[0], None, None, None
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Keeps parameters out of the gradient while the context lasts, then restores each flag."""
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-class OracleModule(nn.Module):
-    """An oracle as a module in eval mode. Its own mode says nothing about the model's.
-
-    It returns the mean of the logits over the draws. The gradient of a loss of that mean is not
-    the gradient of the mean loss, which native attacks climb; scoring is on the model itself, so
-    this costs strength at most.
-    """
-
-    def __init__(self, oracle: Oracle) -> None:
-        super().__init__()
-        self._oracle = (oracle,)  # in a tuple, so that train() and buffers() do not reach in
-        device = oracle._x.device
-        self.anchor = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the oracle's logits."""
-        return self._oracle[0].logits(x)

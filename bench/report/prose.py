@@ -64,6 +64,8 @@ def attack_section(view: RunView) -> Section:
         pairs = [f"{name} {_value(value)}" for name, value in sorted(params.items())]
         if attack.eot_iter is not None:
             pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")
+        if low := sorted(view.precisions(j) - {"float32"}):
+            pairs.append(f"searched in {' or '.join(low)}, judged in float32")
         shown = ", ".join(pairs)
         items.append((attack.label, f"{attack.attack}{version}" + (f": {shown}" if shown else "")))
     return Section("Attacks", tuple(items))

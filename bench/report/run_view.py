@@ -101,6 +101,11 @@ class RunView:
         outcomes = (self.outcome(i, attack) for i in range(len(self.models)))
         return next((o.info for o in outcomes if o.info is not None), None)
 
+    def precisions(self, attack: int) -> set[str]:
+        """Returns the precisions in which an attack searched."""
+        outcomes = (self.outcome(i, attack) for i in range(len(self.models)))
+        return {o.info.precision for o in outcomes if o.info is not None}
+
     def attack_kind(self, attack: int) -> str:
         """Returns an attack's kind; ``bounded`` while no cell tells."""
         info = self.info_of_attack(attack)

@@ -36,6 +36,7 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         params=filled.model_dump(mode="json"),
         kind=attack.kind,
         keeps_batch=attack.keeps_batch,
+        may_be_fast=attack.may_be_fast,
         passes_per_image=attack.passes(filled) if attack.passes else None,
     )
 

@@ -22,7 +22,7 @@ from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
 from bench.norms import find_paths, pinned
-from bench.oracle import Access, Oracle, Passes, frozen
+from bench.oracle import Access, Oracle, Passes, fast_dtype, fast_layout, frozen
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
@@ -97,6 +97,7 @@ def run_cell(
         attack_kind=attack.kind,
         cluster="batch" if _clustered(spec, target, source) else "sample",
         seconds=round(time.monotonic() - started, 3),
+        precision=_precision(spec, target.device),
         machine=machine(target.device),
         versions=versions(attack),
         date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -127,11 +128,13 @@ def _craft(
         eot_iter=spec.eot_iter,
         adversary=spec.adversary,
         seed=seed,
+        fast=spec.search == "fast",
     )
     oracle = Oracle(source.model, batch.x, source.classes, access)
-    with seeded(seed), _held_path(spec, source.model, seed):
+    layout = fast_layout(source.model, oracle.dtype)
+    with seeded(seed), layout, _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
-    changes = guard.changes()
+        changes = guard.changes()
     if changes:
         shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
         raise AttackError(f"the attack changed the model ({shown}); restored")
@@ -190,6 +193,11 @@ def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
         return
     with pinned(source, paths.sample(None, torch.Generator().manual_seed(seed))):
         yield
+
+
+def _precision(spec: CellSpec, device: torch.device) -> str:
+    dtype = fast_dtype(device) if spec.search == "fast" else torch.float32
+    return str(dtype).removeprefix("torch.")
 
 
 def _violations(rows: list[Row]) -> str:

@@ -13,7 +13,7 @@ from bench.run.job import Job
 from bench.run.target import Target
 from bench.store import RunStore
 from bench.suite import Plan
-from bench.verify.alarm_base import CellResult
+from bench.verify.alarm_base import CellResult, alarms_by_cell
 from bench.verify.alarms import find_alarms
 from bench.verify.probe import MAX_IMAGES, probe
 from bench.zoo import open_checkpoint
@@ -70,9 +70,7 @@ def raise_alarms(plan: Plan, store: RunStore, classes: int) -> dict[str, tuple[s
     """
     ids = dict.fromkeys(cell.cell_id for cell in plan.cells if not cell.refused)
     cells = [CellResult(*store.read_cell(cell_id)) for cell_id in ids if store.stored(cell_id)]
-    found: dict[str, tuple[str, ...]] = {}
-    for alarm in find_alarms(cells, classes):
-        found[alarm.cell_id] = (*found.get(alarm.cell_id, ()), f"{alarm.code}: {alarm.text}")
+    found = alarms_by_cell(find_alarms(cells, classes))
     for cell in cells:
         alarms = found.get(cell.info.cell_id, ())
         if cell.info.alarms != alarms:

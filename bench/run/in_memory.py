@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bench.models import Classifier
 from bench.run.device import pick_device
 from bench.run.target import Target, device_of
 from bench.verify.probe import probe
+from bench.verify.probe_result import Finding
 
 N_PROBED = 16
 """Images that a model is looked at with."""
@@ -93,20 +95,35 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
             model.to(home)
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a caller says of a model.
+
+    Attributes:
+        stochastic: Whether passes draw at random; ``None`` to find out.
+        batch_dependent: Whether images of a batch share statistics; ``None`` to find out.
+        probe: Whether to look; without it, both must be said.
+    """
+
+    stochastic: bool | None = None
+    batch_dependent: bool | None = None
+    probe: bool = True
+
+
 def as_target(
-    model: nn.Module, data: Slice, stochastic: bool | None, batch_dependent: bool | None, seed: int
-) -> Target:
-    """Returns a model in eval mode as a target; what is not declared is probed.
+    model: nn.Module, data: Slice, declared: Declared, seed: int
+) -> tuple[Target, tuple[Finding, ...]]:
+    """Returns a model in eval mode as a target, and what the probe found wrong with it.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes).
         data: Images that it takes.
-        stochastic: Whether passes draw at random; ``None`` to find out.
-        batch_dependent: Whether images of a batch share statistics; ``None`` to find out.
+        declared: What is said of it.
         seed: Of the probe.
 
     Raises:
-        UserError: When the model fails on the images or does not return logits.
+        UserError: When the model fails on the images, does not return logits, or is not what it
+            is declared to be.
     """
     device = device_of(model)
     x = torch.from_numpy(data.x[:N_PROBED]).to(device)
@@ -117,14 +134,22 @@ def as_target(
             f"y: expected labels from 0 to {classes - 1}, as the model returns {classes} logits, "
             f"found {data.y.min()} to {data.y.max()}"
         )
-    if stochastic is None or batch_dependent is None:
-        if len(x) < 2:  # a lone image needs a companion to be compared with
-            x, y = torch.cat([x, 1 - x]), y.repeat(2)
-        found = probe(model, x, y, classes=classes, seed=seed)
-        stochastic = found.stochastic if stochastic is None else stochastic
-        batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
     std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
-    return Target(model, std, classes, stochastic, batch_dependent)
+    stochastic, batch_dependent = declared.stochastic, declared.batch_dependent
+    if not declared.probe:
+        if stochastic is None or batch_dependent is None:
+            raise UserError("probe=False needs both stochastic and batch_dependent to be given")
+        return Target(model, std, classes, stochastic, batch_dependent), ()
+    if len(x) < 2:  # a lone image needs a companion to be compared with
+        x, y = torch.cat([x, 1 - x]), y.repeat(2)
+    found = probe(model, x, y, classes=classes, seed=seed)
+    stochastic = found.stochastic if stochastic is None else stochastic
+    batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
+    differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)
+    if differs:
+        raise UserError(f"{differs}; probe=False takes your word for it")
+    doubts = tuple(finding for finding in found.findings if finding.severity != "note")
+    return Target(model, std, classes, stochastic, batch_dependent), doubts
 
 
 def _classes(model: nn.Module, x: Tensor) -> int:

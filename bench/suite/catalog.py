@@ -34,6 +34,7 @@ class AttackInfo:
         params: Every parameter, defaults included, as plain JSON values.
         kind: ``none`` (the clean image), ``bounded`` or ``minimum-norm``.
         keeps_batch: Whether it always passes the whole batch to the model, in order.
+        may_be_fast: Whether it may search in low precision.
         passes_per_image: Forward plus backward passes that it spends on an image; ``None`` where
             that cannot be known beforehand.
     """
@@ -42,6 +43,7 @@ class AttackInfo:
     params: dict[str, Any]
     kind: AttackKind
     keeps_batch: bool
+    may_be_fast: bool
     passes_per_image: float | None
 
 

@@ -170,6 +170,7 @@ def _cell_spec(
         eot_iter=(column.eot_iter or entry.eot_iter or suite.eot_iter) if averages else 1,
         batch_size=entry.batch_size or suite.batch_size,
         n_draws=suite.n_draws if model.norm.stochastic else 1,
+        search=suite.search if attack.may_be_fast else "exact",
         seed=suite.seed,
     )
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench.core.base import Spec
-from bench.core.cell import Adversary, DataSpec, Protocol
+from bench.core.cell import Adversary, DataSpec, Protocol, Search
 from bench.core.errors import UserError
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
 from bench.core.threat import ThreatModel
@@ -248,6 +248,9 @@ class SuiteSpec(Spec):
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image of a stochastic model.
         eot_iter: Draws over which gradients of a stochastic model are averaged.
+        search: ``fast`` lets attacks search in the precision that is fastest on the device, with
+            what they find confirmed in float32; ``exact`` is float32 throughout. Libraries' and
+            minimum-norm attacks are always exact, and so is scoring.
         seed: Of everything random.
         models: The rows.
         attacks: The columns.
@@ -262,6 +265,7 @@ class SuiteSpec(Spec):
     batch_size: int = Field(default=128, ge=1)
     n_draws: int = Field(default=20, ge=1)
     eot_iter: int = Field(default=1, ge=1)
+    search: Search = "fast"
     seed: int = Field(default=0, ge=0)
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,6 +90,14 @@ class CellResult:
     def alarm(self, code: Code, text: str) -> Alarm:
         """Returns an alarm about this cell."""
         return Alarm(self.info.cell_id, code, text)
+
+
+def alarms_by_cell(alarms: Iterable[Alarm]) -> dict[str, tuple[str, ...]]:
+    """Returns the alarms of each cell that has any as they are stored: ``code: text``."""
+    found: dict[str, tuple[str, ...]] = {}
+    for alarm in alarms:
+        found[alarm.cell_id] = (*found.get(alarm.cell_id, ()), f"{alarm.code}: {alarm.text}")
+    return found
 
 
 def compare(first: CellResult, second: CellResult) -> Difference:

@@ -80,6 +80,7 @@ CHANGES: list[dict[str, Any]] = [
     {"eot_iter": 2},
     {"batch_size": 9},
     {"n_draws": 2},
+    {"search": "fast"},
     {"seed": 1},
 ]
 

@@ -37,6 +37,7 @@ data: {{name: "npz:{data}"}}
 threat_model: {{norm: linf, eps: 0.03}}
 batch_size: 4
 n_draws: 3
+search: exact
 models:
   - first
   - {{checkpoint: second, protocol: transfer, surrogate: first}}

@@ -107,6 +107,9 @@ class FakeCatalog:
             params={**known, **params},
             kind="none" if name == "natural" else kind,
             keeps_batch=name not in DROPS_SAMPLES,
+            may_be_fast=kind == "bounded"
+            and name not in ("natural", "pyautoattack")
+            and ":" not in name,
             passes_per_image=None if name == "autoattack" else 2.0 * n_iter,
         )
 

@@ -263,12 +263,13 @@ CHANGES: dict[str, Any] = {
     "eot_iter": 20,
     "batch_size": 32,
     "n_draws": 20,
+    "search": "fast",
     "seed": 1,
 }
 
 
 def test_an_id_is_the_same_in_every_run_and_release() -> None:
-    assert BASE.cell_id == "6811bc58ca9b1b60"
+    assert BASE.cell_id == "a7a7b6abc2361661"
 
 
 def test_changes_cover_every_identity_field() -> None:
@@ -287,6 +288,18 @@ def test_ids_change_when_code_weights_or_data_change(
     before = {c.cell_id for c in _plan(tmp_path, catalog).cells}
     after = {c.cell_id for c in _plan(tmp_path, changed_catalog).cells}
     assert not before & after
+
+
+def test_only_bounded_attacks_of_this_project_may_search_fast(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    names = ["natural", "autoattack", "pyautoattack", "torchattacks:PGD", "cw"]
+    attacks = [{"attack": name, "label": name} for name in names]
+    fast = _plan(tmp_path, catalog, attacks=attacks, reports=["leaderboard"])
+    found = {cell.attack_label: cell.spec.search for cell in fast.cells}
+    assert found == {name: "fast" if name == "autoattack" else "exact" for name in names}
+    exact = _plan(tmp_path, catalog, attacks=attacks, reports=["leaderboard"], search="exact")
+    assert {cell.spec.search for cell in exact.cells} == {"exact"}
 
 
 def test_labels_and_title_leave_ids_alone(tmp_path: Path, catalog: Catalog) -> None:

@@ -1,0 +1,104 @@
+"""Searching in low precision: what it answers is what float32 says, wherever it matters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bench.oracle import Access, Oracle, cross_entropy, fast, margin
+from bench.oracle import oracle as oracle_module
+
+N = 256
+
+
+@pytest.fixture
+def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every device gain by bfloat16."""
+    monkeypatch.setattr(oracle_module, "fast_dtype", lambda device: torch.bfloat16)
+
+
+def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """A small network, images, and labels that are about to lose: margins near 0 in float32."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 36, 3)).eval().requires_grad_(False)
+    x = torch.rand(N, 1, 8, 8)
+    z = net(x)
+    bias = (z.topk(2, 1).values @ torch.tensor([-1.0, 1.0])).mean()
+    net[-1].bias[z.mean(0).argmax()] += bias  # brings the two best classes together
+    return net, x, net(x).argmax(1)
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+def test_right_and_wrong_are_those_of_float32_though_bfloat16_errs() -> None:
+    model, x, _ = on_the_brink()
+    exact = model(x)
+    y = exact.topk(2, 1).indices[torch.arange(N), torch.arange(N) % 2]
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model(x).float()
+    assert (low.argmax(1) != exact.argmax(1)).any(), "the case must be hard enough to err"
+    oracle = Oracle(model, x, 3, Access(fast=True))
+    for grad in (False, True):
+        answer = oracle.query(x, y, margin, grad=grad)
+        assert torch.equal(answer.correct, (exact.argmax(1) == y).float())
+        wrong = answer.loss.sign() != margin(exact, y).sign()
+        assert not wrong.any()
+        assert answer.grad is None or bool(answer.grad.isfinite().all())
+    assert oracle.passes.forwards.max() == 4, "doubtful images cost a second pass"
+    assert oracle.passes.forwards.min() == 2, "others do not"
+    assert oracle.passes.backwards.tolist() == [1] * N
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+def test_images_that_share_statistics_are_confirmed_as_a_batch() -> None:
+    model, x, _ = on_the_brink()
+    shared = nn.Sequential(nn.BatchNorm2d(1, affine=False, track_running_stats=False), model).eval()
+    exact = shared(x)
+    y = exact.topk(2, 1).indices[torch.arange(N), torch.arange(N) % 2]
+    oracle = Oracle(shared, x, 3, Access(batch_dependent=True, fast=True))
+    answer = oracle.query(x, y, margin)
+    assert torch.equal(answer.correct, (exact.argmax(1) == y).float())
+    assert oracle.passes.forwards.tolist() == [2] * N
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+def test_gradient_points_where_float32s_does() -> None:
+    model, x, y = on_the_brink()
+    low = Oracle(model, x, 3, Access(fast=True)).query(x, y, cross_entropy).grad
+    exact = Oracle(model, x, 3, Access()).query(x, y, cross_entropy).grad
+    assert low is not None and exact is not None
+    # A unit that rounding switches on or off turns the gradient of a single image.
+    assert nn.functional.cosine_similarity(low.flatten(1), exact.flatten(1)).mean() > 0.99
+    assert not torch.equal(low, exact)
+
+
+@pytest.mark.usefixtures("in_bfloat16")
+def test_libraries_and_linearized_logits_are_exact() -> None:
+    model, x, _ = on_the_brink()
+    oracle = Oracle(model, x, 3, Access(fast=True))
+    assert torch.equal(oracle.module()(x), model(x))
+    assert torch.equal(oracle.jacobian(x)[0], model(x))
+
+
+def test_layout_changes_no_value_and_comes_back() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    before = conv.weight.data
+    with pytest.raises(RuntimeError, match="stop"), fast.fast_layout(conv, torch.bfloat16):
+        assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(conv.weight, before)
+        raise RuntimeError("stop")
+    assert conv.weight.data_ptr() == before.data_ptr()
+    with fast.fast_layout(conv, torch.float32):
+        assert conv.weight.data_ptr() == before.data_ptr()
+
+
+@pytest.mark.parametrize(("gain", "dtype"), [(2.0, torch.bfloat16), (1.1, torch.float32)])
+def test_low_precision_is_taken_only_where_it_is_faster(
+    gain: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {torch.float32: 1.0, torch.bfloat16: 1.0 / gain}
+    monkeypatch.setattr(fast, "_seconds", lambda device, precision: seconds[precision])
+    fast.fast_dtype.cache_clear()
+    assert fast.fast_dtype(torch.device("cpu")) == dtype
+    fast.fast_dtype.cache_clear()
