@@ -14,6 +14,7 @@ from bench.report.table import CellStatus
 from bench.store import RunStore
 from bench.suite import AttackEntry, ModelEntry, SuiteSpec
 
+LEFT_OUT = "left out: not among the attacks that the suite gives this model"
 NOT_RUN = "not run yet; run the suite again to complete it"
 
 
@@ -22,7 +23,7 @@ class Outcome:
     """What became of one planned cell.
 
     Attributes:
-        status: ``ok``, ``incomplete``, ``refused`` or ``missing``.
+        status: ``ok``, ``incomplete``, ``refused``, ``left_out`` or ``missing``.
         reason: Why it is not ``ok``, in one line.
         info: What was stored; ``None`` where nothing was.
         rows: Its rows; no accuracy may be derived from them unless it is ``ok``.
@@ -76,6 +77,8 @@ class RunView:
 
     def outcome(self, model: int, attack: int) -> Outcome:
         """Returns the outcome of a model under an attack, both by position in the suite."""
+        if not self.models[model].meets(self.attacks[attack].label):
+            return Outcome("left_out", LEFT_OUT)
         return self._outcomes.get((model, attack), Outcome("missing", NOT_RUN))
 
     def outcomes_of(self, model: int) -> list[Outcome]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-CellStatus = Literal["ok", "partial", "incomplete", "refused", "missing"]
-"""``partial``: a worst case over some of the attacks. ``missing``: planned, and not run yet."""
+CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "missing"]
+"""``partial``: a worst case over some of the attacks. ``left_out``: not among the attacks that the
+suite gives this model. ``missing``: planned, and not run yet."""
 
 Raw = str | float | int | None
 

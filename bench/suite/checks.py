@@ -58,7 +58,7 @@ def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
-    yield from _check_pairs(parts)
+    yield from _check_named_attacks(parts)
     yield from _check_published(parts, catalog.published_tables())
 
 
@@ -151,16 +151,24 @@ def _check_attack(
         yield Problem((*path, "attack"), str(error))
 
 
-def _check_pairs(parts: Parts) -> Iterator[Problem]:
-    """Finds pairs that name an attack which the suite does not have."""
+def _check_named_attacks(parts: Parts) -> Iterator[Problem]:
+    """Finds labels, in models and in pairs of reports, of attacks that the suite does not have."""
     labels = [attack.label for attack in parts.attacks.values()]
-    for i, report in parts.reports.items():
-        for j, pair in enumerate(report.pairs):
-            for k, label in enumerate(pair):
-                if label not in labels:
-                    hint = did_you_mean(label, labels)
-                    message = f"no attack of this suite has the label '{label}'{hint}"
-                    yield Problem(("reports", i, "pairs", j, k), message)
+    named: list[tuple[KeyPath, str]] = [
+        (("models", i, "attacks", j), label)
+        for i, model in parts.models.items()
+        for j, label in enumerate(model.attacks)
+    ]
+    named += [
+        (("reports", i, "pairs", j, k), label)
+        for i, report in parts.reports.items()
+        for j, pair in enumerate(report.pairs)
+        for k, label in enumerate(pair)
+    ]
+    for path, label in named:
+        if label not in labels:
+            hint = did_you_mean(label, labels)
+            yield Problem(path, f"no attack of this suite has the label '{label}'{hint}")
 
 
 def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Iterator[Problem]:

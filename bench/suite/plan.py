@@ -51,7 +51,7 @@ class Plan:
     Attributes:
         suite: The suite.
         n_images: Images in its slice.
-        cells: One for each model and attack, refused ones included.
+        cells: One for each model and attack that it meets, refused ones included.
     """
 
     suite: SuiteSpec
@@ -118,6 +118,8 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     for i, entry in enumerate(suite.models):
         model = _resolve(entry, catalog)
         for j, attack in enumerate(attacks):
+            if not entry.meets(suite.attacks[j].label):
+                continue
             spec = _cell_spec(suite, data_hash, model, j, attack)
             refused = _refusal(model.source_norm, attack)
             cell = PlannedCell(

@@ -44,6 +44,11 @@ def _draws(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+def as_tuples(value: object) -> object:
+    """Returns lists as tuples: behind a validator of a whole entry, strict mode takes no list."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
 def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:
     """Returns a norm with other inference statistics in place of its own, if any are given.
 
@@ -105,6 +110,7 @@ class ModelEntry(Spec):
             stochastic model.
         adversary: What an attack may perturb of a batch-dependent model's batch.
         batch_size: In place of the suite's.
+        attacks: Labels of the attacks that it meets; empty for all.
         published: The row of the published tables to show beside it.
     """
 
@@ -116,6 +122,7 @@ class ModelEntry(Spec):
     eot_iter: int | None = Field(default=None, ge=1)
     adversary: Adversary = "joint"
     batch_size: int | None = Field(default=None, ge=1)
+    attacks: tuple[Line, ...] = ()
     published: Selector = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -135,6 +142,11 @@ class ModelEntry(Spec):
         said = ", ".join(filter(None, own))
         return {**value, "label": name + (f" ({said})" if said else "")}
 
+    @field_validator("attacks", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: object) -> object:
+        return as_tuples(value)
+
     def norm_in_force(self, norm: NormSpec) -> NormSpec:
         """Returns a checkpoint's norm with this entry's statistics in place of its own.
 
@@ -142,6 +154,10 @@ class ModelEntry(Spec):
             UserError: When the norm does not have the statistics that are asked for.
         """
         return norm_in_force(norm, self.stats)
+
+    def meets(self, attack: str) -> bool:
+        """Says whether the attack of this label is among its own."""
+        return not self.attacks or attack in self.attacks
 
     @property
     def source_checkpoint(self) -> str:
@@ -213,10 +229,7 @@ class ReportEntry(Spec):
     @field_validator("pairs", mode="before")
     @classmethod
     def _lists_are_tuples(cls, value: object) -> object:
-        # Behind a validator of the whole entry, strict mode takes no list for a tuple.
-        if not isinstance(value, list):
-            return value
-        return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
+        return as_tuples(value)
 
     @model_validator(mode="after")
     def _pairs_for_agreement(self) -> ReportEntry:

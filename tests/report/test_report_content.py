@@ -187,6 +187,19 @@ def test_n_is_said_beside_each_number_where_it_differs(builder: Build) -> None:
     assert "n=16" in cells_of(report, "bn")["natural"].lines
 
 
+def test_what_a_suite_leaves_out_is_no_gap_to_fill(builder: Build) -> None:
+    models = [MODEL, {**MODEL, "label": "some", "attacks": ["natural", "pgd20"]}]
+    run = builder(suite_of(["leaderboard"], models, ATTACKS[:3]))
+    for i, j in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        run.add(i, j, make_rows([1] * 16))
+    report = only(run.finish())
+    cells = cells_of(report, "some")
+    assert cells["deepfool"].lines == ("—",)
+    assert footnote(report, cells["deepfool"]).startswith("left out")
+    assert cells["worst case"].status == "partial"
+    assert "without deepfool" in cells["worst case"].reason
+
+
 def test_one_batch_has_no_interval_and_says_why(builder: Build) -> None:
     run = builder(suite_of(["leaderboard"], [{**MODEL, "stats": "batch"}], ATTACKS[:1]))
     run.add(0, 0, [replace(row, batch=0) for row in make_rows([1, 0, 1, 1])])

@@ -321,6 +321,11 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "pairs: [[PGD20, naturl]]",
         ("reports[0].pairs[0][1]: no attack of this suite has", "did you mean 'natural'?"),
     ),
+    "model that meets an unknown attack": (
+        "- {checkpoint: fmnist-resnet20-rna-at, protocol: fixed_path, published: {norm: rna}}",
+        "- {checkpoint: fmnist-resnet20-rna-at, protocol: fixed_path, attacks: [natural, PDG20]}",
+        ("models[1].attacks[1]: no attack of this suite has", "did you mean 'PGD20'?"),
+    ),
     "pair of one": (
         "kind: leaderboard, published: rna/table1, where: {model: resnet18}",
         "kind: agreement, published: rna/table1, pairs: [[PGD20]]",

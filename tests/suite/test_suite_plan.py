@@ -302,6 +302,15 @@ def test_only_bounded_attacks_of_this_project_may_search_fast(
     assert {cell.spec.search for cell in exact.cells} == {"exact"}
 
 
+def test_a_model_meets_only_the_attacks_that_it_lists(tmp_path: Path, catalog: Catalog) -> None:
+    name = "fmnist-resnet20-bn"
+    models = [name, {"checkpoint": name, "label": "some", "attacks": ["natural"]}]
+    attacks = ["natural", "torchattacks:FGSM"]
+    plan = _plan(tmp_path, catalog, models=models, attacks=attacks, reports=["leaderboard"])
+    places = [(cell.model_label, cell.attack_label) for cell in plan.cells]
+    assert places == [(name, "natural"), (name, "FGSM"), ("some", "natural")]
+
+
 def test_labels_and_title_leave_ids_alone(tmp_path: Path, catalog: Catalog) -> None:
     before = [c.cell_id for c in _plan(tmp_path, catalog).cells]
     models = [{"checkpoint": m} if isinstance(m, str) else m for m in SUITE["models"]]
