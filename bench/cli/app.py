@@ -83,8 +83,8 @@ def run(
         typer.Option("--workers", min=1, help="Processes [default: one per core; GPU: 1]."),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Probe each model first (seconds a model).")
-    ] = False,
+        bool, typer.Option("--probe/--no-probe", help="Look at each model first.")
+    ] = True,
     exact: Annotated[
         bool, typer.Option("--exact", help="Attack in float32 throughout, whatever the suite says.")
     ] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -11,26 +12,45 @@ from rich.table import Table
 from bench.cli.live import LiveTable, duration
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
-from bench.run.checks import probe_models, raise_alarms
+from bench.run.checks import raise_alarms
+from bench.run.convergence import plan_sweeps, sweep_jobs
 from bench.run.device import pick_device
-from bench.run.local import default_workers
+from bench.run.job import Job
+from bench.run.local import Workers, default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.probing import Probed, probe_models
 from bench.run.suite import Summary, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
+from bench.verify.convergence import Sweep
 
 EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
 
 
-def _plan(
-    suite: str, data_root: Path | None, checkpoints: Path | None, exact: bool
-) -> tuple[Plan, int]:
-    """Returns the plan of a suite, and the number of classes of its data."""
+@dataclass(frozen=True)
+class _Ready:
+    """A checked suite.
+
+    Attributes:
+        plan: Its cells.
+        classes: Number of classes of its data.
+        sweeps: Its convergence sweeps, each with the cell that it is about.
+    """
+
+    plan: Plan
+    classes: int
+    sweeps: list[tuple[Sweep, PlannedCell]]
+
+
+def _prepare(suite: str, data_root: Path | None, checkpoints: Path | None, exact: bool) -> _Ready:
     catalog = LocalCatalog(checkpoints_folder(checkpoints), data_root)
     path = find_suite(suite, suite_folders())
     spec = load_suite(path, catalog)
     spec = spec.model_copy(update={"search": "exact"}) if exact else spec
-    return make_plan(spec, catalog), catalog.dataset(spec.data.name).classes
+    plan = make_plan(spec, catalog)
+    return _Ready(
+        plan, catalog.dataset(spec.data.name).classes, plan_sweeps(plan, catalog.data_hash)
+    )
 
 
 def run_command(
@@ -46,35 +66,57 @@ def run_command(
 ) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     device = pick_device(device)
-    plan, classes = _plan(suite, data_root, checkpoints, exact)
+    ready = _prepare(suite, data_root, checkpoints, exact)
+    plan = ready.plan
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
-    pending = cells_to_run(plan, store)
-    jobs = make_jobs(pending, checkpoints_folder(checkpoints), data_root, device)
-    if probe:
-        with console.status("probing the models"):
-            probe_models(jobs, lambda line: _warn(console, line))
-    store.write_manifest(plan.manifest())
+    zoo = checkpoints_folder(checkpoints)
+    jobs = make_jobs(cells_to_run(plan, store), zoo, data_root, device)
+    stored = [i for i in store.cell_ids() if store.has(i)]
+    jobs += sweep_jobs(
+        ready.sweeps,
+        [*stored, *(job.spec.cell_id for job in jobs)],
+        lambda spec, kind, cost: Job(spec, kind, zoo, data_root, device, cost),
+    )
+    n_workers = min(workers or default_workers(device), max(len(jobs), 1))
+    try:
+        with Workers(n_workers) as pool:
+            probed: dict[str, Probed] = {}
+            if probe:
+                with console.status("probing the models"):
+                    probed = probe_models(jobs, folder, pool)
+            store.write_manifest(plan.manifest())
+            return _run(console, ready, store, jobs, pool, probed)
+    except KeyboardInterrupt:
+        console.print("interrupted: finished cells are stored, run the same command to go on")
+        return EXIT_INTERRUPTED
+
+
+def _run(
+    console: Console,
+    ready: _Ready,
+    store: RunStore,
+    jobs: list[Job],
+    pool: Workers,
+    probed: dict[str, Probed],
+) -> int:
+    """Runs jobs with a live table, then checks the numbers and writes the reports."""
+    plan = ready.plan
     places: dict[str, list[PlannedCell]] = defaultdict(list)
     for cell in plan.cells:
         places[cell.spec.cell_id].append(cell)
-    n_workers = min(workers or default_workers(device), max(len(jobs), 1))
     with LiveTable(console, plan, {job.spec.cell_id: job.cost for job in jobs}) as live:
-        try:
-            summary = run_suite(
-                plan,
-                store,
-                jobs,
-                n_workers,
-                lambda info, rows: live.show(places[info.cell_id], info, rows),
-                live.refresh,
-            )
-        except KeyboardInterrupt:
-            live.stop()
-            console.print("interrupted: finished cells are stored, run the same command to go on")
-            return EXIT_INTERRUPTED
+        summary = run_suite(
+            plan,
+            store,
+            jobs,
+            pool,
+            lambda info, rows: live.show(places.get(info.cell_id, ()), info, rows),
+            live.refresh,
+        )
         took = live.elapsed
-        alarms = raise_alarms(plan, store, classes)
+        sweeps = [sweep for sweep, _ in ready.sweeps]
+        alarms = raise_alarms(plan, store, ready.classes, probed, sweeps)
         for cell_id in places:
             if store.stored(cell_id):
                 live.show((), *store.read_cell(cell_id))
@@ -84,7 +126,7 @@ def run_command(
         place = places[cell_id][0]
         for text in texts:
             _warn(console, f"alarm: {place.model_label} / {place.attack_label}: {text}")
-    for path in write_reports(folder):
+    for path in write_reports(store.folder):
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return EXIT_INCOMPLETE if summary.incomplete else 0
 
@@ -96,6 +138,7 @@ def _warn(console: Console, line: str) -> None:
 def _say(console: Console, summary: Summary, seconds: float) -> None:
     console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
     parts = [f"{summary.ran} cells run in {duration(seconds)}"]
+    parts += [f"{summary.swept} more to see whether they converged"] * bool(summary.swept)
     parts += [f"{summary.kept} already stored"] * bool(summary.kept)
     parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
     console.print(", ".join(parts), highlight=False)
@@ -113,7 +156,8 @@ def plan_command(
     exact: bool,
 ) -> None:
     """Shows a suite's cells: their ids, what is stored, and the passes they may take."""
-    plan, _ = _plan(suite, data_root, checkpoints, exact)
+    ready = _prepare(suite, data_root, checkpoints, exact)
+    plan = ready.plan
     store = RunStore(out or Path("reports") / plan.suite.suite)
     table = Table(title=plan.suite.title, title_justify="left")
     for name in ("model", "attack", "cell", "images", "passes at most", "state"):
@@ -128,3 +172,6 @@ def plan_command(
         table.add_row(cell.model_label, cell.attack_label, cell.spec.cell_id, images, passes, state)
     console.print(table)
     console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
+    extra = sum(len(sweep.cells) for sweep, _ in ready.sweeps)
+    if extra:
+        console.print(f"and {extra} short cells to see whether the attacks converged")

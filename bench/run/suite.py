@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.result import CellInfo, Row
-from bench.run.job import Job
-from bench.run.local import run_jobs
+from bench.run.job import Job, execute
+from bench.run.local import Workers
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell
 
@@ -21,12 +21,14 @@ class Summary:
 
     Attributes:
         ran: Cells run now.
+        swept: Cells run beside them, of convergence sweeps.
         kept: Cells that were stored already.
         refused: Combinations that the plan refused.
         incomplete: ``(model, attack, reason)`` of each cell that has no full result.
     """
 
     ran: int
+    swept: int
     kept: int
     refused: int
     incomplete: tuple[tuple[str, str, str], ...]
@@ -52,15 +54,22 @@ def make_jobs(
 
 
 def run_suite(
-    plan: Plan, store: RunStore, jobs: list[Job], workers: int, show: Show, tick: Callable[[], None]
+    plan: Plan,
+    store: RunStore,
+    jobs: list[Job],
+    workers: Workers,
+    show: Show,
+    tick: Callable[[], None],
 ) -> Summary:
-    """Runs jobs, storing and showing each result; one failed cell never stops the others.
+    """Runs jobs, the costliest first, storing and showing each result.
+
+    One failed cell never stops the others.
 
     Args:
         plan: The whole suite, for the summary and for what is stored already.
         store: The run folder's store.
-        jobs: What is to run.
-        workers: Worker processes.
+        jobs: What is to run, each id once; cells of convergence sweeps may be among them.
+        workers: Do the work.
         show: Called with each result, stored ones first.
         tick: Called a few times a second, for a display.
     """
@@ -69,11 +78,11 @@ def run_suite(
     for cell_id in sorted(stored):
         show(*store.read_cell(cell_id))
     failed: dict[str, str] = {}
-    for outcome in run_jobs(jobs, workers):
+    for outcome in workers.run(execute, sorted(jobs, key=lambda job: -job.cost)):
         if outcome is None:
             tick()
             continue
-        _, info, rows = outcome
+        _, (info, rows) = outcome
         store.write_cell(info, rows)
         show(info, rows)
         if not info.complete:
@@ -84,4 +93,5 @@ def run_suite(
         if cell.spec.cell_id in failed
     )
     refused = sum(bool(cell.refused) for cell in plan.cells)
-    return Summary(len(jobs), len(stored), refused, incomplete)
+    ran = sum(job.spec.cell_id in wanted for job in jobs)
+    return Summary(ran, len(jobs) - ran, len(stored), refused, incomplete)

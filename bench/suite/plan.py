@@ -23,6 +23,7 @@ class PlannedCell:
         spec: What is run; holds the id.
         attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
         n_images: Images in its slice.
+        batch_dependent: Whether images of a batch share statistics, in crafting or in scoring.
         refused: Why this must not be run; empty if it may.
         passes: Estimated forward plus backward passes over single images, scoring included;
             0 if refused, ``None`` where the attack cannot say.
@@ -35,6 +36,7 @@ class PlannedCell:
     spec: CellSpec
     attack_kind: AttackKind
     n_images: int
+    batch_dependent: bool
     refused: str
     passes: float | None
 
@@ -103,6 +105,10 @@ class _Model:
     source_norm: NormSpec
     surrogate: Surrogate | None
 
+    @property
+    def batch_dependent(self) -> bool:
+        return self.norm.batch_dependent or self.source_norm.batch_dependent
+
 
 def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     """Resolves every default of a suite that ``load_suite`` has checked, and lays out its cells.
@@ -130,6 +136,7 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
                 spec=spec,
                 attack_kind=attack.kind,
                 n_images=n_images,
+                batch_dependent=model.batch_dependent,
                 refused=refused,
                 passes=0 if refused else _passes(attack, n_images, model, spec),
             )
@@ -155,7 +162,6 @@ def _cell_spec(
 ) -> CellSpec:
     entry, column = model.entry, suite.attacks[attack_index]
     averages = model.source_norm.stochastic and entry.protocol != "fixed_path"
-    batch_dependent = model.norm.batch_dependent or model.source_norm.batch_dependent
     return CellSpec(
         checkpoint=entry.checkpoint,
         sha256=model.card.sha256,
@@ -168,7 +174,7 @@ def _cell_spec(
         attack_params=attack.params,
         protocol=entry.protocol,
         surrogate=model.surrogate,
-        adversary=entry.adversary if batch_dependent else "joint",
+        adversary=entry.adversary if model.batch_dependent else "joint",
         eot_iter=(column.eot_iter or entry.eot_iter or suite.eot_iter) if averages else 1,
         batch_size=entry.batch_size or suite.batch_size,
         n_draws=suite.n_draws if model.norm.stochastic else 1,

@@ -265,6 +265,8 @@ class SuiteSpec(Spec):
             what they find confirmed in float32; ``exact`` is float32 throughout. Libraries' and
             minimum-norm attacks are always exact, and so is scoring.
         seed: Of everything random.
+        convergence_images: Images on which a run tries out, for each model's longest white-box
+            attack that follows gradients, whether more iterations or draws break more; 0 for none.
         models: The rows.
         attacks: The columns.
         reports: What is written.
@@ -279,6 +281,7 @@ class SuiteSpec(Spec):
     n_draws: int = Field(default=20, ge=1)
     eot_iter: int = Field(default=1, ge=1)
     search: Search = "fast"
+    convergence_images: int = Field(default=32, ge=0)
     seed: int = Field(default=0, ge=0)
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)

@@ -23,6 +23,7 @@ from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.job import execute
+from bench.run.local import Workers
 from bench.run.suite import cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -109,7 +110,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, R
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), checkpoints, None, "cpu")
-    summary = run_suite(plan, store, jobs, 1, lambda info, rows: None, lambda: None)
+    with Workers(1) as workers:
+        summary = run_suite(plan, store, jobs, workers, lambda info, rows: None, lambda: None)
     assert not summary.incomplete
     return plan, store, checkpoints
 

@@ -182,6 +182,28 @@ def test_random_outputs_are_stochastic(model: type[nn.Module]) -> None:
     assert "unused_branches" not in codes(result)
 
 
+class RareLie(nn.Module):
+    """Seldom swaps its logits, so that on some images no draw of the probe ever does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(784, 10)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.net(x.flatten(1))
+        return torch.where(torch.rand(len(x), 1, device=x.device) >= 0.9, z.roll(1, 1), z)
+
+
+@pytest.mark.parametrize("seed", [0, 500, 1900])
+def test_draws_that_a_probe_never_saw_are_no_effect_of_the_batch(seed: int) -> None:
+    """With these seeds rounding, or chance, told an image in one batch from itself in another."""
+    torch.manual_seed(0)
+    model, x = RareLie(), torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    result = probe(model, x, torch.zeros(16, dtype=torch.int64), classes=10, seed=seed)
+    assert result.stochastic and not result.batch_dependent
+
+
 class OutsidePath(nn.Module):
     """The RNA authors' way: a setter draws the branch, forward only follows."""
 

@@ -1,0 +1,101 @@
+"""Shipped checkpoints: sound models at full size, about which no alarm may be raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.api import AttackLike, EvaluationResult, evaluate
+from bench.attacks.randomness import seeded
+from bench.core.cell import DataSpec
+from bench.core.errors import UserError
+from bench.data import take_slice
+from bench.selftest.case import SEED, alarm_codes, percent
+from bench.zoo import Card, list_checkpoints, open_checkpoint
+
+ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
+
+N_IMAGES, BATCH, N_DRAWS = 24, 8, 5
+
+USUAL_EPS = {"fashion-mnist": 0.1, "mnist": 0.3}
+"""The linf radius that a data set is usually attacked with, where a card names none."""
+
+OTHER_EPS = 8 / 255
+
+
+@dataclass(frozen=True)
+class Look:
+    """What came of a checkpoint.
+
+    Attributes:
+        name: Its name.
+        threat: The threat model, in words.
+        found: The numbers, the alarms, or why it could not be looked at, in one line.
+        alarms: Codes of the alarms: false ones, as far as is known.
+        looked: Whether it could be evaluated.
+    """
+
+    name: str
+    threat: str
+    found: str
+    alarms: tuple[str, ...] = ()
+    looked: bool = True
+
+
+def look_at(folder: Path, data_root: Path | None = None) -> Iterator[Look]:
+    """Probes and attacks every checkpoint of a folder, with a few images of its data set.
+
+    Args:
+        folder: Of checkpoints; may be missing or empty.
+        data_root: Where data sets lie; ``None`` for the defaults.
+    """
+    for name in list_checkpoints(folder):
+        threat = ""
+        try:
+            checkpoint = open_checkpoint(folder / name)
+            threat = threat_of(checkpoint.card)
+            with seeded(SEED):
+                result = _evaluate(folder / name, threat, data_root)
+        except UserError as error:
+            yield Look(name, threat, f"not looked at: {error}", looked=False)
+            continue
+        yield _look(name, threat, result)
+
+
+def threat_of(card: Card) -> str:
+    """Returns the linf threat model that a card was trained for, or that is usual for its data."""
+    attack = card.recipe.get("attack") or {}
+    trained = attack.get("threat_model") or {}
+    if trained.get("norm") == "linf" and trained.get("eps_space", "pixel") == "pixel":
+        return f"linf:{trained['eps']}"
+    return f"linf:{USUAL_EPS.get(card.dataset, OTHER_EPS):g}"
+
+
+def _evaluate(folder: Path, threat: str, data_root: Path | None) -> EvaluationResult:
+    checkpoint = open_checkpoint(folder)
+    norm = checkpoint.card.model.norm
+    data = take_slice(DataSpec(name=checkpoint.card.dataset, limit=N_IMAGES), data_root)
+    return evaluate(
+        checkpoint.load(),
+        data.x,
+        data.y,
+        threat,
+        ATTACKS,
+        stochastic=norm.stochastic,
+        batch_dependent=norm.batch_dependent,
+        batch_size=BATCH,
+        n_draws=N_DRAWS,
+    )
+
+
+def _look(name: str, threat: str, result: EvaluationResult) -> Look:
+    parts = [
+        f"{label} {percent(result.robust_accuracy(label).value)}"
+        if cell.info.complete
+        else f"{label} incomplete ({cell.info.error})"
+        for label, cell in result.cells.items()
+    ]
+    alarms = alarm_codes(result)
+    alarms |= {f"{k} incomplete" for k, cell in result.cells.items() if not cell.info.complete}
+    return Look(name, threat, ", ".join(parts), tuple(sorted(alarms)))

@@ -1,0 +1,143 @@
+"""A classifier whose exact robust accuracy is known without any attack, and its images.
+
+Most planted models are this one with something around it that hides the answer, never changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.cell import DataSpec
+from bench.data import take_slice
+
+N_IMAGES = 64
+"""Images of most cases."""
+
+EPS = 0.1
+"""Radius of most cases: the exact answer is then neither 0 nor clean accuracy."""
+
+N_CLASSES = 10
+
+TEMPERATURE = 8.0
+"""Divides the logits, so that the softmax is not saturated. A power of 2 changes no prediction."""
+
+_TEMPLATE_IMAGES = DataSpec(name="fashion-mnist", limit=2000, offset=1000)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images (n, 1, 28, 28) with pixels in [0, 1], and labels (n,)."""
+
+    x: Tensor
+    y: Tensor
+
+    def where(self, mask: Tensor) -> Images:
+        """Returns the images that a mask (n,) picks."""
+        return Images(self.x[mask], self.y[mask])
+
+    def first(self, n: int) -> Images:
+        """Returns the first n images."""
+        return Images(self.x[:n], self.y[:n])
+
+
+def images(n: int = N_IMAGES) -> Images:
+    """Returns the first n images of the bundled Fashion-MNIST test split."""
+    return _load(DataSpec(name="fashion-mnist", limit=n))
+
+
+def template_images() -> Images:
+    """Returns other images of the split, of which small models are made without training."""
+    return _load(_TEMPLATE_IMAGES)
+
+
+@cache
+def _load(spec: DataSpec) -> Images:
+    data = take_slice(spec)
+    return Images(torch.from_numpy(data.x), torch.from_numpy(data.y))
+
+
+class Template(nn.Linear):
+    """The class whose mean image is nearest: logits ``(2 m_c . x - |m_c|^2) / temperature``.
+
+    Args:
+        scale: Multiplies the logits.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        data = template_images()
+        means = torch.stack([data.x[data.y == c].mean(0) for c in range(N_CLASSES)]).flatten(1)
+        super().__init__(means.shape[1], N_CLASSES)
+        factor = scale / TEMPERATURE
+        self.weight = nn.Parameter(2 * means * factor, requires_grad=False)
+        self.bias = nn.Parameter(-means.square().sum(1) * factor, requires_grad=False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images (b, 1, 28, 28) to logits (b, 10)."""
+        return super().forward(x.flatten(1))
+
+
+def cut(x: Tensor, size: int) -> list[Tensor]:
+    """Returns a tensor (n, ...) in parts of ``size``; the last may be short."""
+    return [x[start : start + size] for start in range(0, len(x), size)]
+
+
+def bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Returns the lowest and highest value of each pixel (n, c, h, w) in linf ball and box."""
+    x = x.double()
+    return (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+
+
+def worst_margins(net: nn.Linear, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Returns the smallest reachable margin (n,) of each image, in float64.
+
+    The margin to one other class is linear in the pixels and these are independent of each other,
+    so each goes to the end of its range that lowers the margin most.
+
+    Args:
+        net: The classifier of flattened images.
+        y: Labels (n,).
+        low: Lowest value of each pixel (n, c, h, w).
+        high: Highest value.
+
+    Returns:
+        Above 0 where no image in reach is misclassified.
+    """
+    weight, bias = net.weight.double(), net.bias.double()
+    low, high = low.double().flatten(1), high.double().flatten(1)
+    margins = torch.full((len(y), len(bias)), torch.inf, dtype=torch.float64)
+    for other in range(len(bias)):
+        slope = weight[y] - weight[other]
+        least = (slope.clamp(min=0) * low + slope.clamp(max=0) * high).sum(1)
+        margins[:, other] = least + bias[y] - bias[other]
+    margins.scatter_(1, y[:, None], torch.inf)
+    return margins.amin(1)
+
+
+def exact_robust(net: Template, data: Images, eps: float = EPS) -> Tensor:
+    """Returns which images (n,) no perturbation within an linf eps can turn into an error."""
+    return worst_margins(net, data.y, *bounds(data.x, eps)) > 0
+
+
+def exact_accuracy(net: Template, data: Images, eps: float = EPS) -> float:
+    """Returns the exact robust accuracy under linf eps, in [0, 1]."""
+    return float(exact_robust(net, data, eps).double().mean())
+
+
+def worst_images(net: Template, data: Images, eps: float = EPS) -> Tensor:
+    """Returns for each image the one (n, c, h, w) in reach with the smallest margin."""
+    low, high = bounds(data.x, eps)
+    best, found = torch.full((len(data.y),), torch.inf, dtype=torch.float64), data.x.clone()
+    for other in range(N_CLASSES):
+        slope = (net.weight[data.y] - net.weight[other]).view_as(data.x)
+        candidate = torch.where(slope > 0, low, torch.where(slope < 0, high, data.x.double()))
+        z = candidate.flatten(1) @ net.weight.double().T + net.bias.double()
+        margin = z.gather(1, data.y[:, None])[:, 0] - z[:, other]
+        better = (margin < best) & (data.y != other)
+        best = torch.where(better, margin, best)
+        found = torch.where(better.view(-1, 1, 1, 1), candidate.float(), found)
+    return found
