@@ -4,9 +4,11 @@ from bench.metrics.accuracy import (
     MedianDistance,
     attack_success_rate,
     clean_accuracy,
+    majority_accuracy,
     median_distance,
     robust_accuracy,
     worst_case_accuracy,
+    worst_of_draws_accuracy,
 )
 from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
 from bench.metrics.paired import Difference, agreement, paired_difference
@@ -20,9 +22,11 @@ __all__ = [
     "attack_success_rate",
     "clean_accuracy",
     "estimate_mean",
+    "majority_accuracy",
     "median_distance",
     "paired_difference",
     "robust_accuracy",
     "wilson",
     "worst_case_accuracy",
+    "worst_of_draws_accuracy",
 ]

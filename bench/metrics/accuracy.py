@@ -42,6 +42,30 @@ def robust_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimat
     return estimate_mean(robust_scores(rows), clusters(rows, cluster))
 
 
+def majority_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the accuracy of the majority vote of a stochastic model's draws.
+
+    Raises:
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    robust_scores(rows)
+    votes = [(r.adv_pred if r.played == "adv" else r.clean_pred) == r.label for r in rows]
+    return estimate_mean(list(map(float, votes)), clusters(rows, cluster))
+
+
+def worst_of_draws_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates how often a stochastic model is right on every draw, as if the worst one counted.
+
+    It falls with the number of draws, and so says something with that number only.
+
+    Raises:
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    return estimate_mean(
+        [float(score == 1) for score in robust_scores(rows)], clusters(rows, cluster)
+    )
+
+
 def worst_case_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> Estimate:
     """Estimates the accuracy against an adversary who knows, per sample, the best of all attacks.
 

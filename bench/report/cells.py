@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.core.result import CellInfo
-from bench.metrics import Cluster, Estimate, attack_success_rate, median_distance, robust_accuracy
+from bench.core.result import CellInfo, Row
+from bench.metrics import (
+    Cluster,
+    Estimate,
+    attack_success_rate,
+    majority_accuracy,
+    median_distance,
+    robust_accuracy,
+    worst_of_draws_accuracy,
+)
 from bench.report.prose import protocol_text
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import ALARM, MINIMUM_NORM, Cell, Column, Footnotes, Raw, Table, TableRow
@@ -120,6 +128,36 @@ def distance_table(view: RunView) -> Table | None:
     return Table(caption, ("model",), columns, rows, in_csv=False)
 
 
+def draws_table(view: RunView, maker: CellMaker) -> Table | None:
+    """Returns majority votes and worst draws of stochastic models, or ``None`` without any."""
+    rows: list[TableRow] = []
+    for i, model in enumerate(view.models):
+        n_draws = view.n_draws(i)
+        if n_draws < 2:
+            continue
+        scores = (("majority vote", majority_accuracy), ("worst draw", worst_of_draws_accuracy))
+        for position, (name, score) in enumerate(scores):
+            cells = tuple(_draws_cell(o, score, maker) for o in view.outcomes_of(i))
+            label = name if position == 0 else f"{name} of {n_draws}"
+            rows.append(TableRow((model.label, label), cells, starts_group=not position))
+    if not rows:
+        return None
+    caption = (
+        "Stochastic models: accuracy of the majority vote of the draws, and share of images that "
+        "are right on every draw; above, the mean over draws"
+    )
+    columns = tuple(Column(attack.label) for attack in view.attacks)
+    return Table(caption, ("model", "score"), columns, tuple(rows), in_csv=False)
+
+
+def _draws_cell(
+    outcome: Outcome, score: Callable[[Sequence[Row], Cluster], Estimate], maker: CellMaker
+) -> Cell:
+    if outcome.status != "ok" or outcome.info is None:
+        return Cell(("—",), status=outcome.status)
+    return Cell(maker.lines(score(outcome.rows, outcome.info.cluster)))
+
+
 def _distance_cell(outcome: Outcome) -> Cell:
     if outcome.status != "ok":
         return Cell(("—",), status=outcome.status)
@@ -133,9 +171,13 @@ def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:
     """Returns the further CSV columns of an attacked cell."""
     details: dict[str, Raw] = {"median_linf": None, "median_l2": None, "n_broken": None}
     details["attack_success_rate"] = None
+    details["majority_accuracy"] = details["worst_of_draws_accuracy"] = None
+    cluster: Cluster = info.cluster
+    if info.spec.n_draws > 1:
+        details["majority_accuracy"] = majority_accuracy(outcome.rows, cluster).value
+        details["worst_of_draws_accuracy"] = worst_of_draws_accuracy(outcome.rows, cluster).value
     if info.attack_kind == "none":
         return details
-    cluster: Cluster = info.cluster
     success = attack_success_rate(outcome.rows, cluster)
     details["attack_success_rate"] = None if success is None else success.value
     if info.attack_kind == "minimum-norm":

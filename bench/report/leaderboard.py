@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.metrics import worst_case_accuracy
-from bench.report.cells import CellMaker, attack_columns, distance_table
+from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, head, model_section, protocol_text, title
 from bench.report.run_view import RunView
@@ -36,6 +36,8 @@ def build(view: RunView, entry: ReportEntry) -> Report:
             cells.append(_worst_case(view, i, attacked, maker))
         rows.append(TableRow((model.label,), tuple(cells)))
     tables = [Table("", ("model",), columns, tuple(rows))]
+    if (draws := draws_table(view, maker)) is not None:
+        tables.append(draws)
     if (distances := distance_table(view)) is not None:
         tables.append(distances)
     return Report(

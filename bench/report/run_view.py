@@ -99,6 +99,11 @@ class RunView:
         infos = [o.info for o in self.outcomes_of(model) if o.info is not None]
         return sorted({info.spec.eot_iter for info in infos if info.attack_kind != "none"})
 
+    def n_draws(self, model: int) -> int:
+        """Returns how many draws score each image of a model; 1 if it is deterministic."""
+        info = self.info_of_model(model)
+        return 1 if info is None else info.spec.n_draws
+
     def info_of_attack(self, attack: int) -> CellInfo | None:
         """Returns the info of an attack's first stored cell."""
         outcomes = (self.outcome(i, attack) for i in range(len(self.models)))

@@ -12,10 +12,12 @@ from bench.core.result import Row
 from bench.metrics import (
     attack_success_rate,
     clean_accuracy,
+    majority_accuracy,
     median_distance,
     robust_accuracy,
     wilson,
     worst_case_accuracy,
+    worst_of_draws_accuracy,
 )
 
 
@@ -111,3 +113,16 @@ def test_median_distance_is_of_the_images_that_were_broken_within_eps_or_not() -
     assert median_distance([row(0, 1, 1)], "linf") is None
     with pytest.raises(ValueError, match="linf or l2"):
         median_distance(rows, "l1")
+
+
+def test_votes_and_worst_draws_of_a_stochastic_model() -> None:
+    rows = [row(0, 1, 1), row(1, 1, 0.95), row(2, 1, 0.4), row(3, 0.2, 0.2, played="clean")]
+    assert robust_accuracy(rows).value == pytest.approx(2.55 / 4)
+    assert majority_accuracy(rows).value == 2 / 4
+    assert worst_of_draws_accuracy(rows).value == 1 / 4
+    # The image that is played decides, not the one that was proposed.
+    swapped = [replace(row(0, 0.2, 0.9, played="clean"), robust=0.2)]
+    assert majority_accuracy(swapped).value == 0
+    for score in (majority_accuracy, worst_of_draws_accuracy):
+        with pytest.raises(ValueError, match="incomplete"):
+            score([row(0, 1, None)])
