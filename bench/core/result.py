@@ -71,7 +71,8 @@ class CellInfo(Spec):
             share statistics or a path.
         alarms: Reasons to doubt the number, in plain words.
         seconds: Wall-clock time of the cell.
-        precision: Of the attack's passes: ``float32``, or ``bfloat16``.
+        precision: Of the attack's passes: ``float32``, or for example
+            ``bfloat16, channels-last``.
         machine: Device and threads.
         versions: Of python, torch, rbench and the attack's library.
         date: Of the run, ISO 8601, UTC.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.core.cell import Adversary
 from bench.norms import find_paths, pinned
-from bench.oracle.fast import DOUBT, fast_dtype
+from bench.oracle.fast import DOUBT, EXACT, Engine, fastest_engine
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
 from bench.oracle.view import OracleModule, counted
@@ -66,7 +66,7 @@ class Oracle:
     at will, so that an attack may leave images alone, or try several candidates of one at once.
     Where images of a batch share statistics (``coupled``) a query holds whole batches in order.
 
-    With ``fast`` access, queries run in ``dtype`` (see ``bench.oracle.fast``). Where the margin of
+    With ``fast`` access, queries run on ``engine`` (see ``bench.oracle.fast``). Where the margin of
     a deterministic model is then too small to tell right from wrong, float32 is asked, so that an
     attack neither stops too early nor passes over what is broken. ``logits``, which libraries see,
     is always exact.
@@ -85,7 +85,7 @@ class Oracle:
         self._one_draw_a_pass = access.stochastic and self._paths is None
         self._generator = torch.Generator().manual_seed(access.seed)
         self.passes = Passes(len(x))
-        self.dtype = fast_dtype(x.device) if access.fast else torch.float32
+        self.engine = fastest_engine(model, x, self._trial) if access.fast else EXACT
 
     @property
     def batch(self) -> int:
@@ -138,7 +138,7 @@ class Oracle:
             target = None if y_target is None else y_target[i]
             with torch.set_grad_enabled(grad):
                 x_i = x[i].detach().requires_grad_(grad)
-                z = self._pass(x_i, rows[i], self.dtype)
+                z = self._pass(x_i, rows[i], self.engine)
                 values = loss(z, y[i], target)
             if out_grad is not None:
                 (g,) = torch.autograd.grad(values.sum(), x_i)
@@ -165,9 +165,9 @@ class Oracle:
         for i in self._chunks(n, k):
             i = i.to(x.device) % n
             x_i = x[i].detach().requires_grad_()
-            z = self._pass(x_i, rows[i], self.dtype)
+            z = self._pass(x_i, rows[i], self.engine)
             exact = z.detach()
-            if self.dtype != torch.float32 and not self.access.stochastic:
+            if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
                     exact = self._pass(x[i].detach(), rows[i])
             logits.index_add_(0, i, exact.float())
@@ -228,7 +228,7 @@ class Oracle:
 
         Returns whether there are any. Draws of a stochastic model are not worth it.
         """
-        if self.dtype == torch.float32 or self.access.stochastic:
+        if self.engine.exact or self.access.stochastic:
             return False
         doubtful = margin(z, y).abs() < DOUBT * z.abs().amax(1)
         if not bool(doubtful.any()):
@@ -239,13 +239,21 @@ class Oracle:
             z[doubtful] = self._pass(x[doubtful], rows[doubtful])
         return True
 
-    def _pass(self, x: Tensor, rows: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def _pass(self, x: Tensor, rows: Tensor | None, engine: Engine = EXACT) -> Tensor:
         """Runs one draw of the model for each candidate, and counts it."""
         self.passes.add("forwards", rows, len(x) if rows is None else self._cost())
-        fast = dtype != torch.float32
-        with torch.autocast(x.device.type, dtype) if fast else nullcontext():
+        with engine.precision(x.device):
             z = self._drawn_logits(x, rows)
-        return z.float() if fast else z
+        return z if engine.exact else z.float()
+
+    def _trial(self, x: Tensor) -> Tensor:
+        """Runs a pass that nobody counts, on paths that nobody misses."""
+        paths = self._paths
+        if paths is None or paths.pinned is not None:
+            return torch.as_tensor(self._model(x))
+        each = None if self.access.batch_dependent else len(x)
+        with pinned(self._model, paths.sample(each, torch.Generator().manual_seed(0))):
+            return torch.as_tensor(self._model(x))
 
     def _drawn_logits(self, x: Tensor, rows: Tensor | None) -> Tensor:
         if not self.access.batch_dependent or self.coupled:

@@ -22,7 +22,7 @@ from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
 from bench.norms import find_paths, pinned
-from bench.oracle import Access, Oracle, Passes, fast_dtype, fast_layout, frozen
+from bench.oracle import EXACT, Access, Oracle, Passes, frozen
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
@@ -78,13 +78,14 @@ def run_cell(
     source = surrogate or target
     budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
     rows: list[Row] = []
-    error = ""
+    error, precision = "", str(EXACT)
     with frozen(source.model):
         guard = ModelGuard(source.model)
         for batch in batches(data, spec.batch_size, target.device):
             try:
-                x_adv, passes = _craft(spec, attack, params, source, guard, batch, budget)
-                rows += _score(spec, attack, target, batch, x_adv, passes, budget)
+                x_adv, oracle = _craft(spec, attack, params, source, guard, batch, budget)
+                precision = str(oracle.engine)
+                rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget)
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
@@ -97,7 +98,7 @@ def run_cell(
         attack_kind=attack.kind,
         cluster="batch" if _clustered(spec, target, source) else "sample",
         seconds=round(time.monotonic() - started, 3),
-        precision=_precision(spec, target.device),
+        precision=precision,
         machine=machine(target.device),
         versions=versions(attack),
         date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -119,8 +120,8 @@ def _craft(
     guard: ModelGuard,
     batch: Batch,
     budget: Budget,
-) -> tuple[Tensor, Passes]:
-    """Returns the attack's candidates for a batch, and what they cost."""
+) -> tuple[Tensor, Oracle]:
+    """Returns the attack's candidates for a batch, and the oracle that they were found through."""
     seed = _batch_seed(spec, batch)
     access = Access(
         stochastic=source.stochastic,
@@ -131,14 +132,14 @@ def _craft(
         fast=spec.search == "fast",
     )
     oracle = Oracle(source.model, batch.x, source.classes, access)
-    layout = fast_layout(source.model, oracle.dtype)
+    layout = oracle.engine.layout(source.model)
     with seeded(seed), layout, _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
         changes = guard.changes()
     if changes:
         shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
         raise AttackError(f"the attack changed the model ({shown}); restored")
-    return x_adv, oracle.passes
+    return x_adv, oracle
 
 
 def _score(
@@ -193,11 +194,6 @@ def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
         return
     with pinned(source, paths.sample(None, torch.Generator().manual_seed(seed))):
         yield
-
-
-def _precision(spec: CellSpec, device: torch.device) -> str:
-    dtype = fast_dtype(device) if spec.search == "fast" else torch.float32
-    return str(dtype).removeprefix("torch.")
 
 
 def _violations(rows: list[Row]) -> str:

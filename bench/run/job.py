@@ -47,7 +47,7 @@ def _target(job: Job, of: CellSpec | Surrogate) -> Target:
     return Target.of(model)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
     checkpoint = open_checkpoint(folder)
     if checkpoint.card.sha256 != sha256:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from bench.core.norm_spec import NormSpec
+from bench.norms import replace_norms
 from bench.oracle import Access, Oracle, cross_entropy, fast, margin
 from bench.oracle import oracle as oracle_module
 
@@ -15,7 +17,8 @@ N = 256
 @pytest.fixture
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every device gain by bfloat16."""
-    monkeypatch.setattr(oracle_module, "fast_dtype", lambda device: torch.bfloat16)
+    engine = fast.Engine(torch.bfloat16)
+    monkeypatch.setattr(oracle_module, "fastest_engine", lambda model, x, run: engine)
 
 
 def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -84,21 +87,49 @@ def test_libraries_and_linearized_logits_are_exact() -> None:
 def test_layout_changes_no_value_and_comes_back() -> None:
     conv = nn.Conv2d(3, 4, 3)
     before = conv.weight.data
-    with pytest.raises(RuntimeError, match="stop"), fast.fast_layout(conv, torch.bfloat16):
+    engine = fast.Engine(torch.bfloat16, channels_last=True)
+    with pytest.raises(RuntimeError, match="stop"), engine.layout(conv):
         assert conv.weight.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(conv.weight, before)
         raise RuntimeError("stop")
     assert conv.weight.data_ptr() == before.data_ptr()
-    with fast.fast_layout(conv, torch.float32):
+    with fast.EXACT.layout(conv):
         assert conv.weight.data_ptr() == before.data_ptr()
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(2.0, torch.bfloat16), (1.1, torch.float32)])
+@pytest.mark.parametrize(
+    ("seconds", "best"), [((1.0, 0.5, 0.6), 1), ((1.0, 0.5, 0.4), 2), ((1.0, 0.9, 0.8), 0)]
+)
 def test_low_precision_is_taken_only_where_it_is_faster(
-    gain: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    seconds: tuple[float, ...], best: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = {torch.float32: 1.0, torch.bfloat16: 1.0 / gain}
-    monkeypatch.setattr(fast, "_seconds", lambda device, precision: seconds[precision])
-    fast.fast_dtype.cache_clear()
-    assert fast.fast_dtype(torch.device("cpu")) == dtype
-    fast.fast_dtype.cache_clear()
+    times = dict(zip(fast.ENGINES, seconds, strict=True))
+    monkeypatch.setattr(fast, "_seconds", lambda engine, model, x, run: times[engine])
+    model = nn.Flatten()
+    assert fast.fastest_engine(model, torch.rand(2, 1, 4, 4), model) == fast.ENGINES[best]
+
+
+def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
+    class Strict(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.is_autocast_enabled("cpu"):
+                raise RuntimeError("float32 only")
+            return x.flatten(1)
+
+    model = Strict()
+    assert fast.fastest_engine(model, torch.rand(2, 1, 4, 4), model) == fast.EXACT
+
+
+def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "in"]}))
+    net.eval()
+    x = torch.rand(8, 1, 8, 8)
+    fast._KNOWN.clear()
+    for _ in range(2):  # timed, then remembered
+        oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
+        oracle.engine = fast.EXACT
+        found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
+        plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
+        assert torch.equal(found, plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits)
