@@ -103,15 +103,14 @@ class RandomNormAggregation(nn.Module):
             return self._branch(int(choice), x)
         if choice.shape[0] != x.shape[0]:
             raise ValueError(f"a path for {choice.shape[0]} samples met a batch of {x.shape[0]}")
-        used = sorted(set(choice.tolist()))
+        counts = torch.bincount(choice, minlength=len(self.branches)).tolist()
+        used = [index for index, count in enumerate(counts) if count]
         if len(used) == 1:
             return self._branch(used[0], x)
-        choice = choice.to(x.device)
-        y = torch.empty_like(x)
-        for index in used:
-            rows = (choice == index).nonzero().squeeze(1)
-            y = y.index_copy(0, rows, self._branch(index, x[rows]).to(y.dtype))
-        return y
+        order = choice.argsort(stable=True)  # samples of a branch side by side: two copies in all
+        parts = x.index_select(0, order.to(x.device)).split([counts[index] for index in used])
+        y = torch.cat([self._branch(i, part) for i, part in zip(used, parts, strict=True)])
+        return y.index_select(0, order.argsort().to(x.device))
 
     def _branch(self, index: int, x: Tensor) -> Tensor:
         y: Tensor = self.branches[index](x)
