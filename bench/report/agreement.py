@@ -14,7 +14,7 @@ DIFFERENCE, ALIKE = "first - second", "judged alike"
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a row for each model and pair: both accuracies, their difference, the share alike.
+    """Builds a row for each model and pair that it meets: both accuracies and what they share.
 
     Raises:
         UserError: When two cells of a pair hold different images.
@@ -25,7 +25,8 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     place = {attack.label: j for j, attack in enumerate(view.attacks)}
     rows = []
     for i, model in enumerate(view.models):
-        for position, (one, other) in enumerate(entry.pairs):
+        met = [pair for pair in entry.pairs if all(map(model.meets, pair))]
+        for position, (one, other) in enumerate(met):
             first, second = view.outcome(i, place[one]), view.outcome(i, place[other])
             cells = (
                 maker.accuracy(first, None),

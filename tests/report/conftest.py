@@ -88,6 +88,7 @@ def agreement_run(tmp_path: Path) -> Path:
         {"checkpoint": "fmnist-resnet20-bn", "label": "bn"},
         {"checkpoint": "fmnist-resnet20-bn", "label": "bn (batch)", "stats": "batch"},
         {"checkpoint": "fmnist-resnet20-in", "label": "in"},
+        {"checkpoint": "fmnist-resnet20-in", "label": "one of a pair", "attacks": ["pgd20"]},
     ]
     pairs = [["pgd20", "autoattack"], ["autoattack", "natural"]]
     run = RunBuilder(
