@@ -23,3 +23,10 @@ def test_the_readmes_tables_are_those_of_the_reports(report: str) -> None:
         table.append(line)
     assert len(table) > 3
     assert "\n".join(table) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_quotes_the_selftests_report() -> None:
+    report = (ROOT / "reports" / "selftest" / "selftest.md").read_text(encoding="utf-8")
+    line = report.splitlines()[2]
+    assert "planted cases caught" in line
+    assert f"> {line}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
