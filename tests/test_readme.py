@@ -11,7 +11,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize(
     "report",
-    ["table1/leaderboard.md", "rna_eot/leaderboard.md", "population_vs_batch/stats_table.md"],
+    [
+        "table1/leaderboard.md",
+        "rna_eot/leaderboard.md",
+        "batch_statistics/leaderboard.md",
+        "population_vs_batch/stats_table.md",
+    ],
 )
 def test_the_readmes_tables_are_those_of_the_reports(report: str) -> None:
     lines = (ROOT / "reports" / report).read_text(encoding="utf-8").splitlines()
