@@ -108,7 +108,8 @@ class RandomNormAggregation(nn.Module):
         if len(used) == 1:
             return self._branch(used[0], x)
         order = choice.argsort(stable=True)  # samples of a branch side by side: two copies in all
-        parts = x.index_select(0, order.to(x.device)).split([counts[index] for index in used])
+        sizes = [counts[index] for index in used]
+        parts = torch.split_with_sizes(x.index_select(0, order.to(x.device)), sizes)
         y = torch.cat([self._branch(i, part) for i, part in zip(used, parts, strict=True)])
         return y.index_select(0, order.argsort().to(x.device))
 
