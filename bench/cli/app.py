@@ -5,15 +5,15 @@ torch takes seconds to import, so commands import what they need when they run.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import bench
+from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
 
 app = typer.Typer(
@@ -26,21 +26,10 @@ data_app = typer.Typer(
     help="Data sets: where they are, and how to fetch one.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
-
-console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
-errors = Console(stderr=True)
+app.add_typer(zoo_app, name="zoo")
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", envvar="RBENCH_DATA", help="Folder with data sets."),
-]
-Checkpoints = Annotated[
-    Path | None,
-    typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
-]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
 SuiteArgument = Annotated[str, typer.Argument(help="A suite file, or the name of one in suites/.")]
 
 
@@ -168,7 +157,12 @@ def report(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as checkpoints/recipes/X.yaml.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name, or a file of recipes in checkpoints/recipes.")
+    ],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Of a file, this recipe; repeatable.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of checkpoints [default: checkpoints].")
     ] = None,
@@ -177,17 +171,24 @@ def train(
     compile_model: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again what has a checkpoint.")
+    ] = False,
 ) -> None:
-    """Train a recipe to a checkpoint; a killed training goes on where it was."""
+    """Train recipes to checkpoints; a killed training goes on where it was.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m bench train NAME
+    """
     from bench.cli.training import train_command
 
-    train_command(console, recipe, out, data_root, device, compile_model)
+    train_command(console, recipe, only or [], out, data_root, device, compile_model, force)
 
 
 @app.command(name="list")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="attacks, norms, models, datasets, checkpoints or suites.")
+        str,
+        typer.Argument(help="attacks, norms, models, datasets, checkpoints, recipes or suites."),
     ],
     checkpoints: Checkpoints = None,
 ) -> None:

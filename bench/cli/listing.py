@@ -36,11 +36,35 @@ def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
         "models": _models,
         "datasets": _datasets,
         "checkpoints": lambda: _checkpoints(checkpoints_folder(checkpoints)),
+        "recipes": lambda: _recipes(checkpoints_folder(checkpoints)),
         "suites": _suites,
     }
     if what not in listings:
         raise UserError(f"nothing to list under '{what}'{did_you_mean(what, listings)}")
     console.print(listings[what]())
+
+
+def _recipes(folder: Path) -> Table:
+    from bench.train.book import list_recipes
+    from bench.zoo import list_checkpoints
+
+    there = set(list_checkpoints(folder))
+    return _table(
+        ["recipe", "scale", "data", "network", "norm", "training", "epochs", "trained"],
+        [
+            [
+                recipe.name,
+                recipe.scale,
+                recipe.dataset,
+                recipe.model.arch,
+                recipe.model.norm.label(),
+                recipe.kind,
+                str(recipe.epochs),
+                "yes" if recipe.name in there else "",
+            ]
+            for recipe in list_recipes(folder / "recipes")
+        ],
+    )
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> Table:

@@ -9,7 +9,18 @@ from pydantic import Field, model_validator
 from bench.core.base import Spec
 from bench.core.norm_spec import NormSpec
 
-ARCHITECTURES = ("resnet20", "resnet38", "resnet50", "resnet18", "vgg11", "vgg16", "wrn32")
+ARCHITECTURES = (
+    "resnet20",
+    "resnet38",
+    "resnet50",
+    "resnet18",
+    "resnet50-bottleneck",
+    "vgg11",
+    "vgg16",
+    "wrn32",
+)
+"""``resnet50`` is the RobustNorm paper's 6n+2 network for CIFAR-10; ImageNet's ResNet-50, the RNA
+paper's, is ``resnet50-bottleneck``."""
 
 
 class ModelSpec(Spec):

@@ -26,19 +26,34 @@ def read_spec(path: Path, kind: type[S], expected: str) -> S:
         UserError: In one line, when the file is missing, unreadable, not UTF-8, not YAML, or when
             a key is wrong; the first wrong key is named.
     """
+    return check_spec(read_yaml(path, expected), kind, str(path))
+
+
+def read_yaml(path: Path, expected: str) -> Any:
+    """Reads a YAML file into plain values; ``expected`` and errors as for ``read_spec``."""
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {expected}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, kind)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # PyYAML lets ValueError through, for example for the date 2024-99-99.
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def check_spec(data: Any, kind: type[S], where: str) -> S:
+    """Turns plain values into a specification.
+
+    Raises:
+        UserError: In one line that begins with ``where`` and names the first wrong key.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_explain(error, kind)}") from None
 
 
 def _explain(error: ValidationError, kind: type[Spec]) -> str:

@@ -81,6 +81,27 @@ class FileImages:
         return Images(x, self.y[index])
 
 
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Decodes an image file as it is, in mode ``L`` for 1 channel and ``RGB`` for 3.
+
+    Raises:
+        UserError: When the file is damaged, too deep (16 bits), or in colour where gray was
+            expected.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _GRAY_MODES + _COLOUR_MODES:
+                raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
+            if channels == 1 and image.mode not in _GRAY_MODES:
+                raise UserError(
+                    f"{path}: expected a gray image like the first one of its folder, found mode "
+                    f"{image.mode}; store all as RGB or all as gray"
+                )
+            return image.convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable image ({error})") from None
+
+
 def decode(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     """Decodes an image file into uint8 (c, h, w).
 
@@ -91,18 +112,7 @@ def decode(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
         UserError: When the file is damaged, too deep (16 bits), in colour where gray was
             expected, or of another size without a ``resize``.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _GRAY_MODES + _COLOUR_MODES:
-                raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
-            if geometry.channels == 1 and image.mode not in _GRAY_MODES:
-                raise UserError(
-                    f"{path}: expected a gray image like the first one of its folder, found mode "
-                    f"{image.mode}; store all as RGB or all as gray"
-                )
-            plain = image.convert("L" if geometry.channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    plain = read_image(path, geometry.channels)
     if geometry.resize is None:
         if plain.size != (geometry.size, geometry.size):
             raise UserError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.model_spec import ModelSpec
-from bench.models.resnet import ResNet
+from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
 from bench.norms import NormFactory, norm_factory
@@ -56,13 +56,18 @@ def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
     def cifar(n: int) -> Callable[[], nn.Module]:
         return lambda: ResNet([n] * 3, [16, 32, 64], norm, *io, fixup, projection, large)
 
+    def imagenet(
+        blocks: list[int], block: type[BasicBlock] | type[Bottleneck]
+    ) -> Callable[[], nn.Module]:
+        widths = [64, 128, 256, 512]
+        return lambda: ResNet(blocks, widths, norm, *io, fixup, True, large, block)
+
     makers: dict[str, Callable[[], nn.Module]] = {
         "resnet20": cifar(3),
         "resnet38": cifar(6),
         "resnet50": cifar(8),
-        "resnet18": lambda: ResNet(
-            [2] * 4, [64, 128, 256, 512], norm, *io, fixup, projection=True, large=large
-        ),
+        "resnet18": imagenet([2, 2, 2, 2], BasicBlock),
+        "resnet50-bottleneck": imagenet([3, 4, 6, 3], Bottleneck),
         "vgg11": lambda: VGG(11, norm, *io),
         "vgg16": lambda: VGG(16, norm, *io),
         "wrn32": lambda: WideResNet(5, 10, norm, *io, fixup),

@@ -5,6 +5,7 @@ Source of Fixup: Zhang, Dauphin & Ma 2019, https://arxiv.org/abs/1901.09321.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,23 +67,32 @@ def seeded(seed: int) -> Iterator[None]:
 def fixup_init(model: nn.Module) -> int:
     """Applies Fixup's initialization to every residual branch; returns how many there are.
 
-    A residual branch is a module with ``conv1``, ``conv2`` and perhaps ``conv3``, which is what
-    torchvision's and this project's blocks have. With L branches of m convolutions each, all but
-    the last convolution are He-initialized and scaled by ``L ** (-1 / (2m - 2))``; the last
-    convolution and the classifier start at zero (paper, section 3, rules 1 and 2).
+    A residual branch is a module with the convolutions ``conv1``, ``conv2`` and perhaps more that
+    holds no other such module, as torchvision's and this project's blocks are. With L branches of
+    m convolutions each (2 in a basic block, 3 in a bottleneck), all but the last convolution are
+    He-initialized and scaled by ``L ** (-1 / (2m - 2))``; the last convolution and the classifier
+    start at zero (paper, section 3, rules 1 and 2).
     """
-    branches = [m for m in model.modules() if hasattr(m, "conv1") and hasattr(m, "conv2")]
-    for branch in branches:
-        names = [n for n in ("conv1", "conv2", "conv3") if hasattr(branch, n)]
-        scale = len(branches) ** (-1 / (2 * len(names) - 2))
-        for name in names[:-1]:
-            weight = getattr(branch, name).weight
-            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+    chains = {m: convs for m in model.modules() if len(convs := _convolutions(m)) > 1}
+    # A network whose stem has several convolutions holds branches and is none.
+    branches = [
+        convs for m, convs in chains.items() if not any(n in chains for n in m.modules() if n != m)
+    ]
+    for *scaled, last in branches:
+        scale = len(branches) ** (-1 / (2 * len(scaled)))
+        for conv in scaled:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             with torch.no_grad():
-                weight.mul_(scale)
-        nn.init.zeros_(getattr(branch, names[-1]).weight)
+                conv.weight.mul_(scale)
+        nn.init.zeros_(last.weight)
     heads = [m for m in model.modules() if isinstance(m, nn.Linear)]
     if branches and heads:
         nn.init.zeros_(heads[-1].weight)
         nn.init.zeros_(heads[-1].bias)
     return len(branches)
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    """Returns a module's ``conv1``, ``conv2`` and so on, up to the first number that is missing."""
+    numbered = (getattr(module, f"conv{i}", None) for i in itertools.count(1))
+    return [conv for conv in itertools.takewhile(bool, numbered) if isinstance(conv, nn.Conv2d)]

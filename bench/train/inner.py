@@ -17,12 +17,23 @@ def perturb(
     y: Tensor,
     attack: InnerAttack,
     generator: torch.Generator,
+    std: Tensor | float = 1.0,
 ) -> Tensor:
     """Returns PGD examples of images (b, c, h, w) in [0, 1], inside the linf ball and the box.
 
+    Args:
+        logits: The model under attack.
+        x: Images.
+        y: Labels (b,).
+        attack: Ball, step and number of steps.
+        generator: Of the random start.
+        std: What the model divides each channel by (1, c, 1, 1): the unit of an eps in the
+            normalized space.
+
     Source: Madry et al., https://arxiv.org/abs/1706.06083, equation 2, from a uniform start.
     """
-    eps = attack.threat_model.eps
+    unit = std if attack.threat_model.eps_space == "normalized" else 1.0
+    eps, alpha = attack.threat_model.eps * unit, attack.alpha * unit
     noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
     low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
     x_adv = torch.clamp(x + (2 * noise - 1) * eps, low, high)
@@ -30,5 +41,5 @@ def perturb(
         x_adv = x_adv.detach().requires_grad_()
         loss = F.cross_entropy(logits(x_adv), y, reduction="sum")
         (grad,) = torch.autograd.grad(loss, x_adv)
-        x_adv = torch.clamp(x_adv.detach() + attack.alpha * grad.sign(), low, high)
+        x_adv = torch.clamp(x_adv.detach() + alpha * grad.sign(), low, high)
     return x_adv.detach()

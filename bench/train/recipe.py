@@ -1,4 +1,4 @@
-"""What a training run is, as data: ``checkpoints/recipes/NAME.yaml``."""
+"""What a training run is, as data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class InnerAttack(Spec):
     """The PGD that makes training examples (Madry et al., https://arxiv.org/abs/1706.06083).
 
     Attributes:
-        threat_model: Its ball, linf.
-        alpha: Step size in pixel units, > 0.
+        threat_model: Its ball, linf, in pixels or in units of the normalized input.
+        alpha: Step size in the units of ``threat_model.eps``, > 0.
         n_iter: Number of steps, at least 1, from a random start.
     """
 
@@ -27,46 +27,95 @@ class InnerAttack(Spec):
 
     @field_validator("threat_model")
     @classmethod
-    def _linf_in_pixels(cls, threat_model: ThreatModel) -> ThreatModel:
-        if threat_model.norm != "linf" or threat_model.eps_space != "pixel":
-            raise ValueError("training attacks know only norm linf with eps_space pixel")
+    def _linf(cls, threat_model: ThreatModel) -> ThreatModel:
+        if threat_model.norm != "linf":
+            raise ValueError("training attacks know only norm linf")
         return threat_model
 
 
 class Augment(Spec):
-    """Random crop after zero padding by ``pad`` pixels, and random horizontal flip."""
+    """How training images are varied.
+
+    Attributes:
+        pad: Random crop after zero padding by so many pixels.
+        flip: Random horizontal flip.
+        resized_crop: Random area and aspect ratio, resized to the model's size; for image folders
+            that stay on disk (ImageNet), which take no ``pad``.
+    """
 
     pad: int = Field(default=0, ge=0)
     flip: bool = False
+    resized_crop: bool = False
+
+
+class Schedule(Spec):
+    """How the learning rate runs from the first step to the last.
+
+    Attributes:
+        name: ``one-cycle`` (linear up, then linear down to zero), ``piecewise`` (constant, times
+            ``factor`` at each milestone) or ``cosine`` (linear up, then half a cosine to zero).
+        warmup: Fraction of all steps on the way up, in [0, 1); not for ``piecewise``.
+        milestones: Epochs (counted from 0) at whose start the rate drops; for ``piecewise``.
+        factor: What it is multiplied by there, in (0, 1).
+    """
+
+    name: Literal["one-cycle", "piecewise", "cosine"] = "one-cycle"
+    warmup: Number = Field(default=0.25, ge=0, lt=1)
+    milestones: tuple[int, ...] = ()
+    factor: Number = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schedule:
+        if (self.name == "piecewise") != bool(self.milestones):
+            raise ValueError("schedule 'piecewise' needs milestones, and only it takes them")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise from one to the next")
+        return self
 
 
 class Recipe(Spec):
     """Everything that decides a checkpoint's weights.
 
     Attributes:
-        kind: ``natural``; ``adversarial`` (on the inner attack's examples; of an RNA model, on the
-            path that was attacked); ``black-box`` (RNA's algorithm 1: attack one path, train
-            another).
-        lr: Peak learning rate of a one-cycle schedule: linear up, then linear down to zero.
-        warmup: Fraction of the steps on the way up, in (0, 1).
+        scale: ``paper`` (the authors' epochs, batch and schedule) or ``compact`` (short).
+        source: Which published table or figure the recipe belongs to, for people.
+        dataset: The data set, by name; it is trained on its train split and scored on its test
+            split, unless the next two say otherwise.
+        train_on: Other data sets to train on instead, put together; each with its train split
+            where it has one.
+        score_on: Another data set whose test split gives the card's accuracy.
+        kind: ``natural``; ``mixed`` (mean loss of a batch and of its adversarial examples);
+            ``adversarial`` (on the inner attack's examples; of an RNA model, on the path that was
+            attacked); ``black-box`` (RNA's algorithm 1: attack one path, train another).
+        lr: Peak learning rate.
+        decay: What ``weight_decay`` is applied to: matrices and kernels (``weights``), or ``all``.
         clip: Gradient norm is cut to this value; ``None`` leaves it.
+        limit: Trains on the first so many images only.
+        notes: What the card should tell.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    scale: Literal["compact", "paper"] = "compact"
+    source: str = ""
     model: ModelSpec
     dataset: str
-    kind: Literal["natural", "adversarial", "black-box"] = "natural"
+    train_on: tuple[str, ...] = ()
+    score_on: str | None = None
+    kind: Literal["natural", "mixed", "adversarial", "black-box"] = "natural"
     attack: InnerAttack | None = None
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=256, ge=1)
     lr: Number = Field(gt=0)
-    warmup: Number = Field(default=0.25, gt=0, lt=1)
+    schedule: Schedule = Schedule()
     momentum: Number = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
     weight_decay: Number = Field(default=5e-4, ge=0)
+    decay: Literal["weights", "all"] = "weights"
     clip: Number | None = Field(default=None, gt=0)
     augment: Augment = Augment()
     seed: int = 0
     limit: int | None = Field(default=None, ge=1)
+    notes: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -77,4 +126,7 @@ class Recipe(Spec):
                 "kind 'black-box' attacks one path and trains another, so it needs norm 'rna' with "
                 "a pool of at least two"
             )
+        last = max(self.schedule.milestones, default=0)
+        if last >= self.epochs:
+            raise ValueError(f"a milestone at epoch {last} lies past the last of {self.epochs}")
         return self

@@ -1,14 +1,12 @@
-"""The training loop: whole data set on the device, bf16, channels-last, resumable by epoch."""
+"""The training loop: bf16, channels-last, compiled, on one device or several, resumable."""
 
 from __future__ import annotations
 
-import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +16,15 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.models import Classifier, build_model
 from bench.norms import RandomNormAggregation, find_paths
-from bench.train.augment import augment_batch
 from bench.train.inner import perturb
 from bench.train.recipe import Recipe
+from bench.train.schedule import rate_fraction
+from bench.train.source import Source
+from bench.train.state import read_state, write_state
+from bench.train.world import World
+
+REPORT_EVERY = 20
+"""Steps between two reports on a GPU, where looking at the loss makes the device wait."""
 
 
 @dataclass(frozen=True)
@@ -48,50 +52,59 @@ class Trainer:
 
     Args:
         recipe: What to train.
-        x: Training images (n, c, h, w), uint8, or float in [0, 1].
-        y: Labels (n,), int64.
+        source: Where the images come from.
         state_file: Where the state is kept after each epoch.
         device: Where to train.
         compiled: Whether to use ``torch.compile``.
+        world: The processes that train together.
+        validate: Gives the accuracy in [0, 1] of the model in eval mode after an epoch; called in
+            the first process only.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        x: Tensor,
-        y: Tensor,
+        source: Source,
         state_file: Path,
         device: str = "cpu",
         compiled: bool = True,
+        world: World | None = None,
+        validate: Callable[[Classifier], float] | None = None,
     ) -> None:
-        self.recipe, self.state_file = recipe, state_file
-        self.device = torch.device(device)
-        limit = recipe.limit or len(x)
-        self.x, self.y = x[:limit].to(self.device), y[:limit].to(self.device)
+        self.recipe, self.source, self.state_file = recipe, source, state_file
+        self.device, self.world, self.validate = torch.device(device), world or World(), validate
         model: Classifier = build_model(recipe.model, recipe.seed).to(self.device)
         self.model = model = model.to(memory_format=torch.channels_last)
         self.paths = find_paths(model)
+        # The attack's passes leave the gradients alone, so they go past the wrapper.
         self.forward = _compiled(model) if compiled else model
+        self.learner = self.world.wrap(self.forward, self.paths is not None)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
             recipe.lr,
             recipe.momentum,
-            nesterov=recipe.momentum > 0,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+            # The fused step cannot do with branches that have had no gradient yet.
+            fused=self.paths is None,
         )
-        self.steps_per_epoch = -(-len(self.x) // recipe.batch_size)
+        self.n_images = min(recipe.limit or len(source), len(source))
+        self.steps_per_epoch = -(-self.n_images // recipe.batch_size)
         self.n_steps = self.steps_per_epoch * recipe.epochs
         self.epoch = 0
         self.history: list[dict[str, float]] = []
         self._resume()
 
     def run(self, report: Callable[[Progress], None]) -> Classifier:
-        """Trains what is left of the recipe's epochs; returns the model in eval mode."""
+        """Trains what is left of the recipe's epochs; returns the model in eval mode.
+
+        Raises:
+            UserError: When the loss becomes NaN or infinite.
+        """
         while self.epoch < self.recipe.epochs:
             self._train_epoch(report)
             self.epoch += 1
-            self._save()
-        if self.paths is not None:
-            self.paths.pinned = None
+            self._close_epoch()
+        self._free_path()
         return self.model.eval()
 
     def _train_epoch(self, report: Callable[[Progress], None]) -> None:
@@ -100,49 +113,69 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         if self.paths is not None:
             self.paths.seed(seed)
-        order = torch.randperm(len(self.x), generator=generator).to(self.device)
-        begin, seen, loss_sum, correct = time.monotonic(), 0, 0.0, 0.0
-        for i in range(self.steps_per_epoch):
-            rows = order[i * recipe.batch_size : (i + 1) * recipe.batch_size]
+        order = torch.randperm(self.n_images, generator=generator)
+        parts = [self.world.share(rows) for rows in torch.split(order, recipe.batch_size)]
+        if self.world.rank:
+            generator.manual_seed(int(digest([recipe.seed, self.epoch, self.world.rank], 12), 16))
+        begin, seen = time.monotonic(), 0
+        total = torch.zeros(2, device=self.device)
+        batches = self.source.batches(torch.cat(parts), len(parts[0]), generator)
+        every = REPORT_EVERY if self.device.type == "cuda" else 1
+        for i, (x, y) in enumerate(batches):
             step = self.epoch * self.steps_per_epoch + i
-            loss, hits = self._step(step, self.x[rows], self.y[rows], generator)
-            seen, loss_sum, correct = seen + len(rows), loss_sum + loss * len(rows), correct + hits
-            rate = seen / (time.monotonic() - begin)
-            accuracy, mean_loss = correct / seen, loss_sum / seen
-            report(Progress(self.epoch + 1, step + 1, self.n_steps, accuracy, mean_loss, rate))
-        self.history.append({"epoch": self.epoch + 1, "loss": mean_loss, "accuracy": accuracy})
+            total += self._step(step, x, y, generator)
+            seen += len(x)
+            if (i + 1) % every == 0 or i + 1 == self.steps_per_epoch:
+                loss, accuracy = (total / seen).tolist()
+                self._refuse_diverged(loss)
+                rate = seen * self.world.size / (time.monotonic() - begin)
+                report(Progress(self.epoch + 1, step + 1, self.n_steps, accuracy, loss, rate))
+        loss, accuracy = self.world.mean(total / seen).tolist()
+        self.history.append(
+            {
+                "epoch": self.epoch + 1,
+                "loss": loss,
+                "accuracy": accuracy,
+                "seconds": time.monotonic() - begin,
+            }
+        )
 
-    def _step(
-        self, step: int, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> tuple[float, float]:
+    def _step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """Takes a step; returns the batch's summed loss and number of hits, (2,)."""
         recipe, model = self.recipe, self.model
-        x = to_pixels(augment_batch(x, recipe.augment, generator))
-        x = x.contiguous(memory_format=torch.channels_last)
+        clean = x
         if recipe.attack is not None:
             self._pin_path(len(x))
             x = self._attack(x, y, generator)
         if recipe.kind != "adversarial":
             self._pin_path(len(x))
         model.train()
-        logits = self._logits(x)
+        logits = self._logits(self.learner, x)
         loss = F.cross_entropy(logits, y)
+        if recipe.kind == "mixed":
+            loss = (loss + F.cross_entropy(self._logits(self.learner, clean), y)) / 2
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        scale = _one_cycle(step, self.n_steps, recipe.warmup)
+        scale = rate_fraction(recipe.schedule, step, self.n_steps, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * group["lr_scale"] * scale
         self.optimizer.step()
-        if not torch.isfinite(loss):
-            raise UserError(f"{recipe.name}: the loss became {loss.item()}; lower lr or set clip")
-        return float(loss.detach()), float((logits.argmax(1) == y).sum())
+        return torch.stack([loss.detach() * len(x), (logits.argmax(1) == y).sum()])
 
     def _attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Makes the batch's adversarial examples in eval mode, on the path in force."""
         assert self.recipe.attack is not None
         self.model.eval().requires_grad_(False)
-        x_adv = perturb(self._logits, x, y, self.recipe.attack, generator)
+        x_adv = perturb(
+            lambda z: self._logits(self.forward, z),
+            x,
+            y,
+            self.recipe.attack,
+            generator,
+            self.model.std,
+        )
         self.model.requires_grad_(True)
         return x_adv
 
@@ -151,53 +184,45 @@ class Trainer:
         if self.paths is not None:
             self.paths.pinned = self.paths.sample(n if self.paths.per == "sample" else None)
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _free_path(self) -> None:
+        if self.paths is not None:
+            self.paths.pinned = None
+
+    def _logits(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.forward(x).float()
+            return forward(x).float()
 
-    def _resume(self) -> None:
-        if not self.state_file.is_file():
+    def _refuse_diverged(self, loss: float) -> None:
+        if not abs(loss) < float("inf"):
+            raise UserError(f"{self.recipe.name}: the loss became {loss}; lower lr or set clip")
+
+    def _close_epoch(self) -> None:
+        self.world.average_buffers(self.model)
+        if self.world.rank:
             return
-        try:
-            state: dict[str, Any] = torch.load(
-                self.state_file, map_location=self.device, weights_only=True
-            )
-            recipe = state["recipe"]
-        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
-            raise UserError(
-                f"{self.state_file}: not a readable training state; delete it to train anew"
-            ) from None
-        if recipe != digest(self.recipe.model_dump(mode="json")):
-            raise UserError(
-                f"{self.state_file}: belongs to another recipe; delete it to train anew"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.history = state["epoch"], state["history"]
-
-    def _save(self) -> None:
-        self.state_file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.state_file.with_suffix(".part")
+        if self.validate is not None:
+            self._free_path()
+            self.history[-1]["test_accuracy"] = self.validate(self.model.eval())
         state = {
-            "recipe": digest(self.recipe.model_dump(mode="json")),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "history": self.history,
         }
-        torch.save(state, aside)
-        os.replace(aside, self.state_file)
+        write_state(self.state_file, self.recipe, state)
+
+    def _resume(self) -> None:
+        state = read_state(self.state_file, self.recipe, self.device)
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.history = state["epoch"], state["history"]
 
 
-def to_pixels(x: Tensor) -> Tensor:
-    """Returns images as float32 in [0, 1]; uint8 is divided by 255."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
-
-
-def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def _compiled(model: nn.Module) -> nn.Module:
     """Compiles the whole model, or, as RNA's graph changes each pass, its branches one by one."""
     if find_paths(model) is None:
-        return torch.compile(model)
+        return cast(nn.Module, torch.compile(model))
     for module in model.modules():
         if isinstance(module, RandomNormAggregation):
             for branch in module.branches:
@@ -205,21 +230,19 @@ def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return model
 
 
-def _one_cycle(step: int, n_steps: int, warmup: float) -> float:
-    """Returns the learning rate's fraction of its peak: linear up, then linear down to zero."""
-    at = (step + 0.5) / n_steps
-    return at / warmup if at < warmup else (1 - at) / (1 - warmup)
-
-
 def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Splits off vectors (no weight decay) and Fixup's scalars (a tenth of the rate)."""
+    """Splits off vectors (no weight decay, unless asked) and Fixup's scalars (a tenth of the rate).
+
+    Source for the scalars: Zhang et al., https://arxiv.org/abs/1901.09321, section 4.
+    """
     parameters = list(model.parameters())
     scalars = [p for p in parameters if p.numel() == 1]
     vectors = [p for p in parameters if p.ndim == 1 and p.numel() > 1]
     weights = [p for p in parameters if p.ndim > 1]
+    on_vectors = recipe.weight_decay if recipe.decay == "all" else 0.0
     groups = [
         {"params": weights, "lr_scale": 1.0, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "lr_scale": 1.0, "weight_decay": 0.0},
-        {"params": scalars, "lr_scale": 0.1, "weight_decay": 0.0},
+        {"params": vectors, "lr_scale": 1.0, "weight_decay": on_vectors},
+        {"params": scalars, "lr_scale": 0.1, "weight_decay": on_vectors},
     ]
     return [group for group in groups if group["params"]]

@@ -1,12 +1,13 @@
 """Checkpoints: safetensors and a card, checked before they are used."""
 
-from bench.zoo.card import Card, CleanAccuracy, read_card
+from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
 from bench.zoo.checkpoint import Checkpoint, list_checkpoints, open_checkpoint, save_checkpoint
 
 __all__ = [
     "Card",
     "Checkpoint",
     "CleanAccuracy",
+    "RobustAccuracy",
     "list_checkpoints",
     "open_checkpoint",
     "read_card",

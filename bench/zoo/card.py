@@ -32,6 +32,30 @@ class CleanAccuracy(Spec):
     n_draws: int = 1
 
 
+class RobustAccuracy(Spec):
+    """Accuracy under a quick attack: an upper bound, to tell checkpoints apart at a glance.
+
+    Attributes:
+        value: In [0, 1]; of a stochastic model, the expectation over fresh draws.
+        low: Lower end of the 95 % interval; ``None`` where the images allow none.
+        high: Upper end.
+        n: Number of images.
+        attack: For example ``PGD-20, linf 0.1, alpha 0.025``.
+        split: Which images, for example ``fashion-mnist test``.
+        protocol: How the model was attacked and scored.
+        interval: How the interval was made, or why there is none.
+    """
+
+    value: float = Field(ge=0, le=1)
+    low: float | None = Field(default=None, ge=0, le=1)
+    high: float | None = Field(default=None, ge=0, le=1)
+    n: int = Field(ge=1)
+    attack: str
+    split: str
+    protocol: str
+    interval: str = "wilson"
+
+
 class Card(Spec):
     """The content of ``card.yaml``.
 
@@ -44,6 +68,7 @@ class Card(Spec):
         seed: Seed of the training, if known.
         epochs: Epochs trained, if known.
         clean_accuracy: Measured by this project in fp32.
+        robust_accuracy: The same under a quick attack, if measured.
         versions: Of python, torch and rbench at training time.
         trained: Date and machine of the training.
         sha256: Of ``model.safetensors``.
@@ -58,6 +83,7 @@ class Card(Spec):
     seed: int | None = None
     epochs: int | None = None
     clean_accuracy: CleanAccuracy
+    robust_accuracy: RobustAccuracy | None = None
     versions: dict[str, str]
     trained: str = ""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -22,12 +22,14 @@ from bench.train.trainer import Progress
 from bench.zoo import open_checkpoint
 
 Make = Callable[..., Recipe]
+FILES = ["card.yaml", "model.safetensors", "training.csv", "training.png"]
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from bench.train.build import read_recipe, train_checkpoint
+from bench.train.book import read_recipes
+from bench.train.build import train_checkpoint
 
 torch.set_num_threads(int(sys.argv[4]))
 
@@ -36,7 +38,7 @@ def report(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 train_checkpoint(
-    read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), report, compiled=False
+    *read_recipes(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), report, compiled=False
 )
 """
 
@@ -86,7 +88,7 @@ def test_the_card_is_complete(trained: tuple[Recipe, Path]) -> None:
     }
     assert "CPU" in card.trained
     assert card.sha256 == sha256_file(folder / "model.safetensors")
-    assert sorted(os.listdir(folder)) == ["card.yaml", "model.safetensors"], "leftovers"
+    assert sorted(os.listdir(folder)) == FILES, "leftovers"
     told = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))["recipe"]
     again = Recipe.model_validate({**told, "name": card.name, "model": card.model})
     assert digest(again.model_dump(mode="json")) == digest(recipe.model_dump(mode="json"))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import UserError
 from bench.train.recipe import Recipe
+from bench.train.source import DeviceSource
 from bench.train.trainer import Progress, Trainer
 
 RNA: dict[str, Any] = {"name": "rna", "pool": ["bn", "in"]}
@@ -21,7 +22,8 @@ Data = tuple[Tensor, Tensor]
 
 
 def trainer_of(recipe: Recipe, data: Data, folder: Path) -> Trainer:
-    return Trainer(recipe, *data, folder / "state.pt", compiled=False)
+    source = DeviceSource(*data, recipe.augment, torch.device("cpu"))
+    return Trainer(recipe, source, folder / "state.pt", compiled=False)
 
 
 def silent(_: Progress) -> None:
@@ -33,7 +35,7 @@ class Spy:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.calls = trainer, list[dict[str, Any]]()
-        trainer.forward = self
+        trainer.forward = trainer.learner = self  # type: ignore[assignment]
 
     def __call__(self, x: Tensor) -> Tensor:
         model, paths = self.trainer.model, self.trainer.paths
@@ -54,6 +56,7 @@ class Spy:
     [
         ("natural", "bn"),
         ("natural", RNA),
+        ("mixed", "bn"),
         ("adversarial", "bn"),
         ("adversarial", RNA),
         ("black-box", RNA),
@@ -80,7 +83,8 @@ def test_every_kind_of_training_runs(
         if name.endswith("conv1.weight"):
             assert not torch.equal(value, start[name])
     tracked = [v for k, v in model.state_dict().items() if k.endswith("norm1.num_batches_tracked")]
-    assert all(int(v) == 4 for v in tracked), "the attack moved the tracked statistics"
+    expected = 8 if kind == "mixed" else 4
+    assert all(int(v) == expected for v in tracked), "the attack moved the tracked statistics"
 
 
 @pytest.mark.parametrize("per", ["batch", "sample"])
@@ -147,7 +151,9 @@ def test_floats_and_bytes_train_alike(
 def test_the_rate_goes_up_and_down_and_scalars_get_a_tenth(
     make_recipe: Make, small_images: Data, tmp_path: Path
 ) -> None:
-    recipe = make_recipe("fixup", 8, epochs=4, warmup=0.25, lr=0.08, weight_decay=1e-3, clip=1)
+    recipe = make_recipe(
+        "fixup", 8, epochs=4, schedule={"warmup": 0.25}, lr=0.08, weight_decay=1e-3, clip=1
+    )
     trainer = trainer_of(recipe, small_images, tmp_path)
     rates: list[float] = []
     scalars: list[float] = []
@@ -253,7 +259,8 @@ def test_compiled_training_agrees_with_plain(
         recipe = make_recipe(norm, 8, epochs=1, lr=0.01, kind="black-box", attack=ATTACK)
     losses: list[list[float]] = []
     for compiled in (False, True):
-        trainer = Trainer(recipe, *small_images, tmp_path / f"{compiled}.pt", compiled=compiled)
+        source = DeviceSource(*small_images, recipe.augment, torch.device("cpu"))
+        trainer = Trainer(recipe, source, tmp_path / f"{compiled}.pt", compiled=compiled)
         seen: list[Progress] = []
         trainer.run(seen.append)
         losses.append([p.loss for p in seen])

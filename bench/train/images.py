@@ -1,0 +1,79 @@
+"""The images that a recipe trains on and is scored on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.core.errors import UserError
+from bench.data.dataset import Dataset
+from bench.data.folder import FileImages
+from bench.data.images import Images, Split
+from bench.data.load import open_split
+from bench.data.registry import get_dataset
+from bench.train.recipe import Recipe
+from bench.train.source import DeviceSource, Source, StreamSource
+
+
+def training_source(recipe: Recipe, data_root: Path | None, device: torch.device) -> Source:
+    """Opens what a recipe trains on: whole on the device, or streamed from an image folder.
+
+    Raises:
+        UserError: When data is missing, does not fit the recipe's model, or is less than a batch.
+    """
+    parts = [_open_train(name, data_root) for name in recipe.train_on or (recipe.dataset,)]
+    names = ", ".join(recipe.train_on or (recipe.dataset,))
+    n_images = sum(len(part.y) for part in parts)
+    if n_images < recipe.batch_size:
+        raise UserError(
+            f"{names}: its {n_images} training images are less than one batch of "
+            f"{recipe.batch_size}; lower batch_size"
+        )
+    if recipe.augment.resized_crop:
+        return _stream(recipe, parts, device)
+    images = [part if isinstance(part, Images) else _take_all(part) for part in parts]
+    for part in images:
+        check_fit(recipe, names, part)
+    x = torch.from_numpy(np.concatenate([part.x for part in images]))
+    y = torch.from_numpy(np.concatenate([part.y for part in images]))
+    return DeviceSource(x, y, recipe.augment, device)
+
+
+def scoring_images(recipe: Recipe, data_root: Path | None) -> Images:
+    """Loads the test images that give the card's accuracy; errors are ``training_source``'s."""
+    name = recipe.score_on or recipe.dataset
+    split = open_split(name, "test", data_root)
+    images = split if isinstance(split, Images) else _take_all(split)
+    check_fit(recipe, name, images)
+    return images
+
+
+def check_fit(recipe: Recipe, name: str, data: Images) -> None:
+    """Raises ``UserError`` when images or labels do not fit the recipe's model."""
+    model = recipe.model
+    expected, found = (model.channels, model.size, model.size), data.x.shape[1:]
+    if found != expected:
+        raise UserError(f"{name}: images are {found}, the recipe's model takes {expected}")
+    top = int(data.y.max(initial=0))
+    if top >= model.classes:
+        raise UserError(f"{name}: has label {top}, the recipe's model has {model.classes} classes")
+
+
+def _open_train(name: str, data_root: Path | None) -> Split:
+    dataset: Dataset = get_dataset(name, data_root)
+    return open_split(name, "train" if "train" in dataset.splits else "test", data_root)
+
+
+def _take_all(split: Split) -> Images:
+    return split.take(np.arange(len(split.y), dtype=np.int64))
+
+
+def _stream(recipe: Recipe, parts: list[Split], device: torch.device) -> Source:
+    if len(parts) != 1 or not isinstance(parts[0], FileImages):
+        raise UserError(
+            f"{recipe.name}: resized_crop is for one folder of image files; use pad for a data set "
+            "that is held in memory"
+        )
+    return StreamSource(parts[0], recipe.model.size, recipe.augment.flip, device)

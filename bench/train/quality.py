@@ -1,0 +1,286 @@
+"""How good a checkpoint is: clean accuracy and a quick PGD-20, measured, and checked later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bench.core.cell import CellSpec, DataSpec
+from bench.core.errors import UserError
+from bench.core.model_spec import ModelSpec
+from bench.core.spec_file import check_spec
+from bench.core.threat import ThreatModel
+from bench.data import Slice, open_split, take_slice
+from bench.metrics import robust_accuracy
+from bench.models import Classifier
+from bench.run.catalog import attack_info
+from bench.run.cell import run_cell
+from bench.run.target import Target, stats_in_force
+from bench.train.score import clean_accuracy
+from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint
+from bench.zoo.audit import Audit, judge
+from bench.zoo.card import write_card
+from bench.zoo.checkpoint import CARD, WEIGHTS, verify_hash
+
+SCORING_DRAWS = 5
+SCORING_BATCH = 128
+
+QUICK_EPS: Mapping[str, float] = {
+    "mnist": 0.3,
+    "fashion-mnist": 0.1,
+    "cifar10": 8 / 255,
+    "cifar100": 8 / 255,
+    "imagenet": 4 / 255,
+}
+"""Radius (linf, pixels) of the quick attack on each data set, the one that its literature uses:
+Madry et al. 2018 for MNIST, the RNA paper for CIFAR and ImageNet; 0.1 for Fashion-MNIST is what this
+project trains with. A naturally trained model meets it too, so that all models of a data set are
+told apart by one number. A model that was trained against another radius is asked about that one."""
+
+QUICK_N = 512
+"""Images of the quick attack: four whole batches."""
+QUICK_ITER = 20
+QUICK_EOT = 5
+"""Draws a gradient is averaged over: beyond 5, PGD-20 gains nothing on RNA (``rna_eot``)."""
+QUICK_DRAWS = 20
+
+
+def scoring_split(card: Card) -> DataSpec:
+    """Returns the images that a card's clean accuracy is of, from its ``NAME test``.
+
+    Raises:
+        UserError: When the card words it otherwise.
+    """
+    name, _, split = card.clean_accuracy.split.rpartition(" ")
+    if not name or split not in ("test", "train"):
+        raise UserError(
+            f"expected a split such as 'fashion-mnist test', found '{card.clean_accuracy.split}'"
+        )
+    return check_spec({"name": name, "split": split}, DataSpec, "split")
+
+
+def score_clean(
+    model: Classifier,
+    data: Slice,
+    split: str,
+    *,
+    batch_size: int = SCORING_BATCH,
+    n_draws: int = SCORING_DRAWS,
+) -> CleanAccuracy:
+    """Measures clean accuracy in fp32, where the model is, as a training's end does.
+
+    Args:
+        model: In eval mode.
+        data: The images.
+        split: What the card calls them.
+        batch_size: Images that are scored together.
+        n_draws: Draws for each image, if the model is stochastic.
+
+    Raises:
+        UserError: When the images do not fit the model.
+    """
+    norm = model.spec.norm
+    check_images(model.spec, data, split)
+    n_draws = n_draws if norm.stochastic else 1
+    x = torch.from_numpy(data.x).to(model.mean.device)
+    y = torch.from_numpy(data.y).to(model.mean.device)
+    whole = norm.batch_dependent
+    value = clean_accuracy(model, x, y, batch_size, n_draws, whole_batch=whole)
+    return CleanAccuracy(
+        value=round(value, 6),
+        n=len(y),
+        split=split,
+        batch_size=batch_size if whole else None,
+        n_draws=n_draws,
+    )
+
+
+def check_images(spec: ModelSpec, data: Slice, split: str) -> None:
+    """Raises ``UserError`` unless images and labels fit a model."""
+    expected, found = (spec.channels, spec.size, spec.size), data.x.shape[1:]
+    if found != expected:
+        raise UserError(f"{split}: images are {found}, the model takes {expected}")
+    if int(data.y.max()) >= spec.classes:
+        raise UserError(f"{split}: has label {data.y.max()}, the model {spec.classes} classes")
+
+
+def quick_threat(card: Card) -> ThreatModel:
+    """Returns the ball of the quick attack: that of the card's training, else its data set's.
+
+    Raises:
+        UserError: When ``QUICK_EPS`` does not know the data set.
+    """
+    attack = card.recipe.get("attack")
+    if isinstance(attack, Mapping) and "threat_model" in attack:
+        where = f"{card.name}: recipe.attack.threat_model"
+        return check_spec(attack["threat_model"], ThreatModel, where)
+    if card.dataset not in QUICK_EPS:
+        known = ", ".join(QUICK_EPS)
+        raise UserError(f"no quick attack is defined for data set '{card.dataset}'; known: {known}")
+    return ThreatModel(eps=QUICK_EPS[card.dataset])
+
+
+def quick_pgd(
+    checkpoint: Checkpoint, data_root: Path | None, n: int = QUICK_N, device: str = "cpu"
+) -> RobustAccuracy:
+    """Measures accuracy under PGD-20 from one random start, with steps of a quarter of eps.
+
+    The images are the first ``n`` of the card's split, shuffled with seed 0. The attack searches in
+    fp32, so that it finds the same again. The last iterate counts. Stochastic models are attacked
+    through gradients averaged over ``QUICK_EOT`` draws and scored on fresh ones; batch-dependent
+    ones in fixed batches, all images of which are perturbed.
+
+    Args:
+        checkpoint: What is attacked.
+        data_root: Where data sets lie; ``None`` for the defaults.
+        n: Images; all of a smaller split.
+        device: A torch device.
+
+    Raises:
+        UserError: When weights or images are missing or do not fit, no attack is defined for the
+            data set, or it fails.
+    """
+    card, threat = checkpoint.card, quick_threat(checkpoint.card)
+    model = checkpoint.load().to(device)
+    target = Target.of(model)
+    where = _first(scoring_split(card), n, data_root)
+    data = take_slice(where, data_root)
+    check_images(model.spec, data, card.clean_accuracy.split)
+    alpha = max(threat.pixel_eps(target.std)) / 4
+    attack = attack_info("pgd", {"n_iter": QUICK_ITER, "alpha": alpha, "keep": "last"}, threat.norm)
+    stats = stats_in_force(model)
+    spec = CellSpec(
+        checkpoint=card.name,
+        sha256=card.sha256,
+        stats=stats[0] if len(stats) == 1 else None,
+        data=where,
+        data_hash=data.sha256,
+        threat_model=threat,
+        attack="pgd",
+        attack_version=attack.version,
+        attack_params=attack.params,
+        protocol="white_box",
+        eot_iter=QUICK_EOT if target.stochastic else 1,
+        batch_size=SCORING_BATCH,
+        n_draws=QUICK_DRAWS if target.stochastic else 1,
+        search="exact",
+        seed=0,
+    )
+    info, rows = run_cell(spec, target, data)
+    if not info.complete:
+        raise UserError(f"{card.name}: PGD-{QUICK_ITER} is incomplete: {info.error}")
+    found = robust_accuracy(rows, info.cluster)
+    return RobustAccuracy(
+        value=round(found.value, 6),
+        low=None if found.low is None else round(found.low, 6),
+        high=None if found.high is None else round(found.high, 6),
+        n=found.n,
+        attack=f"PGD-{QUICK_ITER}, {threat.describe()}, alpha {alpha:.4g}",
+        split=card.clean_accuracy.split,
+        protocol=_protocol(target),
+        interval=found.method,
+    )
+
+
+def _first(data: DataSpec, n: int, data_root: Path | None) -> DataSpec:
+    """Returns the first ``n`` images of a shuffled split, or the whole of a smaller one.
+
+    Some data sets come sorted by class, so the first of an unshuffled one would not do.
+    """
+    n = min(n, len(open_split(data.name, data.split, data_root).y))
+    return data.model_copy(update={"limit": n, "seed": 0})
+
+
+def _protocol(target: Target) -> str:
+    words = ["white_box"]
+    if target.stochastic:
+        words += [f"EOT {QUICK_EOT}", f"{QUICK_DRAWS} fresh draws"]
+    if target.batch_dependent:
+        words.append(f"joint in batches of {SCORING_BATCH}")
+    return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """How checkpoints are checked.
+
+    Attributes:
+        data_root: Where data sets lie; ``None`` for the defaults.
+        device: A torch device.
+        limit: Measures on so many images of the shuffled split only.
+        quick: Leaves the attack out.
+        update: Writes numbers that are missing or differ into the card.
+        n_attacked: Images of the attack; ``None`` for the card's number, else ``QUICK_N``.
+    """
+
+    data_root: Path | None = None
+    device: str = "cpu"
+    limit: int | None = None
+    quick: bool = False
+    update: bool = False
+    n_attacked: int | None = None
+
+
+def audit_checkpoint(folder: Path, options: AuditOptions) -> Audit:
+    """Hashes, loads and scores a checkpoint, and compares it with its card.
+
+    Raises:
+        UserError: When ``update`` is asked for on part of the images.
+    """
+    if options.update and options.limit is not None:
+        raise UserError("--update writes numbers of all images, so it takes no --limit")
+    name = folder.name
+    try:
+        checkpoint = open_checkpoint(folder)
+    except UserError as error:
+        return Audit(name, "differs", notes=(str(error),))
+    try:
+        verify_hash(folder / WEIGHTS, checkpoint.card)
+    except UserError as error:
+        return Audit(name, "differs", "differs", notes=(str(error),))
+    try:
+        model = checkpoint.load().to(options.device)
+        if checkpoint.card.name != name:
+            raise UserError(f"the card is that of '{checkpoint.card.name}'")
+    except UserError as error:
+        return Audit(name, "differs", "ok", notes=(str(error),))
+    return _scored(checkpoint, model, options)
+
+
+def _scored(checkpoint: Checkpoint, model: Classifier, options: AuditOptions) -> Audit:
+    card, name = checkpoint.card, checkpoint.folder.name
+    known = (card.clean_accuracy, None), (card.robust_accuracy, None)
+    try:
+        where = scoring_split(card)
+        if options.limit is not None:
+            where = _first(where, options.limit, options.data_root)
+        data = take_slice(where, options.data_root)
+    except UserError as error:
+        return Audit(name, "hash only", "ok", *known, notes=(str(error),))
+    was = card.clean_accuracy
+    size = was.batch_size or SCORING_BATCH
+    try:
+        clean = score_clean(model, data, was.split, batch_size=size, n_draws=was.n_draws)
+        robust = None if options.quick else _attacked(checkpoint, options)
+    except UserError as error:
+        return Audit(name, "differs", "ok", *known, notes=(str(error),))
+    audit, changes = judge(name, card, clean, robust)
+    if options.update and changes:
+        write_card(checkpoint.folder / CARD, card.model_copy(update=changes))
+        audit = replace(audit, verdict="updated")
+    return audit
+
+
+def _attacked(checkpoint: Checkpoint, options: AuditOptions) -> RobustAccuracy | str:
+    """Returns the quick attack's number, or why there is none for this data set."""
+    try:
+        quick_threat(checkpoint.card)
+    except UserError as error:
+        return str(error)
+    known = checkpoint.card.robust_accuracy
+    n = options.n_attacked or (QUICK_N if known is None else known.n)
+    n = n if options.limit is None else min(n, options.limit)
+    return quick_pgd(checkpoint, options.data_root, n, options.device)

@@ -1,0 +1,46 @@
+"""The state of an unfinished training: written after each epoch, read when it goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.core.errors import UserError
+from bench.core.identity import digest
+from bench.train.recipe import Recipe
+
+
+def read_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any] | None:
+    """Returns the state that was written last, or ``None`` when there is none.
+
+    Raises:
+        UserError: When the file is damaged or belongs to another recipe; nothing that it may ask
+            for is executed.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        found = state["recipe"]
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+        raise UserError(f"{path}: not a readable training state; delete it to train anew") from None
+    if found != recipe_digest(recipe):
+        raise UserError(f"{path}: belongs to another recipe; delete it to train anew")
+    return state
+
+
+def write_state(path: Path, recipe: Recipe, state: dict[str, Any]) -> None:
+    """Writes the state; it lands by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    torch.save({"recipe": recipe_digest(recipe), **state}, aside)
+    os.replace(aside, path)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Returns what tells one recipe from another; texts for people do not count."""
+    return digest(recipe.model_dump(mode="json", exclude={"source", "notes"}))

@@ -1,0 +1,142 @@
+"""Whether what a card says is what is found: the comparison, and how it is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.metrics import wilson
+from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy
+
+EXACT = 1e-6
+"""Accuracies that are no farther apart are equal: cards are rounded to six digits."""
+CLEAN_TOLERANCE = 0.002
+"""Other machines' kernels add in another order, which turns a prediction that is all but a tie."""
+ROBUST_TOLERANCE = 0.01
+"""The same, carried along 20 steps of an attack."""
+LIMITED_CONFIDENCE = 0.999
+"""Of the interval of a part of the images; 95 % would cry wolf at one checkpoint in twenty."""
+
+COLUMNS = ("name", "sha256", "clean", "found", "PGD-20", "found", "verdict")
+
+Verdict = Literal["pass", "updated", "hash only", "differs"]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a check of a checkpoint found.
+
+    Attributes:
+        name: Of its folder.
+        verdict: ``hash only``: intact, but its images are not on this machine. ``updated``: numbers
+            of the card differed or were missing, and were written.
+        sha256: ``ok``, ``differs``, or empty where it could not be compared.
+        clean: The card's accuracy and the one found.
+        robust: The same under the quick attack.
+        notes: Why it is not a plain pass, and what was compared less strictly.
+    """
+
+    name: str
+    verdict: Verdict
+    sha256: str = ""
+    clean: tuple[CleanAccuracy | None, CleanAccuracy | None] = (None, None)
+    robust: tuple[RobustAccuracy | None, RobustAccuracy | None] = (None, None)
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> tuple[str, ...]:
+        """Returns one text for each of ``COLUMNS``; a card is rarely right to more than 0.01 %."""
+        numbers = (*self.clean, *self.robust)
+        texts = ("" if found is None else f"{found.value:.2%}" for found in numbers)
+        verdict = "; ".join((self.verdict, *self.notes)) if self.notes else self.verdict
+        if self.verdict in ("hash only", "differs") and self.notes:
+            verdict = f"{self.verdict}: {'; '.join(self.notes)}"
+        return (self.name, self.sha256, *texts, verdict)
+
+
+def how_compared() -> str:
+    """Returns the rules of the comparison in a sentence, for people."""
+    return (
+        f"An accuracy on all of a card's images passes within {CLEAN_TOLERANCE:.1%} (clean; three "
+        f"standard errors if the model is stochastic and that is more) or {ROBUST_TOLERANCE:.0%} "
+        f"(PGD-20), and is noted where it is not equal to {EXACT:g}; one on part of them passes "
+        f"where its {LIMITED_CONFIDENCE:.1%} interval holds the card's."
+    )
+
+
+def judge(
+    name: str, card: Card, clean: CleanAccuracy, robust: RobustAccuracy | str | None
+) -> tuple[Audit, dict[str, CleanAccuracy | RobustAccuracy]]:
+    """Compares an intact checkpoint's card with what was measured.
+
+    Args:
+        name: Of its folder.
+        card: What is claimed.
+        clean: What was measured.
+        robust: The same under the quick attack; a text says why it could not be measured, ``None``
+            that it was not.
+
+    Returns:
+        The audit, and the fields of the card that are missing or differ, as they should be.
+    """
+    changes: dict[str, CleanAccuracy | RobustAccuracy] = {}
+    agrees, notes = _compare_clean(card.clean_accuracy, clean)
+    if not agrees:
+        changes["clean_accuracy"] = clean
+    measured = robust if isinstance(robust, RobustAccuracy) else None
+    if measured is not None:
+        same, more = _compare_robust(card.robust_accuracy, measured)
+        if not same or card.robust_accuracy is None:
+            changes["robust_accuracy"] = measured
+        agrees, notes = agrees and same, notes + more
+    if isinstance(robust, str):
+        notes.append(robust)
+    both = (card.clean_accuracy, clean), (card.robust_accuracy, measured)
+    return Audit(name, "pass" if agrees else "differs", "ok", *both, tuple(notes)), changes
+
+
+def _compare_clean(card: CleanAccuracy, found: CleanAccuracy) -> tuple[bool, list[str]]:
+    """Returns whether two accuracies agree, and what is to be said of it."""
+    tolerance = CLEAN_TOLERANCE
+    draws = min(card.n_draws, found.n_draws)
+    if draws > 1:
+        # The variance of a draw given the image is at most p (1 - p), so this is on the safe side.
+        spread = math.sqrt(2 * card.value * (1 - card.value) / (card.n * draws))
+        tolerance = max(tolerance, 3 * spread)
+    return _compare("clean", (card.value, card.n), (found.value, found.n), tolerance)
+
+
+def _compare_robust(card: RobustAccuracy | None, found: RobustAccuracy) -> tuple[bool, list[str]]:
+    if card is None:
+        return True, ["the card has no PGD-20 number yet"]
+    here = (found.attack, found.protocol, found.split)
+    there = (card.attack, card.protocol, card.split)
+    if here != there:
+        return False, [f"PGD: the card's is {'; '.join(there)}; found is {'; '.join(here)}"]
+    return _compare("PGD", (card.value, card.n), (found.value, found.n), ROBUST_TOLERANCE)
+
+
+def _compare(
+    what: str, card: tuple[float, int], found: tuple[float, int], tolerance: float
+) -> tuple[bool, list[str]]:
+    (expected, n_card), (value, n) = card, found
+    apart = abs(value - expected)
+    if n > n_card:
+        return False, [f"{what}: the card counts {n_card} images, there are {n}"]
+    if n < n_card:
+        low, high = wilson(value * n, n, LIMITED_CONFIDENCE)
+        interval = f"[{low:.1%}, {high:.1%}] of {n} images"
+        if low <= expected <= high:
+            return True, [f"{what}: compared with the interval {interval}"]
+        return False, [f"{what}: the card says {expected:.2%}, outside {interval}"]
+    if apart <= EXACT:
+        return True, []
+    if apart <= tolerance:
+        return True, [f"{what}: {apart:.4%} apart, within {tolerance:.2%}"]
+    return False, [f"{what}: the card says {expected:.4%}, found {value:.4%}"]
+
+
+def passed(audits: Sequence[Audit]) -> bool:
+    """Returns whether no checkpoint differs from its card."""
+    return all(audit.verdict != "differs" for audit in audits)

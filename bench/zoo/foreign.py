@@ -1,0 +1,246 @@
+"""Other people's checkpoints: files of tensors, read without running anything that is in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bench.core.errors import UserError, did_you_mean
+from bench.core.identity import sha256_file
+from bench.core.model_spec import ModelSpec
+from bench.models import Classifier, build_model
+from bench.zoo.naming import our_names
+
+TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+_MAX_DEPTH = 8
+"""Of nested mappings; a pickle may hold itself."""
+_COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    """A state dict as it lies in a file.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file.
+        key: Where in the file the state dict was, such as ``state_dict``; empty at the top.
+        entries: The state dict; what is not a tensor is refused when it is loaded.
+    """
+
+    path: Path
+    sha256: str
+    key: str
+    entries: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A foreign model in our form.
+
+    Attributes:
+        model: In eval mode.
+        notes: What had to be done beyond renaming, in sentences.
+    """
+
+    model: Classifier
+    notes: tuple[str, ...]
+
+
+def read_foreign(path: Path, key: str | None = None) -> ForeignFile:
+    """Reads a file of weights and finds the state dict in it.
+
+    A state dict is a mapping from names to values of which one at least is a tensor of two or more
+    dimensions. It is looked for at the top and under names, not in lists or under numbers, so an
+    optimizer's state is never mistaken for it.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` wrote. It is read with ``weights_only``.
+        key: Which state dict, where there are several.
+
+    Raises:
+        UserError: When the file is missing or unreadable, needs code to be run, or does not hold
+            exactly one state dict and ``key`` does not name one.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected weights in {', '.join(SUFFIXES)}")
+    if path.suffix not in SUFFIXES:
+        raise UserError(
+            f"{path}: expected a file in {', '.join(SUFFIXES)}, found '{path.suffix}'; rename it "
+            "if it is one of these"
+        )
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    found = dict(_state_dicts(content))
+    where = _choose(path, found, content, key)
+    return ForeignFile(path, sha256_file(path), where, found[where])
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if asked is None:
+            raise UserError(f"{path}: {_unreadable(error)}") from None
+        raise UserError(
+            f"{path}: expected tensors alone, found a file that asks for {asked[1]}; nothing of it "
+            "was run. If you trust it, read it once elsewhere with "
+            "torch.load(..., weights_only=False), and torch.save its state dict alone"
+        ) from None
+    except Exception as error:  # a damaged pickle raises whatever its bytes make of it
+        raise UserError(f"{path}: {_unreadable(error)}") from None
+
+
+def _unreadable(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "TorchScript" in text:
+        return "a TorchScript archive, which holds code; save its state_dict() instead"
+    _, _, reason = text.partition("WeightsUnpickler error: ")
+    return f"not a readable file of torch.save ({type(error).__name__}: {(reason or text)[:200]})"
+
+
+def _state_dicts(
+    tree: object, path: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, object]]]:
+    if not isinstance(tree, Mapping) or depth > _MAX_DEPTH:
+        return
+    named = {key: value for key, value in tree.items() if isinstance(key, str)}
+    if len(named) == len(tree) and any(
+        isinstance(value, Tensor) and value.ndim > 1 for value in named.values()
+    ):
+        yield path, named
+    for key, value in named.items():
+        yield from _state_dicts(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def _choose(
+    path: Path, found: Mapping[str, Mapping[str, object]], content: object, key: str | None
+) -> str:
+    if key is not None:
+        if key in found:
+            return key
+        raise UserError(
+            f"{path}: there is no mapping of tensors at '{_shown(key)}'{did_you_mean(key, found)}"
+        )
+    if len(found) == 1:
+        return next(iter(found))
+    if found:
+        listed = ", ".join(f"'{_shown(k)}' ({len(v)} entries)" for k, v in found.items())
+        raise UserError(f"{path}: several mappings of tensors: {listed}; choose one with --key")
+    keys = list(content)[:10] if isinstance(content, Mapping) else []
+    holds = ", ".join(_shown(str(k)) for k in keys) or type(content).__name__
+    raise UserError(f"{path}: expected a mapping from names to tensors, found {holds}")
+
+
+def load_foreign(
+    file: ForeignFile, spec: ModelSpec, renames: Sequence[tuple[str, str]] = ()
+) -> Imported:
+    """Builds the model and loads the file's weights, strictly.
+
+    Half and double precision become float32. Counters of batches, which old files lack and
+    inference does not use, are set to 0.
+
+    Args:
+        file: The weights.
+        spec: What they are of.
+        renames: Prefixes of names that are replaced before the rules apply, see ``our_names``.
+
+    Raises:
+        UserError: When the spec cannot be built; or with every missing and every unexpected name,
+            and every one of another shape or type.
+    """
+    model = build_model(spec)
+    origins = our_names(list(file.entries), renames)
+    expected = model.net.state_dict()
+    notes = []
+    absent = [name for name in expected if name not in origins and name.endswith(_COUNTER)]
+    weights: dict[str, Tensor] = {name: torch.zeros_like(expected[name]) for name in absent}
+    if absent:
+        notes.append(f"{len(absent)} counters {_COUNTER} were absent and are 0.")
+    problems = _problems(file, origins, expected, weights)
+    if problems:
+        raise UserError(_misfit(file, spec, problems))
+    found = {ours: file.entries[theirs] for ours, theirs in origins.items()}
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    kinds = {str(v.dtype) for v in tensors.values() if v.is_floating_point()} - {"torch.float32"}
+    if kinds:
+        notes.append(f"Converted to float32 from {', '.join(sorted(kinds))}.")
+    for name, value in tensors.items():
+        weights[name] = value.to(expected[name].dtype)
+    bad = [name for name, value in weights.items() if not value.isfinite().all()]
+    if bad:
+        raise UserError(f"{file.path}: NaN or infinite values in {', '.join(bad)}; not imported")
+    model.net.load_state_dict(weights, strict=True)
+    return Imported(model.eval(), tuple(notes))
+
+
+def _problems(
+    file: ForeignFile,
+    origins: Mapping[str, str],
+    expected: Mapping[str, Tensor],
+    filled: Mapping[str, Tensor],
+) -> list[str]:
+    """Returns a line for every name that is missing, unexpected, or not what it should be."""
+    lines = [
+        f"missing: {name} {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name not in origins and name not in filled
+    ]
+    for ours, theirs in origins.items():
+        value = file.entries[theirs]
+        also = "" if ours == theirs else f", in the file {_shown(theirs)}"
+        if ours not in expected:
+            lines.append(f"unexpected: {_shown(ours)} {_kind(value)}{also}")
+        elif not _fits(value, expected[ours]):
+            lines.append(f"{ours} is {_kind(value)}, expected {_kind(expected[ours])}{also}")
+    return lines
+
+
+def _fits(value: object, expected: Tensor) -> bool:
+    """Whether an entry is an ordinary tensor of the right shape, floating point where ours is."""
+    return (
+        isinstance(value, Tensor)
+        and value.shape == expected.shape
+        and value.is_floating_point() == expected.is_floating_point()
+        and not value.is_complex()
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+    )
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"({type(value).__name__}, not a tensor)"
+    kind = str(value.dtype).removeprefix("torch.")
+    plain = kind == "float32" and value.layout is torch.strided
+    return f"{tuple(value.shape)}" + ("" if plain else f" {kind}")
+
+
+def _misfit(file: ForeignFile, spec: ModelSpec, problems: Sequence[str]) -> str:
+    built = f"{spec.arch} with norm {spec.norm.label()}, shortcut {spec.shortcut}"
+    advice = "choose another --arch or --norm, or translate names with --rename OLD=NEW"
+    other = "conv" if spec.shortcut == "pad" else "pad"
+    if all(".shortcut." in line for line in problems):
+        advice = f"only the shortcuts differ: try --shortcut {other}"
+    return "\n  ".join([f"{file.path}: the weights do not fit {built}; {advice}", *problems])
+
+
+def _shown(text: str) -> str:
+    """Returns a foreign name as it is, or escaped where it could disturb a terminal."""
+    return text if text.isprintable() else ascii(text)

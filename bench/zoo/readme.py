@@ -1,0 +1,154 @@
+"""``checkpoints/README.md``, written from the cards and the recipes alone: same in, same out."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
+from bench.zoo.checkpoint import CARD, WEIGHTS, list_checkpoints
+
+INTRO = """\
+<!-- Written by `rbench zoo readme`. Change a card or a recipe, and run it again. -->
+
+# Checkpoints
+
+`NAME/model.safetensors` holds the weights, `NAME/card.yaml` says what they are: architecture, norm,
+data set, input mean and std, the whole recipe, seed, epochs, accuracies and on how many images,
+versions, and the sha256 that loading checks.
+
+- `rbench zoo show NAME` prints a card, `rbench zoo verify` hashes and scores all of them again.
+- `recipes/` trains them again: `rbench train NAME`.
+- `rbench zoo import FILE --arch ... --norm ... --dataset ...` brings in other people's weights.
+
+Clean accuracy is that of the test images in brackets, in float32. PGD-20 is a quick attack (20
+steps of a quarter of eps from one random start, eps in pixels, linf) with its 95 % interval: an
+upper bound on robustness that tells checkpoints apart, not an evaluation of any of them.
+"""
+
+COLUMNS = (
+    "name",
+    "training",
+    "norm",
+    "clean accuracy (n)",
+    "PGD-20 (n, eps)",
+    "epochs",
+    "KiB",
+    "trained",
+)
+_NUMERIC = ("epochs", "KiB")
+
+
+class OpenRecipe(Protocol):
+    """What is told of a recipe that has no checkpoint yet."""
+
+    @property
+    def name(self) -> str:
+        """The name that its checkpoint will have."""
+
+    @property
+    def dataset(self) -> str:
+        """What it is trained on."""
+
+    @property
+    def scale(self) -> str:
+        """``paper`` or ``compact``."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint of the table: its card and the size of its weights in bytes."""
+
+    card: Card
+    n_bytes: int
+
+
+def read_entries(folder: Path) -> list[Entry]:
+    """Reads the cards of a folder of checkpoints.
+
+    Raises:
+        UserError: When a card is wrong.
+    """
+    entries = []
+    for name in list_checkpoints(folder):
+        weights = folder / name / WEIGHTS
+        n_bytes = weights.stat().st_size if weights.is_file() else 0
+        entries.append(Entry(read_card(folder / name / CARD), n_bytes))
+    return entries
+
+
+def render_readme(entries: Sequence[Entry], recipes: Iterable[OpenRecipe]) -> str:
+    """Returns the page: a table for each data set, then the recipes without a checkpoint."""
+    parts = [INTRO]
+    ordered = sorted(entries, key=lambda entry: (entry.card.dataset, entry.card.name))
+    for dataset, group in itertools.groupby(ordered, lambda entry: entry.card.dataset):
+        parts.append(f"## {_cell(dataset)}\n\n{_table(COLUMNS, map(_row, group))}")
+    total = sum(entry.n_bytes for entry in entries)
+    parts.append(f"{len(entries)} checkpoints, {total / 2**20:.1f} MiB.\n")
+    trained = {entry.card.name for entry in entries}
+    waiting = sorted((r for r in recipes if r.name not in trained), key=_order)
+    parts.append("## Open\n\n" + _open(waiting))
+    return "\n".join(parts)
+
+
+def _order(recipe: OpenRecipe) -> tuple[str, str, str]:
+    return (recipe.scale, recipe.dataset, recipe.name)
+
+
+def _open(waiting: Sequence[OpenRecipe]) -> str:
+    if not waiting:
+        return "Every recipe has its checkpoint.\n"
+    rows = ((f"`{r.name}`", _cell(r.dataset), _cell(r.scale)) for r in waiting)
+    head = f"{len(waiting)} recipes wait for hardware or time; `rbench train NAME` trains one.\n\n"
+    return head + _table(("recipe", "data set", "scale"), rows)
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    card = entry.card
+    return (
+        f"[{_cell(card.name)}]({card.name}/{CARD})",
+        _cell(_training(card)),
+        _cell(card.model.norm.label()),
+        _clean(card.clean_accuracy),
+        _robust(card.robust_accuracy),
+        "" if card.epochs is None else str(card.epochs),
+        f"{entry.n_bytes / 1024:.0f}",
+        _cell(card.trained.partition(",")[0]),
+    )
+
+
+def _training(card: Card) -> str:
+    """Returns how it was trained in a few words; the file of a foreign one is on its card."""
+    return card.training.partition(":")[0]
+
+
+def _clean(clean: CleanAccuracy) -> str:
+    many = [f"{clean.n:,}"]
+    if clean.batch_size is not None:
+        many.append(f"batches of {clean.batch_size}")
+    return f"{clean.value:.2%} ({', '.join(many)})"
+
+
+def _robust(robust: RobustAccuracy | None) -> str:
+    if robust is None:
+        return "not measured"
+    ends = (robust.low, robust.high)
+    interval = "".join(f"{end:.1%} " for end in ends if end is not None).strip()
+    between = f" [{interval.replace(' ', ', ')}]" if interval else ""
+    eps = re.search(r"\b(?:linf|l2) ([^,]+)", robust.attack)
+    return f"{robust.value:.1%}{between} ({robust.n:,}, {eps[1] if eps else _cell(robust.attack)})"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---:" if name in _NUMERIC else "---" for name in columns]
+    lines = [columns, rule, *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Returns a text that cannot leave its cell: cards hold other people's words."""
+    return re.sub(r"([\\`*|<\[\]])", r"\\\1", " ".join(text.split()))
