@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
 import bench
+from bench.data.images import Split
 from bench.models import Classifier
 from bench.train.curves import write_curves
 from bench.train.images import scoring_images, training_source
@@ -47,12 +48,12 @@ def train_checkpoint(
     """
     folder = out / recipe.name
     test = scoring_images(recipe, data_root)
-    x, y = torch.from_numpy(test.x.copy()), torch.from_numpy(test.y.copy())
+    n_test = len(test.y)
     with joined(device) as (world, own_device):
         source = training_source(recipe, data_root, torch.device(own_device))
 
         def validate(model: Classifier) -> float:
-            return _score(recipe, model, x[:N_VALIDATED], y[:N_VALIDATED], 1)
+            return _score(recipe, model, test, min(N_VALIDATED, n_test), 1)
 
         trainer = Trainer(recipe, source, folder / STATE, own_device, compiled, world, validate)
         model = trainer.run(report if world.rank == 0 else _silent)
@@ -60,7 +61,8 @@ def train_checkpoint(
             return None
     model = model.to(memory_format=torch.contiguous_format)
     n_draws = SCORING_DRAWS if recipe.model.norm.stochastic else 1
-    card = _card(recipe, _score(recipe, model, x, y, n_draws), len(x), n_draws, own_device)
+    accuracy = _score(recipe, model, test, n_test, n_draws)
+    card = _card(recipe, accuracy, n_test, n_draws, own_device)
     checkpoint = save_checkpoint(folder, model.net, card)
     write_curves(folder, recipe, trainer.history)
     (folder / STATE).unlink(missing_ok=True)
@@ -71,11 +73,19 @@ def _silent(_: Progress) -> None:
     pass
 
 
-def _score(recipe: Recipe, model: Classifier, x: Tensor, y: Tensor, n_draws: int) -> float:
+def _score(recipe: Recipe, model: Classifier, test: Split, n: int, n_draws: int) -> float:
+    """Returns the accuracy on the first ``n`` test images, some thousands at a time."""
     device = next(model.parameters()).device
     whole = recipe.model.norm.batch_dependent
-    x, y = to_pixels(x).to(device), y.to(device)
-    return clean_accuracy(model, x, y, SCORING_BATCH, n_draws, whole_batch=whole)
+    chunk = SCORING_BATCH * (80 if recipe.model.size < 64 else 10)
+    correct = 0.0
+    for number, start in enumerate(range(0, n, chunk)):
+        images = test.take(np.arange(start, min(start + chunk, n)))
+        x = to_pixels(torch.from_numpy(images.x)).to(device)
+        y = torch.from_numpy(images.y).to(device)
+        share = clean_accuracy(model, x, y, SCORING_BATCH, n_draws, number, whole_batch=whole)
+        correct += share * len(x)
+    return correct / n
 
 
 def _card(recipe: Recipe, accuracy: float, n: int, n_draws: int, device: str) -> Card:

@@ -31,30 +31,34 @@ def training_source(recipe: Recipe, data_root: Path | None, device: torch.device
             f"{names}: its {n_images} training images are less than one batch of "
             f"{recipe.batch_size}; lower batch_size"
         )
+    for part in parts:
+        check_fit(recipe, names, part)
     if recipe.augment.resized_crop:
         return _stream(recipe, parts, device)
     images = [part if isinstance(part, Images) else _take_all(part) for part in parts]
-    for part in images:
-        check_fit(recipe, names, part)
     x = torch.from_numpy(np.concatenate([part.x for part in images]))
     y = torch.from_numpy(np.concatenate([part.y for part in images]))
     return DeviceSource(x, y, recipe.augment, device)
 
 
-def scoring_images(recipe: Recipe, data_root: Path | None) -> Images:
-    """Loads the test images that give the card's accuracy; errors are ``training_source``'s."""
+def scoring_images(recipe: Recipe, data_root: Path | None) -> Split:
+    """Opens the test images that give the card's accuracy; errors are ``training_source``'s."""
     name = recipe.score_on or recipe.dataset
     split = open_split(name, "test", data_root)
-    images = split if isinstance(split, Images) else _take_all(split)
-    check_fit(recipe, name, images)
-    return images
+    check_fit(recipe, name, split)
+    return split
 
 
-def check_fit(recipe: Recipe, name: str, data: Images) -> None:
-    """Raises ``UserError`` when images or labels do not fit the recipe's model."""
+def check_fit(recipe: Recipe, name: str, data: Split) -> None:
+    """Raises ``UserError`` when images or labels do not fit the recipe's model.
+
+    Of a folder of image files, the first one is looked at.
+    """
     model = recipe.model
-    expected, found = (model.channels, model.size, model.size), data.x.shape[1:]
-    if found != expected:
+    first = data.take(np.zeros(1, np.int64))
+    expected, found = (model.channels, model.size, model.size), first.x.shape[1:]
+    cropped = recipe.augment.resized_crop and found[0] == model.channels
+    if found != expected and not cropped:
         raise UserError(f"{name}: images are {found}, the recipe's model takes {expected}")
     top = int(data.y.max(initial=0))
     if top >= model.classes:

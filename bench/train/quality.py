@@ -35,10 +35,10 @@ QUICK_EPS: Mapping[str, float] = {
     "cifar100": 8 / 255,
     "imagenet": 4 / 255,
 }
-"""Radius (linf, pixels) of the quick attack on each data set, the one that its literature uses:
-Madry et al. 2018 for MNIST, the RNA paper for CIFAR and ImageNet; 0.1 for Fashion-MNIST is what this
-project trains with. A naturally trained model meets it too, so that all models of a data set are
-told apart by one number. A model that was trained against another radius is asked about that one."""
+"""Radius (linf, pixels) of the quick attack on each data set, the one that is usual for it: from
+Madry et al. 2018 for MNIST and from the RNA paper for CIFAR and ImageNet; 0.1 for Fashion-MNIST is
+what this project trains with. Naturally trained models meet it too, so that one number tells all
+models of a data set apart. A model that was trained against another ball is asked about its own."""
 
 QUICK_N = 512
 """Images of the quick attack: four whole batches."""
@@ -267,7 +267,7 @@ def _scored(checkpoint: Checkpoint, model: Classifier, options: AuditOptions) ->
         robust = None if options.quick else _attacked(checkpoint, options)
     except UserError as error:
         return Audit(name, "differs", "ok", *known, notes=(str(error),))
-    audit, changes = judge(name, card, clean, robust)
+    audit, changes = judge(name, card, clean, robust, partial=options.limit is not None)
     if options.update and changes:
         write_card(checkpoint.folder / CARD, card.model_copy(update=changes))
         audit = replace(audit, verdict="updated")

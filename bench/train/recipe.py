@@ -90,7 +90,7 @@ class Recipe(Spec):
         lr: Peak learning rate.
         decay: What ``weight_decay`` is applied to: matrices and kernels (``weights``), or ``all``.
         clip: Gradient norm is cut to this value; ``None`` leaves it.
-        limit: Trains on the first so many images only.
+        limit: Trains on so many images only, evenly spaced over the data set.
         notes: What the card should tell.
     """
 

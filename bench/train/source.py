@@ -117,11 +117,29 @@ class StreamSource:
         """
         seeds = torch.randint(2**62, (len(self),), generator=generator)
         batches = _cut(order.cpu(), batch_size)
-        chunks = iter(self._loader(batches, seeds))
+        chunks = self._chunks(batches, seeds)
         for rows in batches:
-            parts = [self._receive(chunks) for _ in _cut(rows, CHUNK)]
-            x = torch.cat(parts).permute(0, 3, 1, 2)
+            x = torch.cat([next(chunks) for _ in _cut(rows, CHUNK)]).permute(0, 3, 1, 2)
             yield _finish(x, self.augment, generator), self.y[rows.to(self.device)]
+
+    def _chunks(self, batches: list[Tensor], seeds: Tensor) -> Iterator[Tensor]:
+        """Yields chunks (b, h, w, c), uint8, on their way to the device."""
+        killed = ""
+        try:
+            # Nothing but the loop holds the loader's iterator, so an error stops the workers.
+            for chunk in self._loader(batches, seeds):
+                if isinstance(chunk, _Refusal):
+                    raise UserError(chunk.message)
+                yield chunk.to(self.device, non_blocking=True)
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            killed = str(error)
+        if killed:
+            raise UserError(
+                f"one of the {self.n_workers} workers that decode training images was killed "
+                f"({killed}); it may have run out of memory: use fewer workers"
+            )
 
     def _loader(self, batches: list[Tensor], seeds: Tensor) -> DataLoader[Tensor | _Refusal]:
         """Returns what decodes all batches, each in whole chunks, in order."""
@@ -142,21 +160,6 @@ class StreamSource:
             # Without a generator of its own, the loader would draw from the global one.
             generator=torch.Generator(),
         )
-
-    def _receive(self, chunks: Iterator[Tensor | _Refusal]) -> Tensor:
-        """Returns the next chunk (b, h, w, c), uint8, on its way to the device."""
-        try:
-            chunk = next(chunks)
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise UserError(
-                f"one of the {self.n_workers} workers that decode training images was killed "
-                f"({error}); it may have run out of memory: use fewer workers"
-            ) from None
-        if isinstance(chunk, _Refusal):
-            raise UserError(chunk.message)
-        return chunk.to(self.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

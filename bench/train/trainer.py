@@ -88,6 +88,8 @@ class Trainer:
             fused=self.paths is None,
         )
         self.n_images = min(recipe.limit or len(source), len(source))
+        # Evenly spaced, since an image folder is sorted by class.
+        self.positions = torch.arange(self.n_images) * len(source) // self.n_images
         self.steps_per_epoch = -(-self.n_images // recipe.batch_size)
         self.n_steps = self.steps_per_epoch * recipe.epochs
         self.epoch = 0
@@ -101,19 +103,19 @@ class Trainer:
             UserError: When the loss becomes NaN or infinite.
         """
         while self.epoch < self.recipe.epochs:
-            self._train_epoch(report)
-            self.epoch += 1
+            self.train_epoch(report)
             self._close_epoch()
         self._free_path()
         return self.model.eval()
 
-    def _train_epoch(self, report: Callable[[Progress], None]) -> None:
+    def train_epoch(self, report: Callable[[Progress], None]) -> None:
+        """Trains one epoch; its state is not written."""
         recipe = self.recipe
         seed = int(digest([recipe.seed, self.epoch], 12), 16)
         generator = torch.Generator().manual_seed(seed)
         if self.paths is not None:
             self.paths.seed(seed)
-        order = torch.randperm(self.n_images, generator=generator)
+        order = self.positions[torch.randperm(self.n_images, generator=generator)]
         parts = [self.world.share(rows) for rows in torch.split(order, recipe.batch_size)]
         if self.world.rank:
             generator.manual_seed(int(digest([recipe.seed, self.epoch, self.world.rank], 12), 16))
@@ -139,6 +141,7 @@ class Trainer:
                 "seconds": time.monotonic() - begin,
             }
         )
+        self.epoch += 1
 
     def _step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Takes a step; returns the batch's summed loss and number of hits, (2,)."""

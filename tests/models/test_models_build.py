@@ -88,6 +88,7 @@ def test_224_pixels_run(arch: str) -> None:
         ("resnet38", 3, None, 37),
         ("resnet50", 3, None, 49),
         ("resnet18", 3, 11_173_962, 20),
+        ("resnet50-bottleneck", 3, 23_520_842, 53),
         ("vgg11", 3, None, 8),
         ("vgg16", 3, None, 13),
         ("wrn32", 3, 46_160_474, 31),

@@ -163,6 +163,7 @@ def test_a_damaged_file_is_named(colours: FileImages, tmp_path: Path, n_workers:
         next(batches)
     assert str(error.value).startswith(f"{broken}: not a readable image")
     assert "Traceback" not in str(error.value)
+    assert not multiprocessing.active_children(), "workers outlive the error"
 
 
 def test_an_abandoned_epoch_leaves_no_worker(photos: FileImages) -> None:
@@ -183,8 +184,9 @@ def test_a_killed_worker_is_an_error_and_no_hang(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(module, "read_image", die)
-    with pytest.raises(UserError, match="1 workers that decode training images was killed"):
-        collect(StreamSource(photos, SIZE, True, CPU, 1), torch.arange(8))
+    with pytest.raises(UserError, match="2 workers that decode training images was killed"):
+        collect(StreamSource(photos, SIZE, True, CPU, 2), torch.arange(8))
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are a matter of POSIX")

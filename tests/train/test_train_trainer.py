@@ -130,7 +130,7 @@ def test_an_epoch_sees_each_image_once_in_an_order_of_its_own(
     trainer.run(silent)
     assert [len(c["x"]) for c in spy.calls] == [32, 8, 32, 8]
     epochs = [torch.cat([c["x"] for c in spy.calls[i : i + 2]]) for i in (0, 2)]
-    clean = small_images[0][:40].float() / 255
+    clean = small_images[0][torch.arange(40) * 64 // 40].float() / 255
     for epoch in epochs:
         match = (epoch[:, None] == clean[None]).flatten(2).all(2)
         assert bool((match.sum(0) == 1).all()) and bool((match.sum(1) == 1).all())

@@ -1,0 +1,22 @@
+"""The machine that a speed table was made on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+
+import torch
+
+from bench.run.cell import machine
+
+
+def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:
+    """Returns processor, cores, threads, versions and date in one line."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    where = machine(torch.device(device)).partition(",")[0]
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    host = f"{where}, {cores} cores, {threads} torch thread(s)"
+    python = f"Python {platform.python_version()}"
+    return f"{host}, {python}, {versions}, {datetime.now(UTC):%Y-%m-%d}"

@@ -1,0 +1,44 @@
+"""Turns, ratios and the trainer's speed table (not how fast anything is)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.data.roots import SYSTEM_FOLDER
+from bench.speed.timing import Timing, ratio, take_turns
+
+TRAIN = SYSTEM_FOLDER / "fashion-mnist" / "train-images-idx3-ubyte.gz"
+
+
+def test_contenders_take_turns_in_changing_order() -> None:
+    ran: list[str] = []
+    contenders = {name: (lambda name=name: ran.append(name)) for name in "ab"}
+    times = take_turns(contenders, 3)
+    assert ran == ["a", "b", "b", "a", "a", "b"]
+    assert [len(times[name].seconds) for name in "ab"] == [3, 3]
+
+
+def test_the_ratio_is_taken_round_by_round() -> None:
+    # The machine was three times slower in the second round.
+    slow, fast = Timing((2.0, 6.0, 2.2)), Timing((1.0, 3.0, 1.0))
+    assert ratio(slow, fast) == pytest.approx((2.0, 2.0, 2.2))
+    assert Timing((3.0, 1.0, 2.0)).median == 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TRAIN.is_file(), reason="needs Fashion-MNIST's training images")
+def test_the_training_table_is_written(tmp_path: Path) -> None:
+    command = ["speed", "training", "--recipe", "fmnist-resnet20-rna-at", "--steps", "1"]
+    done = CliRunner().invoke(app, [*command, "--rounds", "1", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "training.md").read_text()
+    assert "| fmnist-resnet20-rna-at | black-box" in text
+    header, row = (tmp_path / "training.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    found = float(values["ours"]) / float(values["plain"])
+    assert math.isclose(found, float(values["ratio"]), rel_tol=0.01)
