@@ -13,6 +13,7 @@ import typer
 
 import bench
 from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.speed import speed_app
 from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
 
@@ -27,6 +28,7 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
+app.add_typer(speed_app, name="speed")
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -62,14 +64,14 @@ def _options(
 def run(
     suite: SuiteArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder [default: reports/SUITE].")
+        Path | None, typer.Option("--out", help="Run folder (default: reports/SUITE).")
     ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Processes [default: one per core; GPU: 1]."),
+        typer.Option("--workers", min=1, help="Processes (default: one per core; GPU: 1)."),
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Look at each model first.")
@@ -89,7 +91,7 @@ def run(
 def plan(
     suite: SuiteArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder [default: reports/SUITE].")
+        Path | None, typer.Option("--out", help="Run folder (default: reports/SUITE).")
     ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
@@ -164,7 +166,7 @@ def train(
         list[str] | None, typer.Option("--only", help="Of a file, this recipe; repeatable.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of checkpoints [default: checkpoints].")
+        Path | None, typer.Option("--out", help="Folder of checkpoints (default: checkpoints).")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

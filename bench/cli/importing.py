@@ -16,13 +16,12 @@ import bench
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.core.norm_spec import NormSpec
 from bench.core.numbers import parse_number
 from bench.core.spec_file import check_spec
 from bench.data import get_dataset, take_slice
 from bench.run.device import pick_device
 from bench.run.paths import checkpoints_folder
-from bench.train.quality import score_clean
+from bench.train.quality import score_slice
 from bench.zoo import Card, save_checkpoint
 from bench.zoo.checkpoint import CARD, WEIGHTS
 from bench.zoo.foreign import ForeignFile, Imported, load_foreign, read_foreign
@@ -90,7 +89,7 @@ def import_command(console: Console, request: ImportRequest) -> None:
     where = DataSpec(name=request.score_on or request.dataset)
     data = take_slice(where, request.data_root)
     model = imported.model.to(pick_device(request.device))
-    clean = score_clean(model, data, f"{where.name} {where.split}")
+    clean = score_slice(model, data, f"{where.name} {where.split}")
     card = Card(
         name=folder.name,
         model=spec,
@@ -128,7 +127,7 @@ def _new_folder(request: ImportRequest) -> Path:
 def _model_spec(request: ImportRequest) -> ModelSpec:
     dataset = get_dataset(request.dataset, request.data_root)
     try:
-        norm = check_spec(yaml.safe_load(request.norm), NormSpec, "--norm")
+        norm = yaml.safe_load(request.norm)
     except yaml.YAMLError:
         raise UserError(
             f"--norm: expected a name or for example '{{name: gn, groups: 8}}', found "
@@ -144,7 +143,10 @@ def _model_spec(request: ImportRequest) -> ModelSpec:
         "std": dataset.std if request.std is None else _numbers("--std", request.std),
         "shortcut": request.shortcut,
     }
-    return check_spec(fields, ModelSpec, "the model")
+    try:
+        return check_spec(fields, ModelSpec, "the model")
+    except UserError as error:
+        raise UserError(str(error).replace("the whole file: ", "")) from None  # there is no file
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

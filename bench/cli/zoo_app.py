@@ -21,7 +21,7 @@ def import_(
     norm: Annotated[str, typer.Option("--norm", help="bn, or '{name: gn, groups: 8}', ...")],
     dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Of the checkpoint [default: the file's].")
+        str | None, typer.Option("--name", help="Of the checkpoint (default: the file's).")
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", min=1)] = None,
     size: Annotated[int | None, typer.Option("--size", min=8, help="Height and width.")] = None,
@@ -45,7 +45,7 @@ def import_(
     ] = None,
     score_on: Annotated[
         str | None,
-        typer.Option("--score-on", help="Data set to score on [default: that of --dataset]."),
+        typer.Option("--score-on", help="Data set to score on (default: that of --dataset)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint.")] = False,
     checkpoints: Checkpoints = None,
@@ -53,7 +53,7 @@ def import_(
     device: Device = "auto",
 ) -> None:
     """Bring in weights that others trained; what is not given is taken from the data set."""
-    from bench.cli.zoo import ImportRequest, import_command
+    from bench.cli.importing import ImportRequest, import_command
 
     request = ImportRequest(
         file=file,
@@ -81,7 +81,7 @@ def import_(
 @zoo_app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints [default: all].", show_default=False)
+        list[str] | None, typer.Argument(help="Checkpoints (default: all).", show_default=False)
     ] = None,
     limit: Annotated[
         int | None,
@@ -93,7 +93,7 @@ def verify(
     ] = False,
     attacked: Annotated[
         int | None,
-        typer.Option("--attacked", min=1, help="Images of PGD-20 [default: the card's, or 512]."),
+        typer.Option("--attacked", min=1, help="Images of PGD-20 (default: the card's, or 512)."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Markdown file that is written too.")
@@ -115,7 +115,7 @@ def verify(
 def readme(
     check: Annotated[bool, typer.Option("--check", help="Exit 1 if it is stale.")] = False,
     recipes: Annotated[
-        Path | None, typer.Option("--recipes", help="[default: recipes/ beside the checkpoints].")
+        Path | None, typer.Option("--recipes", help="(default: recipes/ beside the checkpoints).")
     ] = None,
     checkpoints: Checkpoints = None,
 ) -> None:

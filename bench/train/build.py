@@ -11,19 +11,15 @@ import numpy as np
 import torch
 
 import bench
-from bench.data.images import Split
 from bench.models import Classifier
 from bench.train.curves import write_curves
 from bench.train.images import scoring_images, training_source
 from bench.train.recipe import Recipe
-from bench.train.score import clean_accuracy
-from bench.train.source import to_pixels
+from bench.train.score import SCORING_DRAWS, score_clean
 from bench.train.trainer import Progress, Trainer
 from bench.train.world import joined
 from bench.zoo import Card, Checkpoint, CleanAccuracy, save_checkpoint
 
-SCORING_DRAWS = 5
-SCORING_BATCH = 128
 N_VALIDATED = 1024
 STATE = "train_state.pt"
 
@@ -49,20 +45,25 @@ def train_checkpoint(
     folder = out / recipe.name
     test = scoring_images(recipe, data_root)
     n_test = len(test.y)
+    split = f"{recipe.score_on or recipe.dataset} test"
+
+    def score(model: Classifier, n: int, n_draws: int) -> CleanAccuracy:
+        images = test.take(np.arange(n))
+        x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
+        return score_clean(model, x, y, split, n_draws=n_draws)
+
     with joined(device) as (world, own_device):
         source = training_source(recipe, data_root, torch.device(own_device))
 
         def validate(model: Classifier) -> float:
-            return _score(recipe, model, test, min(N_VALIDATED, n_test), 1)
+            return score(model, min(N_VALIDATED, n_test), 1).value
 
         trainer = Trainer(recipe, source, folder / STATE, own_device, compiled, world, validate)
         model = trainer.run(report if world.rank == 0 else _silent)
         if world.rank:
             return None
     model = model.to(memory_format=torch.contiguous_format)
-    n_draws = SCORING_DRAWS if recipe.model.norm.stochastic else 1
-    accuracy = _score(recipe, model, test, n_test, n_draws)
-    card = _card(recipe, accuracy, n_test, n_draws, own_device)
+    card = _card(recipe, score(model, n_test, SCORING_DRAWS), own_device)
     checkpoint = save_checkpoint(folder, model.net, card)
     write_curves(folder, recipe, trainer.history)
     (folder / STATE).unlink(missing_ok=True)
@@ -73,22 +74,7 @@ def _silent(_: Progress) -> None:
     pass
 
 
-def _score(recipe: Recipe, model: Classifier, test: Split, n: int, n_draws: int) -> float:
-    """Returns the accuracy on the first ``n`` test images, some thousands at a time."""
-    device = next(model.parameters()).device
-    whole = recipe.model.norm.batch_dependent
-    chunk = SCORING_BATCH * (80 if recipe.model.size < 64 else 10)
-    correct = 0.0
-    for number, start in enumerate(range(0, n, chunk)):
-        images = test.take(np.arange(start, min(start + chunk, n)))
-        x = to_pixels(torch.from_numpy(images.x)).to(device)
-        y = torch.from_numpy(images.y).to(device)
-        share = clean_accuracy(model, x, y, SCORING_BATCH, n_draws, number, whole_batch=whole)
-        correct += share * len(x)
-    return correct / n
-
-
-def _card(recipe: Recipe, accuracy: float, n: int, n_draws: int, device: str) -> Card:
+def _card(recipe: Recipe, accuracy: CleanAccuracy, device: str) -> Card:
     told = recipe.model_dump(mode="json", exclude={"name", "model", "notes"}, exclude_none=True)
     return Card(
         name=recipe.name,
@@ -98,13 +84,7 @@ def _card(recipe: Recipe, accuracy: float, n: int, n_draws: int, device: str) ->
         recipe=told,
         seed=recipe.seed,
         epochs=recipe.epochs,
-        clean_accuracy=CleanAccuracy(
-            value=round(accuracy, 6),
-            n=n,
-            split=f"{recipe.score_on or recipe.dataset} test",
-            batch_size=SCORING_BATCH if recipe.model.norm.batch_dependent else None,
-            n_draws=n_draws,
-        ),
+        clean_accuracy=accuracy,
         versions={
             "python": platform.python_version(),
             "torch": str(torch.__version__),

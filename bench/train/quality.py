@@ -19,14 +19,11 @@ from bench.models import Classifier
 from bench.run.catalog import attack_info
 from bench.run.cell import run_cell
 from bench.run.target import Target, stats_in_force
-from bench.train.score import clean_accuracy
+from bench.train.score import SCORING_BATCH, SCORING_DRAWS, score_clean
 from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint
 from bench.zoo.audit import Audit, judge
 from bench.zoo.card import write_card
 from bench.zoo.checkpoint import CARD, WEIGHTS, verify_hash
-
-SCORING_DRAWS = 5
-SCORING_BATCH = 128
 
 QUICK_EPS: Mapping[str, float] = {
     "mnist": 0.3,
@@ -62,7 +59,7 @@ def scoring_split(card: Card) -> DataSpec:
     return check_spec({"name": name, "split": split}, DataSpec, "split")
 
 
-def score_clean(
+def score_slice(
     model: Classifier,
     data: Slice,
     split: str,
@@ -70,32 +67,14 @@ def score_clean(
     batch_size: int = SCORING_BATCH,
     n_draws: int = SCORING_DRAWS,
 ) -> CleanAccuracy:
-    """Measures clean accuracy in fp32, where the model is, as a training's end does.
-
-    Args:
-        model: In eval mode.
-        data: The images.
-        split: What the card calls them.
-        batch_size: Images that are scored together.
-        n_draws: Draws for each image, if the model is stochastic.
+    """Measures clean accuracy on a slice; arguments as for ``score_clean``.
 
     Raises:
         UserError: When the images do not fit the model.
     """
-    norm = model.spec.norm
     check_images(model.spec, data, split)
-    n_draws = n_draws if norm.stochastic else 1
-    x = torch.from_numpy(data.x).to(model.mean.device)
-    y = torch.from_numpy(data.y).to(model.mean.device)
-    whole = norm.batch_dependent
-    value = clean_accuracy(model, x, y, batch_size, n_draws, whole_batch=whole)
-    return CleanAccuracy(
-        value=round(value, 6),
-        n=len(y),
-        split=split,
-        batch_size=batch_size if whole else None,
-        n_draws=n_draws,
-    )
+    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
+    return score_clean(model, x, y, split, batch_size=batch_size, n_draws=n_draws)
 
 
 def check_images(spec: ModelSpec, data: Slice, split: str) -> None:
@@ -263,7 +242,7 @@ def _scored(checkpoint: Checkpoint, model: Classifier, options: AuditOptions) ->
     was = card.clean_accuracy
     size = was.batch_size or SCORING_BATCH
     try:
-        clean = score_clean(model, data, was.split, batch_size=size, n_draws=was.n_draws)
+        clean = score_slice(model, data, was.split, batch_size=size, n_draws=was.n_draws)
         robust = None if options.quick else _attacked(checkpoint, options)
     except UserError as error:
         return Audit(name, "differs", "ok", *known, notes=(str(error),))

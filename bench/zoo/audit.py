@@ -19,7 +19,7 @@ ROBUST_TOLERANCE = 0.01
 LIMITED_CONFIDENCE = 0.999
 """Of the interval of a part of the images; 95 % would cry wolf at one checkpoint in twenty."""
 
-COLUMNS = ("name", "sha256", "clean", "found", "PGD-20", "found", "verdict")
+COLUMNS = ("name", "sha256", "clean", "clean found", "PGD-20", "PGD-20 found", "verdict")
 
 Verdict = Literal["pass", "updated", "hash only", "differs"]
 
@@ -46,12 +46,10 @@ class Audit:
     notes: tuple[str, ...] = ()
 
     def row(self) -> tuple[str, ...]:
-        """Returns one text for each of ``COLUMNS``; a card is rarely right to more than 0.01 %."""
+        """Returns one text for each of ``COLUMNS``."""
         numbers = (*self.clean, *self.robust)
         texts = ("" if found is None else f"{found.value:.2%}" for found in numbers)
-        verdict = "; ".join((self.verdict, *self.notes)) if self.notes else self.verdict
-        if self.verdict in ("hash only", "differs") and self.notes:
-            verdict = f"{self.verdict}: {'; '.join(self.notes)}"
+        verdict = f"{self.verdict}: {'; '.join(self.notes)}" if self.notes else self.verdict
         return (self.name, self.sha256, *texts, verdict)
 
 
@@ -66,7 +64,12 @@ def how_compared() -> str:
 
 
 def judge(
-    name: str, card: Card, clean: CleanAccuracy, robust: RobustAccuracy | str | None
+    name: str,
+    card: Card,
+    clean: CleanAccuracy,
+    robust: RobustAccuracy | str | None,
+    *,
+    partial: bool = False,
 ) -> tuple[Audit, dict[str, CleanAccuracy | RobustAccuracy]]:
     """Compares an intact checkpoint's card with what was measured.
 
@@ -76,17 +79,18 @@ def judge(
         clean: What was measured.
         robust: The same under the quick attack; a text says why it could not be measured, ``None``
             that it was not.
+        partial: Whether part of the images were measured on purpose.
 
     Returns:
         The audit, and the fields of the card that are missing or differ, as they should be.
     """
     changes: dict[str, CleanAccuracy | RobustAccuracy] = {}
-    agrees, notes = _compare_clean(card.clean_accuracy, clean)
+    agrees, notes = _compare_clean(card.clean_accuracy, clean, partial)
     if not agrees:
         changes["clean_accuracy"] = clean
     measured = robust if isinstance(robust, RobustAccuracy) else None
     if measured is not None:
-        same, more = _compare_robust(card.robust_accuracy, measured)
+        same, more = _compare_robust(card.robust_accuracy, measured, partial)
         if not same or card.robust_accuracy is None:
             changes["robust_accuracy"] = measured
         agrees, notes = agrees and same, notes + more
@@ -96,7 +100,9 @@ def judge(
     return Audit(name, "pass" if agrees else "differs", "ok", *both, tuple(notes)), changes
 
 
-def _compare_clean(card: CleanAccuracy, found: CleanAccuracy) -> tuple[bool, list[str]]:
+def _compare_clean(
+    card: CleanAccuracy, found: CleanAccuracy, partial: bool
+) -> tuple[bool, list[str]]:
     """Returns whether two accuracies agree, and what is to be said of it."""
     tolerance = CLEAN_TOLERANCE
     draws = min(card.n_draws, found.n_draws)
@@ -104,31 +110,39 @@ def _compare_clean(card: CleanAccuracy, found: CleanAccuracy) -> tuple[bool, lis
         # The variance of a draw given the image is at most p (1 - p), so this is on the safe side.
         spread = math.sqrt(2 * card.value * (1 - card.value) / (card.n * draws))
         tolerance = max(tolerance, 3 * spread)
-    return _compare("clean", (card.value, card.n), (found.value, found.n), tolerance)
+    numbers = (card.value, card.n), (found.value, found.n)
+    return _compare("clean", *numbers, tolerance, partial)
 
 
-def _compare_robust(card: RobustAccuracy | None, found: RobustAccuracy) -> tuple[bool, list[str]]:
+def _compare_robust(
+    card: RobustAccuracy | None, found: RobustAccuracy, partial: bool
+) -> tuple[bool, list[str]]:
     if card is None:
         return True, ["the card has no PGD-20 number yet"]
     here = (found.attack, found.protocol, found.split)
     there = (card.attack, card.protocol, card.split)
     if here != there:
         return False, [f"PGD: the card's is {'; '.join(there)}; found is {'; '.join(here)}"]
-    return _compare("PGD", (card.value, card.n), (found.value, found.n), ROBUST_TOLERANCE)
+    numbers = (card.value, card.n), (found.value, found.n)
+    return _compare("PGD", *numbers, ROBUST_TOLERANCE, partial)
 
 
 def _compare(
-    what: str, card: tuple[float, int], found: tuple[float, int], tolerance: float
+    what: str,
+    card: tuple[float, int],
+    found: tuple[float, int],
+    tolerance: float,
+    partial: bool,
 ) -> tuple[bool, list[str]]:
     (expected, n_card), (value, n) = card, found
     apart = abs(value - expected)
-    if n > n_card:
+    if n > n_card or (n < n_card and not partial):
         return False, [f"{what}: the card counts {n_card} images, there are {n}"]
     if n < n_card:
         low, high = wilson(value * n, n, LIMITED_CONFIDENCE)
         interval = f"[{low:.1%}, {high:.1%}] of {n} images"
         if low <= expected <= high:
-            return True, [f"{what}: compared with the interval {interval}"]
+            return True, [f"{what} by interval {interval}"]
         return False, [f"{what}: the card says {expected:.2%}, outside {interval}"]
     if apart <= EXACT:
         return True, []

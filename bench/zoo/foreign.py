@@ -153,8 +153,8 @@ def load_foreign(
 ) -> Imported:
     """Builds the model and loads the file's weights, strictly.
 
-    Half and double precision become float32. Counters of batches, which old files lack and
-    inference does not use, are set to 0.
+    Half and double precision become float32. Counters of batches, which inference does not use,
+    are set to 0 where a file has none at all: PyTorch before 0.4.1 knew none.
 
     Args:
         file: The weights.
@@ -169,7 +169,8 @@ def load_foreign(
     origins = our_names(list(file.entries), renames)
     expected = model.net.state_dict()
     notes = []
-    absent = [name for name in expected if name not in origins and name.endswith(_COUNTER)]
+    counted = any(name.endswith(_COUNTER) for name in origins)
+    absent = [] if counted else [name for name in expected if name.endswith(_COUNTER)]
     weights: dict[str, Tensor] = {name: torch.zeros_like(expected[name]) for name in absent}
     if absent:
         notes.append(f"{len(absent)} counters {_COUNTER} were absent and are 0.")
@@ -236,7 +237,8 @@ def _misfit(file: ForeignFile, spec: ModelSpec, problems: Sequence[str]) -> str:
     built = f"{spec.arch} with norm {spec.norm.label()}, shortcut {spec.shortcut}"
     advice = "choose another --arch or --norm, or translate names with --rename OLD=NEW"
     other = "conv" if spec.shortcut == "pad" else "pad"
-    if all(".shortcut." in line for line in problems):
+    has_choice = spec.arch in ("resnet20", "resnet38", "resnet50")
+    if has_choice and all(".shortcut." in line for line in problems):
         advice = f"only the shortcuts differ: try --shortcut {other}"
     return "\n  ".join([f"{file.path}: the weights do not fit {built}; {advice}", *problems])
 

@@ -56,6 +56,7 @@ RULES = (
     Rule(r"(?P<before>^|\.)(?:bn|gn)(?P<k>\d)\.", "{before}norm{k}.", "all of the above"),
     Rule(r"\.downsample\.", ".shortcut.", "torchvision"),
     Rule(r"\.convShortcut\.", ".shortcut.", "xternalz/WideResNet-pytorch, yaodongyu/TRADES"),
+    Rule(r"\.norm\.(?P<k>\d+)\.", ".branches.{k}.", "UniSerj/Random-Norm-Aggregation"),
     Rule(r"^(?:linear|classifier)\.", "fc.", "kuangliu, akamaster, VGGs"),
 )
 """Applied in this order to every name; names of this project pass unchanged."""

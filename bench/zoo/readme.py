@@ -102,9 +102,13 @@ def _order(recipe: OpenRecipe) -> tuple[str, str, str]:
 def _open(waiting: Sequence[OpenRecipe]) -> str:
     if not waiting:
         return "Every recipe has its checkpoint.\n"
-    rows = ((f"`{r.name}`", _cell(r.dataset), _cell(r.scale)) for r in waiting)
-    head = f"{len(waiting)} recipes wait for hardware or time; `rbench train NAME` trains one.\n\n"
-    return head + _table(("recipe", "data set", "scale"), rows)
+    lines = [
+        f"{len(waiting)} recipes wait for hardware or time; `rbench train NAME` trains one.\n",
+    ]
+    for (scale, dataset), group in itertools.groupby(waiting, lambda r: (r.scale, r.dataset)):
+        names = ", ".join(f"`{recipe.name}`" for recipe in group)
+        lines.append(f"- {_cell(dataset)}, {_cell(scale)}: {names}")
+    return "\n".join(lines) + "\n"
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -112,8 +116,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (
         f"[{_cell(card.name)}]({card.name}/{CARD})",
         _cell(_training(card)),
-        _cell(card.model.norm.label()),
-        _clean(card.clean_accuracy),
+        _cell(_norm(card)),
+        _clean(card.clean_accuracy, card.dataset),
         _robust(card.robust_accuracy),
         "" if card.epochs is None else str(card.epochs),
         f"{entry.n_bytes / 1024:.0f}",
@@ -123,11 +127,18 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _training(card: Card) -> str:
     """Returns how it was trained in a few words; the file of a foreign one is on its card."""
-    return card.training.partition(":")[0]
+    kind, scale = card.training.partition(":")[0], card.recipe.get("scale")
+    return f"{kind}, {scale}" if scale else kind
 
 
-def _clean(clean: CleanAccuracy) -> str:
-    many = [f"{clean.n:,}"]
+def _norm(card: Card) -> str:
+    norm = card.model.norm
+    return f"rn, p = {norm.power:g}" if norm.name == "rn" else norm.label()
+
+
+def _clean(clean: CleanAccuracy, dataset: str) -> str:
+    other = "" if clean.split == f"{dataset} test" else f" of {_cell(clean.split)}"
+    many = [f"{clean.n:,}{other}"]
     if clean.batch_size is not None:
         many.append(f"batches of {clean.batch_size}")
     return f"{clean.value:.2%} ({', '.join(many)})"

@@ -23,7 +23,7 @@ from bench.train.quality import (
     audit_checkpoint,
     quick_pgd,
     quick_threat,
-    score_clean,
+    score_slice,
     scoring_split,
 )
 from bench.zoo import Card, Checkpoint, CleanAccuracy, read_card, save_checkpoint
@@ -88,7 +88,7 @@ def test_clean_accuracy_is_counted_as_the_card_says(tmp_path: Path) -> None:
         model = small(norm)
         write_data(tmp_path / "tiny.npz", model)
         data = take_slice(DataSpec(name="npz:tiny.npz"), tmp_path)
-        found = score_clean(model, data, "npz:tiny.npz test", batch_size=16, n_draws=3)
+        found = score_slice(model, data, "npz:tiny.npz test", batch_size=16, n_draws=3)
         assert (found.n, found.split) == (N, "npz:tiny.npz test")
         assert found.batch_size == (16 if norm == "rn" else None)
         assert found.n_draws == (3 if norm is RNA else 1)
@@ -109,7 +109,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for name, message in (("big", r"images are \(1, 9, 9\)"), ("more", "has label 4")):
         data = take_slice(DataSpec(name=f"npz:{name}.npz"), tmp_path)
         with pytest.raises(UserError, match=message):
-            score_clean(model, data, name)
+            score_slice(model, data, name)
 
 
 def test_the_quick_attack_is_what_evaluate_finds(sound: Checkpoint, tmp_path: Path) -> None:
