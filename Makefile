@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo quickstart test test-slow check format clean
+# Files of recipes in the order in which the suites need them.
+ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
+	mnist-adversarial fmnist-power fmnist-spaces
+
+.PHONY: install demo quickstart test test-slow check format zoo bench clean
 
 install: $(READY)
 
@@ -25,6 +29,15 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow and not gpu"
+
+# Trains what has no checkpoint yet; may be stopped and taken up again at any time.
+zoo: $(READY)
+	for book in $(ZOO); do $(BIN)/rbench train $$book || exit 1; done
+	$(BIN)/rbench zoo verify --update
+	$(BIN)/rbench zoo readme
+
+bench: $(READY)
+	$(BIN)/rbench speed training
 
 check: $(READY)
 	$(BIN)/ruff check .
