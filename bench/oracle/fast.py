@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from bench.norms import find_paths
+from bench.norms.affine import folds
 
 DOUBT = 0.05
 """Share of the largest logit within which a margin in low precision decides nothing. bfloat16 keeps
@@ -21,6 +25,12 @@ GAIN = 1.15
 N_TIMED, LARGE = 32, 64
 """Images that a model is timed with; 2 of more than 64 x 64 pixels."""
 
+COMPILE_SECONDS = 180.0
+"""Search that must lie ahead before a model is compiled, which itself takes up to a minute."""
+
+COMPILED_BATCH = 64
+"""Images in a compiled pass, which is made for one shape; what is left over is run uncompiled."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -30,14 +40,23 @@ class Engine:
         dtype: Of convolutions and products.
         channels_last: Whether kernels are held channels-last, which spares convolutions in low
             precision a copy and costs some normalizations more than that.
+        folded: Whether norms that only scale and shift are folded into convolutions.
+        compiled: Whether whole batches go through ``torch.compile``.
     """
 
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
+    folded: bool = False
+    compiled: bool = False
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
-        return f"{name}, channels-last" if self.channels_last else name
+        flags = {
+            "channels-last": self.channels_last,
+            "folded": self.folded,
+            "compiled": self.compiled,
+        }
+        return ", ".join([name, *(flag for flag, on in flags.items() if on)])
 
     @property
     def exact(self) -> bool:
@@ -48,63 +67,170 @@ class Engine:
         """Returns the context in which passes are run."""
         return nullcontext() if self.exact else torch.autocast(device.type, self.dtype)
 
-    @contextmanager
-    def layout(self, model: nn.Module) -> Iterator[None]:
-        """Holds a model's kernels as this engine has them; afterwards as they were.
-
-        No value changes.
-        """
-        kernels = [p for p in model.parameters() if p.dim() == 4 and self.channels_last]
-        before = [kernel.data for kernel in kernels]
-        for kernel in kernels:
-            kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
-        try:
-            yield
-        finally:
-            for kernel, data in zip(kernels, before, strict=True):
-                kernel.data = data
-
 
 EXACT = Engine()
-ENGINES = (EXACT, Engine(torch.bfloat16), Engine(torch.bfloat16, channels_last=True))
+_LOW = Engine(torch.bfloat16)
+ENGINES = (
+    EXACT,
+    _LOW,
+    replace(_LOW, channels_last=True),
+    replace(_LOW, folded=True),
+    replace(_LOW, channels_last=True, folded=True),
+)
 
-_KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Engine]] = WeakKeyDictionary()
+
+@dataclass(frozen=True)
+class Twin:
+    """How a model is run in a search: by which engine, and on which copy of it.
+
+    Attributes:
+        engine: How it is run.
+        copy: What is run in place of the model; ``None`` for the model itself. It shares the paths
+            of an RNA model.
+        seconds: What a forward and backward pass over an image took when the engine was chosen.
+        compiled: Runs whole batches, where the engine says so.
+    """
+
+    engine: Engine
+    copy: nn.Module | None = None
+    seconds: float = 0.0
+    compiled: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Returns logits of images (b, c, h, w), in the engine's precision."""
+        run: Callable[[Tensor], Tensor] = self.copy or model
+        if self.compiled is not None and len(x) == COMPILED_BATCH:
+            run = self.compiled
+        with self.engine.precision(x.device):
+            return torch.as_tensor(run(x))
+
+
+Run = Callable[[Twin, Tensor], Tensor]
+"""Passes images through a model as a twin runs it, to logits."""
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Twin]] = WeakKeyDictionary()
 """What was found out for each model, by the shape and the device of its images."""
 
 
-def fastest_engine(model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> Engine:
-    """Returns the engine that a model is attacked fastest with on a device.
+def choose_twin(model: nn.Module, x: Tensor, run: Run, passes_ahead: float) -> Twin:
+    """Returns how a model is attacked fastest, compiled where so long a search lies ahead.
 
-    Found out by timing two forward and backward passes in each, once for each model and process.
+    Args:
+        model: In eval mode.
+        x: Images (b, c, h, w) on the device.
+        run: Passes images through the model.
+        passes_ahead: Forward or backward passes of single images.
+    """
+    twin = fastest_twin(model, x, run)
+    # Two passes, there and back, took ``seconds``.
+    worth = passes_ahead / 2 * twin.seconds >= COMPILE_SECONDS
+    if worth and len(x) >= COMPILED_BATCH and not twin.engine.exact:
+        return compiled_twin(model, twin, x, run)
+    return twin
+
+
+def fastest_twin(model: nn.Module, x: Tensor, run: Run) -> Twin:
+    """Returns how a model is attacked fastest on a device.
+
+    Found out by timing two forward and backward passes in each engine, once for each model and
+    process; again when its weights have changed.
 
     Args:
         model: In eval mode.
         x: Images (b, c, h, w) on the device; the first few are used.
-        run: Passes images through the model, to logits.
+        run: Passes images through a twin, to logits.
     """
     known = _KNOWN.setdefault(model, {})
-    key = (tuple(x.shape[1:]), x.device)
+    key = (tuple(x.shape[1:]), x.device, _state(model))
     if key not in known:
+        known.clear()
         few = x[: N_TIMED if max(x.shape[2:]) <= LARGE else 2]
-        times = {engine: _seconds(engine, model, few, run) for engine in ENGINES}
-        best = min(ENGINES, key=lambda engine: times[engine])
-        known[key] = best if times[best] * GAIN < times[EXACT] else EXACT
+        exact = Twin(EXACT, seconds=_seconds(Twin(EXACT), few, run))
+        twins = [exact, *_candidates(model, few, run)]
+        best = min(twins, key=lambda twin: twin.seconds)
+        known[key] = best if best.seconds * GAIN < exact.seconds else exact
     return known[key]
 
 
-def _seconds(engine: Engine, model: nn.Module, x: Tensor, run: Callable[[Tensor], Tensor]) -> float:
-    """Returns the shorter time of two passes there and back; infinite if the engine fails."""
+def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
+    """Returns a twin with ``torch.compile``, tried out and faster; the twin itself where it is not.
+
+    Args:
+        model: The model whose twin it is.
+        twin: What ``fastest_twin`` returned.
+        x: At least ``COMPILED_BATCH`` images.
+        run: As for ``fastest_twin``.
+    """
+    if twin.engine.compiled:
+        return twin
     try:
-        with engine.layout(model):
-            return min([_timed(engine, x, run) for _ in range(3)][1:])
-    except Exception:  # foreign code, or a device, that knows no low precision: then it is not used
-        return float("inf")
+        laid_out = twin.copy or _copy(model)
+        function = torch.compile(laid_out, dynamic=False)
+        engine = replace(twin.engine, compiled=True)
+        better = replace(twin, engine=engine, copy=laid_out, compiled=function)
+        with torch.no_grad():
+            run(better, x[:COMPILED_BATCH])
+        better = replace(better, seconds=_seconds(better, x[:COMPILED_BATCH], run))
+    except Exception:  # no compiler, or a model that it cannot take
+        return twin
+    if better.seconds * GAIN >= _seconds(twin, x[:COMPILED_BATCH], run):
+        return twin
+    known = _KNOWN.get(model, {})
+    known.update({key: better for key, value in known.items() if value is twin})
+    return better
 
 
-def _timed(engine: Engine, x: Tensor, run: Callable[[Tensor], Tensor]) -> float:
+def _candidates(model: nn.Module, x: Tensor, run: Run) -> list[Twin]:
+    """Returns twins of a model in low precision, timed, as far as it and the device allow them."""
+    twins = []
+    for engine in ENGINES[1:]:
+        try:
+            twin = _twin(model, engine, x)
+            if twin is not None:
+                twins.append(replace(twin, seconds=_seconds(twin, x, run)))
+        except Exception:  # foreign code, or a device, that knows no low precision: not used
+            continue
+    return twins
+
+
+def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
+    """Returns the model as an engine holds it, or ``None`` where nothing can be folded."""
+    if not engine.folded and not engine.channels_last:
+        return Twin(engine)
+    if engine.folded and find_paths(model) is not None:
+        return None
+    laid_out = _copy(model)
+    if engine.folded and not folds(laid_out, model, x):
+        return None
+    if engine.channels_last:
+        laid_out = laid_out.to(memory_format=torch.channels_last)
+    return Twin(engine, laid_out)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    paths = find_paths(model)
+    memo = {} if paths is None else {id(paths): paths}
+    return copy.deepcopy(model, memo).requires_grad_(False)
+
+
+def _state(model: nn.Module) -> tuple[object, ...]:
+    """Returns what changes when a weight or buffer does."""
+    tensors = [*model.parameters(), *model.buffers()]
+    sums = [t.detach().double().sum() for t in tensors]
+    total = torch.stack([s.cpu() for s in sums]).tolist() if sums else []
+    modes = tuple(module.training for module in model.modules())
+    return (*total, *(t._version for t in tensors), modes)
+
+
+def _seconds(twin: Twin, x: Tensor, run: Run) -> float:
+    """Returns the shorter time of two passes there and back, an image."""
+    return min([_timed(lambda z: run(twin, z), x) for _ in range(3)][1:]) / len(x)
+
+
+def _timed(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
     started = time.perf_counter()
     x = x.detach().requires_grad_()
-    with torch.enable_grad(), engine.precision(x.device):
+    with torch.enable_grad():
         z = run(x)
     if z.requires_grad:
         torch.autograd.grad(z.float().sum(), x)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.core.cell import Adversary
 from bench.norms import find_paths, pinned
-from bench.oracle.fast import DOUBT, EXACT, Engine, fastest_engine
+from bench.oracle.fast import COMPILED_BATCH, DOUBT, EXACT, Engine, Twin, choose_twin
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
 from bench.oracle.view import OracleModule, counted
@@ -29,6 +29,8 @@ class Access:
         max_pass: Most images in one pass; larger queries are cut, which never changes a result.
         seed: Of the draws.
         fast: Whether queries may run in a lower precision where the device gains by it.
+        passes_ahead: Passes that the search may take in all, over all its images: many are worth
+            a compilation.
     """
 
     stochastic: bool = False
@@ -38,6 +40,7 @@ class Access:
     max_pass: int = 1024
     seed: int = 0
     fast: bool = False
+    passes_ahead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,19 @@ class Oracle:
         self._one_draw_a_pass = access.stochastic and self._paths is None
         self._generator = torch.Generator().manual_seed(access.seed)
         self.passes = Passes(len(x))
-        self.engine = fastest_engine(model, x, self._trial) if access.fast else EXACT
+        self.twin = Twin(EXACT)
+        if access.fast:
+            self.twin = choose_twin(model, x, self._trial, access.passes_ahead)
 
     @property
     def batch(self) -> int:
         """The number of images in the batch."""
         return len(self._x)
+
+    @property
+    def engine(self) -> Engine:
+        """How queries are run."""
+        return self.twin.engine
 
     @property
     def coupled(self) -> bool:
@@ -138,7 +148,7 @@ class Oracle:
             target = None if y_target is None else y_target[i]
             with torch.set_grad_enabled(grad):
                 x_i = x[i].detach().requires_grad_(grad)
-                z = self._pass(x_i, rows[i], self.engine)
+                z = self._pass(x_i, rows[i], self.twin)
                 values = loss(z, y[i], target)
             if out_grad is not None:
                 (g,) = torch.autograd.grad(values.sum(), x_i)
@@ -165,7 +175,7 @@ class Oracle:
         for i in self._chunks(n, k):
             i = i.to(x.device) % n
             x_i = x[i].detach().requires_grad_()
-            z = self._pass(x_i, rows[i], self.engine)
+            z = self._pass(x_i, rows[i], self.twin)
             exact = z.detach()
             if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
@@ -218,7 +228,8 @@ class Oracle:
 
     def _chunks(self, n: int, k: int) -> Iterator[Tensor]:
         """Cuts k draws of n candidates: whole batches where images are coupled, else what fits."""
-        size = self.batch if self.coupled else self.access.max_pass
+        fits = COMPILED_BATCH if self.engine.compiled else self.access.max_pass
+        size = self.batch if self.coupled else min(fits, self.access.max_pass)
         size = min(size, max(n, 1)) if self._one_draw_a_pass else size
         total = n * k
         yield from (torch.arange(i, min(i + size, total)) for i in range(0, total, size))
@@ -239,32 +250,32 @@ class Oracle:
             z[doubtful] = self._pass(x[doubtful], rows[doubtful])
         return True
 
-    def _pass(self, x: Tensor, rows: Tensor | None, engine: Engine = EXACT) -> Tensor:
+    def _pass(self, x: Tensor, rows: Tensor | None, twin: Twin | None = None) -> Tensor:
         """Runs one draw of the model for each candidate, and counts it."""
         self.passes.add("forwards", rows, len(x) if rows is None else self._cost())
-        with engine.precision(x.device):
-            z = self._drawn_logits(x, rows)
-        return z if engine.exact else z.float()
+        twin = twin or Twin(EXACT)
+        z = self._drawn_logits(x, rows, twin)
+        return z if twin.engine.exact else z.float()
 
-    def _trial(self, x: Tensor) -> Tensor:
+    def _trial(self, twin: Twin, x: Tensor) -> Tensor:
         """Runs a pass that nobody counts, on paths that nobody misses."""
         paths = self._paths
         if paths is None or paths.pinned is not None:
-            return torch.as_tensor(self._model(x))
+            return twin(self._model, x)
         each = None if self.access.batch_dependent else len(x)
         with pinned(self._model, paths.sample(each, torch.Generator().manual_seed(0))):
-            return torch.as_tensor(self._model(x))
+            return twin(self._model, x)
 
-    def _drawn_logits(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def _drawn_logits(self, x: Tensor, rows: Tensor | None, twin: Twin) -> Tensor:
         if not self.access.batch_dependent or self.coupled:
             with self._drawn(len(x)):
-                return torch.as_tensor(self._model(x))
+                return twin(self._model, x)
         assert rows is not None
         answers = []
         for candidate, row in zip(x, rows, strict=True):
             companions = self._x.index_copy(0, row[None], candidate[None])
             with self._drawn(len(companions)):
-                answers.append(self._model(companions)[row])
+                answers.append(twin(self._model, companions)[row])
         return torch.stack(answers)
 
     @contextmanager

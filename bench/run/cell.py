@@ -83,7 +83,9 @@ def run_cell(
         guard = ModelGuard(source.model)
         for batch in batches(data, spec.batch_size, target.device):
             try:
-                x_adv, oracle = _craft(spec, attack, params, source, guard, batch, budget)
+                x_adv, oracle = _craft(
+                    spec, attack, params, source, guard, batch, budget, len(data.y)
+                )
                 precision = str(oracle.engine)
                 rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget)
             except AttackError as failure:
@@ -120,8 +122,12 @@ def _craft(
     guard: ModelGuard,
     batch: Batch,
     budget: Budget,
+    n_images: int,
 ) -> tuple[Tensor, Oracle]:
-    """Returns the attack's candidates for a batch, and the oracle that they were found through."""
+    """Returns the attack's candidates for a batch, and the oracle that they were found through.
+
+    ``n_images`` are all of the cell's, in all its batches.
+    """
     seed = _batch_seed(spec, batch)
     access = Access(
         stochastic=source.stochastic,
@@ -130,10 +136,10 @@ def _craft(
         adversary=spec.adversary,
         seed=seed,
         fast=spec.search == "fast",
+        passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
     )
     oracle = Oracle(source.model, batch.x, source.classes, access)
-    layout = oracle.engine.layout(source.model)
-    with seeded(seed), layout, _held_path(spec, source.model, seed):
+    with seeded(seed), _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
         changes = guard.changes()
     if changes:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from bench.core.norm_spec import NormSpec
-from bench.norms import replace_norms
+from bench.norms import pinned, replace_norms
 from bench.oracle import Access, Oracle, cross_entropy, fast, margin
 from bench.oracle import oracle as oracle_module
 
@@ -17,8 +22,8 @@ N = 256
 @pytest.fixture
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every device gain by bfloat16."""
-    engine = fast.Engine(torch.bfloat16)
-    monkeypatch.setattr(oracle_module, "fastest_engine", lambda model, x, run: engine)
+    twin = fast.Twin(fast.Engine(torch.bfloat16))
+    monkeypatch.setattr(oracle_module, "choose_twin", lambda model, x, run, passes_ahead: twin)
 
 
 def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -84,29 +89,30 @@ def test_libraries_and_linearized_logits_are_exact() -> None:
     assert torch.equal(oracle.jacobian(x)[0], model(x))
 
 
-def test_layout_changes_no_value_and_comes_back() -> None:
-    conv = nn.Conv2d(3, 4, 3)
-    before = conv.weight.data
-    engine = fast.Engine(torch.bfloat16, channels_last=True)
-    with pytest.raises(RuntimeError, match="stop"), engine.layout(conv):
-        assert conv.weight.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(conv.weight, before)
-        raise RuntimeError("stop")
-    assert conv.weight.data_ptr() == before.data_ptr()
-    with fast.EXACT.layout(conv):
-        assert conv.weight.data_ptr() == before.data_ptr()
-
-
 @pytest.mark.parametrize(
-    ("seconds", "best"), [((1.0, 0.5, 0.6), 1), ((1.0, 0.5, 0.4), 2), ((1.0, 0.95, 0.9), 0)]
+    ("low", "low_last", "folded_last", "best"),
+    [
+        (0.5, 0.6, 0.7, "bfloat16"),
+        (0.5, 0.4, 0.7, "bfloat16, channels-last"),
+        (0.5, 0.4, 0.3, "bfloat16, channels-last, folded"),
+        (0.95, 0.9, 0.9, "float32"),
+    ],
 )
 def test_low_precision_is_taken_only_where_it_is_faster(
-    seconds: tuple[float, ...], best: int, monkeypatch: pytest.MonkeyPatch
+    low: float, low_last: float, folded_last: float, best: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = dict(zip(fast.ENGINES, seconds, strict=True))
-    monkeypatch.setattr(fast, "_seconds", lambda engine, model, x, run: times[engine])
-    model = nn.Flatten()
-    assert fast.fastest_engine(model, torch.rand(2, 1, 4, 4), model) == fast.ENGINES[best]
+    times = {
+        "float32": 1.0,
+        "bfloat16": low,
+        "bfloat16, channels-last": low_last,
+        "bfloat16, channels-last, folded": folded_last,
+    }
+    monkeypatch.setattr(fast, "_seconds", lambda twin, x, run: times.get(str(twin.engine), 9.0))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
+    x = torch.rand(2, 1, 4, 4)
+    twin = fast.fastest_twin(model, x, partial(run_on, model))
+    assert str(twin.engine) == best
+    assert (twin.copy is not None) == ("channels-last" in best)
 
 
 def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
@@ -117,7 +123,69 @@ def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
             return x.flatten(1)
 
     model = Strict()
-    assert fast.fastest_engine(model, torch.rand(2, 1, 4, 4), model) == fast.EXACT
+    twin = fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, model))
+    assert twin.engine == fast.EXACT
+
+
+def test_a_model_that_was_trained_on_is_laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_seconds", lambda twin, x, run: 9.0 - len(str(twin.engine)))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
+    x = torch.rand(2, 1, 4, 4)
+    run = partial(run_on, model)
+    first = fast.fastest_twin(model, x, run)
+    assert fast.fastest_twin(model, x, run) is first, "known already"
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    second = fast.fastest_twin(model, x, run)
+    assert second is not first and first.engine.folded
+    found, stale = second(model, x).float(), first(model, x).float()
+    torch.testing.assert_close(found, model(x), rtol=0.02, atol=0.02)
+    assert not torch.allclose(stale, found, rtol=0.02, atol=0.02)
+
+
+def run_on(model: nn.Module, twin: fast.Twin, x: torch.Tensor) -> torch.Tensor:
+    return twin(model, x)
+
+
+def test_a_model_is_let_go_though_it_is_known() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
+    fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, weakref.proxy(model)))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_copy_walks_the_paths_of_its_model() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "ln"]}))
+    twin = fast._twin(net.eval(), fast.ENGINES[2], torch.rand(2, 1, 8, 8))
+    assert twin is not None and twin.copy is not None
+    x = torch.rand(6, 1, 8, 8)
+    for path in (torch.zeros(1, 6), torch.ones(1, 6), torch.arange(6)[None] % 2):
+        with pinned(net, path.long()), torch.no_grad():
+            torch.testing.assert_close(twin(net, x).float(), net(x), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.slow
+def test_whole_batches_are_compiled_and_the_rest_is_not() -> None:
+    model, x, _ = on_the_brink()
+    run = partial(run_on, model)
+    fast._KNOWN.clear()
+    plain = fast.Twin(fast.Engine(torch.bfloat16), seconds=1.0)
+    function = torch.compile(fast._copy(model), dynamic=False)
+    calls: list[int] = []
+
+    def counted(z: torch.Tensor) -> torch.Tensor:
+        calls.append(len(z))
+        return function(z)
+
+    twin = replace(plain, engine=replace(plain.engine, compiled=True), compiled=counted)
+    for n in (64, 63):
+        torch.testing.assert_close(
+            twin(model, x[:n]).float(), run(plain, x[:n]).float(), rtol=0.05, atol=0.05
+        )
+    assert calls == [64]
 
 
 def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
@@ -129,7 +197,7 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
     fast._KNOWN.clear()
     for _ in range(2):  # timed, then remembered
         oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
-        oracle.engine = fast.EXACT
+        oracle.twin = fast.Twin(fast.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
         assert torch.equal(found, plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits)
