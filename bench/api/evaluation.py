@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 from torch import nn
 
 from bench.api.result import AttackResult, EvaluationResult
-from bench.core.cell import Adversary, CellSpec, DataSpec, Search
+from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
 from bench.data import Slice
@@ -20,7 +20,7 @@ from bench.run.cell import run_cell
 from bench.run.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
 from bench.run.target import Target, stats_in_force
 from bench.suite import AttackEntry, AttackInfo
-from bench.suite.spec import repeated_labels
+from bench.suite.spec import check_eot, repeated_labels
 from bench.verify.alarm_base import CellResult, alarms_by_cell
 from bench.verify.alarms import find_alarms
 
@@ -46,6 +46,7 @@ def evaluate(
     adversary: Adversary = "joint",
     batch_size: int = 128,
     eot_iter: int = 1,
+    eot: Eot = "plain",
     n_draws: int = 20,
     search: Search = "fast",
     seed: int = 0,
@@ -61,7 +62,7 @@ def evaluate(
         x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
         y: Labels (n,), whole numbers from 0.
         threat: ``"linf:8/255"``, ``"l2:0.5"``, or a threat model as suites have it.
-        attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eot_iter"}``.
+        attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eot_iter", "eot"}``.
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
         batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
             way. Such a model is attacked and scored in fixed batches.
@@ -73,6 +74,9 @@ def evaluate(
             share statistics.
         batch_size: Images that are attacked and scored together.
         eot_iter: Draws over which gradients are averaged, at least 1, for a stochastic model.
+        eot: How, for a model with layers that draw a path at random (rna): over ``plain`` draws,
+            over ``stratified`` ones in which a layer's branches occur equally often, or not at all
+            but in one pass through the model's ``mean_field``, a surrogate.
         n_draws: Fresh draws that score each image of a stochastic model.
         search: ``fast``: attacks may search in low precision where the device gains by it, with
             what they find confirmed in float32. ``exact``: float32 throughout. Scores are exact.
@@ -98,7 +102,7 @@ def evaluate(
         common["n_draws"] = n_draws if target.stochastic else 1
         common |= _manner(target, protocol, adversary) | {"search": search}
         specs = [
-            _spec(common, entry, info, target, eot_iter)
+            _spec(common, entry, info, target, (eot, eot_iter))
             for entry, info in zip(entries, infos, strict=True)
         ]
         cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
@@ -192,8 +196,37 @@ def _common(model: nn.Module, data: Slice, ball: ThreatModel) -> dict[str, Any]:
     }
 
 
+def _averaging(
+    entry: AttackEntry, target: Target, protocol: str, default: tuple[Eot, int]
+) -> tuple[Eot, int]:
+    """Returns an attack's ``eot`` and ``eot_iter``, its own or the evaluation's."""
+    eot, eot_iter = entry.eot or default[0], entry.eot_iter or default[1]
+    if eot not in get_args(Eot):
+        raise UserError(f"eot: expected {', '.join(get_args(Eot))}, found {eot!r}")
+    averages = target.stochastic and protocol == "white_box"
+    if eot == "plain":
+        return eot, eot_iter if averages else 1
+    if protocol != "white_box":
+        raise UserError(f"eot: {protocol} attacks one path, so there is nothing to average")
+    if not averages or find_paths(target.model) is None:
+        raise UserError(
+            f"eot: {eot} is for models with layers that draw a path at random (rna); this one has "
+            "none; use plain"
+        )
+    if entry.eot is None or entry.eot_iter is not None:  # else it overrules the evaluation's draws
+        try:
+            check_eot(eot, eot_iter)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    return averaging(eot, eot_iter)
+
+
 def _spec(
-    common: Mapping[str, Any], entry: AttackEntry, info: AttackInfo, target: Target, eot_iter: int
+    common: Mapping[str, Any],
+    entry: AttackEntry,
+    info: AttackInfo,
+    target: Target,
+    default: tuple[Eot, int],
 ) -> CellSpec:
     if target.batch_dependent and not info.keeps_batch:
         raise UserError(
@@ -201,14 +234,15 @@ def _spec(
             "batch-dependent model; choose another attack"
         )
     search = common["search"] if info.may_be_fast else "exact"
-    averages = target.stochastic and common["protocol"] == "white_box"
+    eot, eot_iter = _averaging(entry, target, common["protocol"], default)
     try:
         return CellSpec(
             **{**common, "search": search},
             attack=entry.attack,
             attack_version=info.version,
             attack_params=info.params,
-            eot_iter=(entry.eot_iter or eot_iter) if averages else 1,
+            eot_iter=eot_iter,
+            eot=eot,
         )
     except ValidationError as error:
         raise UserError(_first(error)) from None

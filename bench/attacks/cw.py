@@ -77,10 +77,12 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     import torch
 
     from bench.attacks.common import Best
-    from bench.attacks.scores import broken, closeness
+    from bench.attacks.scores import broken, closeness, confirmed
 
     assert isinstance(params, CWParams)
     done = broken(oracle.query(x, y, _goal(params), grad=False))
+    if oracle.mean_field:
+        done = confirmed(oracle, x, y, torch.arange(len(x), device=x.device), done)
     rows = torch.arange(len(x), device=x.device)
     rows = rows if oracle.coupled else rows[~done]
     if bool(done.all()):

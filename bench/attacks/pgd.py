@@ -45,7 +45,9 @@ class PGDParams(StepParams):
         keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
             then the one with the highest loss. ``last`` returns the last iterate of a run. The
             best is chosen on the draws the attack saw: on a stochastic model with few draws
-            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger.
+            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger. Where the attack
+            sees a mean-field surrogate, that compares the iterates of a run, and fresh draws of the
+            model the runs.
         loss: What is climbed: cross-entropy, difference of logits ratio, or margin of logits.
     """
 
@@ -68,11 +70,13 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
 
     from bench.attacks.common import Best, random_start
     from bench.attacks.scores import harm
+    from bench.attacks.search.images import appraise, whole_batch
     from bench.oracle import LOSSES
 
     assert isinstance(params, PGDParams)
     generator = torch.Generator().manual_seed(seed)
-    best = Best(x, oracle.coupled)
+    best, of_runs = Best(x, oracle.coupled), Best(x, oracle.coupled)
+    by_runs = oracle.mean_field and params.n_restarts > 1
     x_adv = x
     for _ in range(params.n_restarts):
         start = random_start(x, budget, generator) if params.random_start else x
@@ -81,6 +85,11 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
         x_adv = climb(oracle, x, y, budget, params, loss=loss, start=start, seen=seen)
         if _compares(params):
             best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
+        if by_runs:
+            found = appraise(oracle, whole_batch(x, y), best.x_adv)
+            of_runs.offer(found.x_adv, found.score)
+            best = Best(x, oracle.coupled)
+    best = of_runs if by_runs else best
     return best.x_adv if _compares(params) else x_adv
 
 

@@ -45,12 +45,13 @@ def confirmed(oracle: Oracle, x_adv: Tensor, y: Tensor, rows: Tensor, success: T
     """
     if not oracle.access.stochastic:
         return success
-    for _ in range(CHECKS):
-        asked = torch.ones_like(success) if oracle.coupled else success
-        if not bool(success.any()):
-            break
-        fresh = oracle.query(x_adv[asked], y[asked], margin, grad=False, rows=rows[asked])
-        success = success.masked_scatter(asked, success[asked] & broken(fresh))
+    with oracle.real_draws():
+        for _ in range(CHECKS):
+            asked = torch.ones_like(success) if oracle.coupled else success
+            if not bool(success.any()):
+                break
+            fresh = oracle.query(x_adv[asked], y[asked], margin, grad=False, rows=rows[asked])
+            success = success.masked_scatter(asked, success[asked] & broken(fresh))
     return success
 
 

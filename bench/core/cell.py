@@ -20,6 +20,12 @@ Adversary = Literal["joint", "single"]
 """Of a batch-dependent model: ``joint`` perturbs the whole batch (the papers' way), ``single`` one
 image in an otherwise clean batch."""
 
+Eot = Literal["plain", "stratified", "mean_field"]
+"""How an attack on a stochastic model averages over its draws. ``plain``: over ``eot_iter``
+independent draws. ``stratified``: over draws in which the branches of every RNA layer occur equally
+often, each of them distributed as a plain one. ``mean_field``: not at all; one pass through a
+surrogate in which every RNA layer returns the mean of its branches gives the direction. That is
+another model, so what it finds is compared, and scored, on draws of the model itself."""
 
 Search = Literal["fast", "exact"]
 """The precision of an attack's passes. Claims are confirmed, and numbers scored, in float32."""
@@ -77,6 +83,8 @@ class CellSpec(Spec):
         surrogate: What it is crafted on under ``transfer`` and ``stats_transfer``, else ``None``.
         adversary: What it may perturb of a batch-dependent model's batch.
         eot_iter: Draws over which gradients are averaged; 1 for a deterministic model.
+        eot: How they are drawn. Part of the id only if it is not ``plain``, so that the ids of
+            cells from before there was a choice stay as they are.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image; 1 for a deterministic model.
         search: ``exact`` if the attack sees the model in float32, ``fast`` if in the precision that
@@ -98,6 +106,7 @@ class CellSpec(Spec):
     surrogate: Surrogate | None = None
     adversary: Adversary = "joint"
     eot_iter: int = Field(default=1, ge=1)
+    eot: Eot = "plain"
     batch_size: int = Field(ge=1)
     n_draws: int = Field(ge=1)
     search: Search = "exact"
@@ -106,4 +115,15 @@ class CellSpec(Spec):
     @property
     def cell_id(self) -> str:
         """The first 16 hex digits of the sha256 of this spec's canonical JSON."""
-        return digest(self.model_dump(mode="json"))
+        plain = {"eot"} if self.eot == "plain" else set()
+        return digest(self.model_dump(mode="json", exclude=plain))
+
+
+def averaging(eot: Eot, eot_iter: int) -> tuple[Eot, int]:
+    """Returns ``eot`` and ``eot_iter`` as a cell has them, so that equal attacks have one id.
+
+    A surrogate's pass has no draws, and over a single draw there is nothing to balance.
+    """
+    if eot == "mean_field":
+        return eot, 1
+    return ("plain" if eot_iter == 1 else eot), eot_iter

@@ -1,6 +1,12 @@
 """Every normalization of both papers as modules, and their way into any model."""
 
-from bench.norms.aggregation import Paths, RandomNormAggregation, find_paths, pinned
+from bench.norms.aggregation import (
+    Paths,
+    RandomNormAggregation,
+    find_paths,
+    mean_field,
+    pinned,
+)
 from bench.norms.build import NormFactory, norm_factory, replace_norms, set_stats
 
 __all__ = [
@@ -8,6 +14,7 @@ __all__ = [
     "Paths",
     "RandomNormAggregation",
     "find_paths",
+    "mean_field",
     "norm_factory",
     "pinned",
     "replace_norms",

@@ -24,12 +24,14 @@ class Paths:
         scope: ``"layer"`` or ``"network"`` (one choice, shared by all layers).
         per: ``"batch"`` or ``"sample"``.
         pinned: The path in force, or ``None`` to draw a fresh one in each forward pass.
+        averaged: Whether layers return the mean of their branches, see ``mean_field``.
     """
 
     def __init__(self, scope: str, per: str, seed: int = 0) -> None:
         self.scope, self.per = scope, per
         self.sizes: list[int] = []
         self.pinned: Tensor | None = None
+        self.averaged = False
         self._generator = torch.Generator().manual_seed(seed)
         self._shared: Tensor | None = None
         self._seen: set[int] = set()
@@ -39,6 +41,7 @@ class Paths:
         memo[id(self)] = copy
         copy.sizes = list(self.sizes)
         copy.pinned = None if self.pinned is None else self.pinned.clone()
+        copy.averaged = self.averaged
         copy._generator.set_state(self._generator.get_state())
         return copy
 
@@ -73,6 +76,36 @@ class Paths:
             return choice.expand(len(self.sizes), *shape).clone()
         return torch.stack([torch.randint(k, shape, generator=source) for k in self.sizes])
 
+    def sample_stratified(
+        self, n: int | None, k: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws k paths for each of n images that use a layer's branches equally often.
+
+        Over an image's k draws, each branch of a layer occurs k / n_branches times, rounded down
+        or up. Which branches get one more, and in which draw each comes, is random, independently
+        for every image and layer (one choice for all layers under scope ``network``). So each
+        single draw is distributed as one of ``sample``, and a mean over draws stays unbiased. What
+        a layer adds by itself leaves the mean's variance once k is a multiple of its branches. What
+        several layers do together stays: it varies up to twice as much as over independent draws
+        for two draws, and hardly more for many. Two draws of a pool of two are antithetic: the
+        second takes every branch that the first does not.
+
+        Args:
+            n: Number of images; ``None`` for paths that hold for whole batches.
+            k: Number of draws.
+            generator: Source of randomness; the model's own stream if it is ``None``.
+
+        Returns:
+            Paths (n_layers, k * n), the first draw of all images before the second; (n_layers, k)
+            without n.
+        """
+        images = 1 if n is None else n
+        source = self._generator if generator is None else generator
+        if self.scope == "network":
+            choice = _balanced(min(self.sizes), images, k, source)
+            return choice.expand(len(self.sizes), len(choice)).clone()
+        return torch.stack([_balanced(size, images, k, source) for size in self.sizes])
+
     def choose(self, layer: int, batch: int) -> Tensor:
         """Returns this layer's branch for the pass under way: shape () or (batch,)."""
         if self.pinned is not None:
@@ -87,6 +120,17 @@ class Paths:
         return self._shared
 
 
+def _balanced(size: int, n: int, k: int, generator: torch.Generator) -> Tensor:
+    """Returns for each of n images k numbers below ``size``, equally often; draw by draw (k * n,).
+
+    Numbers in random order are dealt out in turn, then every image's hand is shuffled.
+    """
+    names = torch.rand(n, size, generator=generator, dtype=torch.float64).argsort(1)
+    dealt = names[:, torch.arange(k) % size]
+    order = torch.rand(n, k, generator=generator, dtype=torch.float64).argsort(1)
+    return dealt.gather(1, order).T.reshape(-1)
+
+
 class RandomNormAggregation(nn.Module):
     """One RNA layer: a pool of norms, of which each pass uses one per batch or per sample."""
 
@@ -98,6 +142,8 @@ class RandomNormAggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes (b, c, h, w) by the drawn branch; same shape out."""
+        if self.paths.averaged:
+            return self._mean(x)
         choice = self.paths.choose(self.layer, x.shape[0])
         if choice.ndim == 0:
             return self._branch(int(choice), x)
@@ -112,6 +158,12 @@ class RandomNormAggregation(nn.Module):
         parts = torch.split_with_sizes(x.index_select(0, order.to(x.device)), sizes)
         y = torch.cat([self._branch(i, part) for i, part in zip(used, parts, strict=True)])
         return y.index_select(0, order.argsort().to(x.device))
+
+    def _mean(self, x: Tensor) -> Tensor:
+        total = self._branch(0, x)
+        for index in range(1, len(self.branches)):
+            total = total + self._branch(index, x)
+        return total / len(self.branches)
 
     def _branch(self, index: int, x: Tensor) -> Tensor:
         y: Tensor = self.branches[index](x)
@@ -148,3 +200,28 @@ def pinned(model: nn.Module, path: Tensor) -> Iterator[None]:
         yield
     finally:
         paths.pinned = before
+
+
+@contextmanager
+def mean_field(model: nn.Module) -> Iterator[None]:
+    """Has every RNA layer return the mean of its branches while the context lasts.
+
+    That is another model: its logits are not the mean of the RNA model's logits over paths, as
+    what follows a layer is not linear, and they say nothing of how often the RNA model errs. It is
+    a surrogate whose gradient points where an attack may go, at the price of one pass through the
+    convolutions and of every branch of the norms. No number is ever scored on it. It draws nothing,
+    and a pinned path has no say in it.
+
+    Raises:
+        ValueError: When the model has no RNA layers, or is in training mode.
+    """
+    paths = find_paths(model)
+    if paths is None:
+        raise ValueError("the model has no RNA layers, so it has no mean field")
+    if model.training:
+        raise ValueError("the mean field of a model in training mode would move its statistics")
+    before, paths.averaged = paths.averaged, True
+    try:
+        yield
+    finally:
+        paths.averaged = before

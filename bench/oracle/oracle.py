@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.core.cell import Adversary
-from bench.norms import find_paths, pinned
+from bench.core.cell import Adversary, Eot
+from bench.oracle.draws import Draws
 from bench.oracle.fast import COMPILED_BATCH, DOUBT, EXACT, Engine, Twin, choose_twin
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
@@ -25,6 +25,7 @@ class Access:
         stochastic: Whether passes draw at random.
         batch_dependent: Whether images of a batch share statistics.
         eot_iter: Draws over which losses and gradients are averaged, at least 1.
+        eot: How, see ``bench.core.cell``; other than ``plain`` for a model with RNA layers only.
         adversary: Of a batch-dependent model, see ``bench.core.cell``.
         max_pass: Most images in one pass; larger queries are cut, which never changes a result.
         seed: Of the draws.
@@ -36,6 +37,7 @@ class Access:
     stochastic: bool = False
     batch_dependent: bool = False
     eot_iter: int = 1
+    eot: Eot = "plain"
     adversary: Adversary = "joint"
     max_pass: int = 1024
     seed: int = 0
@@ -74,20 +76,25 @@ class Oracle:
     attack neither stops too early nor passes over what is broken. ``logits``, which libraries see,
     is always exact.
 
+    With ``mean_field`` access a surrogate answers (``bench.oracle.draws``). What is wrong there may
+    be right on the model's draws: who picks among finished candidates asks in ``real_draws``.
+
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
         x: The clean batch (b, c, h, w).
         n_classes: Number of classes.
         access: What the model is and how to query it.
+
+    Raises:
+        UserError: When ``access.eot`` needs RNA layers that the model lacks.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, n_classes: int, access: Access) -> None:
         self._model, self._x, self.n_classes, self.access = model, x, n_classes, access
-        self._paths = find_paths(model)
+        self._draws = Draws(model, access)
         # Without paths of its own for each image, a pass may hold one draw for all of them.
-        self._one_draw_a_pass = access.stochastic and self._paths is None
-        self._generator = torch.Generator().manual_seed(access.seed)
-        self.passes = Passes(len(x))
+        self._one_draw_a_pass = access.stochastic and self._draws.paths is None
+        self.passes = Passes(len(x), x.device)
         self.twin = Twin(EXACT)
         if access.fast:
             self.twin = choose_twin(model, x, self._trial, access.passes_ahead)
@@ -109,8 +116,17 @@ class Oracle:
 
     @property
     def n_draws(self) -> int:
-        """Draws behind each answer; 1 for a deterministic model."""
-        return self.access.eot_iter if self.access.stochastic else 1
+        """Draws behind each answer; 1 for a deterministic model, and for the surrogate."""
+        return self._draws.number
+
+    @property
+    def mean_field(self) -> bool:
+        """Whether the mean-field surrogate now answers queries."""
+        return self._draws.mean_field
+
+    def real_draws(self) -> AbstractContextManager[None]:
+        """Has the model itself answer, never a surrogate, while the context lasts."""
+        return self._draws.of_the_model()
 
     def query(
         self,
@@ -136,7 +152,7 @@ class Oracle:
             y_target: Target classes (n,), for a targeted loss.
         """
         rows = self._rows(x, rows)
-        n, k = len(x), self.n_draws
+        n, k = self._begin(x)
         out_loss = torch.zeros(n, device=x.device)
         out_grad = torch.zeros_like(x) if grad else None
         correct, logits = (
@@ -169,7 +185,7 @@ class Oracle:
         Costs one forward and ``n_classes`` backward passes an image and draw.
         """
         rows = self._rows(x, rows)
-        n, k = len(x), self.n_draws
+        n, k = self._begin(x)
         logits = torch.zeros(n, self.n_classes, device=x.device)
         jacobian = torch.zeros(n, self.n_classes, *x.shape[1:], device=x.device)
         for i in self._chunks(n, k):
@@ -193,7 +209,7 @@ class Oracle:
         This is what third-party attacks see. A subset of the batch cannot be told apart here, so
         a model whose images share statistics is only shown whole batches.
         """
-        n, k = len(x), self.n_draws
+        n, k = self._begin(x)
         whole = n == self.batch
         if self.access.batch_dependent and not whole:
             raise ValueError(f"the attack passed {n} images of a batch of {self.batch} on")
@@ -212,6 +228,11 @@ class Oracle:
     def module(self) -> OracleModule:
         """Returns an ``nn.Module`` view for third-party attacks."""
         return OracleModule(self)
+
+    def _begin(self, x: Tensor) -> tuple[int, int]:
+        """Makes ready the draws of a query; returns how many candidates and draws it has."""
+        self._draws.begin(len(x) // self.batch if self.coupled else len(x))
+        return len(x), self.n_draws
 
     def _cost(self) -> int:
         return self.batch if self.access.batch_dependent and not self.coupled else 1
@@ -259,34 +280,17 @@ class Oracle:
 
     def _trial(self, twin: Twin, x: Tensor) -> Tensor:
         """Runs a pass that nobody counts, on paths that nobody misses."""
-        paths = self._paths
-        if paths is None or paths.pinned is not None:
-            return twin(self._model, x)
-        each = None if self.access.batch_dependent else len(x)
-        with pinned(self._model, paths.sample(each, torch.Generator().manual_seed(0))):
+        with self._draws.aside(len(x)):
             return twin(self._model, x)
 
     def _drawn_logits(self, x: Tensor, rows: Tensor | None, twin: Twin) -> Tensor:
         if not self.access.batch_dependent or self.coupled:
-            with self._drawn(len(x)):
+            with self._draws.one(len(x)):
                 return twin(self._model, x)
         assert rows is not None
         answers = []
         for candidate, row in zip(x, rows, strict=True):
             companions = self._x.index_copy(0, row[None], candidate[None])
-            with self._drawn(len(companions)):
+            with self._draws.one(len(companions)):
                 answers.append(twin(self._model, companions)[row])
         return torch.stack(answers)
-
-    @contextmanager
-    def _drawn(self, n: int) -> Iterator[None]:
-        """Draws the paths of a pass; a path that is pinned already stays.
-
-        Each image gets its own, unless images share statistics: then the pass has one.
-        """
-        if self._paths is None or self._paths.pinned is not None:
-            yield
-            return
-        each = None if self.access.batch_dependent else n
-        with pinned(self._model, self._paths.sample(each, self._generator)):
-            yield

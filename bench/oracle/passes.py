@@ -7,11 +7,14 @@ from torch import Tensor
 
 
 class Passes:
-    """Passes spent on each image of the batch: float64 tensors (b,), whole for native attacks."""
+    """Passes spent on each image of the batch: float64 tensors (b,), whole for native attacks.
 
-    def __init__(self, batch: int) -> None:
-        self.forwards = torch.zeros(batch, dtype=torch.float64)
-        self.backwards = torch.zeros(batch, dtype=torch.float64)
+    They are counted where the images are, so that a GPU need not wait for each count.
+    """
+
+    def __init__(self, batch: int, device: torch.device | None = None) -> None:
+        self.forwards = torch.zeros(batch, dtype=torch.float64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
 
     def add(self, kind: str, rows: Tensor | None, n: int) -> None:
         """Counts n passes for each of ``rows`` of the batch; without rows, n spread evenly."""
@@ -19,4 +22,4 @@ class Passes:
         if rows is None:
             counts += n / len(counts)
         else:
-            counts.index_add_(0, rows.cpu(), torch.full((len(rows),), n, dtype=torch.float64))
+            counts.index_add_(0, rows, counts.new_full(rows.shape, n))

@@ -16,6 +16,13 @@ STATS_TEXT = {
     "tracked-mean": "tracked mean, range of the batch",
 }
 
+EOT_TEXT = {
+    "stratified": "stratified: over the draws of a gradient, each layer's branches occur equally "
+    "often",
+    "mean_field": "mean_field: the direction comes from a surrogate, in which each layer returns "
+    "the mean of its branches; scored on the model itself",
+}
+
 
 def title(view: RunView) -> str:
     """Returns the suite's title, or its name."""
@@ -39,6 +46,7 @@ def protocol_text(spec: CellSpec) -> str:
     """Returns how a cell was attacked, for example ``white_box, eot 20`` or ``transfer from x``."""
     text = spec.protocol + (f" from {_surrogate(spec)}" if spec.surrogate is not None else "")
     parts = [text, f"eot {spec.eot_iter}" * (spec.eot_iter > 1)]
+    parts.append(spec.eot * (spec.eot != "plain"))
     parts.append("single" * (spec.adversary == "single"))
     return ", ".join(filter(None, parts))
 
@@ -50,6 +58,7 @@ def model_section(view: RunView) -> Section:
         info = view.info_of_model(i)
         facts = [f"checkpoint {model.checkpoint}"]
         facts += [model.protocol] if info is None else _facts(info, view.eot_iters(i))
+        facts += [EOT_TEXT[eot] for eot in view.eots(i) if eot in EOT_TEXT]
         items.append((model.label, "; ".join(facts)))
     return Section("Models", tuple(items))
 
@@ -64,6 +73,8 @@ def attack_section(view: RunView) -> Section:
         pairs = [f"{name} {_value(value)}" for name, value in sorted(params.items())]
         if attack.eot_iter is not None:
             pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")
+        if attack.eot is not None:
+            pairs.append(f"eot {attack.eot} on stochastic models")
         if low := sorted(view.precisions(j) - {"float32"}):
             pairs.append(f"searched in {' or '.join(low)}, judged in float32")
         shown = ", ".join(pairs)
@@ -123,7 +134,9 @@ def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
             f"stochastic: mean score over {spec.n_draws} fresh draws (the smallest of several such "
             f"scores, as the worst case takes it, is slightly pessimistic)"
         )
-    if max(eot_iters, default=1) > 1 or (spec.n_draws > 1 and spec.protocol == "white_box"):
+    averages = bool(eot_iters) or spec.eot != "mean_field"
+    white_box = spec.n_draws > 1 and spec.protocol == "white_box"
+    if max(eot_iters, default=1) > 1 or (white_box and averages):
         counts = " or ".join(map(str, eot_iters or (spec.eot_iter,)))
         facts.append(f"gradients averaged over {counts} draw(s) (eot_iter)")
     return facts

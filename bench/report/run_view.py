@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.core.cell import CellSpec, Eot
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.report.table import CellStatus
@@ -96,8 +97,16 @@ class RunView:
 
     def eot_iters(self, model: int) -> list[int]:
         """Returns over how many draws the attacks on a model averaged, each number once."""
+        specs = self._attacked(model)
+        return sorted({spec.eot_iter for spec in specs if spec.eot != "mean_field"})
+
+    def eots(self, model: int) -> list[Eot]:
+        """Returns how the attacks on a model averaged over draws, each way once."""
+        return sorted({spec.eot for spec in self._attacked(model)})
+
+    def _attacked(self, model: int) -> list[CellSpec]:
         infos = [o.info for o in self.outcomes_of(model) if o.info is not None]
-        return sorted({info.spec.eot_iter for info in infos if info.attack_kind != "none"})
+        return [info.spec for info in infos if info.attack_kind != "none"]
 
     def n_draws(self, model: int) -> int:
         """Returns how many draws score each image of a model; 1 if it is deterministic."""

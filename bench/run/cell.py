@@ -133,6 +133,7 @@ def _craft(
         stochastic=source.stochastic,
         batch_dependent=source.batch_dependent,
         eot_iter=spec.eot_iter,
+        eot=spec.eot,
         adversary=spec.adversary,
         seed=seed,
         fast=spec.search == "fast",

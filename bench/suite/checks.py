@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.core.cell import DataSpec
+from bench.core.cell import DataSpec, Eot
 from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
 from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
-from bench.suite.protocols import check_protocol
+from bench.suite.protocols import check_draws, check_protocol
 from bench.suite.spec import (
     AttackEntry,
     ModelEntry,
@@ -28,12 +28,13 @@ class Parts:
     """The sections of a suite that are sound in themselves; the rest of it may not be.
 
     Entries are keyed by their position in the file. ``norm`` is the threat model's, known even
-    where its eps is wrong, or ``None``.
+    where its eps is wrong, or ``None``. ``eot`` is ``mean_field`` if that is the suite's.
     """
 
     data: DataSpec | None = None
     threat: ThreatModel | None = None
     norm: str | None = None
+    eot: Eot = "plain"
     models: dict[int, ModelEntry] = field(default_factory=dict)
     attacks: dict[int, AttackEntry] = field(default_factory=dict)
     reports: dict[int, ReportEntry] = field(default_factory=dict)
@@ -58,6 +59,7 @@ def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
+    yield from check_draws(parts.models, parts.attacks, parts.eot)
     yield from _check_named_attacks(parts)
     yield from _check_published(parts, catalog.published_tables())
 

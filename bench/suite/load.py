@@ -83,6 +83,7 @@ def _sound_parts(value: Mapping[str, object]) -> Parts:
         data=_sound(DataSpec, value.get("data")),
         threat=_sound(ThreatModel, threat),
         norm=norm if norm in ("linf", "l2") else None,
+        eot="mean_field" if value.get("eot") == "mean_field" else "plain",
         models=dict(_sound_items(ModelEntry, value.get("models"))),
         attacks=dict(_sound_items(AttackEntry, value.get("attacks"))),
         reports=dict(_sound_items(ReportEntry, value.get("reports"))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.cell import CellSpec, Surrogate
+from bench.core.cell import CellSpec, Surrogate, averaging
 from bench.core.norm_spec import NormSpec
 from bench.store import Manifest, ManifestCell
 from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
@@ -162,6 +162,10 @@ def _cell_spec(
 ) -> CellSpec:
     entry, column = model.entry, suite.attacks[attack_index]
     averages = model.source_norm.stochastic and entry.protocol != "fixed_path"
+    eot, eot_iter = averaging(
+        column.eot or entry.eot or suite.eot,
+        column.eot_iter or entry.eot_iter or suite.eot_iter,
+    )
     return CellSpec(
         checkpoint=entry.checkpoint,
         sha256=model.card.sha256,
@@ -175,7 +179,8 @@ def _cell_spec(
         protocol=entry.protocol,
         surrogate=model.surrogate,
         adversary=entry.adversary if model.batch_dependent else "joint",
-        eot_iter=(column.eot_iter or entry.eot_iter or suite.eot_iter) if averages else 1,
+        eot_iter=eot_iter if averages else 1,
+        eot=eot if averages else "plain",
         batch_size=entry.batch_size or suite.batch_size,
         n_draws=suite.n_draws if model.norm.stochastic else 1,
         search=suite.search if attack.may_be_fast else "exact",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from bench.core.cell import Eot
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.suite.catalog import CheckpointInfo
-from bench.suite.spec import ModelEntry, norm_in_force
+from bench.suite.spec import AttackEntry, ModelEntry, norm_in_force
 from bench.suite.yaml_source import KeyPath, Problem
 
 
@@ -94,15 +95,14 @@ def _check_norms(
             f"crafts and scores under the same statistics ({norm.inference_stats}); choose others "
             "here or in stats, or use white_box",
         )
-    if (entry.eot_iter or 1) > 1:
+    for key in _about_draws(entry):
         if not source.stochastic:
             attacked = f"'{entry.source_checkpoint}' ({source.label()})"
-            message = f"{attacked} draws nothing at random; remove eot_iter"
-            yield Problem((*path, "eot_iter"), message)
+            yield Problem((*path, key), f"{attacked} draws nothing at random; remove {key}")
         elif entry.protocol == "fixed_path":
             yield Problem(
-                (*path, "eot_iter"),
-                "fixed_path attacks one path, so there is nothing to average; remove eot_iter, or "
+                (*path, key),
+                f"fixed_path attacks one path, so there is nothing to average; remove {key}, or "
                 "use white_box",
             )
     if entry.adversary == "single" and not (norm.batch_dependent or source.batch_dependent):
@@ -111,3 +111,38 @@ def _check_norms(
             f"single is for models whose images share statistics of the batch; {named} takes each "
             "image alone; remove adversary",
         )
+
+
+def _about_draws(entry: ModelEntry) -> Iterator[str]:
+    """Yields the keys by which an entry asks for an average over draws."""
+    if (entry.eot_iter or 1) > 1:
+        yield "eot_iter"
+    if (entry.eot or "plain") != "plain":
+        yield "eot"
+
+
+def check_draws(
+    models: Mapping[int, ModelEntry], attacks: Mapping[int, AttackEntry], eot: Eot
+) -> Iterator[Problem]:
+    """Yields entries whose draws would be passed over, as the mean field is attacked instead.
+
+    Args:
+        models: By their position in the file.
+        attacks: Likewise.
+        eot: The suite's.
+    """
+    remedy = "remove eot_iter, or add eot: plain or eot: stratified here"
+    for i, model in models.items():
+        if eot == "mean_field" and model.eot is None and (model.eot_iter or 1) > 1:
+            yield Problem(
+                ("models", i, "eot_iter"),
+                f"the suite's eot is mean_field, one pass without draws; {remedy}",
+            )
+    for i, attack in attacks.items():
+        met = [model for model in models.values() if model.meets(attack.label)]
+        through = [m.label for m in met if (m.eot or eot) == "mean_field"]
+        if attack.eot is None and (attack.eot_iter or 1) > 1 and through:
+            yield Problem(
+                ("attacks", i, "eot_iter"),
+                f"'{through[0]}' is attacked with eot mean_field, one pass without draws; {remedy}",
+            )

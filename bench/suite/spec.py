@@ -9,10 +9,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench.core.base import Spec
-from bench.core.cell import Adversary, DataSpec, Protocol, Search
+from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search
 from bench.core.errors import UserError
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
 from bench.core.threat import ThreatModel
+from bench.suite.labels import attack_label, model_label
 
 
 def _selector_value(value: object) -> object:
@@ -25,23 +26,6 @@ def _one_line(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("expected one line of printable text")
     return text
-
-
-def _unlabelled(value: object, key: str) -> str:
-    """Returns what an entry without a label names, or an empty string."""
-    if not isinstance(value, dict) or value.get("label") is not None:
-        return ""
-    name = value.get(key)
-    return name if isinstance(name, str) else ""
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _draws(value: object) -> int:
-    """Returns an ``eot_iter`` that was given, or 0; YAML's on is no number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def as_tuples(value: object) -> object:
@@ -65,6 +49,14 @@ def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:
             "population or batch"
         )
     return norm.model_copy(update={"stats": stats})
+
+
+def check_eot(eot: Eot | None, eot_iter: int | None) -> None:
+    """Raises a ``ValueError`` where one entry asks for both the mean field and several draws."""
+    if eot == "mean_field" and (eot_iter or 1) > 1:
+        raise ValueError(
+            f"eot mean_field is one pass without draws, found eot_iter {eot_iter}; remove eot_iter"
+        )
 
 
 Selector = dict[str, Annotated[Any, AfterValidator(_selector_value)]]
@@ -100,7 +92,7 @@ class ModelEntry(Spec):
     Attributes:
         checkpoint: Name of the checkpoint.
         label: Name in tables; by default the checkpoint's, with ``stats``, ``protocol``,
-            ``eot_iter`` and ``adversary`` if they are given.
+            ``eot_iter``, ``eot`` and ``adversary`` if they are given.
         stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
         protocol: How it is attacked and scored.
         surrogate: What it is attacked through. ``transfer`` needs a checkpoint
@@ -108,6 +100,7 @@ class ModelEntry(Spec):
             (``surrogate: {stats: population}``): crafted under those, scored under ``stats``.
         eot_iter: Draws over which an attack averages gradients, in place of the suite's; for a
             stochastic model.
+        eot: How these draws are averaged over, in place of the suite's; for a stochastic model.
         adversary: What an attack may perturb of a batch-dependent model's batch.
         batch_size: In place of the suite's.
         attacks: Labels of the attacks that it meets; empty for all.
@@ -120,6 +113,7 @@ class ModelEntry(Spec):
     protocol: Protocol = "white_box"
     surrogate: SurrogateEntry | None = None
     eot_iter: int | None = Field(default=None, ge=1)
+    eot: Eot | None = None
     adversary: Adversary = "joint"
     batch_size: int | None = Field(default=None, ge=1)
     attacks: tuple[Line, ...] = ()
@@ -130,22 +124,18 @@ class ModelEntry(Spec):
     def _short_form(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"checkpoint": value}
-        name = _unlabelled(value, "checkpoint")
-        if not isinstance(value, dict) or not name:
-            return value
-        own = [_text(value.get("stats")), _text(value.get("protocol"))]
-        if source := _source_name(value.get("surrogate")):
-            own[1] = f"{own[1]} from {source}".strip()
-        if draws := _draws(value.get("eot_iter")):
-            own.append(f"eot {draws}")
-        own.append(_text(value.get("adversary")))
-        said = ", ".join(filter(None, own))
-        return {**value, "label": name + (f" ({said})" if said else "")}
+        label = model_label(value)
+        return {**value, "label": label} if label and isinstance(value, dict) else value
 
     @field_validator("attacks", mode="before")
     @classmethod
     def _list_is_tuple(cls, value: object) -> object:
         return as_tuples(value)
+
+    @model_validator(mode="after")
+    def _draws_for_its_eot(self) -> ModelEntry:
+        check_eot(self.eot, self.eot_iter)
+        return self
 
     def norm_in_force(self, norm: NormSpec) -> NormSpec:
         """Returns a checkpoint's norm with this entry's statistics in place of its own.
@@ -165,24 +155,17 @@ class ModelEntry(Spec):
         return (self.surrogate.checkpoint if self.surrogate else "") or self.checkpoint
 
 
-def _source_name(surrogate: object) -> str:
-    """Returns a surrogate in the words of a label, or an empty string."""
-    if not isinstance(surrogate, dict):
-        return _text(surrogate)
-    parts = (_text(surrogate.get("checkpoint")), _text(surrogate.get("stats")))
-    return " ".join(filter(None, parts))
-
-
 class AttackEntry(Spec):
     """A column of the suite's tables. A bare string stands for ``{attack: STRING}``.
 
     Attributes:
         attack: Name in the attack registry.
-        label: Name in tables; by default the attack's, without its library, with ``eot_iter`` if
-            it is given, for example ``PGD EOT-20``.
+        label: Name in tables; by default the attack's, without its library, with ``eot_iter`` and
+            ``eot`` if they are given, for example ``PGD EOT-20``.
         params: Its parameters; the rest are at their defaults.
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
+        eot: How these draws are averaged over, likewise.
         published: The column of the published tables to show beside it.
     """
 
@@ -190,6 +173,7 @@ class AttackEntry(Spec):
     label: Line = ""
     params: dict[str, Any] = Field(default_factory=dict)
     eot_iter: int | None = Field(default=None, ge=1)
+    eot: Eot | None = None
     published: str = ""
 
     @model_validator(mode="before")
@@ -197,12 +181,13 @@ class AttackEntry(Spec):
     def _short_form(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"attack": value}
-        name = _unlabelled(value, "attack")
-        if not isinstance(value, dict) or not name:
-            return value
-        draws = _draws(value.get("eot_iter"))
-        own = f" EOT-{draws}" if draws else ""
-        return {**value, "label": (name.rpartition(":")[2] or name) + own}
+        label = attack_label(value)
+        return {**value, "label": label} if label and isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _draws_for_its_eot(self) -> AttackEntry:
+        check_eot(self.eot, self.eot_iter)
+        return self
 
 
 class ReportEntry(Spec):
@@ -261,6 +246,8 @@ class SuiteSpec(Spec):
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image of a stochastic model.
         eot_iter: Draws over which gradients of a stochastic model are averaged.
+        eot: How: over ``plain`` or ``stratified`` draws, or not at all but in one pass through the
+            model's ``mean_field``, which takes no ``eot_iter``.
         search: ``fast`` lets attacks search in the precision that is fastest on the device, with
             what they find confirmed in float32; ``exact`` is float32 throughout. Libraries' and
             minimum-norm attacks are always exact, and so is scoring.
@@ -280,6 +267,7 @@ class SuiteSpec(Spec):
     batch_size: int = Field(default=128, ge=1)
     n_draws: int = Field(default=20, ge=1)
     eot_iter: int = Field(default=1, ge=1)
+    eot: Eot = "plain"
     search: Search = "fast"
     convergence_images: int = Field(default=32, ge=0)
     seed: int = Field(default=0, ge=0)

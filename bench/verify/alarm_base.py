@@ -14,7 +14,10 @@ CONFIDENCE = 0.99
 """Of the intervals that raise an alarm. A table holds dozens of comparisons: at 95 % one of them
 would often be raised by chance."""
 
-ENSEMBLES = frozenset({"autoattack", "pyautoattack", "multiattack"})
+DLR_ENSEMBLES = frozenset({"autoattack", "pyautoattack", "multiattack"})
+"""Attacks of several components, some of which climb the dlr loss."""
+
+ENSEMBLES = DLR_ENSEMBLES | {"auto"}
 """Attacks that hold a gradient-free component, so that their number says less of gradients."""
 
 ITERATIVE = ENSEMBLES | {

@@ -15,7 +15,7 @@ from bench.metrics import clean_accuracy, paired_difference, robust_accuracy
 from bench.metrics.estimate import estimate_mean
 from bench.verify.alarm_base import (
     CONFIDENCE,
-    ENSEMBLES,
+    DLR_ENSEMBLES,
     ITERATIVE,
     SPARING,
     Alarm,
@@ -137,7 +137,7 @@ def _too_few_classes(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 def _classes_needed(spec: CellSpec, name: str) -> int:
     """Returns how many sorted logits the losses of an attack use: 3 for dlr, 4 if targeted."""
-    if name in ENSEMBLES:
+    if name in DLR_ENSEMBLES:
         version = spec.attack_params.get("version", "standard")
         parts = [str(part) for part in spec.attack_params.get("components") or ()]
         if version == "custom":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import CellSpec, DataSpec, averaging
 from bench.verify.alarm_base import Alarm, CellResult
 from bench.verify.alarm_pairs import effort_of, exhausted
 
@@ -27,7 +27,8 @@ class Sweep:
         base: The cell whose convergence is in question, on its whole slice.
         iterations: Its attack on a subset with 1, 2 and 4 times the iterations.
         draws: Its attack on the subset with more and more draws and ever fewer iterations, at an
-            equal budget of gradients; empty for a deterministic model.
+            equal budget of gradients; empty for a deterministic model, and where a surrogate's one
+            pass stands for them.
     """
 
     base: CellSpec
@@ -62,7 +63,7 @@ def convergence_sweep(
         )
     subset = base.model_copy(update={"data": data, "data_hash": data_hash})
     iterations = tuple(_with(subset, n_iter * factor, base.eot_iter) for factor in FACTORS)
-    if not stochastic:
+    if not stochastic or base.eot == "mean_field":
         return Sweep(base, iterations)
     budget = max(budget, n_iter * base.eot_iter)
     # A step size that was set for more iterations would not cross the ball in fewer.
@@ -77,7 +78,8 @@ def convergence_sweep(
 
 def _with(cell: CellSpec, n_iter: int, eot_iter: int) -> CellSpec:
     params = {**cell.attack_params, "n_iter": n_iter}
-    return cell.model_copy(update={"attack_params": params, "eot_iter": eot_iter})
+    eot, eot_iter = averaging(cell.eot, eot_iter)
+    return cell.model_copy(update={"attack_params": params, "eot": eot, "eot_iter": eot_iter})
 
 
 def sweep_alarms(sweep: Sweep, results: Iterable[CellResult]) -> tuple[Alarm, ...]:

@@ -261,6 +261,7 @@ CHANGES: dict[str, Any] = {
     "surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": None},
     "adversary": "single",
     "eot_iter": 20,
+    "eot": "stratified",
     "batch_size": 32,
     "n_draws": 20,
     "search": "fast",

@@ -21,6 +21,7 @@ from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
         "parity",
         "parity_components",
         "rna_eot",
+        "eot_cost",
         "batch_statistics",
     ],
 )

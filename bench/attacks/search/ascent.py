@@ -17,6 +17,9 @@ from bench.oracle import Evaluation, Loss, Oracle
 MOMENTUM = 0.75
 """The paper's alpha: the share of the new step in each update."""
 
+PACE = 2.0
+"""The paper's first step size, in units of the radius."""
+
 RISES = 0.75
 """The paper's rho: the share of steps that must raise the loss, or the step size is halved."""
 
@@ -39,6 +42,7 @@ def ascend(
     *,
     n_iter: int,
     early_stop: bool,
+    pace: float = PACE,
 ) -> Found:
     """Climbs a loss from ``start`` (n, c, h, w), which is in the ball, for ``n_iter`` steps.
 
@@ -58,8 +62,9 @@ def ascend(
         n_iter: Steps; costs one forward pass more, and as many backward passes, unless the model
             is stochastic.
         early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
+        pace: First step size, in units of the radius; a start that is a peak wants a small one.
     """
-    climb = _Climb.begin(oracle, images, start, ask(oracle, images, start, loss))
+    climb = _Climb.begin(oracle, images, start, ask(oracle, images, start, loss), pace)
     found = Found.nothing(start)
     marks = checkpoints(n_iter)
     stops = early_stop and decides(oracle)
@@ -115,7 +120,9 @@ class _Climb:
     reviewed: int = 0
 
     @staticmethod
-    def begin(oracle: Oracle, images: Images, start: Tensor, answer: Evaluation) -> _Climb:
+    def begin(
+        oracle: Oracle, images: Images, start: Tensor, answer: Evaluation, pace: float
+    ) -> _Climb:
         assert answer.grad is not None
         loss = pooled(oracle, answer.loss)
         return _Climb(
@@ -128,7 +135,7 @@ class _Climb:
             peak=start,
             peak_grad=answer.grad,
             peak_loss=loss,
-            pace=torch.full_like(loss, 2.0),
+            pace=torch.full_like(loss, pace),
             rises=torch.zeros_like(loss),
             peak_before=loss,
             halved=torch.zeros_like(loss, dtype=torch.bool),
@@ -174,7 +181,7 @@ class _Climb:
 
     def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
         """Halves the step size where the ascent stalls, and goes back to the peak there."""
-        if oracle.access.stochastic:
+        if oracle.access.stochastic and not oracle.mean_field:  # the surrogate repeats itself
             self._measure_peak(oracle, loss)
         few_rises = self.rises < RISES * (step - self.reviewed)
         no_gain = ~self.halved & (self.peak_loss <= self.peak_before)

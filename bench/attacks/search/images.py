@@ -78,10 +78,13 @@ class Found:
         cuts = [slice(i, i + n) for i in range(0, len(self.x_adv), n)]
         return [Found(self.x_adv[i], self.score[i], self.correct[i]) for i in cuts]
 
-    def offer(self, other: Found, places: Tensor, coupled: bool) -> None:
+    def offer(self, other: Found, places: Tensor, coupled: bool) -> Tensor:
         """Takes over what others found for the images at ``places`` (m,) where it is better.
 
         Where images share statistics, it is all or nothing, by the mean score.
+
+        Returns:
+            Where it was better (m,).
         """
         better = other.score > self.score[places]
         if coupled:
@@ -90,13 +93,14 @@ class Found:
         self.x_adv[won] = other.x_adv[better]
         self.score[won] = other.score[better]
         self.correct[won] = other.correct[better]
+        return better
 
 
 def decides(oracle: Oracle) -> bool:
     """Says whether one query settles that an image is broken, so that it may be left alone.
 
-    Not on a stochastic model, where a wrong draw proves little, and not where the images share
-    statistics, as leaving one alone changes the others' logits.
+    Not on a stochastic model, where a wrong draw proves little and a wrong surrogate nothing, and
+    not where the images share statistics, as leaving one alone changes the others' logits.
     """
     return not oracle.access.stochastic and not oracle.coupled
 
@@ -119,19 +123,41 @@ def pooled(oracle: Oracle, values: Tensor) -> Tensor:
 
 def appraise(oracle: Oracle, images: Images, x_adv: Tensor) -> Found:
     """Scores finished candidates (n, c, h, w) by their margin, on fresh draws if stochastic."""
-    queries = 1
-    if oracle.access.stochastic:
-        queries = max(2, -(-SELECTION_DRAWS // oracle.n_draws))
-    plain = replace(images, target=None)
-    answers = [ask(oracle, plain, x_adv, margin, grad=False) for _ in range(queries)]
-    mean = replace(
-        answers[0],
-        loss=torch.stack([a.loss for a in answers]).mean(0),
-        correct=torch.stack([a.correct for a in answers]).mean(0),
-    )
-    # One draw of the batch must outweigh any loss, and there are more draws than the oracle's.
-    score = harm(oracle, replace(mean, correct=1 - queries * (1 - mean.correct)))
-    return Found(x_adv, score, mean.correct)
+    return measured(oracle, images, x_adv)[0]
+
+
+def measured(oracle: Oracle, images: Images, x_adv: Tensor) -> tuple[Found, Tensor]:
+    """Returns what ``appraise`` does, and the margins (n,) behind the scores."""
+    with oracle.real_draws():
+        queries = 1
+        if oracle.access.stochastic:
+            queries = max(2, -(-SELECTION_DRAWS // oracle.n_draws))
+        plain = replace(images, target=None)
+        answers = [ask(oracle, plain, x_adv, margin, grad=False) for _ in range(queries)]
+        mean = replace(
+            answers[0],
+            loss=torch.stack([a.loss for a in answers]).mean(0),
+            correct=torch.stack([a.correct for a in answers]).mean(0),
+        )
+        # One draw of the batch must outweigh any loss, and there are more draws than the oracle's.
+        score = harm(oracle, replace(mean, correct=1 - queries * (1 - mean.correct)))
+    return Found(x_adv, score, mean.correct), mean.loss
+
+
+def lost(oracle: Oracle, images: Images, x_adv: Tensor, suspects: Tensor) -> Tensor:
+    """Says (n,) which suspects are wrong on every one of ``SELECTION_DRAWS`` fresh draws.
+
+    For images that are wrong on the mean-field surrogate, which proves nothing. One that is right
+    on a draw is asked about no further.
+    """
+    wrong = suspects.clone()
+    with oracle.real_draws():
+        for _ in range(-(-SELECTION_DRAWS // oracle.n_draws)):
+            if not bool(wrong.any()):
+                break
+            answer = ask(oracle, images.pick(wrong), x_adv[wrong], margin, grad=False)
+            wrong[wrong.clone()] = answer.correct == 0
+    return wrong
 
 
 def starts(oracle: Oracle, images: Images, budget: Budget, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.attacks.base import Budget
 from bench.attacks.common import Best
 from bench.attacks.scores import harm
-from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides
+from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides, lost
 from bench.attacks.search.square_shapes import first_guess, next_guess, side
 from bench.oracle import Evaluation, Oracle, margin
 
@@ -42,7 +42,8 @@ def random_search(
 
     Climbs the margin, of which it takes the mean over draws. The first query is about the clean
     image. An image is left alone once it is broken: wrong, or on a stochastic model wrong on every
-    one of at least ``SELECTION_DRAWS`` draws. Where images share statistics none is left alone,
+    one of at least ``SELECTION_DRAWS`` draws, which are drawn apart from the search where that sees
+    only the mean-field surrogate. Where images share statistics none is left alone,
     and the most harmful batch that was measured as a whole is returned.
 
     Args:
@@ -67,7 +68,7 @@ def random_search(
             batches.offer(candidates, harm(oracle, answer))
         search.take(oracle, candidates, answer, query)
         search.write(found)
-        if search.settle(oracle):
+        if search.settle(oracle, query):
             return found
     return Found(batches.x_adv, batches.score, found.correct) if oracle.coupled else found
 
@@ -101,6 +102,8 @@ class _Search:
     @staticmethod
     def refreshes(oracle: Oracle, query: int) -> bool:
         """Says whether a query measures the candidates at hand again."""
+        if oracle.mean_field and not oracle.coupled:
+            return False  # it would only repeat itself
         every = REFRESH_COUPLED if oracle.coupled else REFRESH_STOCHASTIC
         return not decides(oracle) and query > 1 and query % every == 1
 
@@ -143,12 +146,17 @@ class _Search:
         found.score[self.lane] = self.loss
         found.correct[self.lane] = self.correct
 
-    def settle(self, oracle: Oracle) -> bool:
+    def settle(self, oracle: Oracle, query: int) -> bool:
         """Leaves broken images alone; says whether none is left."""
         if oracle.coupled:
             return False
-        enough = SELECTION_DRAWS if oracle.access.stochastic else 1
-        done = (self.correct == 0) & (self.measured * oracle.n_draws >= enough)
+        wrong = self.correct == 0
+        if oracle.mean_field:
+            now = query % REFRESH_STOCHASTIC == 1
+            done = lost(oracle, self.images, self.x_adv, wrong & now)
+        else:
+            enough = SELECTION_DRAWS if oracle.access.stochastic else 1
+            done = wrong & (self.measured * oracle.n_draws >= enough)
         if bool(done.any()):
             for field in fields(self):
                 value = getattr(self, field.name)

@@ -1,0 +1,109 @@
+"""Predictions of time: from passes and their cost, with the machine left out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.core.cell import CellSpec, DataSpec
+from bench.core.threat import ThreatModel
+from bench.run import calibrate
+from bench.run.calibrate import Calibration, PassCost, makespan, predict
+from bench.run.job import Job
+from bench.run.paths import checkpoints_folder
+
+BN = checkpoints_folder() / "fmnist-resnet20-bn"
+
+needs_checkpoint = pytest.mark.skipif(not BN.is_dir(), reason="needs the checkpoint")
+
+
+def job(attack: str, cost: float, checkpoint: str = "fmnist-resnet20-bn", **fields: object) -> Job:
+    values = {
+        "checkpoint": checkpoint,
+        "sha256": "0" * 64,
+        "stats": "population",
+        "data": DataSpec(name="fashion-mnist", limit=8, seed=0),
+        "data_hash": "",
+        "threat_model": ThreatModel(eps=0.1),
+        "attack": attack,
+        "attack_version": 1,
+        "attack_params": {},
+        "protocol": "white_box",
+        "batch_size": 8,
+        "n_draws": 1,
+        "seed": 0,
+    }
+    spec = CellSpec.model_validate({**values, **fields})
+    return Job(spec, "bounded", BN.parent, None, "cpu", cost)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "expected"),
+    [([5, 3, 3], 2, 6), ([5, 3, 3], 1, 11), ([5, 3, 3], 9, 5), ([4, 3, 3, 2, 2], 2, 8), ([], 2, 0)],
+)
+def test_the_last_of_the_workers_ends_the_run(
+    seconds: list[float], workers: int, expected: float
+) -> None:
+    assert makespan(seconds, workers) == expected
+
+
+def test_a_pass_without_gradient_costs_a_forward_pass() -> None:
+    cost = PassCost(forward=0.002, both=0.006)
+    assert cost.seconds("square", 1000) == pytest.approx(2.0)
+    assert cost.seconds("pgd", 1000) == pytest.approx(3.0)  # half of them backward
+    # Where a backward pass is the cheaper one, an attack may still make forward passes only.
+    assert PassCost(forward=0.002, both=0.003).seconds("autoattack", 1000) == pytest.approx(2.0)
+
+
+@needs_checkpoint
+def test_models_of_one_architecture_and_norm_are_timed_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    timed: list[str] = []
+
+    def measure(checkpoint: object, stats: object, asked: Job) -> PassCost:
+        timed.append(asked.spec.checkpoint)
+        return PassCost(0.001, 0.002)
+
+    monkeypatch.setattr(calibrate, "_measure", measure)
+    jobs = [
+        job("pgd", 5000),
+        job("square", 3000),
+        job("pgd", 2000, "fmnist-resnet20-bn-at"),
+        job("pgd", 1000, "fmnist-resnet20-in", stats=None),
+        job("pgd", 1000, search="fast"),
+    ]
+    seconds = predict(jobs, 2)
+    assert timed == ["fmnist-resnet20-bn", "fmnist-resnet20-in", "fmnist-resnet20-bn"]
+    assert [seconds[one.spec.cell_id] for one in jobs] == pytest.approx([5, 3, 2, 1, 1])
+
+
+@needs_checkpoint
+def test_a_model_is_timed_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "SPENT", 0.01)
+    calibration = Calibration(workers=len(os.sched_getaffinity(0)))
+    few, many = job("pgd", 10.0), job("pgd", 1000.0)
+    assert 0 < calibration.seconds(few) < calibration.seconds(many) < float("inf")
+
+
+@needs_checkpoint
+def test_a_plan_says_how_long_at_most(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(calibrate, "_measure", lambda *_: PassCost(1.0, 2.0))
+    suite = tmp_path / "two.yaml"
+    suite.write_text(
+        "suite: two\ndata: {name: fashion-mnist, limit: 30}\n"
+        "threat_model: {norm: linf, eps: 0.1}\nmodels: [fmnist-resnet20-bn]\n"
+        "attacks: [natural, fgsm]\nconvergence_images: 0\n"
+    )
+    command = ["plan", str(suite), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    one = CliRunner().invoke(app, [*command, "--workers", "1"])
+    assert one.exit_code == 0, one.output
+    # 30 images: one pass each; two for FGSM, and two to score; a second each.
+    assert "30 s" in one.output and "2 min 0 s" in one.output and "upper bound" in one.output
+    assert "at most about 2 min 30 s with 1 worker on cpu" in one.output
+    plain = CliRunner().invoke(app, [*command, "--no-time"])
+    assert "time at most" not in plain.output and "upper bound" not in plain.output
