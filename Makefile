@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RACERS := $(VENV)/.racers
+BUILD := $(abspath $(VENV)/build.txt)
 
 # Files of recipes in the order in which the suites need them.
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
@@ -36,8 +38,18 @@ zoo: $(READY)
 	$(BIN)/rbench zoo verify --update
 	$(BIN)/rbench zoo readme
 
-bench: $(READY)
+# Goes on where it was stopped. The machine should have nothing else to do.
+bench: $(RACERS)
+	$(BIN)/rbench speed attacks
 	$(BIN)/rbench speed training
+
+# adv-lib needs visdom, which is built by means of something that newer setuptools lack. A library
+# that cannot be installed is shown as missing.
+$(RACERS): $(READY)
+	echo 'setuptools<81' > $(BUILD)
+	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) \
+		$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
+	touch $(RACERS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -96,11 +96,18 @@ def plan(
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     exact: Annotated[bool, typer.Option("--exact", help="As rbench run takes it.")] = False,
+    device: Device = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="As rbench run takes it.")
+    ] = None,
+    timed: Annotated[
+        bool, typer.Option("--time/--no-time", help="Time a few passes, and predict from them.")
+    ] = True,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.running import plan_command
 
-    plan_command(console, suite, out, data_root, checkpoints, exact)
+    plan_command(console, suite, out, data_root, checkpoints, exact, device, workers, timed)
 
 
 @app.command()

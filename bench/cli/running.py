@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench.cli.live import LiveTable, duration
 from bench.report import write_reports
+from bench.run.calibrate import makespan, predict
 from bench.run.catalog import LocalCatalog
 from bench.run.checks import raise_alarms
 from bench.run.convergence import plan_sweeps, sweep_jobs
@@ -53,6 +54,20 @@ def _prepare(suite: str, data_root: Path | None, checkpoints: Path | None, exact
     )
 
 
+def _jobs(
+    ready: _Ready, store: RunStore, zoo: Path, data_root: Path | None, device: str
+) -> tuple[list[Job], list[Job]]:
+    """Returns what is not stored yet: the suite's cells, and those of its convergence sweeps."""
+    jobs = make_jobs(cells_to_run(ready.plan, store), zoo, data_root, device)
+    stored = [i for i in store.cell_ids() if store.has(i)]
+    sweeps = sweep_jobs(
+        ready.sweeps,
+        [*stored, *(job.spec.cell_id for job in jobs)],
+        lambda spec, kind, cost: Job(spec, kind, zoo, data_root, device, cost),
+    )
+    return jobs, sweeps
+
+
 def run_command(
     console: Console,
     suite: str,
@@ -71,13 +86,7 @@ def run_command(
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
     zoo = checkpoints_folder(checkpoints)
-    jobs = make_jobs(cells_to_run(plan, store), zoo, data_root, device)
-    stored = [i for i in store.cell_ids() if store.has(i)]
-    jobs += sweep_jobs(
-        ready.sweeps,
-        [*stored, *(job.spec.cell_id for job in jobs)],
-        lambda spec, kind, cost: Job(spec, kind, zoo, data_root, device, cost),
-    )
+    jobs = [job for some in _jobs(ready, store, zoo, data_root, device) for job in some]
     n_workers = min(workers or default_workers(device), max(len(jobs), 1))
     try:
         with Workers(n_workers) as pool:
@@ -154,24 +163,61 @@ def plan_command(
     data_root: Path | None,
     checkpoints: Path | None,
     exact: bool,
+    device: str,
+    workers: int | None,
+    timed: bool,
 ) -> None:
-    """Shows a suite's cells: their ids, what is stored, and the passes they may take."""
+    """Shows a suite's cells: their ids, what is stored, the passes and the time they may take."""
+    device = pick_device(device)
     ready = _prepare(suite, data_root, checkpoints, exact)
     plan = ready.plan
     store = RunStore(out or Path("reports") / plan.suite.suite)
+    jobs, sweeps = _jobs(ready, store, checkpoints_folder(checkpoints), data_root, device)
+    n_workers = min(workers or default_workers(device), max(len(jobs) + len(sweeps), 1))
+    seconds: dict[str, float] = {}
+    if timed:
+        with console.status("timing passes"):
+            seconds = predict([*jobs, *sweeps], n_workers)
+    console.print(_plan_table(plan, store, seconds))
+    pending = cells_to_run(plan, store)
+    total = sum(cell.passes or 0 for cell in pending)
+    console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
+    if sweeps:
+        console.print(f"and {len(sweeps)} short cells to see whether the attacks converged")
+    if seconds:
+        longest = duration(makespan(seconds.values(), n_workers))
+        where = f"{n_workers} worker{'s' * (n_workers > 1)} on {device}"
+        unknown = sum(cell.passes is None for cell in pending)
+        without = f", without {unknown} cells of unknown passes" * bool(unknown)
+        console.print(
+            f"at most about {longest} with {where}{without}: an upper bound from passes timed "
+            "here and now, as broken images leave most attacks early",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table:
+    """Returns a line for each cell; without ``seconds`` there is no column for time."""
     table = Table(title=plan.suite.title, title_justify="left")
-    for name in ("model", "attack", "cell", "images", "passes at most", "state"):
-        table.add_column(name, justify="right" if name in ("images", "passes at most") else "left")
-    total = 0.0
+    right = ("images", "passes at most", "time at most")
+    columns = ["model", "attack", "cell", "images", "passes at most", "time at most", "state"]
+    for name in columns:
+        if seconds or name != "time at most":
+            table.add_column(name, justify="right" if name in right else "left")
     for cell in plan.cells:
         state = "stored" if store.has(cell.spec.cell_id) else "to run"
         state = f"refused: {cell.refused}" if cell.refused else state
         passes = f"{cell.passes:,.0f}" if cell.passes else "unknown"
-        total += 0 if cell.refused or state == "stored" else cell.passes or 0
         images = f"{cell.n_images:,}"
-        table.add_row(cell.model_label, cell.attack_label, cell.spec.cell_id, images, passes, state)
-    console.print(table)
-    console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
-    extra = sum(len(sweep.cells) for sweep, _ in ready.sweeps)
-    if extra:
-        console.print(f"and {extra} short cells to see whether the attacks converged")
+        known = cell.passes is not None and cell.cell_id in seconds
+        taken = _about(seconds[cell.cell_id]) if known else ""
+        time = [taken] * bool(seconds)
+        table.add_row(
+            cell.model_label, cell.attack_label, cell.cell_id, images, passes, *time, state
+        )
+    return table
+
+
+def _about(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "< 1 s"

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import DataRoot, Device, console
+from bench.cli.options import Checkpoints, DataRoot, Device, console
+from bench.core.errors import UserError
+from bench.core.numbers import parse_number
 
 speed_app = typer.Typer(help="How fast, side by side with the usual way.", no_args_is_help=True)
 
+RACED = ("fmnist-resnet20-bn-at", "fmnist-resnet20-rna-at")
 TRAINED = ("fmnist-resnet20-bn", "fmnist-resnet20-bn-at", "fmnist-resnet20-rna-at")
 
 
@@ -50,3 +53,86 @@ def training(
     text = training_markdown(table, describe_host(where), steps, rounds)
     write_atomically(out / "training.md", text.encode())
     console.print(str(out / "training.md"), highlight=False)
+
+
+@speed_app.command()
+def attacks(
+    attack: Annotated[
+        list[str] | None, typer.Option("--attack", help="As pgd or autoattack; repeatable.")
+    ] = None,
+    contender: Annotated[
+        list[str] | None, typer.Option("--contender", help="As foolbox or adv_lib; repeatable.")
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option("--checkpoint", help="A checkpoint's name; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Images.")] = 100,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Default: all, up to 128.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option("--eps", help="In linf; default: what the model trained with.")
+    ] = None,
+    eps_l2: Annotated[
+        str | None, typer.Option("--eps-l2", help="In l2; default: what is usual for the data.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Turns (default: 3; AutoAttack: 1).")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few images and steps, to see that all runs.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Measure memory, in other processes.")
+    ] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what was measured before.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder.")] = Path("reports/speed"),
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
+) -> None:
+    """The attacks beside those of libraries: seconds, passes, verdicts, memory.
+
+    A killed run goes on where it was. Foolbox and adversarial-library come with rbench[bench].
+    """
+    from bench.run.device import pick_device
+    from bench.run.paths import checkpoints_folder
+    from bench.speed.attacks import Wanted, race_attacks
+
+    folder = checkpoints_folder(checkpoints)
+    wanted = Wanted(
+        checkpoints=[folder / name for name in checkpoint or RACED],
+        attacks=attack or [],
+        contenders=contender or [],
+        limit=limit,
+        batch_size=batch_size,
+        eps=_radius("--eps", eps),
+        eps_l2=_radius("--eps-l2", eps_l2),
+        rounds=rounds,
+        quick=quick,
+        memory=memory,
+        fresh=fresh,
+        out=out,
+        data_root=data_root,
+        device=pick_device(device),
+    )
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    for path in race_attacks(wanted, say):
+        say(f"wrote {path}")
+
+
+def _radius(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = parse_number(text)
+    except ValueError as error:
+        raise UserError(f"{option}: {error}") from None
+    if value <= 0:
+        raise UserError(f"{option}: expected a number greater than 0, found {text}")
+    return value

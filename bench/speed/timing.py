@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -24,6 +24,14 @@ class Timing:
         return statistics.median(self.seconds)
 
 
+def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """Yields whose turn it is, with the round from 0; the order is reversed every round."""
+    order = list(names)
+    for number in range(rounds):
+        yield from ((number, name) for name in order)
+        order.reverse()
+
+
 def take_turns(
     contenders: Mapping[str, Callable[[], object]],
     rounds: int,
@@ -37,15 +45,12 @@ def take_turns(
         wait: Waits until the device is idle.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
-    for _ in range(rounds):
-        for name in order:
-            wait()
-            begin = time.perf_counter()
-            contenders[name]()
-            wait()
-            seconds[name].append(time.perf_counter() - begin)
-        order.reverse()
+    for _, name in turns(list(contenders), rounds):
+        wait()
+        begin = time.perf_counter()
+        contenders[name]()
+        wait()
+        seconds[name].append(time.perf_counter() - begin)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 

@@ -1,0 +1,209 @@
+"""rbench's attacks beside those of the libraries: from what is asked for to table and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.errors import UserError, did_you_mean
+from bench.speed.arena import Case
+from bench.speed.attack_picture import race_picture
+from bench.speed.attack_table import race_markdown
+from bench.speed.contenders import CONTENDERS, Contender
+from bench.speed.host import describe_host
+from bench.speed.race import Race, measure_memory, run_race
+from bench.speed.records import Records
+from bench.speed.settings import Setting, choose, settings
+from bench.speed.standings import Entry, collect, standings
+from bench.store import write_atomically
+from bench.train.quality import quick_threat
+from bench.zoo import open_checkpoint
+from bench.zoo.card import Card
+
+BASELINE = next(iter(CONTENDERS))
+
+EPS_L2: Mapping[str, float] = {
+    "mnist": 2.0,
+    "fashion-mnist": 1.5,
+    "cifar10": 0.5,
+    "cifar100": 0.5,
+    "imagenet": 3.0,
+}
+"""Radius in l2 that is usual on a data set, for attacks that minimize a distance."""
+
+BATCH, QUICK_IMAGES = 128, 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to race.
+
+    Attributes:
+        checkpoints: Their folders.
+        attacks: Names of settings; none for all that are for a model.
+        contenders: Names; none for all. rbench always takes part, as what is compared with.
+        limit: Images.
+        batch_size: Images attacked together; ``None`` for all up to 128.
+        eps: Radius in linf; ``None`` for that of the checkpoint's training, else its data set's.
+        eps_l2: Radius in l2; ``None`` for the data set's.
+        rounds: Turns; ``None`` for 3, and 1 of attacks that take minutes.
+        quick: Few images, few steps, one round: to see that everything runs. The files are then
+            called ``attacks-quick``.
+        memory: Whether to measure memory too.
+        fresh: Whether to forget what was measured before.
+        out: Folder.
+        data_root: Where data sets lie; ``None`` for the defaults.
+        device: ``cpu``, ``cuda``, ...
+    """
+
+    checkpoints: Sequence[Path]
+    attacks: Sequence[str]
+    contenders: Sequence[str]
+    limit: int
+    batch_size: int | None
+    eps: float | None
+    eps_l2: float | None
+    rounds: int | None
+    quick: bool
+    memory: bool
+    fresh: bool
+    out: Path
+    data_root: Path | None
+    device: str
+
+    @property
+    def stem(self) -> str:
+        """Name of the files that are written."""
+        return "attacks-quick" if self.quick else "attacks"
+
+
+def race_attacks(wanted: Wanted, say: Callable[[str], None]) -> list[Path]:
+    """Races on each checkpoint, then writes data, table and picture; returns the files.
+
+    Each measurement is kept in ``attacks.jsonl`` as it comes. The tables are written after every
+    checkpoint, of all that has been raced so far.
+
+    Raises:
+        UserError: For unknown names, missing checkpoints or data, and models that cannot be raced.
+    """
+    contenders = _contenders(wanted.contenders)
+    cases = [_case(folder, wanted) for folder in wanted.checkpoints]
+    log = wanted.out / f"{wanted.stem}.jsonl"
+    if wanted.fresh:
+        log.unlink(missing_ok=True)
+    records, races, written = Records(log), list[Race](), list[Path]()
+    for contender in contenders:
+        if contender.missing():
+            say(f"{contender.name}: {contender.missing()}")
+    for case in cases:
+        race = _race(case, contenders, wanted)
+        run_race(race, records, say)
+        if wanted.memory and not wanted.quick:
+            measure_memory(race, case, records, say)
+        races.append(race)
+        written = _write(races, records, contenders, wanted)
+    return written
+
+
+def _contenders(wanted: Sequence[str]) -> list[Contender]:
+    for name in wanted:
+        if name not in CONTENDERS:
+            raise UserError(
+                f"--contender {name}: no such contender{did_you_mean(name, CONTENDERS)}"
+            )
+    return [c for c in CONTENDERS.values() if not wanted or c.name in (BASELINE, *wanted)]
+
+
+def _case(folder: Path, wanted: Wanted) -> Case:
+    card = open_checkpoint(folder).card
+    limit = min(wanted.limit, QUICK_IMAGES) if wanted.quick else wanted.limit
+    return Case(
+        folder,
+        wanted.data_root,
+        limit,
+        _eps(card) if wanted.eps is None else wanted.eps,
+        _eps_l2(card) if wanted.eps_l2 is None else wanted.eps_l2,
+        wanted.batch_size or min(limit, BATCH),
+        wanted.device,
+    )
+
+
+def _eps(card: Card) -> float:
+    threat = quick_threat(card)
+    if threat.norm != "linf" or threat.eps_space != "pixel":
+        raise UserError(f"{card.name}: trained against {threat.describe()}; give --eps in pixels")
+    return threat.eps
+
+
+def _eps_l2(card: Card) -> float:
+    if card.dataset not in EPS_L2:
+        known = ", ".join(EPS_L2)
+        raise UserError(f"no l2 radius is usual on '{card.dataset}' ({known} have one); --eps-l2")
+    return EPS_L2[card.dataset]
+
+
+def _race(case: Case, contenders: Sequence[Contender], wanted: Wanted) -> Race:
+    arena = case.open()
+    known = settings(case.eps, arena.target.classes)
+    chosen = choose(known, wanted.attacks, arena.target.stochastic)
+    if wanted.quick:
+        chosen = [setting.shortened() for setting in chosen]
+    return Race(arena, chosen, contenders, 1 if wanted.quick else wanted.rounds)
+
+
+def _write(
+    races: Sequence[Race], records: Records, contenders: Sequence[Contender], wanted: Wanted
+) -> list[Path]:
+    entries: list[Entry] = [entry for race in races for entry in collect(race, records)]
+    table = standings(entries, BASELINE)
+    packages = tuple(
+        dict.fromkeys(["rbench", "torch", *(c.distribution for c in contenders if not c.missing())])
+    )
+    host = describe_host(wanted.device, packages)
+    heads = {race.arena.name: _head(race) for race in races}
+    chosen = {s.title: s for race in races for s in race.settings}
+    text = race_markdown(
+        table,
+        heads,
+        {title: _params(setting) for title, setting in chosen.items()},
+        list(_absent(chosen.values(), contenders)),
+        host,
+        "rbench speed attacks" + " --quick" * wanted.quick,
+    )
+    files = {"csv": table.to_csv(index=False).encode(), "md": text.encode()}
+    if not table.empty:
+        files["png"] = race_picture(table, BASELINE, host)
+    for extension, content in files.items():
+        write_atomically(wanted.out / f"{wanted.stem}.{extension}", content)
+    return [wanted.out / f"{wanted.stem}.{extension}" for extension in files]
+
+
+def _head(race: Race) -> str:
+    arena = race.arena
+    balls = ", ".join(arena.threat(norm).describe() for norm in ("linf", "l2"))
+    kind = "stochastic, each image scored on 20 fresh draws" if arena.target.stochastic else ""
+    facts = [f"{len(arena.data.y)} test images", f"batches of {arena.batch_size}", balls]
+    return ", ".join([*facts, f"seed {arena.seed}", *([kind] * bool(kind))]) + "."
+
+
+def _params(setting: Setting) -> str:
+    """Returns what everybody is told, and what rbench alone is."""
+    draws = {"eot_iter": setting.eot_iter} if setting.stochastic else {}
+    told = ", ".join(f"{k} {_shown(v)}" for k, v in {**setting.params, **draws}.items())
+    alone = ", ".join(f"{k} {_shown(v)}" for k, v in setting.ours.items())
+    ball = f"{setting.norm}" + f", {told}" * bool(told)
+    return ball + f"; rbench also {alone}" * bool(alone)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _absent(chosen: Iterable[Setting], contenders: Sequence[Contender]) -> Iterator[str]:
+    """Yields which attacks a contender does not have."""
+    chosen = list(chosen)
+    for contender in contenders:
+        titles = [s.title for s in chosen if not contender.offers(s)]
+        if titles:
+            yield f"{contender.name} has no {', '.join(titles)}"

@@ -1,0 +1,142 @@
+"""How long a stretch of work takes, and how much of it the model's own passes are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+import bench.run.cell
+from bench.attacks import get_attack
+from bench.attacks.base import Attack
+from bench.oracle import Oracle
+
+
+class Stopwatch:
+    """Adds up stretches of time; one begun inside another belongs to the outer one.
+
+    On a GPU it marks the stream of work and does not wait for it, so that timing does not slow what
+    is timed; only ``seconds`` waits.
+
+    Args:
+        device: Where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._done = 0.0
+        self._marks: list[tuple[Any, Any]] = []
+        self._begun: Any = None
+        self._depth = 0
+
+    def begin(self) -> None:
+        """Begins a stretch."""
+        self._depth += 1
+        if self._depth == 1:
+            self._begun = self._mark()
+
+    def end(self) -> None:
+        """Ends the stretch that was begun last; without one, nothing happens."""
+        if not self._depth:
+            return
+        self._depth -= 1
+        if not self._depth:
+            self._add(self._begun, self._mark())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Times what is done inside."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    @property
+    def on(self) -> bool:
+        """Whether a stretch is under way."""
+        return self._depth > 0
+
+    @property
+    def seconds(self) -> float:
+        """What has been added up so far."""
+        if self._marks:
+            torch.cuda.synchronize(self._device)
+            self._done += sum(begun.elapsed_time(ended) for begun, ended in self._marks) / 1000
+            self._marks.clear()
+        return self._done
+
+    def _mark(self) -> Any:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    def _add(self, begun: Any, ended: Any) -> None:
+        if self._device.type == "cuda":
+            self._marks.append((begun, ended))
+        else:
+            self._done += ended - begun
+
+
+class Clock:
+    """Times the search of an attack, and the model's passes inside it.
+
+    Args:
+        device: Where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.search, self.model = Stopwatch(device), Stopwatch(device)
+
+
+@contextmanager
+def watched(clock: Clock) -> Iterator[None]:
+    """Times what rbench's own attacks do while the context lasts.
+
+    The search is ``Attack.run``, as ``bench.run.cell`` calls it. The model's passes are
+    ``Oracle._pass``, which every query goes through, and ``torch.autograd.grad``, by which the
+    oracle gets gradients. The three are wrapped from outside and put back; nothing that the oracle
+    answers changes.
+    """
+
+    def watched_attack(name: str) -> Attack:
+        attack = get_attack(name)
+        return replace(attack, run=partial(_timed, clock.search, attack.run))
+
+    model_pass, grad = Oracle._pass, torch.autograd.grad
+
+    def in_search(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            timed = clock.search.on
+            return _timed(clock.model, work, *args, **kwargs) if timed else work(*args, **kwargs)
+
+        return run
+
+    with (
+        _replaced(bench.run.cell, "get_attack", watched_attack),
+        _replaced(Oracle, "_pass", in_search(model_pass)),
+        _replaced(torch.autograd, "grad", in_search(grad)),
+    ):
+        yield
+
+
+def _timed(watch: Stopwatch, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with watch.running():
+        return work(*args, **kwargs)
+
+
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
