@@ -25,6 +25,7 @@ for _file, _name in (
     ("fab", "fab_t"),
     ("square", "square"),
     ("autoattack", "autoattack"),
+    ("auto", "auto"),
 ):
     ATTACKS.add_lazy(_name, f"bench.attacks.{_file}:{_name.upper()}")
 ATTACKS.add_lazy("pyautoattack", "bench.attacks.adapters.autoattack:PYAUTOATTACK")

@@ -1,4 +1,4 @@
-"""APGD, FAB, Square and AutoAttack: closed forms, the authors' package, draws, batches, passes."""
+"""APGD, FAB, Square, AutoAttack and auto: closed forms, their package, draws, batches, passes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from bench.norms.batch import BatchNorm
 from bench.oracle import Access, Oracle, frozen
 from bench.verify import Scoring, judge, verify_batch
 
-NAMES = ("apgd", "apgd_t", "fab_t", "square", "autoattack")
+NAMES = ("apgd", "apgd_t", "fab_t", "square", "autoattack", "auto")
 SHORT: dict[str, dict[str, object]] = {
     "apgd": {"n_iter": 20},
     "apgd_t": {"n_iter": 20},
     "fab_t": {"n_iter": 20},
     "square": {"n_queries": 150},
     "autoattack": {"n_iter": 10, "n_queries": 50},
+    "auto": {"n_passes": 300},
 }
+TINY: dict[str, dict[str, object]] = {"square": {"n_queries": 60}, "auto": {"n_passes": 60}}
 DUAL = {"linf": 1.0, "l2": 2.0}
 
 
@@ -362,11 +364,8 @@ def test_a_single_adversary_attacks_each_image_among_clean_ones(
     case = type(case)(model, case.x, y, 4)
     model.batches.clear()
     access = Access(batch_dependent=True, adversary="single")
-    x_adv = (
-        attack(name, case, Budget("linf", (0.06,)), access=access, n_iter=5)
-        if (name != "square")
-        else attack(name, case, Budget("linf", (0.06,)), access=access, n_queries=60)
-    )
+    values = TINY.get(name, {"n_iter": 5})
+    x_adv = attack(name, case, Budget("linf", (0.06,)), access=access, **values)
     assert all(int((b != case.x).flatten(1).any(1).sum()) <= 1 for b in model.batches)
     alone = [model(case.x.index_copy(0, torch.tensor([i]), x_adv[i][None]))[i] for i in range(4)]
     assert float((torch.stack(alone).argmax(1) == y).float().mean()) <= 0.5
@@ -389,7 +388,7 @@ def test_pure_label_noise_scores_its_expectation(name: str, linear: Callable[...
     x, y = torch.full((150, 1, 2, 2), 0.5), torch.zeros(150, dtype=torch.int64)
     case = type(linear(4))(LabelNoise(), x, y, 4)
     budget = Budget("linf", (0.1,))
-    values: dict[str, object] = {"n_iter": 5} if name != "square" else {"n_queries": 20}
+    values = TINY.get(name, {"n_iter": 5})
     x_adv = attack(name, case, budget, access=Access(stochastic=True, eot_iter=2), **values)
     rows = verify_batch(case.model, x, y, x_adv, budget, "bounded", Scoring(n_draws=20, seed=0))
     # 3,000 draws: a standard deviation of 0.55 points
@@ -419,6 +418,7 @@ class NoisyLogits(nn.Module):
         ("square", {"n_queries": 300}, 0.1, 0.3),
         ("autoattack", {"version": "eot", "n_iter": 40, "n_queries": 10}, 0.3, 0.95),
         ("autoattack", {"version": "rand", "n_iter": 40}, 0.3, 0.95),
+        ("auto", {}, 0.3, 0.95),
     ],
 )
 def test_lucky_draws_do_not_end_the_attack_on_a_stochastic_model(

@@ -17,7 +17,7 @@ def test_registered_attacks_are_listed_and_parsed_without_torch() -> None:
     code = (
         "import sys; from bench.attacks import ATTACKS, get_attack, parse_params;"
         "[parse_params(get_attack(name), {}) for name in ATTACKS];"
-        "assert len(list(ATTACKS)) == 21, list(ATTACKS);"
+        "assert len(list(ATTACKS)) == 22, list(ATTACKS);"
         "bad = {'torch', 'torchattacks', 'pyautoattack'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -87,6 +87,8 @@ def test_an_unknown_or_unusable_attack_is_refused(name: str, expected: str) -> N
         ("autoattack", {"version": "custom", "components": ["fab", "fab"]}, "twice"),
         ("square", {"p_init": 2}, "less than or equal to 1, found 2"),
         ("fab_t", {"eta": 0.5}, "greater than or equal to 1"),
+        ("auto", {"n_passes": 20}, "greater than or equal to 50, found 20"),
+        ("auto", {"n_targets": 3}, "did you mean 'n_target_classes'?"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_its_path(

@@ -212,6 +212,7 @@ def test_cells_that_differ_in_more_than_effort_are_no_ladder() -> None:
         ("autoattack", {"version": "standard", "components": []}, 4),
         ("autoattack", {"version": "custom", "components": ["apgd_ce", "square"]}, 2),
         ("pyautoattack", {"version": "rand"}, 3),
+        ("auto", {}, 2),
     ],
 )
 def test_too_few_classes(attack: str, params: dict[str, Any], needed: int) -> None:
