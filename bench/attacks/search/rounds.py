@@ -1,0 +1,157 @@
+"""What the rounds of ``auto`` do: ascents from many starts, at near targets, random search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, cycle
+
+import torch
+from torch import Tensor
+
+from bench.attacks.base import Budget
+from bench.attacks.search.ascent import PACE, ascend
+from bench.attacks.search.directions import (
+    N_RANKED,
+    OUTPUT_STEPS,
+    diversified_starts,
+    nearest_targets,
+)
+from bench.attacks.search.images import Images, search_all
+from bench.attacks.search.squares import random_search
+from bench.attacks.square import SquareParams
+from bench.oracle import LOSSES, Oracle
+
+FIRST, SHORT, AIMED, LONG = 10, 20, 15, 50
+"""Steps of the first climb, of most restarts, of climbs at each of several targets, and of the
+climb that comes once in a while. Four of 20 steps find more than one of 100."""
+
+SMALL_PACE = 0.25
+"""First step size, in units of the radius, of the last climb, which begins at the best point."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A search that images may take part in.
+
+    Attributes:
+        cost: Passes per image at most, with the one that measures the candidate.
+        run: Returns candidates (n, c, h, w) for images, given their best ones so far and a
+            generator.
+    """
+
+    cost: int
+    run: Callable[[Images, Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds that an oracle can be asked for.
+
+    Attributes:
+        oracle: What is attacked.
+        budget: The ball.
+        n_target_classes: Targets of the round that tries many.
+    """
+
+    oracle: Oracle
+    budget: Budget
+    n_target_classes: int
+
+    def opening(self) -> tuple[Round, ...]:
+        """Returns the rounds that every image takes part in until it is broken."""
+        return self.climb("margin", FIRST, diversified=False), self.climb("margin", SHORT)
+
+    def restarts(self) -> Iterator[Round]:
+        """Yields rounds without end, the likeliest to break an image first."""
+        short, long = self.climb("margin", SHORT), self.climb("margin", LONG)
+        other, near = self.climb("ce", SHORT), self.aim(2, SHORT, diversified=True)
+        many = self.aim(self.n_target_classes, AIMED, diversified=False)
+        return chain((other, many, short, short, long), cycle((near, short, other, short, long)))
+
+    def cheapest(self) -> Round:
+        """Returns the one of ``restarts`` that costs least."""
+        return self.climb("margin", SHORT)
+
+    def climb(self, loss: str, n_iter: int, *, diversified: bool = True) -> Round:
+        """Returns an untargeted ascent, from the clean image or a diversified start."""
+
+        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+            return self._search(images, self._begin(images, diversified, generator), loss, n_iter)
+
+        return Round(2 * OUTPUT_STEPS * diversified + _ascent(n_iter) + 1, run)
+
+    def aim(self, n_targets: int, n_iter: int, *, diversified: bool) -> Round:
+        """Returns an ascent at each of the classes nearest to the best candidate so far."""
+
+        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+            targets = nearest_targets(self.oracle, images, best, self.budget, n_targets)
+            begin = self._begin(images, diversified, generator)
+            return self._search(images, begin, "margin", n_iter, targets=targets)
+
+        n_ranked, n_aimed = (min(n, self.oracle.n_classes - 1) for n in (N_RANKED, n_targets))
+        each = 2 * OUTPUT_STEPS * diversified + _ascent(n_iter)
+        return Round(1 + 2 * n_ranked + n_aimed * each + 1, run)
+
+    def polish(self) -> Round:
+        """Returns an ascent in small steps from the best candidate so far."""
+
+        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+            return self._search(images, lambda: best, "margin", SHORT, pace=SMALL_PACE)
+
+        return Round(_ascent(SHORT) + 1, run)
+
+    def squares(self, n_queries: int) -> Round:
+        """Returns a random search, which needs no gradient."""
+
+        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+            return random_search(
+                self.oracle,
+                images,
+                self.budget,
+                n_queries=n_queries,
+                p_init=SquareParams().p_init,
+                generator=generator,
+            ).x_adv
+
+        return Round(n_queries + 1, run)
+
+    def _begin(
+        self, images: Images, diversified: bool, generator: torch.Generator
+    ) -> Callable[[], Tensor]:
+        if not diversified:
+            return lambda: images.x
+        return lambda: diversified_starts(self.oracle, images, self.budget, generator)
+
+    def _search(
+        self,
+        images: Images,
+        begin: Callable[[], Tensor],
+        loss: str,
+        n_iter: int,
+        *,
+        targets: Tensor | None = None,
+        pace: float = PACE,
+    ) -> Tensor:
+        return search_all(
+            self.oracle,
+            images,
+            lambda lanes, start: ascend(
+                self.oracle,
+                lanes,
+                start,
+                LOSSES[loss],
+                self.budget,
+                n_iter=n_iter,
+                early_stop=True,
+                pace=pace,
+            ),
+            lambda restart: begin(),
+            targets=targets,
+            n_restarts=1,
+            early_stop=True,
+        )
+
+
+def _ascent(n_iter: int) -> int:
+    return 2 * n_iter + 1
