@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
         "rna_eot/leaderboard.md",
         "batch_statistics/leaderboard.md",
         "population_vs_batch/stats_table.md",
+        "parity/agreement.md",
     ],
 )
 def test_the_readmes_tables_are_those_of_the_reports(report: str) -> None:
