@@ -36,7 +36,7 @@ def _draw(recipe: Recipe, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(table["epoch"], table["loss"], color="#0072b2")
-    left.set(ylabel="training loss", yscale="log")
+    left.set(ylabel="training loss", ylim=(0, None))
     kinds = {"accuracy": ("training", "#0072b2", "-")}
     if "test_accuracy" in table:
         kinds["test_accuracy"] = ("test, clean", "#d55e00", "--")
