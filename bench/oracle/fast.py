@@ -25,6 +25,9 @@ GAIN = 1.15
 N_TIMED, LARGE = 32, 64
 """Images that a model is timed with; 2 of more than 64 x 64 pixels."""
 
+N_ROUNDS = 4
+"""Times that an engine is timed."""
+
 COMPILE_SECONDS = 180.0
 """Search that must lie ahead before a model is compiled, which itself takes up to a minute."""
 
@@ -132,8 +135,8 @@ def choose_twin(model: nn.Module, x: Tensor, run: Run, passes_ahead: float) -> T
 def fastest_twin(model: nn.Module, x: Tensor, run: Run) -> Twin:
     """Returns how a model is attacked fastest on a device.
 
-    Found out by timing two forward and backward passes in each engine, once for each model and
-    process; again when its weights have changed.
+    Found out by timing a few forward and backward passes in each engine, in turns, once for each
+    model and process; again when its weights have changed.
 
     Args:
         model: In eval mode.
@@ -145,7 +148,7 @@ def fastest_twin(model: nn.Module, x: Tensor, run: Run) -> Twin:
     if key not in known:
         known.clear()
         few = x[: N_TIMED if max(x.shape[2:]) <= LARGE else 2]
-        exact, *others = _candidates(model, few, run) or [Twin(EXACT)]
+        exact, *others = _race(_candidates(model, few), few, run) or [Twin(EXACT)]
         best = min([exact, *others], key=lambda twin: twin.seconds)
         known[key] = best if best.seconds * GAIN < exact.seconds else exact
     return known[key]
@@ -160,40 +163,55 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
         x: At least ``COMPILED_BATCH`` images.
         run: As for ``fastest_twin``.
     """
-    if twin.engine.compiled:
+    if twin.engine.compiled or find_paths(model) is not None:
         return twin
+    few = x[:COMPILED_BATCH]
     try:
         laid_out = twin.copy or _copy(model)
         function = torch.compile(laid_out, dynamic=False)
         engine = replace(twin.engine, compiled=True)
-        better = replace(twin, engine=engine, copy=laid_out, compiled=function)
+        compiled = replace(twin, engine=engine, copy=laid_out, compiled=function)
         with torch.no_grad():
-            run(better, x[:COMPILED_BATCH])
-        better = replace(better, seconds=_seconds(better, x[:COMPILED_BATCH], run))
+            run(compiled, few)
     except Exception:  # no compiler, or a model that it cannot take
         return twin
-    if better.seconds * GAIN >= _seconds(twin, x[:COMPILED_BATCH], run):
+    raced = _race([twin, compiled], few, run)
+    if len(raced) < 2 or raced[1].seconds * GAIN >= raced[0].seconds:
         return twin
     known = _KNOWN.get(model, {})
-    known.update({key: better for key, value in known.items() if value is twin})
-    return better
+    known.update({key: raced[1] for key, value in known.items() if value is twin})
+    return raced[1]
 
 
-def _candidates(model: nn.Module, x: Tensor, run: Run) -> list[Twin]:
-    """Returns twins of a model, timed, the exact one first, as far as it and the device go.
-
-    Where the model fails in float32, that is for the attack to meet.
-    """
-    twins: list[Twin] = []
+def _candidates(model: nn.Module, x: Tensor) -> list[Twin]:
+    """Returns twins of a model in every engine, as far as it can be laid out for them."""
+    twins = []
     for engine in ENGINES:
         try:
-            twin = _twin(model, engine, x)
-            if twin is not None:
-                twins.append(replace(twin, seconds=_seconds(twin, x, run)))
-        except Exception:  # foreign code, or a device, that knows no low precision: not used
-            if not twins:
-                break
-    return twins
+            twins.append(_twin(model, engine, x))
+        except Exception:  # foreign code that cannot be copied
+            continue
+    return [twin for twin in twins if twin is not None]
+
+
+def _race(twins: list[Twin], x: Tensor, run: Run) -> list[Twin]:
+    """Returns twins with the shortest time that a pass over an image took, there and back.
+
+    They take turns, so that a moment in which the machine is busy strikes them all. Those that
+    fail are left out, all of them where the first one does: that is for the attack to meet.
+    """
+    running = dict(enumerate(twins))
+    times: dict[int, list[float]] = {number: [] for number in running}
+    for _ in range(1 + N_ROUNDS):
+        for number, twin in list(running.items()):
+            try:
+                times[number].append(_timed(twin, x, run))
+            except Exception:  # foreign code, or a device, that knows no low precision
+                del running[number]
+        if 0 not in running:
+            return []
+    # The first round made ready what each needs.
+    return [replace(t, seconds=min(times[i][1:]) / len(x)) for i, t in running.items()]
 
 
 def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
@@ -225,16 +243,11 @@ def _state(model: nn.Module) -> tuple[object, ...]:
     return (*total, *(t._version for t in tensors), modes)
 
 
-def _seconds(twin: Twin, x: Tensor, run: Run) -> float:
-    """Returns the shorter time of two passes there and back, an image."""
-    return min([_timed(lambda z: run(twin, z), x) for _ in range(3)][1:]) / len(x)
-
-
-def _timed(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
+def _timed(twin: Twin, x: Tensor, run: Run) -> float:
     started = time.perf_counter()
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        z = run(x)
+        z = run(twin, x)
     if z.requires_grad:
         torch.autograd.grad(z.float().sum(), x)
     float(z.detach().sum())  # waits for a GPU

@@ -107,7 +107,7 @@ def test_low_precision_is_taken_only_where_it_is_faster(
         "bfloat16, channels-last": low_last,
         "bfloat16, channels-last, folded": folded_last,
     }
-    monkeypatch.setattr(fast, "_seconds", lambda twin, x, run: times.get(str(twin.engine), 9.0))
+    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: times.get(str(twin.engine), 9.0))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     twin = fast.fastest_twin(model, x, partial(run_on, model))
@@ -128,7 +128,7 @@ def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
 
 
 def test_a_model_that_was_trained_on_is_laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "_seconds", lambda twin, x, run: 9.0 - len(str(twin.engine)))
+    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 99.0 - len(str(twin.engine)))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     run = partial(run_on, model)
