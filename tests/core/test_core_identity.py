@@ -73,6 +73,7 @@ CHANGES: list[dict[str, Any]] = [
     {"attack": "fgsm"},
     {"attack_version": 2},
     {"attack_params": {"n_iter": 21}},
+    {"eot": "stratified"},
     {"protocol": "fixed_path"},
     {"surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": None}},
     {"surrogate": {"checkpoint": "b", "sha256": "2" * 64, "stats": "batch"}},
