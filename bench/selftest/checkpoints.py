@@ -8,20 +8,18 @@ from pathlib import Path
 
 from bench.api import AttackLike, EvaluationResult, evaluate
 from bench.attacks.randomness import seeded
-from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.data import take_slice
 from bench.selftest.case import SEED, alarm_codes, percent
+from bench.train.quality import QUICK_EPS, scoring_split
 from bench.zoo import Card, list_checkpoints, open_checkpoint
 
 ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
 
 N_IMAGES, BATCH, N_DRAWS = 24, 8, 5
 
-USUAL_EPS = {"fashion-mnist": 0.1, "mnist": 0.3}
-"""The linf radius that a data set is usually attacked with, where a card names none."""
-
 OTHER_EPS = 8 / 255
+"""The linf radius for a data set that ``QUICK_EPS`` does not know."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,14 @@ def threat_of(card: Card) -> str:
     trained = attack.get("threat_model") or {}
     if trained.get("norm") == "linf" and trained.get("eps_space", "pixel") == "pixel":
         return f"linf:{trained['eps']}"
-    return f"linf:{USUAL_EPS.get(card.dataset, OTHER_EPS):g}"
+    return f"linf:{QUICK_EPS.get(card.dataset, OTHER_EPS):g}"
 
 
 def _evaluate(folder: Path, threat: str, data_root: Path | None) -> EvaluationResult:
     checkpoint = open_checkpoint(folder)
     norm = checkpoint.card.model.norm
-    data = take_slice(DataSpec(name=checkpoint.card.dataset, limit=N_IMAGES), data_root)
+    where = scoring_split(checkpoint.card).model_copy(update={"limit": N_IMAGES})
+    data = take_slice(where, data_root)
     return evaluate(
         checkpoint.load(),
         data.x,
