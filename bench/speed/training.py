@@ -124,7 +124,7 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         return len(self.images.y)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = torch.from_numpy(self.images.x[index])
+        image = torch.from_numpy(self.images.x[index].copy())
         return self.transform(image), int(self.images.y[index])
 
 
