@@ -42,7 +42,8 @@ def training_markdown(table: pd.DataFrame, host: str, n_steps: int, rounds: int)
             "",
             shown.to_markdown(index=False),
             "",
-            f"Machine: {host}. Command: `rbench speed training --steps {n_steps} --rounds {rounds}`.",
+            f"Machine: {host}. "
+            f"Command: `rbench speed training --steps {n_steps} --rounds {rounds}`.",
             "",
         ]
     )
