@@ -36,7 +36,11 @@ def open_split(name: str, split: str, root: Path | None = None) -> Split:
 
 def load_split(name: str, split: str, root: Path | None = None) -> Images:
     """Loads a whole split into memory; arguments and errors are those of ``open_split``."""
-    opened = open_split(name, split, root)
-    if isinstance(opened, Images):
-        return opened
-    return opened.take(np.arange(len(opened.y), dtype=np.int64))
+    return take_all(open_split(name, split, root))
+
+
+def take_all(split: Split) -> Images:
+    """Returns all images of a split; of an image folder, they are decoded now."""
+    if isinstance(split, Images):
+        return split
+    return split.take(np.arange(len(split.y), dtype=np.int64))

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
-from bench.norms.batch import BatchGroupNorm, BatchNorm
-from bench.norms.plain import FixupScale, NoNorm
-from bench.norms.robust import RobustNorm
+from bench.norms.batch import batch_norm_affine
 
 
 def inference_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
     """Returns scale and shift of a layer in eval mode, (c,) or (1,); ``None`` where it does more.
 
-    Known are PyTorch's ``BatchNorm2d`` with tracked statistics, and this project's norms on
-    population statistics, as well as what stands for none and Fixup's scalars.
+    PyTorch's ``BatchNorm2d`` is known here; a norm of this project says so itself, by a method
+    ``inference_affine``.
     """
     if norm.training:
         return None
-    if isinstance(norm, NoNorm):
-        return torch.ones_like(norm.bias), norm.bias
-    if isinstance(norm, FixupScale):
-        return norm.scale, norm.bias
-    if isinstance(norm, RobustNorm) and norm.stats == "population":
-        return _centred(norm.running_mean, norm.weight / _range(norm), norm.bias)
-    if isinstance(norm, BatchGroupNorm) and norm.stats == "population":
-        size = len(norm.weight) // norm.groups
-        mean, var = (b.repeat_interleave(size) for b in (norm.running_mean, norm.running_var))
-        return _centred(mean, norm.weight / (var + norm.eps).sqrt(), norm.bias)
-    if type(norm) in (BatchNorm, nn.BatchNorm2d) and getattr(norm, "stats", "population") == (
-        "population"
-    ):
-        assert isinstance(norm, nn.BatchNorm2d)
-        if norm.running_mean is None or norm.running_var is None:
-            return None
-        scale = (norm.running_var + norm.eps).rsqrt()
-        weight, bias = norm.weight, norm.bias
-        scale = scale if weight is None else weight * scale
-        return _centred(norm.running_mean, scale, torch.zeros_like(scale) if bias is None else bias)
+    if type(norm) is nn.BatchNorm2d:
+        return batch_norm_affine(norm)
+    if isinstance(norm, Affine):
+        return norm.inference_affine()
     return None
+
+
+@runtime_checkable
+class Affine(Protocol):
+    """A norm that may only scale and shift each channel at inference."""
+
+    def inference_affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns scale and shift, (c,) or (1,); ``None`` under statistics of the images."""
 
 
 def fold(model: nn.Module, x: Tensor) -> int:
@@ -107,11 +99,3 @@ def _pairs(model: nn.Module, x: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
         for hook in hooks:
             hook.remove()
     return [(conv, norm) for conv, norm in pairs if runs[conv] == runs[norm] == 1]
-
-
-def _centred(mean: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return scale, bias - mean * scale
-
-
-def _range(norm: RobustNorm) -> Tensor:
-    return (norm.running_range + norm.eps) ** norm.power

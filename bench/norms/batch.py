@@ -30,6 +30,19 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
+    def inference_affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns scale and shift (c,) on population statistics."""
+        return batch_norm_affine(self) if self.stats == "population" else None
+
+
+def batch_norm_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor] | None:
+    """Returns scale and shift (c,) of a layer in eval mode, if it tracks statistics."""
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else norm.weight * scale
+    return scale, (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+
 
 class BatchGroupNorm(nn.Module):
     """Batch statistics shared by the channels of a group, tracked for inference.
@@ -67,3 +80,11 @@ class BatchGroupNorm(nn.Module):
         y = F.batch_norm(grouped, mean_to, var_to, None, None, True, self.momentum, self.eps)
         y = y.reshape(b, c, h, w)
         return y * self.weight.view(1, c, 1, 1) + self.bias.view(1, c, 1, 1)
+
+    def inference_affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns scale and shift (c,) on population statistics."""
+        if self.stats != "population":
+            return None
+        size = len(self.weight) // self.groups
+        scale = self.weight * (self.running_var + self.eps).rsqrt().repeat_interleave(size)
+        return scale, self.bias - self.running_mean.repeat_interleave(size) * scale

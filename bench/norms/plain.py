@@ -24,6 +24,10 @@ class NoNorm(nn.Module):
         """Adds the shift to (b, c, h, w)."""
         return x + self.bias.view(1, -1, 1, 1).to(x.dtype)
 
+    def inference_affine(self) -> tuple[Tensor, Tensor]:
+        """Returns scale and shift (c,)."""
+        return torch.ones_like(self.bias), self.bias
+
 
 class FixupScale(nn.Module):
     """Fixup's scalar multiplier and bias, where a normalization stood."""
@@ -36,6 +40,10 @@ class FixupScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``scale * x + bias``."""
         return x * self.scale.to(x.dtype) + self.bias.to(x.dtype)
+
+    def inference_affine(self) -> tuple[Tensor, Tensor]:
+        """Returns scale and shift (1,)."""
+        return self.scale, self.bias
 
 
 class FixupBias(nn.Module):

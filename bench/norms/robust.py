@@ -44,3 +44,10 @@ class RobustNorm(nn.Module):
         shift = self.bias - mean.to(wide) * scale
         shape = (1, -1, 1, 1)
         return x * scale.view(shape).to(x.dtype) + shift.view(shape).to(x.dtype)
+
+    def inference_affine(self) -> tuple[Tensor, Tensor] | None:
+        """Returns scale and shift (c,) on population statistics."""
+        if self.stats != "population":
+            return None
+        scale = self.weight / (self.running_range + self.eps) ** self.power
+        return scale, self.bias - self.running_mean * scale

@@ -48,7 +48,8 @@ def train_checkpoint(
     split = f"{recipe.score_on or recipe.dataset} test"
 
     def score(model: Classifier, n: int, n_draws: int) -> CleanAccuracy:
-        images = test.take(np.arange(n))
+        # Evenly spaced, since an image folder is sorted by class.
+        images = test.take(np.arange(n, dtype=np.int64) * n_test // n)
         x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
         return score_clean(model, x, y, split, n_draws=n_draws)
 

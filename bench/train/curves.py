@@ -19,8 +19,8 @@ def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) 
     """Writes ``training.csv`` (one line an epoch) and ``training.png``; both land by rename.
 
     Columns: ``epoch`` from 1; ``loss`` and ``accuracy`` on what the epoch trained on, averaged
-    while the weights moved; ``seconds``; ``test_accuracy`` after it on the first 1,024 test
-    images, clean. Accuracies are in [0, 1].
+    while the weights moved; ``seconds``; ``test_accuracy`` after it on 1,024 clean test
+    images. Accuracies are in [0, 1].
     """
     table = pd.DataFrame(history).round(_DIGITS)
     table["epoch"] = table["epoch"].astype(int)

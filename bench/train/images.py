@@ -10,8 +10,8 @@ import torch
 from bench.core.errors import UserError
 from bench.data.dataset import Dataset
 from bench.data.folder import FileImages
-from bench.data.images import Images, Split
-from bench.data.load import open_split
+from bench.data.images import Split
+from bench.data.load import open_split, take_all
 from bench.data.registry import get_dataset
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource, Source, StreamSource
@@ -35,7 +35,7 @@ def training_source(recipe: Recipe, data_root: Path | None, device: torch.device
         check_fit(recipe, names, part)
     if recipe.augment.resized_crop:
         return _stream(recipe, parts, device)
-    images = [part if isinstance(part, Images) else _take_all(part) for part in parts]
+    images = [take_all(part) for part in parts]
     x = torch.from_numpy(np.concatenate([part.x for part in images]))
     y = torch.from_numpy(np.concatenate([part.y for part in images]))
     return DeviceSource(x, y, recipe.augment, device)
@@ -68,10 +68,6 @@ def check_fit(recipe: Recipe, name: str, data: Split) -> None:
 def _open_train(name: str, data_root: Path | None) -> Split:
     dataset: Dataset = get_dataset(name, data_root)
     return open_split(name, "train" if "train" in dataset.splits else "test", data_root)
-
-
-def _take_all(split: Split) -> Images:
-    return split.take(np.arange(len(split.y), dtype=np.int64))
 
 
 def _stream(recipe: Recipe, parts: list[Split], device: torch.device) -> Source:

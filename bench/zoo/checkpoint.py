@@ -47,7 +47,7 @@ class Checkpoint:
             model = build_model(spec)
         except UserError as error:
             raise UserError(f"{self.folder / CARD}: {error}") from None
-        _load_strict(model.net, _read_weights(path), path, spec)
+        _load_strict(model.net, read_safetensors(path), path, spec)
         return model.eval()
 
 
@@ -63,7 +63,8 @@ def verify_hash(path: Path, card: Card) -> None:
         )
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Reads a file of tensors; raises ``UserError`` when it is not one."""
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
@@ -88,7 +89,7 @@ def _load_strict(
             f"{path}: the weights do not fit {built}, which {CARD} names ({what}); correct the "
             "card, or restore the weights that belong to it"
         )
-    _refuse_not_finite(weights, str(path), "restore the file or train again")
+    refuse_not_finite(weights, str(path), "restore the file or train again")
     net.load_state_dict(dict(weights), strict=True)
 
 
@@ -97,7 +98,8 @@ def _some(what: str, found: list[str]) -> str:
     return f"{len(found)} {what}: {', '.join(found[:3])}{', ...' * (len(found) > 3)}" * bool(found)
 
 
-def _refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> None:
+def refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> None:
+    """Raises ``UserError``, which names some, where tensors hold NaN or infinite values."""
     bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise UserError(f"{what}: {_some('tensors with NaN or infinite values', bad)}; {advice}")
@@ -112,7 +114,7 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
         UserError: When a weight is NaN or infinite; nothing is written then.
     """
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
-    _refuse_not_finite(
+    refuse_not_finite(
         weights, f"{folder}: not saved", "the training diverged; lower lr or set clip"
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
+from bench.zoo.checkpoint import read_safetensors, refuse_not_finite
 from bench.zoo.naming import our_names
 
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
@@ -78,17 +77,10 @@ def read_foreign(path: Path, key: str | None = None) -> ForeignFile:
             f"{path}: expected a file in {', '.join(SUFFIXES)}, found '{path.suffix}'; rename it "
             "if it is one of these"
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     found = dict(_state_dicts(content))
     where = _choose(path, found, content, key)
     return ForeignFile(path, sha256_file(path), where, found[where])
-
-
-def _read_safetensors(path: Path) -> object:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
 
 def _read_torch(path: Path) -> object:
@@ -184,9 +176,7 @@ def load_foreign(
         notes.append(f"Converted to float32 from {', '.join(sorted(kinds))}.")
     for name, value in tensors.items():
         weights[name] = value.to(expected[name].dtype)
-    bad = [name for name, value in weights.items() if not value.isfinite().all()]
-    if bad:
-        raise UserError(f"{file.path}: NaN or infinite values in {', '.join(bad)}; not imported")
+    refuse_not_finite(weights, f"{file.path}: not imported", "the file is damaged or diverged")
     model.net.load_state_dict(weights, strict=True)
     return Imported(model.eval(), tuple(notes))
 
