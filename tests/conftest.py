@@ -19,6 +19,12 @@ def _fixed_global_seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps what a test finds out about the machine from other tests, and from the user."""
+    monkeypatch.setenv("RBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder with the papers' tables and extra data sets; tests that need it skip without."""

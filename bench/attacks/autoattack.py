@@ -157,7 +157,7 @@ def passes(params: Spec) -> float:
 
 AUTOATTACK = Attack(
     name="autoattack",
-    version=2,
+    version=3,
     kind="bounded",
     norms=("linf", "l2"),
     params=AutoAttackParams,

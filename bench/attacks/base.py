@@ -73,6 +73,8 @@ class Attack:
             that drops samples is refused on batch-dependent models.
         passes: Rough forward plus backward passes per image for given parameters, for planning;
             ``None`` where nobody knows.
+        extends: Whether at a given step size it goes on where the same attack with a smaller
+            ``n_iter`` ends.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Attack:
     library: str = ""
     keeps_batch: bool = True
     passes: Callable[[Spec], float] | None = None
+    extends: bool = False
 
     @property
     def may_be_fast(self) -> bool:

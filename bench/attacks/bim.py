@@ -23,7 +23,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     from bench.oracle import cross_entropy
 
     assert isinstance(params, pgd.StepParams)
-    return pgd.climb(oracle, x, y, budget, params, loss=cross_entropy, start=x)
+    return pgd.climb(oracle, x, y, budget, params, loss=cross_entropy, start=x, trail=("bim",))
 
 
 def passes(params: Spec) -> float:
@@ -42,4 +42,5 @@ BIM = Attack(
     summary="basic iterative method: small steps from x",
     url="https://arxiv.org/abs/1607.02533",
     passes=passes,
+    extends=True,
 )

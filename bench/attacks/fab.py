@@ -85,7 +85,7 @@ def passes(params: Spec) -> float:
 
 FAB_T = Attack(
     name="fab_t",
-    version=1,
+    version=2,
     kind="bounded",
     norms=("linf", "l2"),
     params=FABParams,

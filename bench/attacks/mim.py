@@ -36,16 +36,23 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     from bench.oracle import cross_entropy
 
     assert isinstance(params, MIMParams)
-    momentum = torch.zeros_like(x)
 
-    def follow(grad: Tensor) -> Tensor:
+    def follow(grad: Tensor, momentum: Tensor) -> Tensor:
         """Adds the gradient, scaled to l1 norm 1 image by image; a zero gradient adds nothing."""
-        nonlocal momentum
         size = grad.abs().flatten(1).sum(1).view(-1, 1, 1, 1)
-        momentum = params.decay * momentum + grad / torch.where(size > 0, size, 1)
-        return momentum
+        return params.decay * momentum + grad / torch.where(size > 0, size, 1)
 
-    return pgd.climb(oracle, x, y, budget, params, loss=cross_entropy, start=x, follow=follow)
+    return pgd.climb(
+        oracle,
+        x,
+        y,
+        budget,
+        params,
+        loss=cross_entropy,
+        start=x,
+        follow=follow,
+        trail=("mim", params.decay),
+    )
 
 
 MIM = Attack(
@@ -58,4 +65,5 @@ MIM = Attack(
     summary="momentum iterative method: BIM along a decaying sum of gradients",
     url="https://arxiv.org/abs/1710.06081",
     passes=bim.passes,
+    extends=True,
 )

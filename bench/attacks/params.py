@@ -73,27 +73,40 @@ def param_problems(
     attack: Attack, values: Mapping[str, object] | None
 ) -> tuple[tuple[str, str], ...]:
     """Returns each parameter that is wrong, with what is wrong about it."""
+    return spec_problems(attack.params, values, "this attack")
+
+
+def spec_problems(
+    params: type[Spec], values: Mapping[str, object] | None, what: str
+) -> tuple[tuple[str, str], ...]:
+    """Returns each parameter that is wrong, with what is wrong about it.
+
+    Args:
+        params: What they should be.
+        values: As read from YAML; ``None`` stands for none given.
+        what: Whose they are, for messages, for example ``this attack``.
+    """
     try:
-        attack.params.model_validate(dict(values or {}))
+        params.model_validate(dict(values or {}))
     except ValidationError as error:
-        return tuple(_problem(attack, found) for found in error.errors())
+        return tuple(_problem(params, found, what) for found in error.errors())
     return ()
 
 
-def _problem(attack: Attack, found: ErrorDetails) -> tuple[str, str]:
+def _problem(params: type[Spec], found: ErrorDetails, what: str) -> tuple[str, str]:
     key = str(found["loc"][0]) if found["loc"] else ""
     if found["type"] == "extra_forbidden":
-        return key, f"unknown parameter{_nearest(key, attack.params)}"
+        return key, f"unknown parameter{_nearest(key, params, what)}"
     if found["type"] == "value_error":
         return key, found["msg"].removeprefix("Value error, ")
     return key, f"{found['msg'].lower()}, found {found['input']!r}"
 
 
-def _nearest(key: str, params: type[Spec]) -> str:
+def _nearest(key: str, params: type[Spec], what: str) -> str:
     if key in ELSEWHERE:
         return f"; its value comes from {ELSEWHERE[key]}"
     if not params.model_fields:
-        return "; this attack has no parameters"
+        return f"; {what} has no parameters"
     ours = OUR_WORDS.get(key)
     if ours in params.model_fields:
         return f"; did you mean '{ours}'?"

@@ -82,7 +82,8 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
         start = random_start(x, budget, generator) if params.random_start else x
         seen = best if params.keep == "best" else None
         loss = LOSSES[params.loss]
-        x_adv = climb(oracle, x, y, budget, params, loss=loss, start=start, seen=seen)
+        trail = ("pgd", seed, params.keep, params.random_start) if params.n_restarts == 1 else None
+        x_adv = climb(oracle, x, y, budget, params, loss=loss, start=start, seen=seen, trail=trail)
         if _compares(params):
             best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
         if by_runs:
@@ -108,7 +109,8 @@ def climb(
     loss: Loss,
     start: Tensor,
     seen: Best | None = None,
-    follow: Callable[[Tensor], Tensor] | None = None,
+    follow: Callable[[Tensor, Tensor], Tensor] | None = None,
+    trail: tuple[object, ...] | None = None,
 ) -> Tensor:
     """Returns the last of ``n_iter`` projected steps up a loss.
 
@@ -121,20 +123,39 @@ def climb(
         loss: What is climbed.
         start: The first iterate (b, c, h, w).
         seen: Is offered every iterate but the last.
-        follow: Turns each gradient into the vector that the step follows.
+        follow: Turns each gradient, and what the step before followed (zero at first), into the
+            vector that the step follows.
+        trail: What determines the ascent beside model, batch, ball, loss and step size. One that is
+            longer than another of the same trail goes on from where that ended.
     """
+    import torch
+
     from bench.attacks.common import ascent_direction, project
     from bench.attacks.scores import harm
+    from bench.oracle import Trail
 
     alpha = step_size(params, budget, x)
-    x_adv = start
-    for _ in range(params.n_iter):
+    x_adv, followed, done = start, torch.zeros_like(x), 0
+    trails = None if trail is None else oracle.trails
+    key = (trail, loss, budget, *alpha.flatten().tolist(), *y.tolist())
+    known = None if trails is None else trails.get(key)
+    if known is not None and known.n_iter <= params.n_iter:
+        x_adv, followed, done = known.x_adv, known.followed, known.n_iter
+        oracle.charge(known.spent)
+        if seen is not None and known.best is not None:
+            seen.offer(*known.best)
+    for _ in range(done, params.n_iter):
         answer = oracle.query(x_adv, y, loss)
         assert answer.grad is not None
         if seen is not None:
             seen.offer(x_adv, harm(oracle, answer))
-        along = answer.grad if follow is None else follow(answer.grad)
-        x_adv = project(x_adv + alpha * ascent_direction(along, budget), x, budget)
+        followed = answer.grad if follow is None else follow(answer.grad, followed)
+        x_adv = project(x_adv + alpha * ascent_direction(followed, budget), x, budget)
+    if trails is not None and (known is None or known.n_iter < params.n_iter):
+        best = (
+            (x_adv, torch.zeros_like(x[:, 0, 0, 0])) if seen is None else (seen.x_adv, seen.score)
+        )
+        trails[key] = Trail(params.n_iter, x_adv, followed, best, oracle.spent())
     return x_adv
 
 
@@ -163,4 +184,5 @@ PGD = Attack(
     summary="projected gradient ascent from random starts",
     url="https://arxiv.org/abs/1706.06083",
     passes=passes,
+    extends=True,
 )

@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from bench.norms import Paths, find_paths, mean_field, pinned
 
 if TYPE_CHECKING:
-    from bench.oracle.oracle import Access
+    from bench.oracle.access import Access
 
 
 class Draws:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.host import processor
+from bench.core.identity import digest
 from bench.norms import find_paths
 from bench.norms.affine import folds
-
-DOUBT = 0.05
-"""Share of the largest logit within which a margin in low precision decides nothing. bfloat16 keeps
-8 bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this."""
+from bench.oracle.choices import settled
+from bench.oracle.engine import COMPILED_BATCH, ENGINES, EXACT, Engine, Twin
+from bench.oracle.memory import out_of_memory
 
 GAIN = 1.15
 """Times faster that low precision must be to be used: below that, confirming eats the gain."""
@@ -28,85 +29,9 @@ N_TIMED, LARGE = 32, 64
 N_ROUNDS = 4
 """Times that an engine is timed."""
 
-COMPILE_SECONDS = 180.0
-"""Search that must lie ahead before a model is compiled, which itself takes up to a minute."""
-
-COMPILED_BATCH = 64
-"""Images in a compiled pass, which is made for one shape; what is left over is run uncompiled."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How a model's passes are run. The default is exact: float32, as the model is.
-
-    Attributes:
-        dtype: Of convolutions and products.
-        channels_last: Whether kernels are held channels-last, which spares convolutions in low
-            precision a copy and costs some normalizations more than that.
-        folded: Whether norms that only scale and shift are folded into convolutions.
-        compiled: Whether whole batches go through ``torch.compile``.
-    """
-
-    dtype: torch.dtype = torch.float32
-    channels_last: bool = False
-    folded: bool = False
-    compiled: bool = False
-
-    def __str__(self) -> str:
-        name = str(self.dtype).removeprefix("torch.")
-        flags = {
-            "channels-last": self.channels_last,
-            "folded": self.folded,
-            "compiled": self.compiled,
-        }
-        return ", ".join([name, *(flag for flag, on in flags.items() if on)])
-
-    @property
-    def exact(self) -> bool:
-        """Whether passes are in float32."""
-        return self.dtype == torch.float32
-
-    def precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Returns the context in which passes are run."""
-        return nullcontext() if self.exact else torch.autocast(device.type, self.dtype)
-
-
-EXACT = Engine()
-_LOW = Engine(torch.bfloat16)
-ENGINES = (
-    EXACT,
-    _LOW,
-    replace(_LOW, channels_last=True),
-    replace(_LOW, folded=True),
-    replace(_LOW, channels_last=True, folded=True),
-)
-
-
-@dataclass(frozen=True)
-class Twin:
-    """How a model is run in a search: by which engine, and on which copy of it.
-
-    Attributes:
-        engine: How it is run.
-        copy: What is run in place of the model; ``None`` for the model itself. It shares the paths
-            of an RNA model.
-        seconds: What a forward and backward pass over an image took when the engine was chosen.
-        compiled: Runs whole batches, where the engine says so.
-    """
-
-    engine: Engine
-    copy: nn.Module | None = None
-    seconds: float = 0.0
-    compiled: Callable[[Tensor], Tensor] | None = None
-
-    def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Returns logits of images (b, c, h, w), in the engine's precision."""
-        run: Callable[[Tensor], Tensor] = self.copy or model
-        if self.compiled is not None and len(x) == COMPILED_BATCH:
-            run = self.compiled
-        with self.engine.precision(x.device):
-            return torch.as_tensor(run(x))
-
+GROWTH, LONG = 0.97, 1.0
+"""A pass grows twofold while an image takes less than this share of its time before, and the pass
+less than a second."""
 
 Run = Callable[[Twin, Tensor], Tensor]
 """Passes images through a model as a twin runs it, to logits."""
@@ -114,43 +39,30 @@ Run = Callable[[Twin, Tensor], Tensor]
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Twin]] = WeakKeyDictionary()
 """What was found out for each model, by the shape and the device of its images."""
 
-
-def choose_twin(model: nn.Module, x: Tensor, run: Run, passes_ahead: float) -> Twin:
-    """Returns how a model is attacked fastest, compiled where so long a search lies ahead.
-
-    Args:
-        model: In eval mode.
-        x: Images (b, c, h, w) on the device.
-        run: Passes images through the model.
-        passes_ahead: Forward or backward passes of single images.
-    """
-    twin = fastest_twin(model, x, run)
-    # Two passes, there and back, took ``seconds``.
-    worth = passes_ahead / 2 * twin.seconds >= COMPILE_SECONDS
-    if worth and len(x) >= COMPILED_BATCH and not twin.engine.exact:
-        return compiled_twin(model, twin, x, run)
-    return twin
+_COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Twin]] = WeakKeyDictionary()
+"""Likewise, with ``torch.compile`` where that pays."""
 
 
-def fastest_twin(model: nn.Module, x: Tensor, run: Run) -> Twin:
+def fastest_twin(model: nn.Module, x: Tensor, run: Run, most: int) -> Twin:
     """Returns how a model is attacked fastest on a device.
 
     Found out by timing a few forward and backward passes in each engine, in turns, once for each
-    model and process; again when its weights have changed.
+    kind of model and machine (see ``bench.oracle.choices``). A model whose weights have changed is
+    laid out anew.
 
     Args:
         model: In eval mode.
         x: Images (b, c, h, w) on the device; the first few are used.
         run: Passes images through a twin, to logits.
+        most: Images in a pass, at most; 0 to leave their number open.
     """
     known = _KNOWN.setdefault(model, {})
-    key = (tuple(x.shape[1:]), x.device, _state(model))
+    key = (tuple(x.shape[1:]), x.device, bool(most), _state(model))
     if key not in known:
         known.clear()
         few = x[: N_TIMED if max(x.shape[2:]) <= LARGE else 2]
-        exact, *others = _race(_candidates(model, few), few, run) or [Twin(EXACT)]
-        best = min([exact, *others], key=lambda twin: twin.seconds)
-        known[key] = best if best.seconds * GAIN < exact.seconds else exact
+        name = _question(model, x, "grown" if most else "engine")
+        known[key] = _as_chosen(model, few, settled(name, lambda: _choose(model, few, run, most)))
     return known[key]
 
 
@@ -165,22 +77,76 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     """
     if twin.engine.compiled or find_paths(model) is not None:
         return twin
-    few = x[:COMPILED_BATCH]
+    key = (twin.engine, tuple(x.shape[1:]), x.device, _state(model))
+    known = _COMPILED.setdefault(model, {})
+    if key not in known:
+        known.clear()
+        few = x[:COMPILED_BATCH]
+        faster = replace(
+            twin,
+            engine=replace(twin.engine, compiled=True),
+            fits=COMPILED_BATCH,
+            compiled=torch.compile(twin.copy or _copy(model), dynamic=False),
+        )
+        name = _question(model, x, f"compiled {twin.engine}")
+        answer = settled(name, lambda: {"compiled": _pays(faster, twin, few, run)})
+        known[key] = faster if answer and answer.get("compiled") is True else twin
+    return known[key]
+
+
+def _pays(compiled: Twin, twin: Twin, x: Tensor, run: Run) -> bool:
+    """Says whether compiling works, and makes passes faster."""
     try:
-        laid_out = twin.copy or _copy(model)
-        function = torch.compile(laid_out, dynamic=False)
-        engine = replace(twin.engine, compiled=True)
-        compiled = replace(twin, engine=engine, copy=laid_out, compiled=function)
         with torch.no_grad():
-            run(compiled, few)
+            run(compiled, x)
     except Exception:  # no compiler, or a model that it cannot take
-        return twin
-    raced = _race([twin, compiled], few, run)
-    if len(raced) < 2 or raced[1].seconds * GAIN >= raced[0].seconds:
-        return twin
-    known = _KNOWN.get(model, {})
-    known.update({key: raced[1] for key, value in known.items() if value is twin})
-    return raced[1]
+        return False
+    raced = _race([twin, compiled], x, run)
+    return len(raced) == 2 and raced[1].seconds * GAIN < raced[0].seconds
+
+
+def _choose(model: nn.Module, x: Tensor, run: Run, most: int) -> dict[str, Any] | None:
+    """Returns the fastest engine, as ``_as_chosen`` reads it; ``None`` for a model that fails."""
+    raced = _race(_candidates(model, x), x, run)
+    if not raced:
+        return None
+    exact = raced[0]
+    best = min(raced, key=lambda twin: twin.seconds)
+    best = best if best.seconds * GAIN < exact.seconds else exact
+    fits, seconds = _grow(best, x, run, most) if most else (None, best.seconds)
+    return {"engine": str(best.engine), "seconds": seconds, "fits": fits}
+
+
+def _as_chosen(model: nn.Module, x: Tensor, choice: dict[str, Any] | None) -> Twin:
+    """Returns the twin that a choice describes; the exact one where it cannot be had."""
+    engines = {str(engine): engine for engine in ENGINES}
+    try:
+        assert choice is not None
+        engine, fits = engines[choice["engine"]], choice["fits"]
+        seconds = float(choice["seconds"])
+        twin = _twin(model, engine, x)
+        assert twin is not None
+        return replace(twin, seconds=seconds, fits=None if fits is None else max(1, int(fits)))
+    except Exception:  # a choice of another version, or foreign code that is not laid out alike
+        return Twin(EXACT)
+
+
+def _grow(twin: Twin, x: Tensor, run: Run, most: int) -> tuple[int, float]:
+    """Returns how many images a pass holds best, and the seconds that each then takes."""
+    n = len(x)
+    best = twin.seconds
+    while 2 * n <= most and n * best < LONG:
+        larger = x[torch.arange(2 * n, device=x.device) % len(x)]
+        try:
+            seconds = min(_timed(twin, larger, run) for _ in range(3)) / (2 * n)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                break
+            raise
+        if 2 * n > COMPILED_BATCH and seconds > GROWTH * best:
+            break
+        n, best = 2 * n, seconds
+    return min(n, most), best
 
 
 def _candidates(model: nn.Module, x: Tensor) -> list[Twin]:
@@ -189,7 +155,7 @@ def _candidates(model: nn.Module, x: Tensor) -> list[Twin]:
     for engine in ENGINES:
         try:
             twins.append(_twin(model, engine, x))
-        except Exception:  # foreign code that cannot be copied
+        except Exception:  # foreign code that cannot be laid out
             continue
     return [twin for twin in twins if twin is not None]
 
@@ -216,15 +182,23 @@ def _race(twins: list[Twin], x: Tensor, run: Run) -> list[Twin]:
 
 def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
     """Returns the model as an engine holds it, or ``None`` where nothing can be folded."""
-    if not engine.folded and not engine.channels_last:
+    if engine.exact:
         return Twin(engine)
     if engine.folded and find_paths(model) is not None:
         return None
-    laid_out = _copy(model)
+    try:
+        laid_out = _copy(model)
+    except Exception:  # foreign code that cannot be copied
+        if engine.folded or engine.channels_last:
+            return None
+        return Twin(engine)
     if engine.folded and not folds(laid_out, model, x):
         return None
     if engine.channels_last:
         laid_out = laid_out.to(memory_format=torch.channels_last)
+    for module in laid_out.modules():  # which autocast would convert anew in every pass
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(engine.dtype)
     return Twin(engine, laid_out)
 
 
@@ -232,6 +206,17 @@ def _copy(model: nn.Module) -> nn.Module:
     paths = find_paths(model)
     memo = {} if paths is None else {id(paths): paths}
     return copy.deepcopy(model, memo).requires_grad_(False)
+
+
+def _question(model: nn.Module, x: Tensor, what: str) -> str:
+    """Returns a hash of all on which the speed of a model's passes depends."""
+    device = x.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    layers = [
+        (type(module).__qualname__, getattr(module, "stats", "")) for module in model.modules()
+    ]
+    shape = [str(model), layers, list(x.shape[1:])]
+    return digest([what, shape, name, torch.get_num_threads(), str(torch.__version__)])
 
 
 def _state(model: nn.Module) -> tuple[object, ...]:

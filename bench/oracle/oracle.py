@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.core.cell import Adversary, Eot
+from bench.oracle.access import Access
+from bench.oracle.cutting import Cutter
 from bench.oracle.draws import Draws
-from bench.oracle.fast import COMPILED_BATCH, DOUBT, EXACT, Engine, Twin, choose_twin
+from bench.oracle.engine import COMPILED_BATCH, DOUBT, EXACT, Engine, Twin
+from bench.oracle.evaluation import Evaluation, Memo, Spent, Trail, mean_over_draws
+from bench.oracle.fast import compiled_twin, fastest_twin
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
 from bench.oracle.view import OracleModule, counted
 
+R = TypeVar("R")
 
-@dataclass(frozen=True)
-class Access:
-    """How an oracle may be asked, and how it answers.
-
-    Attributes:
-        stochastic: Whether passes draw at random.
-        batch_dependent: Whether images of a batch share statistics.
-        eot_iter: Draws over which losses and gradients are averaged, at least 1.
-        eot: How, see ``bench.core.cell``; other than ``plain`` for a model with RNA layers only.
-        adversary: Of a batch-dependent model, see ``bench.core.cell``.
-        max_pass: Most images in one pass; larger queries are cut, which never changes a result.
-        seed: Of the draws.
-        fast: Whether queries may run in a lower precision where the device gains by it.
-        passes_ahead: Passes that the search may take in all, over all its images: many are worth
-            a compilation.
-    """
-
-    stochastic: bool = False
-    batch_dependent: bool = False
-    eot_iter: int = 1
-    eot: Eot = "plain"
-    adversary: Adversary = "joint"
-    max_pass: int = 1024
-    seed: int = 0
-    fast: bool = False
-    passes_ahead: float = 0.0
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one query returned, per sample of the query (n of them).
-
-    Attributes:
-        loss: (n,), mean over draws.
-        grad: (n, c, h, w), the gradient of that mean; ``None`` if it was not asked for.
-        correct: (n,), fraction of the draws that predict y.
-        logits: (n, n_classes), mean over draws. The mean's prediction is not that of a stochastic
-            model: ``correct`` is.
-    """
-
-    loss: Tensor
-    grad: Tensor | None
-    correct: Tensor
-    logits: Tensor
+COMPILE_AFTER, COMPILE_AHEAD = 5.0, 30.0
+"""Seconds that a search has taken, and may take in all, before its model is compiled: compiling
+takes seconds itself, up to twenty where norms are not folded, and pays only on what is left."""
 
 
 class Oracle:
@@ -84,20 +47,37 @@ class Oracle:
         x: The clean batch (b, c, h, w).
         n_classes: Number of classes.
         access: What the model is and how to query it.
+        memo: Shared by the oracles of several attacks on the same batch of a deterministic model.
+            Passes are counted as if each attack had asked alone.
 
     Raises:
         UserError: When ``access.eot`` needs RNA layers that the model lacks.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, n_classes: int, access: Access) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        n_classes: int,
+        access: Access,
+        memo: Memo | None = None,
+    ) -> None:
         self._model, self._x, self.n_classes, self.access = model, x, n_classes, access
+        self._memo, self._queries, self._run = memo, 0, 0
         self._draws = Draws(model, access)
         # Without paths of its own for each image, a pass may hold one draw for all of them.
         self._one_draw_a_pass = access.stochastic and self._draws.paths is None
         self.passes = Passes(len(x), x.device)
         self.twin = Twin(EXACT)
         if access.fast:
-            self.twin = choose_twin(model, x, self._trial, access.passes_ahead)
+            free = not access.batch_dependent and not self._one_draw_a_pass
+            self.twin = fastest_twin(model, x, self._trial, access.max_pass if free else 0)
+        fits = min(self.twin.fits or access.max_pass, access.max_pass)
+        whole = len(x) if self.coupled else None
+        self._cutter = Cutter(x.device, fits, whole, self._one_draw_a_pass)
+        ahead = access.passes_ahead * self._each
+        long = ahead >= COMPILE_AHEAD and not access.batch_dependent
+        self._may_compile = long and not self.engine.exact
 
     @property
     def batch(self) -> int:
@@ -152,32 +132,81 @@ class Oracle:
             y_target: Target classes (n,), for a targeted loss.
         """
         rows = self._rows(x, rows)
-        n, k = self._begin(x)
-        out_loss = torch.zeros(n, device=x.device)
-        out_grad = torch.zeros_like(x) if grad else None
-        correct, logits = (
-            torch.zeros(n, device=x.device),
-            torch.zeros(n, self.n_classes, device=x.device),
-        )
-        for i in self._chunks(n, k):
-            i = i.to(x.device) % n
+        self._queries += 1
+        if self._memo is None or y_target is not None or not self._opens(x):
+            return self._ask(x, y, loss, rows, y_target, grad)
+        key = (loss, grad, str(self.engine), self.access.adversary, *y.tolist())
+        if key not in self._memo.answers:
+            before = self.spent()
+            answer = self._ask(x, y, loss, rows, None, grad)
+            self._memo.answers[key] = (answer.clone(), self.spent(before))
+            return answer
+        kept, spent = self._memo.answers[key]
+        self.charge(spent)
+        return kept.clone()
+
+    @property
+    def trails(self) -> dict[tuple[object, ...], Trail] | None:
+        """Ascents of other attacks on this batch; ``None`` where they would not be repeated.
+
+        That is on stochastic models, and where a long search has its model compiled on the way.
+        """
+        if self._memo is None or self.access.stochastic or self._may_compile:
+            return None
+        return self._memo.trails
+
+    def spent(self, since: Spent | None = None) -> Spent:
+        """Returns the passes spent on each image, or those of them spent ``since`` then."""
+        there, back = self.passes.forwards, self.passes.backwards
+        if since is None:
+            return Spent(there.clone(), back.clone())
+        return Spent(there - since.forwards, back - since.backwards)
+
+    def charge(self, spent: Spent) -> None:
+        """Counts passes that another attack made for this one."""
+        self.passes.forwards += spent.forwards
+        self.passes.backwards += spent.backwards
+        self._run += int((spent.forwards + spent.backwards).sum())
+
+    def _opens(self, x: Tensor) -> bool:
+        """Says whether this is the first query, about the clean batch, and has one answer."""
+        first = self._queries == 1 and not self.access.stochastic and len(x) == self.batch
+        return first and torch.equal(x, self._x)
+
+    def _ask(
+        self,
+        x: Tensor,
+        y: Tensor,
+        loss: Loss,
+        rows: Tensor,
+        y_target: Tensor | None,
+        grad: bool,
+    ) -> Evaluation:
+        """Answers a query in as many passes as it takes."""
+
+        def ask(i: Tensor) -> Evaluation:
             target = None if y_target is None else y_target[i]
-            with torch.set_grad_enabled(grad):
-                x_i = x[i].detach().requires_grad_(grad)
-                z = self._pass(x_i, rows[i], self.twin)
-                values = loss(z, y[i], target)
-            if out_grad is not None:
-                (g,) = torch.autograd.grad(values.sum(), x_i)
-                self.passes.add("backwards", rows[i], self._cost())
-                out_grad.index_add_(0, i, g)
-            z, values = z.detach(), values.detach()
-            if self._confirm(x_i.detach(), y[i], rows[i], z):
-                values = loss(z, y[i], target)
-            out_loss.index_add_(0, i, values)
-            correct.index_add_(0, i, (z.argmax(1) == y[i]).float())
-            logits.index_add_(0, i, z.float())
-        scaled = None if out_grad is None else out_grad / k
-        return Evaluation(out_loss / k, scaled, correct / k, logits / k)
+            return self._answer(x[i], y[i], rows[i], loss, target, grad)
+
+        parts = self._in_passes(x, ask)
+        return mean_over_draws(parts, len(x), self.n_draws)
+
+    def _answer(
+        self, x: Tensor, y: Tensor, rows: Tensor, loss: Loss, y_target: Tensor | None, grad: bool
+    ) -> Evaluation:
+        """Answers a query in one pass, on one draw for each candidate."""
+        with torch.set_grad_enabled(grad):
+            x = x.detach().requires_grad_(grad)
+            z = self._pass(x, rows, self.twin)
+            values = loss(z, y, y_target)
+        slope = None
+        if grad:
+            (slope,) = torch.autograd.grad(values.sum(), x)
+            self._count_backward(rows)
+        z, values = z.detach(), values.detach()
+        if self._confirm(x.detach(), y, rows, z):
+            values = loss(z, y, y_target)
+        return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
     def jacobian(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns logits (n, n_classes) and their gradients (n, n_classes, c, h, w), mean of draws.
@@ -185,23 +214,26 @@ class Oracle:
         Costs one forward and ``n_classes`` backward passes an image and draw.
         """
         rows = self._rows(x, rows)
-        n, k = self._begin(x)
-        logits = torch.zeros(n, self.n_classes, device=x.device)
-        jacobian = torch.zeros(n, self.n_classes, *x.shape[1:], device=x.device)
-        for i in self._chunks(n, k):
-            i = i.to(x.device) % n
+
+        def ask(i: Tensor) -> tuple[Tensor, Tensor]:
             x_i = x[i].detach().requires_grad_()
             z = self._pass(x_i, rows[i], self.twin)
-            exact = z.detach()
+            exact, slopes = z.detach(), []
             if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
                     exact = self._pass(x[i].detach(), rows[i])
-            logits.index_add_(0, i, exact.float())
             for c in range(self.n_classes):
                 (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=c + 1 < self.n_classes)
-                self.passes.add("backwards", rows[i], self._cost())
-                jacobian[:, c].index_add_(0, i, g)
-        return logits / k, jacobian / k
+                self._count_backward(rows[i])
+                slopes.append(g)
+            return exact.float(), torch.stack(slopes, 1)
+
+        logits = torch.zeros(len(x), self.n_classes, device=x.device)
+        jacobian = torch.zeros(len(x), self.n_classes, *x.shape[1:], device=x.device)
+        for i, (values, slopes) in self._in_passes(x, ask):
+            logits.index_add_(0, i, values)
+            jacobian.index_add_(0, i, slopes)
+        return logits / self.n_draws, jacobian / self.n_draws
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns logits (n, n_classes), mean over draws, differentiable in x (n, c, h, w).
@@ -229,8 +261,22 @@ class Oracle:
         """Returns an ``nn.Module`` view for third-party attacks."""
         return OracleModule(self)
 
+    def _in_passes(self, x: Tensor, work: Callable[[Tensor], R]) -> list[tuple[Tensor, R]]:
+        """Returns the candidates (m,) of each pass of a query, and what ``work`` makes of them.
+
+        A query that memory does not suffice for is asked again, in smaller passes.
+        """
+        while True:
+            n, k = self._begin(x)
+            try:
+                return [(i, work(i)) for i in self._cutter.passes(n, k)]
+            except RuntimeError as error:
+                if not self._cutter.halve(error):
+                    raise
+
     def _begin(self, x: Tensor) -> tuple[int, int]:
         """Makes ready the draws of a query; returns how many candidates and draws it has."""
+        self._compile_when_due(x)
         self._draws.begin(len(x) // self.batch if self.coupled else len(x))
         return len(x), self.n_draws
 
@@ -247,13 +293,27 @@ class Oracle:
             raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
         return rows
 
-    def _chunks(self, n: int, k: int) -> Iterator[Tensor]:
-        """Cuts k draws of n candidates: whole batches where images are coupled, else what fits."""
-        fits = COMPILED_BATCH if self.engine.compiled else self.access.max_pass
-        size = self.batch if self.coupled else min(fits, self.access.max_pass)
-        size = min(size, max(n, 1)) if self._one_draw_a_pass else size
-        total = n * k
-        yield from (torch.arange(i, min(i + size, total)) for i in range(0, total, size))
+    def _count_backward(self, rows: Tensor) -> None:
+        self.passes.add("backwards", rows, self._cost())
+        self._run += len(rows)
+
+    def _compile_when_due(self, x: Tensor) -> None:
+        """Compiles the model once a long search is well under way.
+
+        Due is a matter of passes, not of the clock, so that a search repeats itself exactly.
+        """
+        if not self._may_compile or self._run * self._each < COMPILE_AFTER:
+            return
+        self._may_compile = False
+        some = x[torch.arange(COMPILED_BATCH, device=x.device) % len(x)]
+        self.twin = compiled_twin(self._model, self.twin, some, self._trial)
+        if self.engine.compiled:
+            self._cutter.fits = min(COMPILED_BATCH, self.access.max_pass)
+
+    @property
+    def _each(self) -> float:
+        """Seconds of a pass; there and back are two."""
+        return self.twin.seconds / 2
 
     def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor) -> bool:
         """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
@@ -274,6 +334,7 @@ class Oracle:
     def _pass(self, x: Tensor, rows: Tensor | None, twin: Twin | None = None) -> Tensor:
         """Runs one draw of the model for each candidate, and counts it."""
         self.passes.add("forwards", rows, len(x) if rows is None else self._cost())
+        self._run += len(x)
         twin = twin or Twin(EXACT)
         z = self._drawn_logits(x, rows, twin)
         return z if twin.engine.exact else z.float()

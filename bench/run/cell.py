@@ -18,11 +18,13 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
+from bench.core.host import processor
 from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
 from bench.norms import find_paths, pinned
-from bench.oracle import EXACT, Access, Oracle, Passes, frozen
+from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
+from bench.run.shared import memo_of
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
@@ -51,7 +53,12 @@ def batches(data: Slice, size: int, device: torch.device) -> Iterator[Batch]:
 
 
 def run_cell(
-    spec: CellSpec, target: Target, data: Slice, surrogate: Target | None = None
+    spec: CellSpec,
+    target: Target,
+    data: Slice,
+    surrogate: Target | None = None,
+    *,
+    share: bool = False,
 ) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell.
 
@@ -66,6 +73,8 @@ def run_cell(
         data: The cell's slice.
         surrogate: What the attack is crafted on where ``spec.surrogate`` names something. The
             ball stays the target's.
+        share: Whether cells of the same checkpoint, batch and process share what they can; never
+            for a model whose weights do not tell all of it.
 
     Raises:
         ValueError: When there is a surrogate that the cell does not name, or the reverse.
@@ -83,11 +92,12 @@ def run_cell(
         guard = ModelGuard(source.model)
         for batch in batches(data, spec.batch_size, target.device):
             try:
+                memos = _memos(spec, batch) if share else (None, None)
                 x_adv, oracle = _craft(
-                    spec, attack, params, source, guard, batch, budget, len(data.y)
+                    spec, attack, params, source, guard, batch, budget, len(data.y), memos[0]
                 )
                 precision = str(oracle.engine)
-                rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget)
+                rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
@@ -108,6 +118,13 @@ def run_cell(
     return info, rows
 
 
+def _memos(spec: CellSpec, batch: Batch) -> tuple[Memo | None, Memo | None]:
+    """Returns what is remembered for crafting, and for scoring."""
+    sources = (spec.surrogate or spec, spec)
+    crafting, scoring = (memo_of(model, spec, batch.x, batch.number) for model in sources)
+    return crafting, scoring
+
+
 def _clustered(spec: CellSpec, target: Target, source: Target) -> bool:
     """Whether images of a batch share statistics, a path or a draw, in crafting or in scoring."""
     shared = any(model.batch_dependent or model.shares_draws for model in (target, source))
@@ -123,6 +140,7 @@ def _craft(
     batch: Batch,
     budget: Budget,
     n_images: int,
+    memo: Memo | None = None,
 ) -> tuple[Tensor, Oracle]:
     """Returns the attack's candidates for a batch, and the oracle that they were found through.
 
@@ -139,7 +157,7 @@ def _craft(
         fast=spec.search == "fast",
         passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
     )
-    oracle = Oracle(source.model, batch.x, source.classes, access)
+    oracle = Oracle(source.model, batch.x, source.classes, access, memo)
     with seeded(seed), _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
         changes = guard.changes()
@@ -147,6 +165,26 @@ def _craft(
         shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
         raise AttackError(f"the attack changed the model ({shown}); restored")
     return x_adv, oracle
+
+
+def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> Tensor:
+    """Returns what a cell's attack proposes for a batch of a model, crafted as ``run_cell`` does.
+
+    Args:
+        spec: The cell.
+        source: The model, with the statistics that the attack is to see.
+        batch: Of the cell's slice.
+        n_images: All of the slice's.
+
+    Raises:
+        AttackError: When the attack fails or changes the model.
+    """
+    attack = get_attack(spec.attack)
+    params = parse_params(attack, spec.attack_params)
+    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(source.std))
+    with frozen(source.model):
+        guard = ModelGuard(source.model)
+        return _craft(spec, attack, params, source, guard, batch, budget, n_images)[0]
 
 
 def _score(
@@ -157,6 +195,7 @@ def _score(
     x_adv: Tensor,
     passes: Passes,
     budget: Budget,
+    memo: Memo | None = None,
 ) -> list[Row]:
     """Returns the verified rows of a batch."""
     scoring = Scoring(
@@ -167,7 +206,10 @@ def _score(
         may_decline=spec.protocol == "white_box",
     )
     with seeded(_batch_seed(spec, batch, "score")):
-        rows = verify_batch(target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring)
+        known = None if memo is None or target.shares_draws else memo.predictions
+        rows = verify_batch(
+            target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
+        )
     spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
     return [
         replace(row, index=i, batch=batch.number, forwards=forwards, backwards=backwards)
@@ -213,18 +255,7 @@ def machine(device: torch.device) -> str:
     """Names the device in a few words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} thread(s) a cell"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            for line in handle:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {torch.get_num_threads()} thread(s) a cell"
 
 
 def versions(attack: Attack) -> dict[str, str]:

@@ -43,12 +43,17 @@ class Job:
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
-    model = _model(job.checkpoints / of.checkpoint, of.stats, of.sha256, job.device)
+    model = load_model(job.checkpoints / of.checkpoint, of.stats, of.sha256, job.device)
     return Target.of(model)
 
 
 @lru_cache(maxsize=16)
-def _model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
+def load_model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
+    """Returns a checkpoint's model on a device; one that was loaded lately is not read again.
+
+    Raises:
+        UserError: When it cannot be loaded, or its weights are not those that were planned with.
+    """
     checkpoint = open_checkpoint(folder)
     if checkpoint.card.sha256 != sha256:
         raise UserError(
@@ -59,7 +64,8 @@ def _model(folder: Path, stats: str | None, sha256: str, device: str) -> Classif
 
 
 @lru_cache(maxsize=4)
-def _slice(spec: DataSpec, root: Path | None) -> Slice:
+def load_slice(spec: DataSpec, root: Path | None) -> Slice:
+    """Returns a slice; one that was taken lately is not read again."""
     return take_slice(spec, root)
 
 
@@ -70,10 +76,10 @@ def execute(job: Job) -> tuple[CellInfo, list[Row]]:
     try:
         target = _target(job, spec)
         surrogate = None if spec.surrogate is None else _target(job, spec.surrogate)
-        data = _slice(spec.data, job.data_root)
+        data = load_slice(spec.data, job.data_root)
         if data.sha256 != spec.data_hash:
             raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
-        return run_cell(spec, target, data, surrogate)
+        return run_cell(spec, target, data, surrogate, share=True)
     except UserError as error:
         info = CellInfo(
             cell_id=spec.cell_id,
@@ -88,3 +94,8 @@ def execute(job: Job) -> tuple[CellInfo, list[Row]]:
             date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         )
         return info, []
+
+
+def execute_chain(jobs: tuple[Job, ...]) -> list[tuple[CellInfo, list[Row]]]:
+    """Runs jobs one after the other, so that each may go on from where those before it ended."""
+    return [execute(job) for job in jobs]

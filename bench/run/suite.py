@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.attacks import get_attack
+from bench.core.identity import canonical_json
 from bench.core.result import CellInfo, Row
-from bench.run.job import Job, execute
+from bench.run.job import Job, execute_chain
 from bench.run.local import Workers
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell
@@ -53,6 +55,25 @@ def make_jobs(
     ]
 
 
+def chains(jobs: list[Job]) -> list[tuple[Job, ...]]:
+    """Groups jobs whose attacks go on where one another end, shortest first; the costliest lead.
+
+    A group is run by one worker, which then takes each step once (``bench.run.shared``).
+    """
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        params = dict(job.spec.attack_params)
+        key: object = job.spec.cell_id
+        if get_attack(job.spec.attack).extends and params.get("alpha") is not None:
+            params.pop("n_iter", None)
+            key = canonical_json(
+                job.spec.model_copy(update={"attack_params": params}).model_dump(mode="json")
+            )
+        groups.setdefault(key, []).append(job)
+    ordered = [tuple(sorted(group, key=lambda job: job.cost)) for group in groups.values()]
+    return sorted(ordered, key=lambda group: -group[-1].cost)
+
+
 def run_suite(
     plan: Plan,
     store: RunStore,
@@ -78,15 +99,15 @@ def run_suite(
     for cell_id in sorted(stored):
         show(*store.read_cell(cell_id))
     failed: dict[str, str] = {}
-    for outcome in workers.run(execute, sorted(jobs, key=lambda job: -job.cost)):
+    for outcome in workers.run(execute_chain, chains(jobs)):
         if outcome is None:
             tick()
             continue
-        _, (info, rows) = outcome
-        store.write_cell(info, rows)
-        show(info, rows)
-        if not info.complete:
-            failed[info.cell_id] = info.error
+        for info, rows in outcome[1]:
+            store.write_cell(info, rows)
+            show(info, rows)
+            if not info.complete:
+                failed[info.cell_id] = info.error
     incomplete = tuple(
         (cell.model_label, cell.attack_label, failed[cell.spec.cell_id])
         for cell in plan.cells

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from bench.attacks.base import Budget
 from bench.core.cell import Adversary
 from bench.core.result import VIOLATIONS, Row, Status
-from bench.verify.scoring import fraction_correct, majority, predict_draws
+from bench.verify.scoring import (
+    fraction_correct,
+    majority,
+    mean_probabilities,
+    predict_draws,
+)
 
 TOLERANCE = 1e-6
 """How far beyond ball or box an x_adv may lie: the rounding of float32 pixels, in pixel units."""
@@ -44,15 +49,29 @@ class Scoring:
 
     def draws(self, model: nn.Module, x: Tensor, clean: Tensor, stream: int) -> Tensor:
         """Predicts images (b, c, h, w) on fresh draws; another ``stream``, other draws."""
-        alone = self.batch_dependent and self.adversary == "single"
         return predict_draws(
             model,
             x,
             self.n_draws,
             self.seed + stream,
             shared_path=self.batch_dependent,
-            companions=clean if alone and x is not clean else None,
+            companions=self._companions(x, clean),
         )
+
+    def probabilities(self, model: nn.Module, x: Tensor, clean: Tensor, stream: int) -> Tensor:
+        """Returns the mean probabilities (b, n_classes) of images on the draws of ``draws``."""
+        return mean_probabilities(
+            model,
+            x,
+            self.n_draws,
+            self.seed + stream,
+            shared_path=self.batch_dependent,
+            companions=self._companions(x, clean),
+        )
+
+    def _companions(self, x: Tensor, clean: Tensor) -> Tensor | None:
+        alone = self.batch_dependent and self.adversary == "single"
+        return clean if alone and x is not clean else None
 
 
 def check_candidate(x: Tensor, x_adv: object) -> Tensor:
@@ -103,6 +122,7 @@ def verify_batch(
     budget: Budget,
     kind: Literal["none", "bounded", "minimum-norm"],
     scoring: Scoring,
+    known: dict[object, Tensor] | None = None,
 ) -> list[Row]:
     """Judges and scores a batch; returns a row per image, with index, batch and passes at zero.
 
@@ -114,6 +134,7 @@ def verify_batch(
         budget: The ball.
         kind: Whether the attack knows eps.
         scoring: Draws, and what the adversary may play.
+        known: Predictions of this clean batch by this model, shared by several attacks; grows.
 
     A batch-dependent model's images are scored in the batch as the attack made it, except that an
     image beyond eps is clean there. If one of them violates ball or box there is no valid batch,
@@ -126,7 +147,8 @@ def verify_batch(
     beyond = torch.tensor([s == "beyond_eps" for s in statuses], device=x.device)
     violated = torch.tensor([s in VIOLATIONS for s in statuses], device=x.device)
     candidates = torch.where(_per_image(violated), x, x_adv)
-    clean = scoring.draws(model, x, x, 0)
+    known = {} if known is None else known
+    clean = _clean_draws(model, x, scoring, 0, known)
     adv = scoring.draws(model, candidates, x, 1)
     declines = beyond | violated
     if scoring.whole_batch:
@@ -135,7 +157,7 @@ def verify_batch(
         robust = fraction_correct(played, y)
     else:
         if scoring.may_decline:
-            declines = declines | _clean_is_worse(model, x, y, candidates, clean, scoring)
+            declines = declines | _clean_is_worse(model, x, y, candidates, clean, scoring, known)
         robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
     return _rows(x, x_adv, y, clean, adv, robust, declines, statuses)
 
@@ -144,13 +166,29 @@ def _per_image(flags: Tensor) -> Tensor:
     return flags.view(-1, 1, 1, 1)
 
 
+def _clean_draws(
+    model: nn.Module, x: Tensor, scoring: Scoring, stream: int, known: dict[object, Tensor]
+) -> Tensor:
+    """Predicts clean images on the draws of a stream, once."""
+    key = (scoring.n_draws, scoring.seed + stream, scoring.batch_dependent)
+    if key not in known:
+        known[key] = scoring.draws(model, x, x, stream)
+    return known[key]
+
+
 def _clean_is_worse(
-    model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, clean: Tensor, scoring: Scoring
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    candidates: Tensor,
+    clean: Tensor,
+    scoring: Scoring,
+    known: dict[object, Tensor],
 ) -> Tensor:
     """Says where the clean image serves the adversary better, decided on draws of its own."""
     if scoring.n_draws == 1:
         return clean[0] != y
-    on_clean = fraction_correct(scoring.draws(model, x, x, 2), y)
+    on_clean = fraction_correct(_clean_draws(model, x, scoring, 2, known), y)
     on_adv = fraction_correct(scoring.draws(model, candidates, x, 2), y)
     return on_clean < on_adv
 

@@ -16,7 +16,7 @@ from bench.attacks.common import ascent_direction
 from bench.core.norm_spec import NormSpec
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
-from bench.oracle import Access, Oracle, cross_entropy
+from bench.oracle import Access, Memo, Oracle, cross_entropy
 
 PLAIN = Access()
 BOUNDED = ("fgsm", "bim", "pgd", "mim", "noise", "cw_linf")
@@ -360,3 +360,41 @@ def test_one_image_in_a_clean_batch_is_attacked_among_clean_images(coupled: Any)
     oracle = Oracle(coupled.model, coupled.x, 10, access)
     clean = oracle.query(coupled.x, coupled.y, cross_entropy, grad=False).loss
     assert bool((oracle.query(x_adv, coupled.y, cross_entropy, grad=False).loss > clean).all())
+
+
+@pytest.mark.parametrize("batch_dependent", [False, True])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("pgd", {"keep": "last"}),
+        ("pgd", {"keep": "best"}),
+        ("bim", {}),
+        ("mim", {"decay": 0.9}),
+    ],
+)
+def test_a_longer_ascent_goes_on_from_a_shorter_one(
+    name: str, values: dict[str, object], batch_dependent: bool
+) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)).eval()
+    x, y, budget = torch.rand(6, 1, 8, 8), torch.arange(6) % 4, Budget("linf", (0.1,))
+    calls: list[int] = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    entry = get_attack(name)
+
+    def run(n_iter: int, memo: Memo | None, **other: object) -> tuple[Tensor, Oracle]:
+        oracle = Oracle(net, x, 4, Access(batch_dependent=batch_dependent), memo)
+        params = parse_params(entry, {**values, "alpha": 0.01, "n_iter": n_iter, **other})
+        return entry.run(oracle, x.clone(), y, budget, params, 5), oracle
+
+    alone, without = run(12, None)
+    memo = Memo()
+    run(3, memo)
+    before = len(calls)
+    together, shared = run(12, memo)
+    assert torch.equal(alone, together)
+    assert len(calls) - before <= 12 - 3 + 1
+    for kind in ("forwards", "backwards"):
+        assert torch.equal(getattr(without.passes, kind), getattr(shared.passes, kind))
+    assert torch.equal(run(3, memo)[0], run(3, None)[0]), "a shorter one begins anew"
+    assert torch.equal(run(12, memo, alpha=0.02)[0], run(12, None, alpha=0.02)[0])

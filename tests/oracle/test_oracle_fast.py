@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from torch import nn
 
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
-from bench.oracle import Access, Oracle, cross_entropy, fast, margin
+from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin
 from bench.oracle import oracle as oracle_module
+from bench.oracle.choices import settled
 
 N = 256
 
@@ -22,8 +25,8 @@ N = 256
 @pytest.fixture
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every device gain by bfloat16."""
-    twin = fast.Twin(fast.Engine(torch.bfloat16))
-    monkeypatch.setattr(oracle_module, "choose_twin", lambda model, x, run, passes_ahead: twin)
+    twin = engine.Twin(engine.Engine(torch.bfloat16))
+    monkeypatch.setattr(oracle_module, "fastest_twin", lambda model, x, run, most: twin)
 
 
 def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -110,9 +113,9 @@ def test_low_precision_is_taken_only_where_it_is_faster(
     monkeypatch.setattr(fast, "_timed", lambda twin, x, run: times.get(str(twin.engine), 9.0))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
-    twin = fast.fastest_twin(model, x, partial(run_on, model))
+    twin = fast.fastest_twin(model, x, partial(run_on, model), 0)
     assert str(twin.engine) == best
-    assert (twin.copy is not None) == ("channels-last" in best)
+    assert (twin.copy is not None) == ("bfloat16" in best)
 
 
 def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
@@ -123,8 +126,8 @@ def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
             return x.flatten(1)
 
     model = Strict()
-    twin = fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, model))
-    assert twin.engine == fast.EXACT
+    twin = fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, model), 0)
+    assert twin.engine == engine.EXACT
 
 
 def test_a_model_that_was_trained_on_is_laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,24 +135,24 @@ def test_a_model_that_was_trained_on_is_laid_out_anew(monkeypatch: pytest.Monkey
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     run = partial(run_on, model)
-    first = fast.fastest_twin(model, x, run)
-    assert fast.fastest_twin(model, x, run) is first, "known already"
+    first = fast.fastest_twin(model, x, run, 0)
+    assert fast.fastest_twin(model, x, run, 0) is first, "known already"
     with torch.no_grad():
         model[0].weight.mul_(2)
-    second = fast.fastest_twin(model, x, run)
+    second = fast.fastest_twin(model, x, run, 0)
     assert second is not first and first.engine.folded
     found, stale = second(model, x).float(), first(model, x).float()
     torch.testing.assert_close(found, model(x), rtol=0.02, atol=0.02)
     assert not torch.allclose(stale, found, rtol=0.02, atol=0.02)
 
 
-def run_on(model: nn.Module, twin: fast.Twin, x: torch.Tensor) -> torch.Tensor:
+def run_on(model: nn.Module, twin: engine.Twin, x: torch.Tensor) -> torch.Tensor:
     return twin(model, x)
 
 
 def test_a_model_is_let_go_though_it_is_known() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
-    fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, weakref.proxy(model)))
+    fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, weakref.proxy(model)), 0)
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -159,7 +162,7 @@ def test_a_model_is_let_go_though_it_is_known() -> None:
 def test_a_copy_walks_the_paths_of_its_model() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
     replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "ln"]}))
-    twin = fast._twin(net.eval(), fast.ENGINES[2], torch.rand(2, 1, 8, 8))
+    twin = fast._twin(net.eval(), engine.ENGINES[2], torch.rand(2, 1, 8, 8))
     assert twin is not None and twin.copy is not None
     x = torch.rand(6, 1, 8, 8)
     for path in (torch.zeros(1, 6), torch.ones(1, 6), torch.arange(6)[None] % 2):
@@ -168,11 +171,10 @@ def test_a_copy_walks_the_paths_of_its_model() -> None:
 
 
 @pytest.mark.slow
-def test_whole_batches_are_compiled_and_the_rest_is_not() -> None:
+def test_full_passes_are_compiled_and_short_ones_are_not() -> None:
     model, x, _ = on_the_brink()
     run = partial(run_on, model)
-    fast._KNOWN.clear()
-    plain = fast.Twin(fast.Engine(torch.bfloat16), seconds=1.0)
+    plain = engine.Twin(engine.Engine(torch.bfloat16), seconds=1.0)
     function = torch.compile(fast._copy(model), dynamic=False)
     calls: list[int] = []
 
@@ -181,11 +183,11 @@ def test_whole_batches_are_compiled_and_the_rest_is_not() -> None:
         return function(z)
 
     twin = replace(plain, engine=replace(plain.engine, compiled=True), compiled=counted)
-    for n in (64, 63):
+    for n in (64, 63, 40, 39):
         torch.testing.assert_close(
             twin(model, x[:n]).float(), run(plain, x[:n]).float(), rtol=0.05, atol=0.05
         )
-    assert calls == [64]
+    assert calls == [64, 64, 64], "from 40 images on, a pass is filled up"
 
 
 def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
@@ -197,7 +199,90 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
     fast._KNOWN.clear()
     for _ in range(2):  # timed, then remembered
         oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
-        oracle.twin = fast.Twin(fast.EXACT)
+        oracle.twin = engine.Twin(engine.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
         assert torch.equal(found, plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits)
+
+
+def test_a_choice_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
+    x = torch.rand(2, 1, 4, 4)
+    run = partial(run_on, model)
+    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 1.0 + 9.0 * twin.engine.exact)
+    first = fast.fastest_twin(model, x, run, 0)
+    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 10.0 - 9.0 * twin.engine.exact)
+    again = copy.deepcopy(model)
+    second = fast.fastest_twin(again, x, partial(run_on, again), 0)
+    assert first.engine == second.engine != engine.EXACT
+    other = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()).eval()
+    assert fast.fastest_twin(other, x, partial(run_on, other), 0).engine == engine.EXACT
+
+
+def test_a_damaged_choice_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RBENCH_CACHE", str(tmp_path))
+    assert settled("q", lambda: {"a": 1}) == {"a": 1}
+    (tmp_path / "engines" / "q.json").write_text("{")
+    assert settled("q", lambda: {"a": 2}) == {"a": 2}
+    assert settled("q", lambda: {"a": 3}) == {"a": 2}
+    monkeypatch.setenv("RBENCH_CACHE", str(tmp_path / "engines" / "q.json"))  # no folder
+    assert settled("r", lambda: {"a": 4}) == {"a": 4}
+
+
+def test_passes_grow_while_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()).eval()
+    x = torch.rand(32, 1, 4, 4)
+    cost = {32: 1.0, 64: 0.9, 128: 0.8, 256: 0.5, 512: 0.499}
+
+    def timed(twin: engine.Twin, some: torch.Tensor, run: object) -> float:
+        return cost[len(some)] * len(some) / 1000 * (1 if twin.engine.exact else 9)
+
+    monkeypatch.setattr(fast, "_timed", timed)
+    twin = fast.fastest_twin(model, x, partial(run_on, model), 1024)
+    assert (twin.fits, twin.seconds) == (256, 0.0005)
+
+
+def test_a_pass_too_large_for_memory_is_halved() -> None:
+    sizes, failed = list[int](), list[int]()
+
+    class Small(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 10:
+                failed.append(len(x))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            sizes.append(len(x))
+            return x.flatten(1)
+
+    x, y = torch.rand(37, 1, 2, 2), torch.arange(37) % 4
+    plain = nn.Flatten()
+    oracle = Oracle(Small(), x, 4, Access())
+    answer, expected = oracle.query(x, y, cross_entropy), Oracle(plain, x, 4, Access())
+    assert answer.grad is not None
+    torch.testing.assert_close(answer, expected.query(x, y, cross_entropy))
+    assert sum(sizes) == 37
+    assert failed == [37, 18]
+    oracle.query(x, y, cross_entropy)
+    assert failed == [37, 18], "it is remembered"
+    coupled = Oracle(Small(), x, 4, Access(batch_dependent=True))
+    with pytest.raises(torch.OutOfMemoryError):
+        coupled.query(x, y, cross_entropy)
+
+
+def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None:
+    model, x, y = on_the_brink()
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    memo = Memo()
+    oracles = [Oracle(model, x, 3, Access(), memo) for _ in range(3)]
+    answers = [oracle.query(x.clone(), y, cross_entropy) for oracle in oracles]
+    assert len(calls) == 1
+    for answer, oracle in zip(answers, oracles, strict=True):
+        assert answer.grad is not None and answers[0].grad is not None
+        assert torch.equal(answer.grad, answers[0].grad)
+        assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [1] * N
+    answers[0].grad.zero_()
+    assert bool(oracles[0].query(x, y, cross_entropy).grad.abs().sum() > 0)
+    for asked in ((x + 0.1, y), (x, (y + 1) % 3)):
+        before = len(calls)
+        Oracle(model, x, 3, Access(), memo).query(*asked, cross_entropy)
+        assert len(calls) == before + 1, "another question"

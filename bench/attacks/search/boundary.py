@@ -103,6 +103,7 @@ class _Walk:
         distance: Of ``best``, in units of eps; infinite while there is none.
         score: Of ``best``, where the most harmful is kept.
         correct: Of ``best``.
+        crossed: Whether the last look found ``now`` broken.
     """
 
     images: Images
@@ -112,6 +113,7 @@ class _Walk:
     distance: Tensor
     score: Tensor
     correct: Tensor
+    crossed: Tensor
 
     @staticmethod
     def begin(images: Images, start: Tensor) -> _Walk:
@@ -124,6 +126,7 @@ class _Walk:
             distance=none,
             score=-none,
             correct=torch.ones_like(none),
+            crossed=torch.zeros_like(none, dtype=torch.bool),
         )
 
     def look(
@@ -131,26 +134,48 @@ class _Walk:
     ) -> tuple[Tensor, Tensor]:
         """Takes note of ``now``, pulls broken points back, and linearizes the boundary there.
 
-        Returns f (n,), which is 0 on the boundary, and its gradient w (n, c, h, w).
+        Returns f (n,), which is 0 on the boundary, and its gradient w (n, c, h, w). A point that is
+        pulled back needs a gradient where it is pulled to, so none is asked for at ``now`` on a
+        lane that has just crossed the boundary, and will most often do so again.
         """
-        aims = self.images.target is not None
-        answer = ask(oracle, self.images, self.now, margin, grad=aims and not last)
+        aims = self.images.target is not None and not last
+        waits = self.crossed.any().expand_as(self.crossed) if oracle.coupled else self.crossed
+        sloped = ~waits if aims else torch.zeros_like(waits)
+        answer = self._ask(oracle, sloped)
         self._note(oracle, budget, answer)
         if last:
             return answer.loss, self.now
-        lost = broken(answer)
+        self.crossed = broken(answer)
         pulled = self.images.x + beta * (self.now - self.images.x)
-        self.now = torch.where(lost.view(-1, 1, 1, 1), pulled, self.now)
+        self.now = torch.where(self.crossed.view(-1, 1, 1, 1), pulled, self.now)
         if answer.grad is None:
             return self._nearest_plane(oracle, budget)
-        f, w = answer.loss, answer.grad
-        if not bool(lost.any()):
-            return f, w
-        again = torch.ones_like(lost) if oracle.coupled else lost
-        answer = ask(oracle, self.images.pick(again), self.now[again], margin)
-        assert answer.grad is not None
-        f[again], w[again] = answer.loss, answer.grad
+        f, w, again = answer.loss, answer.grad, ~sloped | self.crossed
+        if oracle.coupled:
+            again = again.any().expand_as(again)
+        if bool(again.any()):
+            there = ask(oracle, self.images.pick(again), self.now[again], margin)
+            assert there.grad is not None
+            f[again], w[again] = there.loss, there.grad
         return f, w
+
+    def _ask(self, oracle: Oracle, sloped: Tensor) -> Evaluation:
+        """Asks about ``now``, for gradients on the lanes ``sloped`` (n,) only: elsewhere zero."""
+        if bool(sloped.all()) or self.images.target is None:
+            aims = self.images.target is not None
+            return ask(oracle, self.images, self.now, margin, grad=aims)
+        zero = torch.zeros_like(self.distance)
+        none = torch.zeros(len(zero), oracle.n_classes, device=zero.device)
+        merged = Evaluation(zero, torch.zeros_like(self.now), zero.clone(), none)
+        assert merged.grad is not None
+        for lanes, grad in ((sloped, True), (~sloped, False)):
+            if bool(lanes.any()):
+                part = ask(oracle, self.images.pick(lanes), self.now[lanes], margin, grad=grad)
+                merged.loss[lanes], merged.correct[lanes] = part.loss, part.correct
+                merged.logits[lanes] = part.logits
+                if part.grad is not None:
+                    merged.grad[lanes] = part.grad
+        return merged
 
     def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation) -> None:
         """Keeps ``now`` where it is better than the best so far."""
