@@ -145,7 +145,7 @@ def climb(
         if seen is not None and known.best is not None:
             seen.offer(*known.best)
     for _ in range(done, params.n_iter):
-        answer = oracle.query(x_adv, y, loss)
+        answer = oracle.query(x_adv, y, loss, confirm="wrong")
         assert answer.grad is not None
         if seen is not None:
             seen.offer(x_adv, harm(oracle, answer))

@@ -156,12 +156,36 @@ def selftest(
 @app.command()
 def report(
     run_folder: Annotated[Path, typer.Argument(help="A run folder, such as reports/table1.")],
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Only this kind of report, in the suite or not; repeatable."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Some of md,tex,csv,png,svg,pdf,html (default: all)."),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            help="Set this published table, such as rna/table1, beside the run; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Write a run's tables again from its stored rows."""
-    from bench.report import write_reports
+    """Write a run's reports again from its store: tables, figures, and one page of them all."""
+    from bench.cli.reporting import report_command
 
-    for path in write_reports(run_folder):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    report_command(console, run_folder, kind or [], formats or [], compare or [])
+
+
+@app.command()
+def index(
+    reports: Annotated[Path, typer.Argument(help="A folder of run folders.")] = Path("reports"),
+) -> None:
+    """Write the index of all runs: what each is, and which of the papers' claims hold."""
+    from bench.report.index import write_index
+
+    console.print(f"wrote {write_index(reports)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -197,7 +221,9 @@ def train(
 def list_(
     what: Annotated[
         str,
-        typer.Argument(help="attacks, norms, models, datasets, checkpoints, recipes or suites."),
+        typer.Argument(
+            help="analyses, attacks, norms, models, datasets, checkpoints, recipes or suites."
+        ),
     ],
     checkpoints: Checkpoints = None,
 ) -> None:

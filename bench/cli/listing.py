@@ -10,6 +10,7 @@ from rich.table import Table
 
 from bench.core.errors import UserError, did_you_mean
 from bench.run.paths import checkpoints_folder, suite_folders
+from bench.suite import list_suites
 
 NORMS = {
     "none": "no normalization, a learned shift only",
@@ -31,6 +32,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
         UserError: When there is no such listing.
     """
     listings = {
+        "analyses": _analyses,
         "attacks": _attacks,
         "norms": lambda: _table(["norm", "what it is"], [list(item) for item in NORMS.items()]),
         "models": _models,
@@ -88,6 +90,17 @@ def _attacks() -> Table:
     return _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
 
 
+def _analyses() -> Table:
+    from bench.analysis import ANALYSES
+
+    rows = []
+    for name in ANALYSES:
+        analysis = ANALYSES.get(name)
+        params = ", ".join(f"{k}={f.default}" for k, f in analysis.params.model_fields.items())
+        rows.append([name, params, analysis.summary])
+    return _table(["analysis", "parameters", "what it is"], rows)
+
+
 def _models() -> Table:
     from bench.core.model_spec import ARCHITECTURES
 
@@ -114,10 +127,9 @@ def _checkpoints(folder: Path) -> Table:
 
 
 def _suites() -> Table:
-    seen: dict[str, list[str]] = {}
-    for folder in suite_folders():
-        for path in sorted(folder.glob("*.yaml")):
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-            title = raw.get("title", "") if isinstance(raw, dict) else ""
-            seen.setdefault(path.stem, [path.stem, str(title)])
-    return _table(["suite", "title"], list(seen.values()))
+    rows = []
+    for name, path in list_suites(suite_folders()).items():
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        title = raw.get("title", "") if isinstance(raw, dict) else ""
+        rows.append([name, str(title)])
+    return _table(["suite", "title"], rows)

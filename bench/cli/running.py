@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from bench.cli.live import LiveTable, duration
+from bench.core.analysis import AnalysisInfo
 from bench.report import write_reports
+from bench.run.analyses import (
+    AnalysisJob,
+    AnalysisSummary,
+    analyses_to_run,
+    make_analysis_jobs,
+    run_analyses,
+)
 from bench.run.calibrate import makespan, predict
 from bench.run.catalog import LocalCatalog
 from bench.run.checks import raise_alarms
@@ -21,7 +30,7 @@ from bench.run.local import Workers, default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
 from bench.run.probing import Probed, probe_models
 from bench.run.suite import Summary, cells_to_run, make_jobs, run_suite
-from bench.store import RunStore
+from bench.store import AnalysisStore, RunStore
 from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
 from bench.verify.convergence import Sweep
 
@@ -87,7 +96,9 @@ def run_command(
     store = RunStore(folder)
     zoo = checkpoints_folder(checkpoints)
     jobs = [job for some in _jobs(ready, store, zoo, data_root, device) for job in some]
-    n_workers = min(workers or default_workers(device), max(len(jobs), 1))
+    pending = analyses_to_run(plan, AnalysisStore(folder))
+    looks = make_analysis_jobs(pending, zoo, data_root, device)
+    n_workers = min(workers or default_workers(device), max(len(jobs), len(looks), 1))
     try:
         with Workers(n_workers) as pool:
             probed: dict[str, Probed] = {}
@@ -95,7 +106,7 @@ def run_command(
                 with console.status("probing the models"):
                     probed = probe_models(jobs, folder, pool)
             store.write_manifest(plan.manifest())
-            return _run(console, ready, store, jobs, pool, probed)
+            return _run(console, ready, store, jobs, looks, pool, probed)
     except KeyboardInterrupt:
         console.print("interrupted: finished cells are stored, run the same command to go on")
         return EXIT_INTERRUPTED
@@ -106,6 +117,7 @@ def _run(
     ready: _Ready,
     store: RunStore,
     jobs: list[Job],
+    looks: list[AnalysisJob],
     pool: Workers,
     probed: dict[str, Probed],
 ) -> int:
@@ -135,9 +147,31 @@ def _run(
         place = places[cell_id][0]
         for text in texts:
             _warn(console, f"alarm: {place.model_label} / {place.attack_label}: {text}")
+    analysed = _analyse(console, plan, AnalysisStore(store.folder), looks, pool)
     for path in write_reports(store.folder):
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    return EXIT_INCOMPLETE if summary.incomplete else 0
+    return EXIT_INCOMPLETE if summary.incomplete or analysed.incomplete else 0
+
+
+def _analyse(
+    console: Console, plan: Plan, store: AnalysisStore, looks: list[AnalysisJob], pool: Workers
+) -> AnalysisSummary:
+    """Runs analyses, saying a line about each."""
+    done = 0
+
+    def show(label: str, info: AnalysisInfo) -> None:
+        nonlocal done
+        done += 1
+        ended = "complete" if info.complete else f"incomplete: {info.error}"
+        line = f"[{done}/{len(looks)}] analysis {label}: {ended} ({duration(info.seconds)})"
+        style = None if info.complete else "red"
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    with console.status("running analyses") if looks else nullcontext():
+        summary = run_analyses(plan, store, looks, pool, show)
+    if summary.kept:
+        console.print(f"{summary.kept} analyses already stored", highlight=False)
+    return summary
 
 
 def _warn(console: Console, line: str) -> None:
@@ -179,6 +213,8 @@ def plan_command(
         with console.status("timing passes"):
             seconds = predict([*jobs, *sweeps], n_workers)
     console.print(_plan_table(plan, store, seconds))
+    if plan.analyses:
+        console.print(_analysis_table(plan, AnalysisStore(store.folder)))
     pending = cells_to_run(plan, store)
     total = sum(cell.passes or 0 for cell in pending)
     console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
@@ -216,6 +252,21 @@ def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table
         table.add_row(
             cell.model_label, cell.attack_label, cell.cell_id, images, passes, *time, state
         )
+    return table
+
+
+def _analysis_table(plan: Plan, store: AnalysisStore) -> Table:
+    """Returns a line for each analysis."""
+    table = Table(title="analyses", title_justify="left")
+    for name in ("analysis", "models", "id", "images", "passes about", "state"):
+        justify: JustifyMethod = "right" if name in ("images", "passes about") else "left"
+        table.add_column(name, justify=justify, no_wrap=name in ("analysis", "id"))
+    for one in plan.analyses:
+        passes = f"{one.passes:,.0f}" if one.passes is not None else "unknown"
+        state = "stored" if store.has(one.analysis_id) else "to run"
+        images = f"{one.n_images:,}"
+        models = ", ".join(one.models)
+        table.add_row(one.label, models, one.analysis_id, images, passes, state)
     return table
 
 

@@ -126,6 +126,43 @@ def attacks(
         say(f"wrote {path}")
 
 
+@speed_app.command()
+def runner(
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="Its name.")] = RACED[0],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two small suites, to see that all runs.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="Folder.")] = Path("reports/speed"),
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """What a run costs beside its cells, and how cost and memory grow with a suite."""
+    from bench.run.paths import checkpoints_folder
+    from bench.speed.host import describe_host
+    from bench.speed.scaling import (
+        ATTACKS,
+        CELLS,
+        IMAGES,
+        growth_markdown,
+        growth_table,
+        measure_growth,
+    )
+    from bench.store import write_atomically
+
+    sizes = ((8,), (), (2,)) if quick else (IMAGES, ATTACKS, CELLS)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    folder = checkpoints_folder(checkpoints)
+    table = growth_table(measure_growth(checkpoint, folder, data_root, 0.1, sizes, say))
+    stem = "runner-quick" if quick else "runner"
+    text = growth_markdown(table, describe_host("cpu"), checkpoint)
+    write_atomically(out / f"{stem}.csv", table.to_csv(index=False).encode())
+    write_atomically(out / f"{stem}.md", text.encode())
+    say(f"wrote {out / stem}.md")
+
+
 def _radius(option: str, text: str | None) -> float | None:
     if text is None:
         return None

@@ -47,10 +47,14 @@ class ThreatModel(Spec):
         scale = std if self.eps_space == "normalized" else (1.0,) * len(std)
         return tuple(self.eps * s for s in scale)
 
-    def describe(self) -> str:
-        """Returns for example ``"linf 8/255"`` or ``"linf 0.06 (normalized)"``."""
+    @property
+    def eps_text(self) -> str:
+        """The radius as people write it, for example ``"8/255"`` or ``"0.06"``."""
         scaled, text = self.eps * 255, f"{self.eps:g}"
         is_pixel_step = abs(scaled - round(scaled)) < 1e-9 and round(scaled) >= 1
-        if is_pixel_step and float(text) != self.eps:
-            text = f"{round(scaled)}/255"
-        return f"{self.norm} {text}" + (" (normalized)" if self.eps_space == "normalized" else "")
+        return f"{round(scaled)}/255" if is_pixel_step and float(text) != self.eps else text
+
+    def describe(self) -> str:
+        """Returns for example ``"linf 8/255"`` or ``"linf 0.06 (normalized)"``."""
+        normalized = " (normalized)" if self.eps_space == "normalized" else ""
+        return f"{self.norm} {self.eps_text}{normalized}"

@@ -8,25 +8,40 @@ from bench.metrics.accuracy import (
     median_distance,
     robust_accuracy,
     worst_case_accuracy,
+    worst_case_rows,
     worst_of_draws_accuracy,
 )
 from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
+from bench.metrics.gain import Gain, relative_gain
+from bench.metrics.independent import independent_difference
 from bench.metrics.paired import Difference, agreement, paired_difference
+from bench.metrics.ranks import Contender, ranks
+from bench.metrics.real import RealEstimate, mean_from_moments, real_mean, real_median
 
 __all__ = [
     "Cluster",
+    "Contender",
     "Difference",
     "Estimate",
+    "Gain",
     "MedianDistance",
+    "RealEstimate",
     "agreement",
     "attack_success_rate",
     "clean_accuracy",
     "estimate_mean",
+    "independent_difference",
     "majority_accuracy",
+    "mean_from_moments",
     "median_distance",
     "paired_difference",
+    "ranks",
+    "real_mean",
+    "real_median",
+    "relative_gain",
     "robust_accuracy",
     "wilson",
     "worst_case_accuracy",
+    "worst_case_rows",
     "worst_of_draws_accuracy",
 ]

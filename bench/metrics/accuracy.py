@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.core.errors import UserError
 from bench.core.result import Row
@@ -81,11 +81,19 @@ def worst_case_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "samp
             these are the clusters.
         ValueError: When there is no attack, or a row has no verified score.
     """
+    return robust_accuracy(worst_case_rows(cells, cluster), cluster)
+
+
+def worst_case_rows(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> list[Row]:
+    """Returns the rows of the first attack, each with the smallest score of all attacks.
+
+    Arguments and errors are those of ``worst_case_accuracy``.
+    """
     if not cells:
         raise ValueError("expected the rows of at least one attack")
     aligned = [aligned_rows(cells[0], rows, cluster) for rows in cells]
     scores = [min(column) for column in zip(*map(robust_scores, aligned), strict=True)]
-    return estimate_mean(scores, clusters(cells[0], cluster))
+    return [replace(row, robust=score) for row, score in zip(cells[0], scores, strict=True)]
 
 
 def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate | None:

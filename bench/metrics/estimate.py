@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from bench.metrics.distributions import normal_quantile, student_quantile
 
 ONE_CLUSTER = "no interval: all samples lie in one batch"
 """The method of an estimate without interval."""
@@ -61,7 +62,7 @@ def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
         raise ValueError(
             f"need 0 <= k <= n, n > 0 and confidence in (0, 1): {k=} {n=} {confidence=}"
         )
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = normal_quantile((1 + confidence) / 2)
     p = k / n
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -136,7 +137,7 @@ def effective_n(
     if independent < 1e-12:
         return float(k), method
     quantile = (1 + confidence) / 2
-    ratio = float(stats.norm.ppf(quantile) / stats.t.ppf(quantile, k - 1)) ** 2
+    ratio = (normal_quantile(quantile) / student_quantile(quantile, k - 1)) ** 2
     if between.variance * x.size <= independent * ratio:
         return float(x.size), method
     return independent / between.variance * ratio, method

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from bench.core.result import Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
+from bench.metrics.distributions import normal_quantile, sign_test, student_quantile
 from bench.metrics.estimate import (
     ONE_CLUSTER,
     Cluster,
@@ -145,7 +145,7 @@ def _clustered(
     method = f"Student's t, {between.k} batches as clusters"
     if bool(np.all(delta == delta[0])):
         return _Interval(*_adjusted_wald(gain, loss, between.k, confidence), method)
-    t = float(stats.t.ppf((1 + confidence) / 2, between.k - 1))
+    t = student_quantile((1 + confidence) / 2, between.k - 1)
     _, independent = _adjusted(gain, loss, delta.size)
     half = t * math.sqrt(max(between.variance, independent))
     mean = float(delta.mean())
@@ -155,7 +155,7 @@ def _clustered(
 def _adjusted_wald(gain: float, loss: float, n: int, confidence: float) -> tuple[float, float]:
     """Returns Bonett and Price's interval for shares of gains and losses among n pairs."""
     mean, variance = _adjusted(gain, loss, n)
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
+    half = normal_quantile((1 + confidence) / 2) * math.sqrt(variance)
     return max(-1.0, mean - half), min(1.0, mean + half)
 
 
@@ -172,4 +172,4 @@ def _mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     gains, losses = int(np.sum(a > b)), int(np.sum(a < b))
     if gains + losses == 0:
         return 1.0
-    return float(stats.binomtest(gains, gains + losses, 0.5).pvalue)
+    return sign_test(gains, gains + losses)

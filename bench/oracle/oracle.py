@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from bench.oracle.passes import Passes
 from bench.oracle.view import OracleModule, counted
 
 R = TypeVar("R")
+Confirm = Literal["all", "wrong"]
 
 COMPILE_AFTER, COMPILE_AHEAD = 5.0, 30.0
 """Seconds that a search has taken, and may take in all, before its model is compiled: compiling
@@ -36,8 +37,8 @@ class Oracle:
 
     With ``fast`` access, queries run on ``engine`` (see ``bench.oracle.fast``). Where the margin of
     a deterministic model is then too small to tell right from wrong, float32 is asked, so that an
-    attack neither stops too early nor passes over what is broken. ``logits``, which libraries see,
-    is always exact.
+    attack never stops too early, and need not pass over what is broken. ``logits``, which libraries
+    see, is always exact.
 
     With ``mean_field`` access a surrogate answers (``bench.oracle.draws``). What is wrong there may
     be right on the model's draws: who picks among finished candidates asks in ``real_draws``.
@@ -117,6 +118,7 @@ class Oracle:
         grad: bool = True,
         rows: Tensor | None = None,
         y_target: Tensor | None = None,
+        confirm: Confirm = "all",
     ) -> Evaluation:
         """Returns the loss of candidates, and its gradient, averaged over the draws.
 
@@ -130,15 +132,18 @@ class Oracle:
             grad: Whether the gradient is wanted.
             rows: Positions (n,) in the batch; ``None`` for the whole batch in order.
             y_target: Target classes (n,), for a targeted loss.
+            confirm: Which answers in low precision are confirmed where they are in doubt: ``all``,
+                or ``wrong``, those about candidates that seem to be wrong. A search that climbs on
+                asks about a candidate that seems to be right again anyway, a little further on.
         """
         rows = self._rows(x, rows)
         self._queries += 1
         if self._memo is None or y_target is not None or not self._opens(x):
-            return self._ask(x, y, loss, rows, y_target, grad)
-        key = (loss, grad, str(self.engine), self.access.adversary, *y.tolist())
+            return self._ask(x, y, loss, rows, y_target, grad, confirm)
+        key = (loss, grad, confirm, str(self.engine), self.access.adversary, *y.tolist())
         if key not in self._memo.answers:
             before = self.spent()
-            answer = self._ask(x, y, loss, rows, None, grad)
+            answer = self._ask(x, y, loss, rows, None, grad, confirm)
             self._memo.answers[key] = (answer.clone(), self.spent(before))
             return answer
         kept, spent = self._memo.answers[key]
@@ -181,18 +186,26 @@ class Oracle:
         rows: Tensor,
         y_target: Tensor | None,
         grad: bool,
+        confirm: Confirm,
     ) -> Evaluation:
         """Answers a query in as many passes as it takes."""
 
         def ask(i: Tensor) -> Evaluation:
             target = None if y_target is None else y_target[i]
-            return self._answer(x[i], y[i], rows[i], loss, target, grad)
+            return self._answer(x[i], y[i], rows[i], loss, target, grad, confirm)
 
         parts = self._in_passes(x, ask)
         return mean_over_draws(parts, len(x), self.n_draws)
 
     def _answer(
-        self, x: Tensor, y: Tensor, rows: Tensor, loss: Loss, y_target: Tensor | None, grad: bool
+        self,
+        x: Tensor,
+        y: Tensor,
+        rows: Tensor,
+        loss: Loss,
+        y_target: Tensor | None,
+        grad: bool,
+        confirm: Confirm,
     ) -> Evaluation:
         """Answers a query in one pass, on one draw for each candidate."""
         with torch.set_grad_enabled(grad):
@@ -204,7 +217,7 @@ class Oracle:
             (slope,) = torch.autograd.grad(values.sum(), x)
             self._count_backward(rows)
         z, values = z.detach(), values.detach()
-        if self._confirm(x.detach(), y, rows, z):
+        if self._confirm(x.detach(), y, rows, z, confirm):
             values = loss(z, y, y_target)
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
@@ -315,14 +328,17 @@ class Oracle:
         """Seconds of a pass; there and back are two."""
         return self.twin.seconds / 2
 
-    def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor) -> bool:
+    def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor, which: Confirm) -> bool:
         """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
 
         Returns whether there are any. Draws of a stochastic model are not worth it.
         """
         if self.engine.exact or self.access.stochastic:
             return False
-        doubtful = margin(z, y).abs() < DOUBT * z.abs().amax(1)
+        lead = margin(z, y)
+        doubtful = lead.abs() < DOUBT * z.abs().amax(1)
+        if which == "wrong":
+            doubtful &= lead >= 0
         if not bool(doubtful.any()):
             return False
         if self.coupled:

@@ -1,5 +1,15 @@
 """The papers' tables as data, to set beside what this project measures."""
 
+from bench.published.setting import AttackSetting, Setting, share_of_eps
 from bench.published.tables import PublishedTable, load_table, lookup, match_row, table_ids
 
-__all__ = ["PublishedTable", "load_table", "lookup", "match_row", "table_ids"]
+__all__ = [
+    "AttackSetting",
+    "PublishedTable",
+    "Setting",
+    "load_table",
+    "lookup",
+    "match_row",
+    "share_of_eps",
+    "table_ids",
+]

@@ -11,16 +11,17 @@ from typing import Any
 import yaml
 
 from bench.core.errors import UserError, did_you_mean
+from bench.published.setting import Setting, resolve
 
 Key = str | float | bool
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table of a paper.
+    """One table of a paper, or the numbers of one of its figures.
 
     Attributes:
-        id: ``PAPER/TABLE``, for example ``rna/table1``.
+        id: ``PAPER/TABLE``, for example ``rna/table1`` or ``rna/fig5b``.
         title: What it shows, on which data and model.
         columns: Names of the values in each row.
         rows: Each row's keys (``model``, ``norm``, ``stats``, ...) and its values in percent as
@@ -28,6 +29,9 @@ class PublishedTable:
         unit: Of the values.
         protocol: The authors' protocol in our words, where one word names it; else empty.
         measured: How the authors measured, in a few sentences.
+        attacks: How they set their attacks, likewise; empty where ``measured`` says it.
+        training: How they trained.
+        settings: For each row, the setting of each column.
     """
 
     id: str
@@ -37,13 +41,21 @@ class PublishedTable:
     unit: str
     protocol: str
     measured: str
+    attacks: str
+    training: str
+    settings: tuple[Mapping[str, Setting], ...]
+
+    def setting(self, row: Mapping[str, object], column: str) -> Setting:
+        """Returns how the number of a row, by all of its keys, and a column was measured."""
+        (place,) = [i for i, (keys, _) in enumerate(self.rows) if keys == row]
+        return self.settings[place][column]
 
 
 def table_ids() -> list[str]:
-    """Returns the ids of all tables, sorted."""
+    """Returns the ids of all tables and of all figures of which numbers are known, sorted."""
     files = resources.files("bench.published").iterdir()
     papers = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-    return sorted(f"{paper}/{table}" for paper in papers for table in _paper(paper)["tables"])
+    return sorted(f"{paper}/{table}" for paper in papers for table in _contents(paper))
 
 
 def load_table(table_id: str) -> PublishedTable:
@@ -57,7 +69,7 @@ def load_table(table_id: str) -> PublishedTable:
         raise UserError(f"unknown published table '{table_id}'{did_you_mean(table_id, known)}")
     name, _, table = table_id.partition("/")
     paper = _paper(name)
-    content = paper["tables"][table]
+    content = _contents(name)[table]
     columns = tuple(content["columns"])
     rows = tuple(
         (
@@ -74,6 +86,9 @@ def load_table(table_id: str) -> PublishedTable:
         unit=content.get("unit", "percent accuracy"),
         protocol=paper.get("protocol", ""),
         measured=paper["measured"],
+        attacks=paper.get("attacks", ""),
+        training=paper["training"],
+        settings=tuple(_settings(paper, content, keys) for keys, _ in rows),
     )
 
 
@@ -137,6 +152,29 @@ def match_row(
 def _same(published: Key, wanted: object) -> bool:
     """Compares numbers as numbers and the rest as text, as YAML may hand over either."""
     return published == wanted or str(published) == str(wanted)
+
+
+def _contents(paper: str) -> dict[str, Any]:
+    """Returns the tables of a paper, then its figures' numbers, by name."""
+    content = _paper(paper)
+    return {**content["tables"], **content["figure_tables"]}
+
+
+def _settings(
+    paper: Mapping[str, Any], table: Mapping[str, Any], row: Mapping[str, Key]
+) -> dict[str, Setting]:
+    """Returns the setting of each number of a row."""
+    return {
+        column: resolve(
+            (paper["setting"], table["setting"]),
+            table.get("exceptions", ()),
+            row,
+            column,
+            paper["attack_settings"].get(column),
+            paper["test_images"],
+        )
+        for column in table["columns"]
+    }
 
 
 @cache

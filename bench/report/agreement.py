@@ -11,6 +11,7 @@ from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, 
 from bench.suite import ReportEntry
 
 DIFFERENCE, ALIKE = "first - second", "judged alike"
+PASSES = ("passes, first", "passes, second")
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
@@ -21,17 +22,22 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     """
     footnotes = Footnotes()
     maker = CellMaker(footnotes, view.common_n())
-    columns = (Column("robust, first"), Column("robust, second"), Column(DIFFERENCE), Column(ALIKE))
+    columns = tuple(
+        Column(label) for label in ("robust, first", "robust, second", DIFFERENCE, ALIKE, *PASSES)
+    )
     place = {attack.label: j for j, attack in enumerate(view.attacks)}
     rows = []
     for i, model in enumerate(view.models):
-        met = [pair for pair in entry.pairs if all(map(model.meets, pair))]
+        meets = {attack.label: model.meets(attack) for attack in view.attacks}
+        met = [pair for pair in entry.pairs if all(meets[label] for label in pair)]
         for position, (one, other) in enumerate(met):
             first, second = view.outcome(i, place[one]), view.outcome(i, place[other])
             cells = (
                 maker.accuracy(first, None),
                 maker.accuracy(second, None),
                 *_compared(first, second, maker),
+                _passes(first),
+                _passes(second),
             )
             rows.append(TableRow((model.label, one, other), cells, starts_group=not position))
     return Report(
@@ -79,6 +85,18 @@ def _compared(first: Outcome, second: Outcome, maker: CellMaker) -> tuple[Cell, 
     return difference, shown
 
 
+def _passes(outcome: Outcome) -> Cell:
+    """Returns the forward and backward passes that an attack spent on an image, on average."""
+    if outcome.status != "ok":
+        return Cell(("—",), status=outcome.status)
+    forwards, backwards = (
+        sum(getattr(row, kind) for row in outcome.rows) / len(outcome.rows)
+        for kind in ("forwards", "backwards")
+    )
+    extra = {"forwards": forwards, "backwards": backwards}
+    return Cell((f"{forwards + backwards:,.0f}",), n=len(outcome.rows), extra=extra)
+
+
 def _cluster(*infos: CellInfo) -> Cluster:
     return "batch" if any(info.cluster == "batch" for info in infos) else "sample"
 
@@ -95,6 +113,11 @@ def _reading() -> Section:
             ALIKE,
             "share of images to which both give the same verdict; for stochastic models, 1 minus "
             "the mean distance of their shares of right draws",
+        ),
+        (
+            "passes",
+            "forward and backward passes of a single image, mean over the images; every draw of a "
+            "stochastic model counts",
         ),
     )
     return Section("How to read this", items)

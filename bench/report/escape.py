@@ -57,6 +57,13 @@ def markdown(text: str) -> str:
     return re.sub(r"\](?=[(\[:])", r"\\]", text)  # brackets alone are plain, links are not
 
 
+def markdown_alt(text: str) -> str:
+    """Returns text for a picture's square brackets, which it cannot close."""
+    entities = {"[": "&#91;", "]": "&#93;"}
+    escaped = re.compile(r"\\(.)|[\[\]]")
+    return escaped.sub(lambda m: entities.get(m[1] or m[0], m[0]), markdown(text))
+
+
 def latex(text: str) -> str:
     """Returns LaTeX that any engine typesets without further packages.
 

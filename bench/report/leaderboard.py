@@ -1,8 +1,10 @@
-"""The leaderboard: models against attacks, and the worst case over the attacks."""
+"""The leaderboard: models against attacks, the worst case over the attacks, and ranks by it."""
 
 from __future__ import annotations
 
-from bench.metrics import worst_case_accuracy
+from dataclasses import dataclass, replace
+
+from bench.metrics import Cluster, Contender, ranks, robust_accuracy, worst_case_rows
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, head, model_section, protocol_text, title
@@ -10,7 +12,17 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.suite import ReportEntry
 
-WORST_CASE = "worst case"
+WORST_CASE, RANK = "worst case", "rank"
+MAX_RANKED = 100
+"""Rows of a leaderboard with ranks, for which every two rows are compared."""
+
+
+@dataclass(frozen=True)
+class _WorstCase:
+    """A model's worst case: its cell, and what stands in the ranking if there is a number."""
+
+    cell: Cell
+    contender: Contender | None = None
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
@@ -23,19 +35,16 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     maker = CellMaker(footnotes, view.common_n())
     paper = Paper.of(entry)
     columns = attack_columns(view, footnotes)
-    attacked = [j for j in range(len(view.attacks)) if view.attack_kind(j) != "none"]
-    if attacked:
-        columns += (Column(WORST_CASE),)
-    rows = []
-    for i, model in enumerate(view.models):
-        cells = [
+    attacked = [
+        tuple(
             maker.accuracy(view.outcome(i, j), paper.value(model.published, attack.published))
             for j, attack in enumerate(view.attacks)
-        ]
-        if attacked:
-            cells.append(_worst_case(view, i, attacked, maker))
-        rows.append(TableRow((model.label,), tuple(cells)))
-    tables = [Table("", ("model",), columns, tuple(rows))]
+        )
+        for i, model in enumerate(view.models)
+    ]
+    more_columns, more = _last(view, maker)
+    rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
+    tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
     if (distances := distance_table(view)) is not None:
@@ -49,24 +58,47 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     )
 
 
-def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> Cell:
+def _last(view: RunView, maker: CellMaker) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
+    """Returns the columns after the attacks, and their cells for each model."""
+    attacked = _within_eps(view)
+    if not attacked:
+        return (), [()] * len(view.models)
+    worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
+    if len(worst) > MAX_RANKED:
+        return (Column(WORST_CASE),), [(one.cell,) for one in worst]
+    ranked = [_ranked(one, rank, maker) for one, rank in zip(worst, _ranks(worst), strict=True)]
+    return (Column(WORST_CASE), Column(RANK, in_csv=False)), ranked
+
+
+def _within_eps(view: RunView) -> list[int]:
+    """Returns the attacks of the worst case: at a larger eps than the suite's they do not count."""
+    suite = view.suite.threat_model
+    return [
+        j
+        for j, attack in enumerate(view.attacks)
+        if view.attack_kind(j) != "none" and attack.threat_model(suite).eps <= suite.eps
+    ]
+
+
+def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> _WorstCase:
     """Returns the accuracy against the best of a model's complete attacks, image by image."""
     outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
     done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
     absent = [label for label, outcome in outcomes if outcome.status != "ok"]
     if not done:
         reason = "no attack on this model is complete"
-        return Cell(
-            ("incomplete",), (maker.footnotes.mark(reason),), status="incomplete", reason=reason
-        )
+        mark = maker.footnotes.mark(reason)
+        return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
     clustered = any(info.cluster == "batch" for _, info in done)
-    estimate = worst_case_accuracy([rows for rows, _ in done], "batch" if clustered else "sample")
+    cluster: Cluster = "batch" if clustered else "sample"
+    rows = worst_case_rows([rows for rows, _ in done], cluster)
+    estimate = robust_accuracy(rows, cluster)
     alarms = tuple(dict.fromkeys(alarm for _, info in done for alarm in info.alarms))
     marks = maker.marks(estimate, alarms)
     reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
     if reason:
         marks += (maker.footnotes.mark(reason),)
-    return Cell(
+    cell = Cell(
         lines=maker.lines(estimate),
         marks=marks,
         value=estimate.value,
@@ -79,15 +111,43 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         reason=reason,
         extra={"method": estimate.method},
     )
+    return _WorstCase(cell, Contender(rows, cluster, upper_bound=bool(absent)))
+
+
+def _ranks(worst: list[_WorstCase]) -> list[int | None]:
+    found = iter(ranks([one.contender for one in worst if one.contender is not None]))
+    return [None if one.contender is None else next(found) for one in worst]
+
+
+def _ranked(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[Cell, ...]:
+    """Returns the cells of a worst case and of its rank; in the CSV file they are one line."""
+    cell = worst.cell
+    if rank is None:
+        return cell, Cell(("—",), status="incomplete", reason=cell.reason)
+    shown = Cell(
+        (str(rank),), maker.alarm_marks(cell.alarms), status=cell.status, alarms=cell.alarms
+    )
+    return replace(cell, extra={**cell.extra, "rank": rank}), shown
 
 
 def _reading(view: RunView, paper: Paper) -> Section:
     """Returns how to read the table."""
+    suite = view.suite.threat_model
+    beyond = [a.label for a in view.attacks if a.threat_model(suite).eps > suite.eps]
     items = [
         (
             WORST_CASE,
             "the share of images that are right under every complete attack of the row, decided "
             "image by image; never above the smallest number of the row",
+        ),
+        (
+            RANK,
+            "1 and the number of models whose worst case is shown to be higher, by the paired "
+            "difference on the same images: its 95 % interval excludes 0 (adjusted Wald; Student's "
+            "between batches, the coarser of the two models', where images share them) and "
+            "McNemar's exact p, where scores are no fractions, is below 0.05; not corrected for "
+            "the number of pairs. Models that are not told apart tie. A worst case over some of "
+            "the attacks is an upper bound, so it puts no other model lower",
         ),
         (
             "intervals",
@@ -96,6 +156,9 @@ def _reading(view: RunView, paper: Paper) -> Section:
             "batches",
         ),
     ]
+    if beyond:
+        said = "of a larger eps than the suite's, so not among the attacks of the worst case"
+        items.append((", ".join(beyond), said))
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))

@@ -1,15 +1,43 @@
-"""Published numbers beside measured ones, and why the two are not the same experiment."""
+"""Published numbers beside measured ones, and in what the two experiments differ."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from bench.core.model_spec import ARCHITECTURES
-from bench.published import PublishedTable, load_table, match_row
-from bench.report.run_view import RunView
+from bench.published import PublishedTable, Setting, load_table, match_row
+from bench.report.comparable import OF_ATTACKS, Mismatch, asides, mismatches
+from bench.report.run_view import Outcome, RunView
 from bench.suite import ReportEntry
+
+ACCURACY = "percent accuracy"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A published number and the planned cell that stands for it.
+
+    Attributes:
+        model: Position of the model.
+        attack: Position of the attack.
+        attack_label: Its label.
+        row: The published row's keys.
+        column: The published column.
+        published: Percent; ``None`` where the paper gives no number.
+        setting: How it was measured.
+        outcome: Of the cell.
+        mismatches: In what the two differ; empty where the cell has no number.
+    """
+
+    model: int
+    attack: int
+    attack_label: str
+    row: Mapping[str, object]
+    column: str
+    published: float | None
+    setting: Setting
+    outcome: Outcome
+    mismatches: tuple[Mismatch, ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +56,7 @@ class Paper:
     def of(cls, entry: ReportEntry) -> Paper:
         """Returns the table that a report asks for; raises ``UserError`` for an unknown one."""
         table = load_table(entry.published) if entry.published else None
-        if table is not None and table.unit != "percent accuracy":
+        if table is not None and table.unit != ACCURACY:
             table = None
         return cls(table, entry.where)
 
@@ -50,59 +78,78 @@ class Paper:
         known = {key for keys, _ in self.table.rows for key in keys}
         return match_row(self.table, self.where, row) if known.issuperset(row) else None
 
+    def matches(self, view: RunView) -> Iterator[Match]:
+        """Yields every published number that a planned cell of a run stands for."""
+        for i, model in enumerate(view.models):
+            found = self._match(model.published)
+            for j, attack in enumerate(view.attacks) if found and self.table else ():
+                column, outcome = attack.published, view.outcome(i, j)
+                if found is None or self.table is None or column not in self.table.columns:
+                    continue
+                if outcome.status == "left_out":
+                    continue
+                setting = self.table.setting(found[0], column)
+                differ: tuple[Mismatch, ...] = ()
+                if outcome.status == "ok" and outcome.info is not None:
+                    facts = view.facts(i)
+                    differ = mismatches(outcome.info, len(outcome.rows), facts, setting)
+                number = found[1][column]
+                label = attack.label
+                yield Match(i, j, label, found[0], column, number, setting, outcome, differ)
+
     def note(self, view: RunView) -> str:
         """Returns what a reader must know before comparing, or an empty string."""
-        matches = [self._match(model.published) for model in view.models]
-        rows = [match[0] for match in matches if match is not None]
-        if self.table is None or not rows:
+        found = list(self.matches(view))
+        if self.table is None or not found:
             return ""
-        differences = [
-            _data_note(self.table, rows, view.suite.data.name),
-            _architecture_note(self.table, rows, [m.checkpoint for m in view.models]),
-            _protocol_note(self.table, sorted({model.protocol for model in view.models})),
-            "weights, eps and the attacks' steps may differ too",
-        ]
-        return (
-            f"(paper ...) is the number of {self.table.id}, “{self.table.title}”, in percent. "
-            f"It is another experiment: {'; '.join(d for d in differences if d)}. "
-            f"How the authors measured: {self.table.measured}"
+        return " ".join(
+            (
+                f"(paper ...) is the number of {self.table.id}, “{self.table.title}”, in percent.",
+                verdict(found),
+                *remarks(view, found),
+                f"How the authors measured: {self.table.measured}",
+            )
         )
 
 
-def _data_note(table: PublishedTable, rows: Iterable[Mapping[str, object]], ours: str) -> str:
-    theirs = {str(row["dataset"]) for row in rows if "dataset" in row}
-    if _plain(ours) in ({_plain(name) for name in theirs} or _tokens(table.title)):
-        return f"the data set is the same ({ours}), the images may not be"
-    return f"other data (here {ours}, there {', '.join(sorted(theirs)) or 'as its title says'})"
+def verdict(found: Iterable[Match]) -> str:
+    """Returns in one or two sentences whether published and measured numbers can be compared."""
+    found = [match for match in found if match.outcome.status == "ok"]
+    differing = [match for match in found if match.mismatches]
+    if not found:
+        return "Nothing is measured here yet."
+    if not differing:
+        return "Comparable: the same experiment, as far as the paper says."
+    places: dict[str, list[tuple[str, Mismatch]]] = {}
+    for match in differing:
+        for one in match.mismatches:
+            places.setdefault(one.what, []).append((match.attack_label, one))
+    parts = [_part(what, ones, len(found)) for what, ones in places.items()]
+    count = "" if len(differing) == len(found) else f" in {len(differing)} of {len(found)} numbers"
+    return f"Not comparable{count}, as these differ: {'; '.join(parts)}."
 
 
-def _architecture_note(
-    table: PublishedTable, rows: Iterable[Mapping[str, object]], checkpoints: Iterable[str]
-) -> str:
-    known = set(ARCHITECTURES)
-    theirs = {str(row["model"]) for row in rows if "model" in row} or _tokens(table.title) & known
-    ours = {word for name in checkpoints for word in re.split(r"[-_.]", name.lower())} & known
-    if not theirs or not ours:
-        return "the architecture may differ"
-    here, there = ", ".join(sorted(ours)), ", ".join(sorted(theirs))
-    if ours == theirs:
-        return f"the architecture is the same ({here})"
-    word = "not always the same" if ours & theirs else "other"
-    return f"{word} architecture (here {here}, there {there})"
+def _part(what: str, ones: list[tuple[str, Mismatch]], n_numbers: int) -> str:
+    """Returns one thing that differs, with what it is on either side or under which attacks."""
+    if what in OF_ATTACKS:
+        return f"{what} ({', '.join(dict.fromkeys(label for label, _ in ones))})"
+    here = _few([one.here for _, one in ones])
+    there = _few([one.there for _, one in ones])
+    sometimes = "" if len(ones) == n_numbers else ", not for every number"
+    return f"{what} ({here} here, {there} there{sometimes})"
 
 
-def _protocol_note(table: PublishedTable, ours: list[str]) -> str:
-    if not table.protocol:
-        return "the protocol may differ"
-    if ours == [table.protocol]:
-        return f"the protocol is the same ({table.protocol})"
-    return f"other protocol (here {', '.join(ours)}, there {table.protocol})"
+def remarks(view: RunView, found: Iterable[Match]) -> list[str]:
+    """Returns sentences about what differs a little, and about what the store does not say."""
+    found = list(found)
+    infos = (match.outcome.info for match in found)
+    stochastic = any(info is not None and info.spec.n_draws > 1 for info in infos)
+    noted = all(view.facts(match.model) is not None for match in found)
+    texts = asides((match.setting for match in found), stochastic, noted)
+    return [f"{text[0].upper()}{text[1:]}." for text in texts]
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _tokens(text: str) -> set[str]:
-    """Returns the words of a title without their hyphens: ``CIFAR-10`` gives ``cifar10``."""
-    return {_plain(word) for word in re.findall(r"[A-Za-z0-9-]+", text)}
+def _few(texts: Iterable[str]) -> str:
+    """Joins texts, each once, and the first three if they are many."""
+    once = list(dict.fromkeys(texts))
+    return ", ".join(once) if len(once) <= 3 else f"{', '.join(once[:3])} and others"

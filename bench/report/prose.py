@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from bench.core.cell import CellSpec
+from bench.core.analysis import AnalysisInfo
+from bench.core.cell import CellSpec, DataSpec
 from bench.core.result import CellInfo
 from bench.report.run_view import RunView
 from bench.report.table import Section
@@ -34,12 +35,15 @@ def head(view: RunView) -> tuple[str, ...]:
     suite = view.suite
     n = view.common_n()
     count = "n is said beside each number." if n is None else f"n = {n} images for every number."
+    ball = suite.threat_model.describe()
+    if any(attack.eps is not None for attack in view.attacks):
+        ball += "; attacks with an eps of their own say it below"
     what = (
         f"Robust accuracy in percent, with its 95 % interval in brackets. {count} "
-        f"Data: {_data(view)}. Threat model: {suite.threat_model.describe()}. Seed {suite.seed}."
+        f"Data: {data_text(suite.data)}. Threat model: {ball}. Seed {suite.seed}."
     )
     description = " ".join(suite.description.split())
-    return tuple(text for text in (description, what, _provenance(view.infos())) if text)
+    return tuple(text for text in (description, what, provenance(view.infos())) if text)
 
 
 def protocol_text(spec: CellSpec) -> str:
@@ -70,7 +74,9 @@ def attack_section(view: RunView) -> Section:
         info = view.info_of_attack(j)
         version = "" if info is None else f" (version {info.spec.attack_version})"
         params = attack.params if info is None else info.spec.attack_params
-        pairs = [f"{name} {_value(value)}" for name, value in sorted(params.items())]
+        pairs = [f"{name} {value_text(value)}" for name, value in sorted(params.items())]
+        if attack.eps is not None:
+            pairs.insert(0, f"eps {attack.threat_model(view.suite.threat_model).eps_text}")
         if attack.eot_iter is not None:
             pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")
         if attack.eot is not None:
@@ -142,8 +148,8 @@ def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
     return facts
 
 
-def _data(view: RunView) -> str:
-    data = view.suite.data
+def data_text(data: DataSpec) -> str:
+    """Returns which images a slice holds."""
     parts = [f"{data.name}, {data.split} split"]
     parts.append("all images" if data.limit is None else f"{data.limit} images")
     if data.offset:
@@ -154,7 +160,8 @@ def _data(view: RunView) -> str:
     return ", ".join(parts)
 
 
-def _provenance(infos: Sequence[CellInfo]) -> str:
+def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
+    """Returns when, on what machines and with which versions something was run."""
     if not infos:
         return ""
     days = sorted({info.date[:10] for info in infos})
@@ -168,7 +175,8 @@ def _provenance(infos: Sequence[CellInfo]) -> str:
     return f"Run {when} on {'; '.join(machines)}. Versions: {shown}."
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """Returns the value of a parameter as it is shown."""
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -11,10 +11,11 @@ import jinja2
 from tabulate import tabulate
 
 from bench.report import escape
+from bench.report.alt_text import describe, figure_stems, is_wide
+from bench.report.figure import Figure
 from bench.report.table import Cell, Column, Raw, Report, Table
 
 CSV_COLUMNS = (
-    "attack",
     "value",
     "low",
     "high",
@@ -25,7 +26,8 @@ CSV_COLUMNS = (
     "alarms",
     "reason",
 )
-"""After the label columns, and before whatever extra columns the cells have."""
+"""After the label columns and what the columns are (attacks), and before whatever extra columns the
+cells have."""
 
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
@@ -47,19 +49,46 @@ _LATEX = _MARKDOWN.overlay(  # braces and percent signs are LaTeX's own
 )
 
 
-def to_markdown(report: Report) -> str:
-    """Returns GitHub-flavoured Markdown."""
-    tables = [(escape.markdown(t.caption), _markdown_table(t)) for t in report.tables]
-    template = _MARKDOWN.get_template("report.md.j2")
-    return template.render(report=report, tables=tables, e=escape.markdown, sup=_markdown_marks)
+def to_markdown(report: Report, name: str = "") -> str:
+    """Returns GitHub-flavoured Markdown.
 
-
-def to_latex(report: Report) -> str:
-    """Returns a LaTeX fragment; a document needs ``booktabs`` and nothing else to include it."""
-    template = _LATEX.get_template("report.tex.j2")
-    return template.render(
-        report=report, e=escape.latex, cell=_latex_cell, sup=_latex_marks, labels=shown_labels
+    Args:
+        report: The report.
+        name: Of the report's files, which its figures' names begin with.
+    """
+    tables = [(escape.markdown(t.caption), _markdown_table(t)) for t in report.shown_tables]
+    return _MARKDOWN.get_template("report.md.j2").render(
+        report=report,
+        figures=_figures(report, name),
+        tables=tables,
+        e=escape.markdown,
+        alt=lambda figure: escape.markdown_alt(describe(figure.panels)),
+        sup=_markdown_marks,
     )
+
+
+def to_latex(report: Report, name: str = "") -> str:
+    """Returns a LaTeX fragment.
+
+    A document needs ``booktabs`` and, if there are figures, ``graphicx`` to include it.
+
+    Args:
+        report: The report.
+        name: As for ``to_markdown``.
+    """
+    return _LATEX.get_template("report.tex.j2").render(
+        report=report,
+        figures=_figures(report, name),
+        e=escape.latex,
+        cell=_latex_cell,
+        sup=_latex_marks,
+        labels=shown_labels,
+        is_wide=is_wide,
+    )
+
+
+def _figures(report: Report, name: str) -> list[tuple[str, Figure]]:
+    return list(zip(figure_stems(name, report), report.figures, strict=True))
 
 
 def to_csv(report: Report) -> str:
@@ -69,11 +98,12 @@ def to_csv(report: Report) -> str:
     extras = sorted({name for cell in cells for name in cell.extra})
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow((*tables[0].label_names, *CSV_COLUMNS, *extras))
+    writer.writerow((*tables[0].label_names, report.quantity, *CSV_COLUMNS, *extras))
     for table in tables:
         for row in table.rows:
             labels = [escape.one_line(label) for label in row.labels]
-            for column, cell in zip(table.columns, row.cells, strict=True):
+            pairs = zip(table.columns, row.cells, strict=True)
+            for column, cell in (pair for pair in pairs if pair[0].in_csv):
                 further = [_raw(cell.extra.get(name)) for name in extras]
                 writer.writerow((*labels, *_csv_values(column, cell), *further))
     return target.getvalue()
@@ -82,7 +112,7 @@ def to_csv(report: Report) -> str:
 def to_text(report: Report) -> str:
     """Returns the tables and footnotes as plain text for a terminal."""
     parts = [escape.one_line(report.title)]
-    for table in report.tables:
+    for table in report.shown_tables:
         grid = _grid(table, escape.one_line, lambda marks: "".join(f" {mark}" for mark in marks))
         text = tabulate(grid[1:], grid[0], "simple", disable_numparse=True)
         parts.append("\n".join(filter(None, (escape.one_line(table.caption), text))))

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from bench.core.cell import CellSpec, Eot
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
+from bench.report.looks import NOT_RUN, Look, Looks
 from bench.report.table import CellStatus
-from bench.store import RunStore
+from bench.store import CheckpointFacts, RunStore
 from bench.suite import AttackEntry, ModelEntry, SuiteSpec
 
 LEFT_OUT = "left out: not among the attacks that the suite gives this model"
-NOT_RUN = "not run yet; run the suite again to complete it"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class RunView:
                 f"{run_folder / 'store' / 'run.json'}: suite.{where}: {first['msg']}; run the "
                 f"suite again to write it, stored cells are kept"
             ) from None
+        self._checkpoints = manifest.checkpoints
+        self._looks = Looks(run_folder, manifest.analyses, self.suite.analyses)
         self._outcomes: dict[tuple[int, int], Outcome] = {}
         for cell in manifest.cells:
             place = (cell.model_index, cell.attack_index)
@@ -76,9 +78,21 @@ class RunView:
         """The suite's attacks."""
         return self.suite.attacks
 
+    def facts(self, model: int) -> CheckpointFacts | None:
+        """Returns what a model's checkpoint is; ``None`` in a store from before it was noted."""
+        return self.checkpoint_facts(self.models[model].checkpoint)
+
+    def checkpoint_facts(self, name: str) -> CheckpointFacts | None:
+        """Returns what a checkpoint is, by its name; ``None`` likewise."""
+        return self._checkpoints.get(name)
+
+    def looks(self, analysis: str) -> list[Look]:
+        """Returns what became of the suite's analyses of a name, in the suite's order."""
+        return self._looks.of(analysis)
+
     def outcome(self, model: int, attack: int) -> Outcome:
         """Returns the outcome of a model under an attack, both by position in the suite."""
-        if not self.models[model].meets(self.attacks[attack].label):
+        if not self.models[model].meets(self.attacks[attack]):
             return Outcome("left_out", LEFT_OUT)
         return self._outcomes.get((model, attack), Outcome("missing", NOT_RUN))
 

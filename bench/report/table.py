@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bench.report.figure import Figure
+
 CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "missing"]
 """``partial``: a worst case over some of the attacks. ``left_out``: not among the attacks that the
 suite gives this model. ``missing``: planned, and not run yet."""
@@ -23,7 +25,8 @@ class Cell:
     Attributes:
         lines: What is shown, for example ``("71.9", "[60.9, 80.7]", "(paper 52.16)")``.
         marks: Marks of its footnotes.
-        value: In [0, 1], or [-1, 1] for a difference; ``None`` where there is none.
+        value: In [0, 1], or [-1, 1] for a difference, or at least -1 for a relative gain; ``None``
+            where there is none.
         low: Lower end of the 95 % interval.
         high: Upper end.
         n: Number of images behind it.
@@ -51,10 +54,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of cells: an attack's label and its marks."""
+    """A column of cells: an attack's label and its marks.
+
+    Attributes:
+        label: Its heading.
+        marks: Marks of its footnotes.
+        in_csv: Whether its cells become lines of the CSV file.
+    """
 
     label: str
     marks: tuple[str, ...] = ()
+    in_csv: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ class Table:
         columns: Headings of the rest.
         rows: Rows.
         in_csv: Whether its cells become lines of the CSV file.
+        in_text: Whether it is shown; False for a figure's numbers, which are too many to read.
     """
 
     caption: str
@@ -89,6 +100,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     in_csv: bool = True
+    in_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,8 @@ class Report:
         tables: The main table first.
         footnotes: Pairs of a mark and its text.
         sections: What one needs to know to repeat or judge the numbers.
+        figures: Drawn above the tables.
+        quantity: What the columns of its tables are, as the CSV file says it.
     """
 
     title: str
@@ -116,6 +130,13 @@ class Report:
     tables: tuple[Table, ...]
     footnotes: tuple[tuple[str, str], ...]
     sections: tuple[Section, ...]
+    figures: tuple[Figure, ...] = ()
+    quantity: str = "attack"
+
+    @property
+    def shown_tables(self) -> tuple[Table, ...]:
+        """The tables that are shown."""
+        return tuple(table for table in self.tables if table.in_text)
 
 
 class Footnotes:

@@ -2,66 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from bench.core.errors import UserError, did_you_mean
 from bench.core.registry import Registry
+from bench.report.alt_text import figure_stems
+from bench.report.compare import build_comparison, comparison_name
 from bench.report.render import to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.store import write_atomically
 from bench.suite import ReportEntry
+from bench.suite.kinds import REPORT_KINDS
 
 ReportBuilder = Callable[[RunView, ReportEntry], Report]
 
 REPORTS: Registry[ReportBuilder] = Registry("report")
-REPORTS.add_lazy("agreement", "bench.report.agreement:build")
-REPORTS.add_lazy("leaderboard", "bench.report.leaderboard:build")
-REPORTS.add_lazy("stats_table", "bench.report.stats_table:build")
+for _kind in REPORT_KINDS:
+    REPORTS.add_lazy(_kind, f"bench.report.{_kind}:build")
 
-_FORMATS: tuple[tuple[str, Callable[[Report], str]], ...] = (
-    ("md", to_markdown),
-    ("tex", to_latex),
-    ("csv", to_csv),
-)
+_TEXTS: dict[str, Callable[[Report, str], str]] = {
+    "md": to_markdown,
+    "tex": to_latex,
+    "csv": lambda report, _: to_csv(report),
+}
+_PICTURES = ("png", "svg", "pdf")
+PAGE = "html"
+FORMATS = (*_TEXTS, *_PICTURES, PAGE)
+"""Endings of what is written: texts and pictures of each report, and a page of the whole run."""
 
 
-def build_reports(run_folder: Path) -> list[tuple[str, Report]]:
-    """Builds every report that a run's suite lists.
+def build_reports(run_folder: Path, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
+    """Builds reports of a run.
+
+    Args:
+        run_folder: Holds ``store/``.
+        kinds: Only reports of these kinds, also where the suite does not list them; empty for
+            every report that the suite lists.
 
     Returns:
         Pairs of a file name without its ending and a report; a second report of a kind gets a
         number: ``leaderboard-2``.
 
     Raises:
-        UserError: When the store is missing, damaged or of another version, or a published table
-            does not fit.
+        UserError: When the store is missing, damaged or of another version, a published table
+            does not fit, or a kind is unknown or cannot be had from this run.
     """
-    view = RunView(run_folder)
+    return build_from(RunView(run_folder), kinds)
+
+
+def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
+    """Builds reports of a run that is read already, see ``build_reports``."""
+    for kind in kinds:
+        REPORTS.get(kind)
     built: list[tuple[str, Report]] = []
     counts: dict[str, int] = {}
     for entry in view.suite.reports:
         counts[entry.kind] = counts.get(entry.kind, 0) + 1
         name = entry.kind if counts[entry.kind] == 1 else f"{entry.kind}-{counts[entry.kind]}"
-        built.append((name, REPORTS.get(entry.kind)(view, entry)))
+        if not kinds or entry.kind in kinds:
+            built.append((name, REPORTS.get(entry.kind)(view, entry)))
+    for kind in dict.fromkeys(kinds):
+        if kind not in counts:
+            built.append((kind, REPORTS.get(kind)(view, _unlisted(kind))))
     return built
 
 
-def write_reports(run_folder: Path) -> list[Path]:
-    """Writes each report of a run as ``.md``, ``.tex`` and ``.csv`` into its folder.
+def _unlisted(kind: str) -> ReportEntry:
+    try:
+        return ReportEntry.model_validate({"kind": kind})
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"report '{kind}' is not in this run's suite, and cannot be made without an entry "
+            f"there: {why}"
+        ) from None
+
+
+def check_formats(formats: Collection[str]) -> None:
+    """Raises ``UserError`` for a format that there is not, with the nearest one."""
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"unknown format '{name}'{did_you_mean(name, FORMATS)}")
+
+
+def write_reports(
+    run_folder: Path, kinds: Collection[str] = (), formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Writes the reports of a run into its folder.
 
     The same store always gives the same bytes.
+
+    Args:
+        run_folder: Holds ``store/``.
+        kinds: As for ``build_reports``; ``report.html`` is of the whole run whatever they are.
+        formats: Some of ``FORMATS``.
 
     Returns:
         The files written, in the suite's order.
 
     Raises:
-        UserError: As ``build_reports`` does.
+        UserError: As ``build_reports`` does, and for an unknown format.
     """
-    paths = []
-    for name, report in build_reports(run_folder):
-        for ending, render in _FORMATS:
-            path = run_folder / f"{name}.{ending}"
-            write_atomically(path, render(report).encode())
-            paths.append(path)
-    return paths
+    check_formats(formats)
+    view = RunView(run_folder)
+    reports = build_from(view, kinds)
+    files = [file for name, report in reports for file in _files(name, report, formats)]
+    if PAGE in formats:
+        from bench.report.page import to_html  # drawing takes a second to import
+
+        listed = build_from(view) if kinds else reports
+        whole = [*listed, *(pair for pair in reports if pair[0] not in dict(listed))]
+        files.append(("report.html", to_html(view, whole).encode()))
+    for name, content in files:
+        write_atomically(run_folder / name, content)
+    return [run_folder / name for name, _ in files]
+
+
+def write_comparisons(
+    run_folder: Path, tables: Collection[str], formats: Sequence[str] = tuple(_TEXTS)
+) -> list[Path]:
+    """Writes, for each published table, what was published beside what a run measured.
+
+    Args:
+        run_folder: Holds ``store/``.
+        tables: For example ``rna/table1``.
+        formats: Some of ``FORMATS``; pictures and the page do not apply, and are passed over.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: As ``build_comparison`` does, and for an unknown format.
+    """
+    check_formats(formats)
+    view = RunView(run_folder)
+    texts = [ending for ending in formats if ending in _TEXTS]
+    reports = [(comparison_name(table), build_comparison(view, table)) for table in tables]
+    files = [file for name, report in reports for file in _files(name, report, texts)]
+    for name, content in files:
+        write_atomically(run_folder / name, content)
+    return [run_folder / name for name, _ in files]
+
+
+def _files(name: str, report: Report, formats: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Returns the files of one report, texts first."""
+    texts = [(ending, render) for ending, render in _TEXTS.items() if ending in formats]
+    files = [(f"{name}.{ending}", render(report, name).encode()) for ending, render in texts]
+    endings = [ending for ending in _PICTURES if ending in formats]
+    if report.figures and endings:
+        from bench.report.draw import draw
+
+        for stem, figure in zip(figure_stems(name, report), report.figures, strict=True):
+            drawn = draw(figure, endings)
+            files += [(f"{stem}.{ending}", content) for ending, content in drawn.items()]
+    return files

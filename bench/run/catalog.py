@@ -7,13 +7,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.registry import analysis_kind
 from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.data import Slice, get_dataset, take_slice
 from bench.published import load_table, table_ids
-from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite import (
+    AnalysisKind,
+    AttackInfo,
+    CheckpointInfo,
+    DatasetInfo,
+    ParamsError,
+    PublishedTable,
+)
 from bench.zoo import open_checkpoint
+from bench.zoo.history import read_history
 
 
 def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
@@ -56,6 +65,10 @@ class LocalCatalog:
         """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
         return attack_info(name, params, norm)
 
+    def analysis_kind(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
+        """Returns an analysis with its parameters filled in, see ``bench.suite.Catalog``."""
+        return analysis_kind(name, params)
+
     def dataset(self, name: str) -> DatasetInfo:
         """Returns a data set's shape."""
         found = get_dataset(name)
@@ -83,6 +96,9 @@ class LocalCatalog:
             size=model.size,
             classes=model.classes,
             std=model.std,
+            arch=model.arch,
+            training=card.training,
+            history=read_history(self._checkpoints / name),
         )
 
     def published_tables(self) -> Mapping[str, PublishedTable]:

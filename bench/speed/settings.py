@@ -103,6 +103,7 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
             brief={"n_iter": 5, "n_queries": 30},
             costly=True,
         ),
+        Setting("auto", "auto (beside AutoAttack)", "auto", costly=True, brief={"n_passes": 100}),
         Setting(
             "autoattack-rand",
             "AutoAttack rand, EOT-20",

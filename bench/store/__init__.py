@@ -1,14 +1,19 @@
 """What a run leaves on disk: a manifest and, for every finished cell, its rows and its info."""
 
+from bench.store.analysis_store import AnalysisStore
 from bench.store.files import write_atomically
-from bench.store.manifest import Manifest, ManifestCell
+from bench.store.manifest import CheckpointFacts, Epoch, Manifest, ManifestAnalysis, ManifestCell
 from bench.store.run_store import RunStore
 from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION
 
 __all__ = [
     "ROW_SCHEMA",
     "SCHEMA_VERSION",
+    "AnalysisStore",
+    "CheckpointFacts",
+    "Epoch",
     "Manifest",
+    "ManifestAnalysis",
     "ManifestCell",
     "RunStore",
     "write_atomically",

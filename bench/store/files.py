@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -37,3 +39,37 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Puts a folder of files in place in one step, replacing an older one of its name.
+
+    A folder appears whole or not at all; a name that starts with a dot is the remains of an
+    interrupted write.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's 0700 would hide the folder in a shared run folder
+        for name, content in files.items():
+            write_synced(temporary / name, content)
+        sync_folder(temporary)
+        _put_in_place(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(new: Path, target: Path) -> None:
+    """Renames a finished folder to its final name.
+
+    A folder cannot be renamed over another, so an old one steps aside first. A kill in between
+    leaves the folder absent, and so to be made again.
+    """
+    if target.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        target.rename(aside / "old")
+        new.rename(target)
+        shutil.rmtree(aside)
+    else:
+        new.rename(target)
+    sync_folder(target.parent)

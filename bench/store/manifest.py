@@ -36,6 +36,61 @@ class ManifestCell(Spec):
         return self
 
 
+class Epoch(Spec):
+    """One epoch of a training.
+
+    Attributes:
+        epoch: From 1.
+        loss: On what the epoch trained on, averaged while the weights moved.
+        accuracy: The same, in [0, 1].
+        test_accuracy: After it, on up to 1,024 clean test images, in [0, 1].
+    """
+
+    epoch: int = Field(ge=1)
+    loss: float
+    accuracy: float = Field(ge=0, le=1)
+    test_accuracy: float | None = Field(default=None, ge=0, le=1)
+
+
+class CheckpointFacts(Spec):
+    """What a checkpoint's card says of it that tables need and a cell does not hold.
+
+    Attributes:
+        arch: Architecture.
+        norm: Its label, for example ``bgn8``.
+        norm_spec: The whole normalization as plain JSON values, with RobustNorm's ``power`` and the
+            ``pool`` of RNA; empty in stores from before it was noted.
+        dataset: What it was trained on.
+        training: ``natural``, ``adversarial``, ``black-box``, or how a foreign card says.
+        std: Per-channel standard deviation that the model divides by.
+        history: Its training, where the suite has a report of kind ``training_curve``.
+    """
+
+    arch: str
+    norm: str
+    norm_spec: dict[str, Any] = Field(default_factory=dict)
+    dataset: str
+    training: str
+    std: tuple[float, ...]
+    history: tuple[Epoch, ...] = ()
+
+
+class ManifestAnalysis(Spec):
+    """One planned analysis.
+
+    Attributes:
+        index: Position in the suite's analyses.
+        label: How reports name it.
+        models: Labels of its models, in the order in which values count them.
+        analysis_id: Of the analysis.
+    """
+
+    index: int = Field(ge=0)
+    label: str
+    models: tuple[str, ...]
+    analysis_id: str = Field(pattern=r"^[0-9a-f]{16}$")
+
+
 class Manifest(Spec):
     """The content of ``run.json``.
 
@@ -43,8 +98,12 @@ class Manifest(Spec):
         schema_version: Of the store that wrote it.
         suite: The suite as run, every default filled in, as plain JSON values.
         cells: Every planned combination, in the suite's order.
+        checkpoints: What each checkpoint is, by name; empty in stores from before it was noted.
+        analyses: Every planned analysis, in the suite's order.
     """
 
     schema_version: int = SCHEMA_VERSION
     suite: dict[str, Any]
     cells: tuple[ManifestCell, ...]
+    checkpoints: dict[str, CheckpointFacts] = Field(default_factory=dict)
+    analyses: tuple[ManifestAnalysis, ...] = ()

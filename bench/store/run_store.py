@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
-from bench.store.files import sync_folder, write_atomically, write_synced
+from bench.store.documents import read_json, to_json
+from bench.store.files import write_atomically, write_folder
 from bench.store.manifest import Manifest
 from bench.store.schema import (
     ROW_SCHEMA,
     SCHEMA_VERSION,
     StoredInfo,
-    first_line,
     rows_from_parquet,
     rows_to_parquet,
 )
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class RunStore:
@@ -47,7 +40,7 @@ class RunStore:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Writes ``run.json``, replacing an older one."""
-        write_atomically(self._manifest, _to_json(manifest))
+        write_atomically(self._manifest, to_json(manifest))
 
     def read_manifest(self) -> Manifest:
         """Reads ``run.json``.
@@ -61,7 +54,7 @@ class RunStore:
                 f"{self._manifest}: no such file; expected {self.folder} to be the folder of a "
                 f"run, as `rbench run --out` makes it"
             )
-        return _parse(Manifest, self._manifest, remedy)
+        return read_json(Manifest, self._manifest, remedy)
 
     def write_cell(self, info: CellInfo, rows: Sequence[Row]) -> None:
         """Stores a cell in one step, replacing an earlier attempt at it.
@@ -76,31 +69,8 @@ class RunStore:
         content = rows_to_parquet(rows)
         digest = hashlib.sha256(content).hexdigest()
         stored = StoredInfo(schema_version=SCHEMA_VERSION, rows_sha256=digest, info=info)
-        self._cells.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{info.cell_id}.", dir=self._cells))
-        try:
-            temporary.chmod(0o755)  # mkdtemp's 0700 would hide the cell in a shared run folder
-            write_synced(temporary / "rows.parquet", content)
-            write_synced(temporary / "info.json", _to_json(stored))
-            sync_folder(temporary)
-            self._put_in_place(temporary, self._cells / info.cell_id)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-    def _put_in_place(self, new: Path, target: Path) -> None:
-        """Renames a finished folder to its final name.
-
-        A folder cannot be renamed over another, so an old one steps aside first. A kill in between
-        leaves the cell absent, and so to be run again.
-        """
-        if target.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=self._cells))
-            target.rename(aside / "old")
-            new.rename(target)
-            shutil.rmtree(aside)
-        else:
-            new.rename(target)
-        sync_folder(self._cells)
+        files = {"rows.parquet": content, "info.json": to_json(stored)}
+        write_folder(self._cells / info.cell_id, files)
 
     def cell_ids(self) -> list[str]:
         """Returns the ids of all stored cells, complete or not, sorted."""
@@ -146,7 +116,7 @@ class RunStore:
         for path in (folder / "info.json", folder / "rows.parquet"):
             if not path.is_file():
                 raise UserError(f"{path}: no such file; {remedy}")
-        stored = _parse(StoredInfo, folder / "info.json", remedy)
+        stored = read_json(StoredInfo, folder / "info.json", remedy)
         info = stored.info
         if not cell_id == info.cell_id == info.spec.cell_id:
             raise UserError(
@@ -163,35 +133,3 @@ class RunStore:
                 f"{remedy}"
             )
         return info, content
-
-
-def _to_json(model: BaseModel) -> bytes:
-    text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode()
-
-
-def _parse(kind: type[M], path: Path, remedy: str) -> M:
-    """Reads a JSON file of this store's schema version into a model."""
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:  # JSON and UTF-8 errors alike
-        raise UserError(f"{path}: damaged JSON ({first_line(error)}); {remedy}") from None
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if not isinstance(version, int):
-        raise UserError(f"{path}: expected an object with a schema_version; {remedy}")
-    if version != SCHEMA_VERSION:
-        age, advice = (
-            ("a newer", "upgrade rbench")
-            if version > SCHEMA_VERSION
-            else ("an older", "start anew")
-        )
-        raise UserError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}, written by {age} "
-            f"rbench; {advice} or choose another run folder with --out"
-        )
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path}: {where}: {first['msg']}; {remedy}") from None

@@ -1,6 +1,8 @@
 """Suites: a YAML file, checked in full, becomes a plan of cells."""
 
+from bench.suite.analysis_entry import AnalysisEntry, PlannedAnalysis
 from bench.suite.catalog import (
+    AnalysisKind,
     AttackInfo,
     AttackKind,
     Catalog,
@@ -12,9 +14,12 @@ from bench.suite.catalog import (
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, PlannedCell, make_plan
-from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec, SurrogateEntry
+from bench.suite.report_entry import PanelEntry, ReportEntry
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 
 __all__ = [
+    "AnalysisEntry",
+    "AnalysisKind",
     "AttackEntry",
     "AttackInfo",
     "AttackKind",
@@ -22,8 +27,10 @@ __all__ = [
     "CheckpointInfo",
     "DatasetInfo",
     "ModelEntry",
+    "PanelEntry",
     "ParamsError",
     "Plan",
+    "PlannedAnalysis",
     "PlannedCell",
     "PublishedTable",
     "ReportEntry",

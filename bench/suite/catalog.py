@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
+from bench.store import Epoch
 
 AttackKind = Literal["none", "bounded", "minimum-norm"]
 
@@ -48,6 +49,36 @@ class AttackInfo:
 
 
 @dataclass(frozen=True)
+class AnalysisKind:
+    """An analysis with its parameters filled in.
+
+    Attributes:
+        version: Of its code.
+        params: Every parameter, defaults included, as plain JSON values.
+        attack_runs: How often it attacks the images; 0 for an analysis that needs no attack.
+        n_models: The fewest models that it takes.
+        wants: Which models fit: ``tracked`` (layers that track statistics), ``paths`` (RNA layers
+            that draw one by one) or ``any``.
+        passes_per_image: Rough forward plus backward passes that it spends on an image and draw of
+            each model, the attack's aside.
+        scores: Forward passes on each scoring draw.
+    """
+
+    version: int
+    params: dict[str, Any]
+    attack_runs: float
+    n_models: int
+    wants: Literal["any", "tracked", "paths"]
+    passes_per_image: float
+    scores: float
+
+    @property
+    def attacked(self) -> bool:
+        """Whether it looks at attacked images, and so needs an attack."""
+        return self.attack_runs > 0
+
+
+@dataclass(frozen=True)
 class CheckpointInfo:
     """What a checkpoint's card says, without its weights.
 
@@ -60,6 +91,9 @@ class CheckpointInfo:
         classes: Number of classes.
         std: Per-channel standard deviation that the model divides by; turns an eps in normalized
             units into pixels.
+        arch: Architecture; empty where it is not known.
+        training: How it was trained, likewise.
+        history: Its training epoch by epoch, where that was written down.
     """
 
     sha256: str
@@ -69,6 +103,9 @@ class CheckpointInfo:
     size: int
     classes: int
     std: tuple[float, ...]
+    arch: str = ""
+    training: str = ""
+    history: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +143,15 @@ class Catalog(Protocol):
         Raises:
             ParamsError: For unknown or bad parameters.
             UserError: For an unknown attack, or one that cannot serve the norm.
+        """
+        ...
+
+    def analysis_kind(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
+        """Returns an analysis with these parameters.
+
+        Raises:
+            ParamsError: For unknown or bad parameters.
+            UserError: For an unknown analysis.
         """
         ...
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from pydantic import ValidationError
 
 from bench.core.cell import DataSpec, Eot
 from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
+from bench.suite.analyses import check_analyses
+from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite.entry import Entry
+from bench.suite.fields import Selector
 from bench.suite.protocols import check_draws, check_protocol
-from bench.suite.spec import (
-    AttackEntry,
-    ModelEntry,
-    ReportEntry,
-    Selector,
-    repeated_labels,
-)
-from bench.suite.yaml_source import KeyPath, Problem
+from bench.suite.report_entry import ReportEntry
+from bench.suite.spec import AttackEntry, ModelEntry, repeated_labels
+from bench.suite.yaml_source import KeyPath, Problem, key_path
 
 Rows = Sequence[Mapping[str, str | int | float]]
 
@@ -28,7 +29,8 @@ class Parts:
     """The sections of a suite that are sound in themselves; the rest of it may not be.
 
     Entries are keyed by their position in the file. ``norm`` is the threat model's, known even
-    where its eps is wrong, or ``None``. ``eot`` is ``mean_field`` if that is the suite's.
+    where its eps is wrong, or ``None``. ``eot`` is ``mean_field`` if that is the suite's. ``place``
+    says where in the file the entry of a position stands, which ``each`` may have moved.
     """
 
     data: DataSpec | None = None
@@ -37,13 +39,15 @@ class Parts:
     eot: Eot = "plain"
     models: dict[int, ModelEntry] = field(default_factory=dict)
     attacks: dict[int, AttackEntry] = field(default_factory=dict)
+    analyses: dict[int, AnalysisEntry] = field(default_factory=dict)
     reports: dict[int, ReportEntry] = field(default_factory=dict)
+    place: Callable[[KeyPath], KeyPath] = lambda path: path
 
 
 def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
     """Yields every problem that the catalog reveals."""
-    yield from _check_labels("models", parts.models)
-    yield from _check_labels("attacks", parts.attacks)
+    yield from _check_labels("models", parts.models, parts.place)
+    yield from _check_labels("attacks", parts.attacks, parts.place)
     dataset: DatasetInfo | None = None
     if parts.data is not None:
         try:
@@ -55,25 +59,30 @@ def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
     cards: list[CheckpointInfo] = []
     yield from _check_models(parts, dataset, catalog, cards)
     if parts.threat is not None:
-        yield from _check_eps(parts.threat, dataset, cards)
+        yield from _check_eps(("threat_model", "eps"), parts.threat, dataset, cards)
+        yield from _check_own_eps(parts.threat, parts.attacks, dataset, cards)
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
     yield from check_draws(parts.models, parts.attacks, parts.eot)
-    yield from _check_named_attacks(parts)
+    yield from _check_names(parts)
+    yield from check_analyses(
+        parts.analyses, parts.models, parts.attacks, parts.data, parts.norm, catalog
+    )
     yield from _check_published(parts, catalog.published_tables())
 
 
 def _check_labels(
-    section: str, entries: Mapping[int, ModelEntry] | Mapping[int, AttackEntry]
+    section: str,
+    entries: Mapping[int, ModelEntry] | Mapping[int, AttackEntry],
+    place: Callable[[KeyPath], KeyPath],
 ) -> Iterator[Problem]:
     positions = list(entries)
     for later, first in repeated_labels(list(entries.values())):
-        i = positions[later]
+        i, taken = positions[later], key_path(place((section, positions[first])))
         yield Problem(
             (section, i, "label"),
-            f"'{entries[i].label}' is the label of {section}[{positions[first]}] too; give this "
-            "one a label of its own",
+            f"'{entries[i].label}' is the label of {taken} too; give this one a label of its own",
         )
 
 
@@ -123,8 +132,29 @@ def _check_shape(
         )
 
 
+def _check_own_eps(
+    threat: ThreatModel,
+    attacks: Mapping[int, AttackEntry],
+    dataset: DatasetInfo | None,
+    cards: Sequence[CheckpointInfo],
+) -> Iterator[Problem]:
+    """Finds an attack's eps that the suite's norm and space cannot have."""
+    for i, attack in attacks.items():
+        path: KeyPath = ("attacks", i, "eps")
+        try:
+            own = attack.threat_model(threat)
+        except ValidationError as error:
+            yield Problem(path, error.errors()[0]["msg"].removeprefix("Value error, "))
+        else:
+            if attack.eps is not None:
+                yield from _check_eps(path, own, dataset, cards)
+
+
 def _check_eps(
-    threat: ThreatModel, dataset: DatasetInfo | None, cards: Iterable[CheckpointInfo]
+    path: KeyPath,
+    threat: ThreatModel,
+    dataset: DatasetInfo | None,
+    cards: Iterable[CheckpointInfo],
 ) -> Iterator[Problem]:
     """Finds balls that hold every image; ``ThreatModel`` has judged linf in pixels already."""
     widths = [width for card in cards for width in threat.pixel_eps(card.std)]
@@ -136,7 +166,7 @@ def _check_eps(
         found = f"{threat.eps:g}" + ("" if l2 else f" ({min(widths):g} in pixels)")
         meant = f"; did you mean {threat.eps:g}/255?" if threat.eps <= 255 else ""
         yield Problem(
-            ("threat_model", "eps"),
+            path,
             f"expected at most {largest:g} ({threat.norm}, pixels in [0, 1]), found {found}{meant}",
         )
 
@@ -153,24 +183,35 @@ def _check_attack(
         yield Problem((*path, "attack"), str(error))
 
 
-def _check_named_attacks(parts: Parts) -> Iterator[Problem]:
-    """Finds labels, in models and in pairs of reports, of attacks that the suite does not have."""
-    labels = [attack.label for attack in parts.attacks.values()]
-    named: list[tuple[KeyPath, str]] = [
-        (("models", i, "attacks", j), label)
-        for i, model in parts.models.items()
-        for j, label in enumerate(model.attacks)
-    ]
-    named += [
-        (("reports", i, "pairs", j, k), label)
-        for i, report in parts.reports.items()
-        for j, pair in enumerate(report.pairs)
-        for k, label in enumerate(pair)
-    ]
-    for path, label in named:
-        if label not in labels:
-            hint = did_you_mean(label, labels)
-            yield Problem(path, f"no attack of this suite has the label '{label}'{hint}")
+def _check_names(parts: Parts) -> Iterator[Problem]:
+    """Finds names, in models and reports, of models and attacks that the suite does not have."""
+    attacks, models = list(parts.attacks.values()), list(parts.models.values())
+    for i, model in parts.models.items():
+        yield from _check_named(("models", i, "attacks"), "attack", model.attacks, attacks)
+    labels = [attack.label for attack in attacks]
+    for i, report in parts.reports.items():
+        for j, pair in enumerate(report.pairs):
+            for k, label in enumerate(pair):
+                if label not in labels:
+                    yield _nothing_named(("reports", i, "pairs", j, k), "attack", label, labels)
+        for j, panel in enumerate(report.panels):
+            path: KeyPath = ("reports", i, "panels", j)
+            yield from _check_named((*path, "models"), "model", panel.models, models)
+            yield from _check_named((*path, "attacks"), "attack", panel.attacks, attacks)
+
+
+def _check_named(
+    path: KeyPath, what: str, names: Sequence[str], entries: Sequence[Entry]
+) -> Iterator[Problem]:
+    for j, name in enumerate(names):
+        if not any(entry.named(name) for entry in entries):
+            known = [known for entry in entries for known in (entry.label, entry.series) if known]
+            yield _nothing_named((*path, j), what, name, known)
+
+
+def _nothing_named(path: KeyPath, what: str, name: str, known: Sequence[str]) -> Problem:
+    hint = did_you_mean(name, known)
+    return Problem(path, f"no {what} of this suite has the label '{name}'{hint}")
 
 
 def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +15,15 @@ from bench.core.base import Spec
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
+from bench.suite.analyses import check_analysis_reports
+from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog
 from bench.suite.checks import Parts, check_parts
-from bench.suite.spec import AttackEntry, ModelEntry, ReportEntry, SuiteSpec, SurrogateEntry
+from bench.suite.entry import Entry
+from bench.suite.grid import Grid, write_out
+from bench.suite.report_checks import check_reports
+from bench.suite.report_entry import PanelEntry, ReportEntry
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 
 S = TypeVar("S", bound=Spec)
@@ -27,6 +33,7 @@ _SECTIONS: dict[str | int, type[Spec]] = {
     "threat_model": ThreatModel,
     "models": ModelEntry,
     "attacks": AttackEntry,
+    "analyses": AnalysisEntry,
     "reports": ReportEntry,
 }
 _EXPECTED = {
@@ -56,17 +63,30 @@ def load_suite(path: Path, catalog: Catalog) -> SuiteSpec:
         )
     problems = list(source.problems)
     suite: SuiteSpec | None = None
+    grid = write_out(source.value)
+    if grid.problems:
+        # What stands for other entries cannot be checked before it can be written out.
+        raise _refusal(source, [*problems, *grid.problems])
     try:
-        suite = _validate(SuiteSpec, source.value)
+        suite = _validate(SuiteSpec, grid.value)
     except ValidationError as error:
         # The checks of parts find repeated labels too, and know the entry's line.
         found_here = [one for one in error.errors() if one["type"] != "repeated_label"]
-        problems += [_problem(one, source) for one in found_here]
-    problems += check_parts(_sound_parts(source.value), catalog)
+        problems += [_problem(one, source, grid) for one in found_here]
+    parts = _sound_parts(grid)
+    shown = check_analysis_reports(parts.reports, grid.value.get("analyses"))
+    for problem in (*check_parts(parts, catalog), *shown):
+        problems.append(Problem(grid.place(problem.path), problem.message))
+    if suite is not None and not problems:
+        problems += check_reports(suite, catalog)
     if problems or suite is None:
-        problems.sort(key=lambda problem: source.mark(problem.path).line)
-        raise UserError("\n".join(dict.fromkeys(map(source.describe, problems))))
+        raise _refusal(source, problems)
     return suite
+
+
+def _refusal(source: YamlSource, problems: list[Problem]) -> UserError:
+    ordered = sorted(problems, key=lambda problem: source.mark(problem.path).line)
+    return UserError("\n".join(dict.fromkeys(map(source.describe, ordered))))
 
 
 def _validate(kind: type[S], value: object) -> S:
@@ -75,8 +95,9 @@ def _validate(kind: type[S], value: object) -> S:
     return kind.model_validate_json(json.dumps(value), strict=True)
 
 
-def _sound_parts(value: Mapping[str, object]) -> Parts:
+def _sound_parts(grid: Grid) -> Parts:
     """Returns the sections that are valid by themselves, so that they can be checked further."""
+    value = grid.value
     threat = value.get("threat_model")
     norm = threat.get("norm", "linf") if isinstance(threat, dict) else "linf"
     return Parts(
@@ -86,7 +107,9 @@ def _sound_parts(value: Mapping[str, object]) -> Parts:
         eot="mean_field" if value.get("eot") == "mean_field" else "plain",
         models=dict(_sound_items(ModelEntry, value.get("models"))),
         attacks=dict(_sound_items(AttackEntry, value.get("attacks"))),
+        analyses=dict(_sound_items(AnalysisEntry, value.get("analyses"))),
         reports=dict(_sound_items(ReportEntry, value.get("reports"))),
+        place=grid.place,
     )
 
 
@@ -104,9 +127,10 @@ def _sound_items(kind: type[S], value: object) -> Iterator[tuple[int, S]]:
             yield position, entry
 
 
-def _problem(error: ErrorDetails, source: YamlSource) -> Problem:
+def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
     """Says a pydantic error in this project's words."""
-    path: KeyPath = tuple(error["loc"])
+    path = grid.place(tuple(error["loc"]))
+    written = source.mark(path).text
     kind, context = error["type"], error.get("ctx", {})
     if kind == "missing":
         return Problem(path, "required, but missing")
@@ -116,10 +140,10 @@ def _problem(error: ErrorDetails, source: YamlSource) -> Problem:
         return Problem(path, "expected at least one entry, found none")
     found = f", found {_shown(error['input'])}"
     if kind in _EXPECTED:
-        return Problem(path, f"expected {_EXPECTED[kind]}{found}{_quoting_hint(error, source)}")
+        return Problem(path, f"expected {_EXPECTED[kind]}{found}{_quoting_hint(error, written)}")
     if kind == "literal_error":
         names = re.findall(r"'([^']*)'", context["expected"])
-        hint = _quoting_hint(error, source) or did_you_mean(str(error["input"]), names)
+        hint = _quoting_hint(error, written) or did_you_mean(str(error["input"]), names)
         return Problem(path, f"expected {context['expected']}{found}{hint}")
     if kind == "string_pattern_mismatch":
         wanted = "lower-case letters, digits, '_' and '-'"
@@ -139,8 +163,11 @@ def _known_keys(path: KeyPath) -> list[str]:
     """Returns the keys that the mapping at a path may have."""
     if path and path[-1] == "surrogate":
         return list(SurrogateEntry.model_fields)
+    if "panels" in path:
+        return list(PanelEntry.model_fields)
     kind = _SECTIONS[path[0]] if path else SuiteSpec
-    return list(kind.model_fields)
+    own = ["each"] if issubclass(kind, Entry) else []
+    return own + [name for name in kind.model_fields if name != "varied"]
 
 
 def _shown(value: Any) -> str:
@@ -152,10 +179,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _quoting_hint(error: ErrorDetails, source: YamlSource) -> str:
-    """Explains a boolean, or a number, that was meant as text."""
+def _quoting_hint(error: ErrorDetails, text: str) -> str:
+    """Explains a boolean, or a number, that was meant as text and is ``text`` in the file."""
     value = error["input"]
-    text = source.mark(tuple(error["loc"])).text
     if isinstance(value, bool) and text:
         return f"; YAML reads an unquoted {text} as {value}: quote it ('{text}')"
     wants_text = error["type"] in ("string_type", "literal_error")

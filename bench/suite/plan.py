@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from bench.core.cell import CellSpec, Surrogate, averaging
+from bench.core.cell import CellSpec, Protocol, Surrogate, averaging
 from bench.core.norm_spec import NormSpec
-from bench.store import Manifest, ManifestCell
+from bench.store import CheckpointFacts, Manifest, ManifestAnalysis, ManifestCell
+from bench.suite.analyses import plan_analyses
+from bench.suite.analysis_entry import PlannedAnalysis
 from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
 from bench.suite.spec import ModelEntry, SuiteSpec, norm_in_force
 
@@ -54,11 +57,15 @@ class Plan:
         suite: The suite.
         n_images: Images in its slice.
         cells: One for each model and attack that it meets, refused ones included.
+        checkpoints: What the models' cards say, by name.
+        analyses: Its analyses, in the order of the file.
     """
 
     suite: SuiteSpec
     n_images: int
     cells: tuple[PlannedCell, ...]
+    checkpoints: Mapping[str, CheckpointInfo] = field(default_factory=dict)
+    analyses: tuple[PlannedAnalysis, ...] = ()
 
     @property
     def to_run(self) -> tuple[PlannedCell, ...]:
@@ -92,7 +99,16 @@ class Plan:
             )
             for cell in self.cells
         )
-        return Manifest(suite=self.suite.model_dump(mode="json"), cells=cells)
+        drawn = any(report.kind == "training_curve" for report in self.suite.reports)
+        facts = {name: _facts(card, history=drawn) for name, card in self.checkpoints.items()}
+        suite = self.suite.model_dump(mode="json")
+        analyses = tuple(
+            ManifestAnalysis(
+                index=one.index, label=one.label, models=one.models, analysis_id=one.analysis_id
+            )
+            for one in self.analyses
+        )
+        return Manifest(suite=suite, cells=cells, checkpoints=facts, analyses=analyses)
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,7 @@ class _Model:
     norm: NormSpec
     source_norm: NormSpec
     surrogate: Surrogate | None
+    protocol: Protocol
 
     @property
     def batch_dependent(self) -> bool:
@@ -124,7 +141,7 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     for i, entry in enumerate(suite.models):
         model = _resolve(entry, catalog)
         for j, attack in enumerate(attacks):
-            if not entry.meets(suite.attacks[j].label):
+            if not entry.meets(suite.attacks[j]):
                 continue
             spec = _cell_spec(suite, data_hash, model, j, attack)
             refused = _refusal(model.source_norm, attack)
@@ -141,27 +158,47 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
                 passes=0 if refused else _passes(attack, n_images, model, spec),
             )
             cells.append(cell)
-    return Plan(suite, n_images, tuple(cells))
+    named = [name for model in suite.models for name in (model.checkpoint, model.source_checkpoint)]
+    cards = {name: catalog.checkpoint(name) for name in dict.fromkeys(named)}
+    return Plan(suite, n_images, tuple(cells), cards, plan_analyses(suite, catalog))
+
+
+def _facts(card: CheckpointInfo, *, history: bool) -> CheckpointFacts:
+    return CheckpointFacts(
+        arch=card.arch,
+        norm=card.norm.label(),
+        norm_spec=card.norm.model_dump(mode="json"),
+        dataset=card.dataset,
+        training=card.training,
+        std=card.std,
+        history=card.history if history else (),
+    )
 
 
 def _resolve(entry: ModelEntry, catalog: Catalog) -> _Model:
     card = catalog.checkpoint(entry.checkpoint)
     in_force = entry.norm_in_force(card.norm)
     if entry.surrogate is None:
-        return _Model(entry, card, in_force, in_force, None)
+        return _Model(entry, card, in_force, in_force, None, entry.protocol)
     source = catalog.checkpoint(entry.source_checkpoint)
     norm = norm_in_force(source.norm, entry.surrogate.stats)
     surrogate = Surrogate(
         checkpoint=entry.source_checkpoint, sha256=source.sha256, stats=norm.inference_stats
     )
-    return _Model(entry, card, in_force, norm, surrogate)
+    protocol = entry.protocol
+    if protocol == "transfer" and entry.source_checkpoint == entry.checkpoint:
+        # A grid of surrogates and targets has this diagonal: the same weights attack themselves.
+        if norm.inference_stats == in_force.inference_stats:
+            return _Model(entry, card, in_force, in_force, None, "white_box")
+        protocol = "stats_transfer"
+    return _Model(entry, card, in_force, norm, surrogate, protocol)
 
 
 def _cell_spec(
     suite: SuiteSpec, data_hash: str, model: _Model, attack_index: int, attack: AttackInfo
 ) -> CellSpec:
     entry, column = model.entry, suite.attacks[attack_index]
-    averages = model.source_norm.stochastic and entry.protocol != "fixed_path"
+    averages = model.source_norm.stochastic and model.protocol != "fixed_path"
     eot, eot_iter = averaging(
         column.eot or entry.eot or suite.eot,
         column.eot_iter or entry.eot_iter or suite.eot_iter,
@@ -172,11 +209,11 @@ def _cell_spec(
         stats=model.norm.inference_stats,
         data=suite.data,
         data_hash=data_hash,
-        threat_model=suite.threat_model,
+        threat_model=column.threat_model(suite.threat_model),
         attack=column.attack,
         attack_version=attack.version,
         attack_params=attack.params,
-        protocol=entry.protocol,
+        protocol=model.protocol,
         surrogate=model.surrogate,
         adversary=entry.adversary if model.batch_dependent else "joint",
         eot_iter=eot_iter if averages else 1,

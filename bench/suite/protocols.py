@@ -51,12 +51,6 @@ def _check_surrogate(path: KeyPath, entry: ModelEntry) -> Iterator[Problem]:
                 at if surrogate else (*path, "protocol"),
                 "transfer needs the checkpoint to craft on; add for example surrogate: NAME",
             )
-        elif surrogate.checkpoint == entry.checkpoint:
-            yield Problem(
-                at,
-                "the surrogate is the model itself; use white_box, or stats_transfer with "
-                "surrogate: {stats: ...} to craft under other statistics",
-            )
     elif entry.protocol == "stats_transfer":
         if surrogate is None or surrogate.stats is None:
             yield Problem(
@@ -95,7 +89,10 @@ def _check_norms(
             f"crafts and scores under the same statistics ({norm.inference_stats}); choose others "
             "here or in stats, or use white_box",
         )
+    mixed = bool({"checkpoint", "surrogate"} & set(entry.varied))  # what fits some of them may stay
     for key in _about_draws(entry):
+        if not source.stochastic and mixed:
+            continue
         if not source.stochastic:
             attacked = f"'{entry.source_checkpoint}' ({source.label()})"
             yield Problem((*path, key), f"{attacked} draws nothing at random; remove {key}")
@@ -105,7 +102,8 @@ def _check_norms(
                 f"fixed_path attacks one path, so there is nothing to average; remove {key}, or "
                 "use white_box",
             )
-    if entry.adversary == "single" and not (norm.batch_dependent or source.batch_dependent):
+    alone = not (norm.batch_dependent or source.batch_dependent)
+    if entry.adversary == "single" and alone and not mixed:
         yield Problem(
             (*path, "adversary"),
             f"single is for models whose images share statistics of the batch; {named} takes each "
@@ -139,7 +137,7 @@ def check_draws(
                 f"the suite's eot is mean_field, one pass without draws; {remedy}",
             )
     for i, attack in attacks.items():
-        met = [model for model in models.values() if model.meets(attack.label)]
+        met = [model for model in models.values() if model.meets(attack)]
         through = [m.label for m in met if (m.eot or eot) == "mean_field"]
         if attack.eot is None and (attack.eot_iter or 1) > 1 and through:
             yield Problem(

@@ -1,9 +1,32 @@
-"""A suite: which models meet which attacks on which data, and what is written about it."""
+"""A suite: which models meet which attacks on which data, and what is written about it.
+
+An entry of ``models`` or ``attacks`` may stand for many by ``each``, a mapping from fields to
+lists. It is written out as the Cartesian product of the lists, in order, before all checks::
+
+    models:
+      - each: {checkpoint: {bn: fmnist-resnet20-bn, in: fmnist-resnet20-in}, batch_size: [8, 64]}
+      - {label: rna, checkpoint: fmnist-resnet20-rna-at, each: {eot_iter: [1, 5]}}
+    attacks:
+      - {attack: pgd, each: {eps: [2/255, 4/255, 8/255], params.n_iter: [10, 100]}}
+
+A model may vary in ``checkpoint``, ``surrogate``, ``stats``, ``batch_size``, ``adversary``,
+``eot_iter`` and ``protocol``, an attack in ``eps``, ``eot_iter`` and ``params.NAME``, which is any
+parameter. A mapping in place of a list gives its values short names. The labels are the entry's
+own followed by the varied values (``bn, batch size 8``; ``rna, EOT 5``; ``pgd, eps 2/255, n_iter
+10``). Where labels are asked for, in ``attacks`` of a model and in panels of a report, ``pgd`` or
+``n_iter 10`` means all entries of an ``each`` that have it among the parts of their labels.
+
+Under ``transfer``, a model whose surrogate is its own checkpoint under the same statistics is
+attacked as under ``white_box`` (its cell is that one), and under other statistics as under
+``stats_transfer``; so ``checkpoint`` and ``surrogate`` may run over the same list::
+
+    - {protocol: transfer, each: {checkpoint: [A, B], surrogate: [A, B]}}
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,25 +35,13 @@ from bench.core.base import Spec
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search
 from bench.core.errors import UserError
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
+from bench.core.numbers import Number
 from bench.core.threat import ThreatModel
+from bench.suite.analysis_entry import AnalysisEntry
+from bench.suite.entry import Entry
+from bench.suite.fields import Line, Selector, as_tuples, one_line
 from bench.suite.labels import attack_label, model_label
-
-
-def _selector_value(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("expected text or a number")
-    return value
-
-
-def _one_line(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("expected one line of printable text")
-    return text
-
-
-def as_tuples(value: object) -> object:
-    """Returns lists as tuples: behind a validator of a whole entry, strict mode takes no list."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+from bench.suite.report_entry import ReportEntry
 
 
 def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:
@@ -59,12 +70,6 @@ def check_eot(eot: Eot | None, eot_iter: int | None) -> None:
         )
 
 
-Selector = dict[str, Annotated[Any, AfterValidator(_selector_value)]]
-"""Keys and values that pick rows of a published table, for example ``{norm: rna}``."""
-Line = Annotated[str, AfterValidator(_one_line)]
-"""One line of printable text, fit for a table."""
-
-
 class SurrogateEntry(Spec):
     """What an attack is crafted on in place of the target model.
 
@@ -77,7 +82,7 @@ class SurrogateEntry(Spec):
             under ``stats_transfer``.
     """
 
-    checkpoint: Annotated[str, AfterValidator(lambda name: name and _one_line(name))] = ""
+    checkpoint: Annotated[str, AfterValidator(lambda name: name and one_line(name))] = ""
     stats: Stats | None = None
 
     @model_validator(mode="before")
@@ -86,7 +91,7 @@ class SurrogateEntry(Spec):
         return {"checkpoint": value} if isinstance(value, str) else value
 
 
-class ModelEntry(Spec):
+class ModelEntry(Entry):
     """A row of the suite's tables. A bare string stands for ``{checkpoint: STRING}``.
 
     Attributes:
@@ -103,12 +108,11 @@ class ModelEntry(Spec):
         eot: How these draws are averaged over, in place of the suite's; for a stochastic model.
         adversary: What an attack may perturb of a batch-dependent model's batch.
         batch_size: In place of the suite's.
-        attacks: Labels of the attacks that it meets; empty for all.
+        attacks: Labels of the attacks that it meets, or series of them; empty for all.
         published: The row of the published tables to show beside it.
     """
 
     checkpoint: Line
-    label: Line = ""
     stats: Stats | None = None
     protocol: Protocol = "white_box"
     surrogate: SurrogateEntry | None = None
@@ -145,9 +149,9 @@ class ModelEntry(Spec):
         """
         return norm_in_force(norm, self.stats)
 
-    def meets(self, attack: str) -> bool:
-        """Says whether the attack of this label is among its own."""
-        return not self.attacks or attack in self.attacks
+    def meets(self, attack: AttackEntry) -> bool:
+        """Says whether an attack is among its own."""
+        return not self.attacks or any(map(attack.named, self.attacks))
 
     @property
     def source_checkpoint(self) -> str:
@@ -155,14 +159,15 @@ class ModelEntry(Spec):
         return (self.surrogate.checkpoint if self.surrogate else "") or self.checkpoint
 
 
-class AttackEntry(Spec):
+class AttackEntry(Entry):
     """A column of the suite's tables. A bare string stands for ``{attack: STRING}``.
 
     Attributes:
         attack: Name in the attack registry.
         label: Name in tables; by default the attack's, without its library, with ``eot_iter`` and
-            ``eot`` if they are given, for example ``PGD EOT-20``.
+            ``eot`` and ``eps`` if they are given, for example ``PGD EOT-20``.
         params: Its parameters; the rest are at their defaults.
+        eps: Radius of its ball in place of the suite's, in the suite's norm and space.
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
         eot: How these draws are averaged over, likewise.
@@ -170,8 +175,8 @@ class AttackEntry(Spec):
     """
 
     attack: Line
-    label: Line = ""
     params: dict[str, Any] = Field(default_factory=dict)
+    eps: Number | None = None
     eot_iter: int | None = Field(default=None, ge=1)
     eot: Eot | None = None
     published: str = ""
@@ -184,48 +189,26 @@ class AttackEntry(Spec):
         label = attack_label(value)
         return {**value, "label": label} if label and isinstance(value, dict) else value
 
+    def threat_model(self, suite: ThreatModel) -> ThreatModel:
+        """Returns the suite's threat model with this entry's eps, if it has one of its own.
+
+        Raises:
+            ValidationError: When the eps is none of that norm and space.
+        """
+        if self.eps is None:
+            return suite
+        return ThreatModel(norm=suite.norm, eps=self.eps, eps_space=suite.eps_space)
+
     @model_validator(mode="after")
     def _draws_for_its_eot(self) -> AttackEntry:
         check_eot(self.eot, self.eot_iter)
         return self
 
 
-class ReportEntry(Spec):
-    """A table to write.
-
-    Attributes:
-        kind: ``leaderboard`` (models x attacks), ``stats_table`` (population next to batch) or
-            ``agreement`` (two attacks on the same images).
-        published: The published table to show beside it, for example ``rna/table1``.
-        where: Narrows that table's rows down, for all models.
-        pairs: For ``agreement``, the labels of the attacks to compare, two by two.
-    """
-
-    kind: Literal["agreement", "leaderboard", "stats_table"]
-    published: str = ""
-    where: Selector = Field(default_factory=dict)
-    pairs: tuple[tuple[Line, Line], ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: object) -> object:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @field_validator("pairs", mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: object) -> object:
-        return as_tuples(value)
-
-    @model_validator(mode="after")
-    def _pairs_for_agreement(self) -> ReportEntry:
-        if (self.kind == "agreement") != bool(self.pairs):
-            raise ValueError("kind 'agreement' needs pairs, and only 'agreement' takes them")
-        if any(one == other for one, other in self.pairs):
-            raise ValueError("pairs compares an attack with itself")
-        return self
+Labelled = ModelEntry | AttackEntry | AnalysisEntry
 
 
-def repeated_labels(entries: Sequence[ModelEntry | AttackEntry]) -> Iterator[tuple[int, int]]:
+def repeated_labels(entries: Sequence[Labelled]) -> Iterator[tuple[int, int]]:
     """Yields the positions of each entry whose label is taken and of the one that has it."""
     first: dict[str, int] = {}
     for position, entry in enumerate(entries):
@@ -256,11 +239,12 @@ class SuiteSpec(Spec):
             attack that follows gradients, whether more iterations or draws break more; 0 for none.
         models: The rows.
         attacks: The columns.
+        analyses: Looks at models that need more than rows.
         reports: What is written.
     """
 
     suite: str = Field(pattern=r"^[a-z0-9_-]+$")
-    title: Annotated[str, AfterValidator(lambda title: title and _one_line(title))] = ""
+    title: Annotated[str, AfterValidator(lambda title: title and one_line(title))] = ""
     description: str = ""
     data: DataSpec
     threat_model: ThreatModel
@@ -273,13 +257,12 @@ class SuiteSpec(Spec):
     seed: int = Field(default=0, ge=0)
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
+    analyses: tuple[AnalysisEntry, ...] = ()
     reports: tuple[ReportEntry, ...] = (ReportEntry(kind="leaderboard"),)
 
-    @field_validator("models", "attacks")
+    @field_validator("models", "attacks", "analyses")
     @classmethod
-    def _labels_differ(
-        cls, entries: tuple[ModelEntry | AttackEntry, ...]
-    ) -> tuple[ModelEntry | AttackEntry, ...]:
+    def _labels_differ(cls, entries: tuple[Labelled, ...]) -> tuple[Labelled, ...]:
         for position, _ in repeated_labels(entries):
             label = entries[position].label
             raise PydanticCustomError("repeated_label", "two are labelled '{l}'", {"l": label})

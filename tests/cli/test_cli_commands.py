@@ -48,14 +48,15 @@ def test_a_suite_runs_to_tables_and_is_not_run_twice(tmp_path: Path) -> None:
     assert "5 cells run" in first.stdout and "1 refused" in first.stdout
     names = {path.name for path in out.iterdir()}
     kinds = ("leaderboard", "stats_table")
-    assert names == {"store"} | {f"{k}.{e}" for k in kinds for e in ("md", "tex", "csv")}
-    tables = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    tables = {f"{k}.{e}" for k in kinds for e in ("md", "tex", "csv")}
+    assert names == {"store", "report.html"} | tables
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     again = rbench("run", str(suite), "--out", str(out))
     assert "0 cells run" in again.stdout and "5 already stored" in again.stdout
-    assert tables == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert files == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     report = rbench("report", str(out))
     assert report.returncode == 0
-    assert tables == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert files == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
-from bench.store import Manifest, ManifestCell, RunStore
+from bench.store import CheckpointFacts, Manifest, ManifestCell, RunStore
+from bench.suite.grid import write_out
 
 HOSTILE = r"<script>alert(1)</script> | \input{x} %_&# [a](b) $x^2~ `c` **d**"
 N = 16
@@ -39,6 +40,26 @@ def make_rows(scores: Sequence[float | None], clean: float = 1.0) -> list[Row]:
     ]
 
 
+def facts_of(checkpoint: str) -> CheckpointFacts:
+    """What a card would say, from a name such as ``fmnist-resnet20-rna-at``."""
+    _, arch, norm, *rest = checkpoint.split("-")
+    training = ("black-box" if norm == "rna" else "adversarial") if "at" in rest else "natural"
+    power = next((int(word[1:]) / 10 for word in rest if word[0] == "p"), 0.2)
+    specs: dict[str, dict[str, Any]] = {
+        "bn": {"name": "bn"},
+        "in": {"name": "in"},
+        "rn": {"name": "rn", "power": power},
+    }
+    return CheckpointFacts(
+        arch=arch,
+        norm=norm,
+        norm_spec=specs.get(norm, {}),
+        dataset="fashion-mnist",
+        training=training,
+        std=(0.3081,),
+    )
+
+
 class RunBuilder:
     """Writes a run's store: a suite of models and attacks, then cells at will."""
 
@@ -51,22 +72,26 @@ class RunBuilder:
 
     def spec(self, model: int, attack: int) -> CellSpec:
         entry, column = self.suite["models"][model], self.suite["attacks"][attack]
-        protocol = entry.get("protocol", "white_box")
+        surrogate, protocol = self.surrogate(entry), entry.get("protocol", "white_box")
+        if protocol == "transfer" and surrogate and surrogate.checkpoint == entry["checkpoint"]:
+            surrogate, protocol = None, "white_box"
+        threat = {**self.suite["threat_model"]}
+        threat["eps"] = column.get("eps", threat["eps"])
         return CellSpec(
             checkpoint=entry["checkpoint"],
             sha256=f"{model:x}" * 64,
             stats=entry.get("stats"),
             data=DataSpec.model_validate(self.suite["data"]),
             data_hash="0123",
-            threat_model=ThreatModel.model_validate(self.suite["threat_model"]),
+            threat_model=ThreatModel.model_validate(threat),
             attack=column["attack"],
             attack_version=1,
             attack_params=column.get("params", {}),
             protocol=protocol,
-            surrogate=self.surrogate(entry),
+            surrogate=surrogate,
             adversary=entry.get("adversary", "joint"),
             eot_iter=column.get("eot_iter", entry.get("eot_iter", 1)),
-            batch_size=4,
+            batch_size=entry.get("batch_size", 4),
             n_draws=20 if "rna" in entry["checkpoint"] else 1,
             seed=0,
         )
@@ -75,7 +100,9 @@ class RunBuilder:
     def surrogate(entry: dict[str, Any]) -> Surrogate | None:
         if "surrogate" not in entry:
             return None
-        given = {"checkpoint": entry["checkpoint"], "stats": None, **entry["surrogate"]}
+        named = entry["surrogate"]
+        named = {"checkpoint": named} if isinstance(named, str) else named
+        given = {"checkpoint": entry["checkpoint"], "stats": None, **named}
         return Surrogate(sha256="e" * 64, **given)
 
     def plan(self, model: int, attack: int, refused: str = "") -> None:
@@ -106,8 +133,17 @@ class RunBuilder:
 
     def finish(self) -> Path:
         cells = tuple(self._cells[place] for place in sorted(self._cells))
-        self.store.write_manifest(Manifest(suite=self.suite, cells=cells))
+        names = {model["checkpoint"] for model in self.suite["models"]}
+        facts = {name: facts_of(name) for name in sorted(names)}
+        self.store.write_manifest(Manifest(suite=self.suite, cells=cells, checkpoints=facts))
         return self.folder
+
+
+def written_out(suite: dict[str, Any]) -> dict[str, Any]:
+    """A suite as ``rbench run`` stores it, with every ``each`` written out."""
+    grid = write_out(suite)
+    assert not grid.problems
+    return grid.value
 
 
 def suite_of(reports: list[Any], models: list[Any], attacks: list[Any], **more: Any) -> Any:

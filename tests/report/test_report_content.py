@@ -54,6 +54,41 @@ def test_worst_case_is_per_image_over_what_is_complete(leaderboard_run: Path) ->
     assert "without deepfool, autoattack: an upper bound" in footnote(report, partial)
 
 
+def test_ranks_tie_unless_paired_differences_tell_models_apart(builder: Build) -> None:
+    models = [{**MODEL, "label": str(k)} for k in (15, 14, 4, 0)]
+    models.append({**MODEL, "label": "bound", "attacks": ["pgd20"]})
+    run = builder(suite_of(["leaderboard"], models, [ATTACKS[1], ATTACKS[3]]))
+    for i, right in enumerate((15, 14, 4, 0, 16)):
+        for j in range(2 if i < 4 else 1):
+            run.add(i, j, make_rows([1] * right + [0] * (16 - right)))
+    report = only(run.finish())
+    shown = {row.labels[0]: row.cells[-1].lines for row in report.tables[0].rows}
+    # 4 against 0 of 16: McNemar's p is 1/8. The upper bound of 16 puts nobody lower.
+    assert shown == {"15": ("1",), "14": ("1",), "4": ("3",), "0": ("3",), "bound": ("1",)}
+    with write_reports(run.folder, formats=("csv",))[0].open(newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    in_csv = {line["model"]: line["rank"] for line in lines if line["attack"] == "worst case"}
+    assert in_csv == {name: lines[0] for name, lines in shown.items()}
+    assert {line["rank"] for line in lines if line["attack"] != "worst case"} == {""}
+
+
+def test_the_worst_case_is_over_attacks_within_the_suites_eps(builder: Build) -> None:
+    pgd = {"attack": "pgd"}
+    attacks = [
+        {**pgd, "label": "weak", "eps": 0.05},
+        {**pgd, "label": "own", "eps": 0.1},
+        {**pgd, "label": "strong", "eps": 0.2},
+    ]
+    run = builder(suite_of(["leaderboard"], [MODEL], attacks))
+    for j, right in enumerate((12, 8, 0)):
+        run.add(0, j, make_rows([1] * right + [0] * (16 - right)))
+    report = only(run.finish())
+    assert cells_of(report, "bn")["worst case"].value == 0.5
+    assert "larger eps than the suite's" in dict(report.sections[2].items)["strong"]
+    assert dict(report.sections[1].items)["weak"] == "pgd (version 1): eps 0.05"
+    assert "attacks with an eps of their own say it below" in report.head[1]
+
+
 def test_gaps_and_alarms_are_marked_and_explained(leaderboard_run: Path) -> None:
     report = only(leaderboard_run)
     row = cells_of(report, "bn (batch)")
@@ -69,6 +104,7 @@ def test_gaps_and_alarms_are_marked_and_explained(leaderboard_run: Path) -> None
         "incomplete",
         "refused",
         "partial",
+        "partial",
     ]
 
 
@@ -77,7 +113,8 @@ def test_incomplete_rows_never_become_a_number(builder: Build) -> None:
     run = builder(suite_of(["leaderboard"], [MODEL], ATTACKS[1:2]))
     run.add(0, 0, make_rows([1] * 8), complete=False, error="the attack crashed")
     row = cells_of(only(run.finish()), "bn")
-    assert [cell.value for cell in row.values()] == [None, None]
+    assert [cell.value for cell in row.values()] == [None, None, None]
+    assert [cell.lines for cell in row.values()] == [("incomplete",)] * 2 + [("—",)]
 
 
 def test_minimum_norm_columns_are_marked_and_their_distance_is_given(leaderboard_run: Path) -> None:
@@ -98,9 +135,11 @@ def test_notes_say_how_each_row_was_made(leaderboard_run: Path) -> None:
     paper = dict(reading.items)["paper"]
     for words in (
         "CIFAR-10, adversarially trained",
-        "other data (here fashion-mnist",
-        "other architecture (here resnet20, there resnet18)",
-        "other protocol (here fixed_path, white_box, there fixed_path)",
+        "Not comparable, as these differ:",
+        "data (fashion-mnist here, cifar10 there)",
+        "architecture (resnet20 here, resnet18 there)",
+        "images (16 here, 10,000, the whole test set there)",
+        "threat model (linf 0.1 here, linf 8/255 there, not for every number)",
         "one path is drawn before the attack",
     ):
         assert words in paper
@@ -137,6 +176,7 @@ def test_draws_surrogates_and_adversaries_are_said(builder: Build) -> None:
         "pgd": "white_box",
         "pgd EOT-20": "white_box, eot 20",
         "worst case": "white_box / white_box, eot 20",
+        "rank": "",
     }
     assert cells_of(report, "single")["pgd"].protocol == "white_box, single"
     assert cells_of(report, "mixed")["pgd"].protocol == "stats_transfer from population"
@@ -152,7 +192,8 @@ def test_draws_surrogates_and_adversaries_are_said(builder: Build) -> None:
 
 def test_same_data_is_not_called_other_data(stats_run: Path) -> None:
     paper = dict(only(stats_run).sections[2].items)["paper"]
-    assert "the data set is the same (fashion-mnist)" in paper
+    assert "images (16 here" in paper and "data (" not in paper
+    assert "architecture (" not in paper and "training (" not in paper
 
 
 def test_b_minus_p_is_paired_and_gives_a_verdict(builder: Build) -> None:
@@ -215,7 +256,7 @@ def test_a_second_report_of_a_kind_gets_a_name_of_its_own(builder: Build) -> Non
     run = builder(suite_of(entries, [model], ATTACKS[:2]))
     run.add(0, 0, make_rows([1] * 16))
     names = [path.name for path in write_reports(run.finish())]
-    assert names[::3] == ["leaderboard.md", "leaderboard-2.md"]
+    assert names[::3] == ["leaderboard.md", "leaderboard-2.md", "report.html"]
 
 
 def test_csv_is_raw_and_in_one_unit(leaderboard_run: Path) -> None:

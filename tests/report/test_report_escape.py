@@ -54,6 +54,15 @@ def test_markdown_shows_what_was_written(text: str) -> None:
     assert not {"link_open", "image", "code_inline", "em_open", "s_open"} & {t.type for t in tokens}
 
 
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_picture_is_described_in_any_words(text: str) -> None:
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    (block,) = parser.parseInline(f"![{escape.markdown_alt(text)}](a.png)")
+    (image,) = block.children or []
+    assert (image.type, image.attrs["src"]) == ("image", "a.png")
+    assert "".join(token.content for token in image.children or []) == text
+
+
 def test_no_format_lets_line_breaks_or_terminal_codes_through() -> None:
     assert escape.one_line("a\n\n| b\x1b[31m\r\u202ec\x00 ") == "a | b[31m c"
     assert escape.latex("a\n\nb") == "a b"

@@ -12,7 +12,14 @@ import pytest
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.norm_spec import NormSpec
-from bench.suite import AttackInfo, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite import (
+    AnalysisKind,
+    AttackInfo,
+    CheckpointInfo,
+    DatasetInfo,
+    ParamsError,
+    PublishedTable,
+)
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "natural": {},
@@ -57,6 +64,14 @@ NORMS: dict[str, Any] = {
     "fmnist-resnet20-in-at": "in",
     "fmnist-resnet20-rna-at": {"name": "rna", "pool": ["bn", "in"]},
 }
+ANALYSES: dict[str, tuple[dict[str, Any], float, int, Any]] = {
+    "examples": ({"images": 4, "stratified": False}, 1, 1, "any"),
+    "gradient_similarity": ({}, 0, 2, "any"),
+    "loss_surface": ({"points": 21, "extent": 1.0}, 0, 1, "any"),
+    "path_difference": ({"pairs": 10, "step": 1}, 10, 1, "paths"),
+    "statistics_shift": ({}, 1, 1, "tracked"),
+}
+"""Parameters, runs of the attack, fewest models, and which models fit."""
 AT_COLUMNS = ("natural", "fgsm", "pgd20", "cw", "mifgsm", "deepfool", "autoattack")
 STATS_COLUMNS = ("normal", "fgsm", "bim", "mim", "cw", "pgd")
 TABLES = {
@@ -112,6 +127,18 @@ class FakeCatalog:
             and ":" not in name,
             passes_per_image=None if name == "autoattack" else 2.0 * n_iter,
         )
+
+    def analysis_kind(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
+        if name not in ANALYSES:
+            raise UserError(f"unknown analysis '{name}'{did_you_mean(name, ANALYSES)}")
+        known, attack_runs, n_models, wants = ANALYSES[name]
+        unknown = [
+            (k, f"unknown parameter{did_you_mean(k, known)}") for k in params if k not in known
+        ]
+        if unknown:
+            raise ParamsError(tuple(unknown))
+        filled = {**known, **params}
+        return AnalysisKind(self.version, filled, attack_runs, n_models, wants, 2.0, 3.0)
 
     def dataset(self, name: str) -> DatasetInfo:
         if name not in DATASETS:

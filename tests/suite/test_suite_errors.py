@@ -140,11 +140,6 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: {stats: batch}}\n",
         ("suite.yaml:6: models[0].surrogate: transfer needs the checkpoint",),
     ),
-    "transfer from itself": (
-        "- fmnist-resnet20-bn\n",
-        "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: fmnist-resnet20-bn}\n",
-        ("models[0].surrogate: the surrogate is the model itself; use white_box",),
-    ),
     "unknown surrogate": (
         "- fmnist-resnet20-bn\n",
         "- {checkpoint: fmnist-resnet20-bn, protocol: transfer, surrogate: fmnist-resnet20-im}\n",

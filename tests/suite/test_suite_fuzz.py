@@ -18,7 +18,8 @@ KEYS = st.sampled_from(
         *("suite", "data", "threat_model", "models", "attacks", "reports", "name", "limit"),
         *("eps", "norm", "eps_space", "checkpoint", "label", "stats", "protocol", "published"),
         *("attack", "params", "kind", "where", "seed", "batch_size", "n_iter", "<<", "a\nb"),
-        *("surrogate", "eot_iter", "adversary"),
+        *("surrogate", "eot_iter", "adversary", "each", "series", "varied", "panels"),
+        *("params.n_iter", "title"),
     ]
 )
 WORDS = st.sampled_from(

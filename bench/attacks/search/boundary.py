@@ -236,7 +236,7 @@ class _Walk:
             return
         images, scale = self.images.pick(at), self.distance[at].view(-1, 1, 1, 1)
         nearer = project(images.x + (self.best[at] - images.x) / scale, images.x, budget)
-        answer = ask(oracle, images, nearer, margin, grad=False)
+        answer = ask(oracle, images, nearer, margin, grad=False, confirm="all")
         won = at[broken(answer)]
         self.best = self.best.index_copy(0, won, nearer[broken(answer)])
         self.distance = self.distance.index_fill(0, won, 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.attacks.base import Budget
 from bench.attacks.common import random_start
 from bench.attacks.scores import harm
-from bench.oracle import Evaluation, Loss, Oracle, margin
+from bench.oracle import Confirm, Evaluation, Loss, Oracle, margin
 
 SELECTION_DRAWS = 20
 """Fewest draws of a stochastic model on which finished candidates are compared."""
@@ -106,11 +106,23 @@ def decides(oracle: Oracle) -> bool:
 
 
 def ask(
-    oracle: Oracle, images: Images, x_adv: Tensor, loss: Loss, *, grad: bool = True
+    oracle: Oracle,
+    images: Images,
+    x_adv: Tensor,
+    loss: Loss,
+    *,
+    grad: bool = True,
+    confirm: Confirm = "wrong",
 ) -> Evaluation:
     """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only."""
     answer = oracle.query(
-        x_adv, images.y, loss, grad=grad, rows=images.rows, y_target=images.target
+        x_adv,
+        images.y,
+        loss,
+        grad=grad,
+        rows=images.rows,
+        y_target=images.target,
+        confirm=confirm,
     )
     gradient = None if answer.grad is None else answer.grad.nan_to_num(0.0, 0.0, 0.0)
     return replace(answer, loss=answer.loss.nan_to_num(0.0), grad=gradient)
@@ -133,7 +145,9 @@ def measured(oracle: Oracle, images: Images, x_adv: Tensor) -> tuple[Found, Tens
         if oracle.access.stochastic:
             queries = max(2, -(-SELECTION_DRAWS // oracle.n_draws))
         plain = replace(images, target=None)
-        answers = [ask(oracle, plain, x_adv, margin, grad=False) for _ in range(queries)]
+        answers = [
+            ask(oracle, plain, x_adv, margin, grad=False, confirm="all") for _ in range(queries)
+        ]
         mean = replace(
             answers[0],
             loss=torch.stack([a.loss for a in answers]).mean(0),

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 TINY = 1e-30
+ROUNDING = 1 + 1e-6
 
 
 def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Tensor:
     """Returns the smallest delta (n, d) with ``<w, delta> = -gap`` and x + delta in [0, 1].
 
     Every coordinate moves against the gap at its pace until it meets its wall, so what is asked
-    for is the time at which the gap is closed: a piecewise linear equation, solved exactly by
-    sorting the times at which walls are met. Where the box ends before the plane, the delta ends
-    in the corner of the box nearest to it.
+    for is the time at which the gap is closed. What is closed by then is a concave, piecewise
+    linear function of time, so Newton's steps from the left never overshoot, and arrive as soon as
+    no further wall is met: after a handful of steps, where sorting the walls, as the paper does,
+    takes several times longer. Where the box ends before the plane, the delta ends in the corner of
+    the box nearest to it.
 
     Args:
         x: Points (n, d) in [0, 1].
@@ -33,14 +36,26 @@ def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Ten
     size, gap = size / scale[:, None], gap.abs() / scale
     pace = size if pace is None else pace.expand_as(size)
     room = torch.where(toward > 0, 1 - x, x).clamp(min=0)
-    wall = room / pace.clamp(min=TINY)
-    order = wall.argsort(1)
-    closed = (size * room).gather(1, order).cumsum(1)
-    closed = torch.cat([torch.zeros_like(closed[:, :1]), closed[:, :-1]], 1)
-    rate = (size * pace).gather(1, order).flip(1).cumsum(1).flip(1)
-    reached = closed + wall.gather(1, order) * rate < gap[:, None]
-    k = reached.sum(1, keepdim=True)
-    last = k.clamp(max=x.shape[1] - 1)
-    time = (gap[:, None] - closed.gather(1, last)) / rate.gather(1, last).clamp(min=TINY)
-    move = torch.minimum(time.clamp(min=0, max=1 / TINY) * pace, room)
-    return toward * torch.where(k == x.shape[1], room, move)
+    paces, rooms = pace, room
+    speed = torch.where(room > 0, size * pace, 0)
+    time = gap / speed.sum(1).clamp(min=TINY)
+    lanes, now = torch.arange(len(x), device=x.device), time
+    for _ in range(x.shape[1]):  # a wall at least is met in each
+        later = _later(pace, room, size, speed, gap, now)
+        onward = later > now * ROUNDING
+        if not bool(onward.any()):
+            break
+        lanes, now = lanes[onward], later[onward]
+        time[lanes] = now
+        pace, room, size, speed, gap = (values[onward] for values in (pace, room, size, speed, gap))
+    return toward * torch.minimum(time.clamp(max=1 / TINY)[:, None] * paces, rooms)
+
+
+def _later(
+    pace: Tensor, room: Tensor, size: Tensor, speed: Tensor, gap: Tensor, time: Tensor
+) -> Tensor:
+    """Returns when the gap (n,) is closed if no wall is met after ``time`` (n,)."""
+    moving = pace * time[:, None] < room
+    rate = (speed * moving).sum(1)
+    closed = (size * room).masked_fill_(moving, 0).sum(1)
+    return torch.where(rate > 0, (gap - closed) / rate.clamp(min=TINY), torch.inf)

@@ -1,0 +1,75 @@
+"""Do two models' losses grow in the same direction? Cosine similarity of input gradients.
+
+Source: Random Normalization Aggregation, Dong et al., NeurIPS 2022, sections 3.3 and 4, figure 3.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench.analysis.base import Analysis
+from bench.analysis.scene import Scene
+from bench.core.base import Spec
+from bench.oracle import cross_entropy
+
+COLUMNS = {
+    "first": "position of a model among the subjects",
+    "second": "position of another, later one",
+    "index": "the image's position in the data set's split",
+    "cosine": "cosine of the angle between the input gradients of the cross-entropy, in [-1, 1]; "
+    "nan where one of them is 0 everywhere",
+}
+
+
+class GradientSimilarityParams(Spec):
+    """No parameters."""
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the cosine similarity of gradients (n, ...) image by image (n,), in float64.
+
+    It is not a number where a gradient is 0 everywhere: then there is no direction.
+    """
+    a, b = a.flatten(1).double(), b.flatten(1).double()
+    products: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    return products.clamp(-1, 1)
+
+
+def gradients(scene: Scene, subject: int) -> Tensor:
+    """Returns the input gradients (n, c, h, w) of a subject, averaged over its draws."""
+    parts = []
+    for batch in scene.batches(subject):
+        oracle = scene.oracle(subject, batch)
+        grad = oracle.query(batch.x, batch.y, cross_entropy).grad
+        assert grad is not None
+        parts.append(grad.cpu())
+    return torch.cat(parts)
+
+
+def run(scene: Scene) -> pd.DataFrame:
+    """Compares every pair of subjects on every image."""
+    grads = [gradients(scene, i) for i in range(len(scene.targets))]
+    index = scene.data.index.tolist()
+    rows = [
+        (i, j, place, cosine)
+        for i, j in combinations(range(len(grads)), 2)
+        for place, cosine in zip(index, cosines(grads[i], grads[j]).tolist(), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+GRADIENT_SIMILARITY = Analysis(
+    name="gradient_similarity",
+    version=1,
+    params=GradientSimilarityParams,
+    run=run,
+    columns=COLUMNS,
+    summary="cosine similarity of the input gradients of every pair of models",
+    url="Dong et al., NeurIPS 2022 (figure 3)",
+    passes=lambda params: 2.0,
+    n_models=2,
+)

@@ -1,0 +1,141 @@
+"""The loss around images, along the gradient and along a random direction orthogonal to it.
+
+Source: Random Normalization Aggregation, Dong et al., NeurIPS 2022, section 3.3, figure 2.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pandas as pd
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from bench.analysis.base import Analysis
+from bench.analysis.scene import Scene
+from bench.attacks.params import Count, Positive
+from bench.core.base import Spec
+from bench.oracle import cross_entropy
+from bench.run.cell import Batch
+
+COLUMNS = {
+    "model": "position among the subjects",
+    "along_gradient": "distance from the image along the sign of the gradient (l2: the gradient), "
+    "in units of eps",
+    "along_random": "distance along the random direction, in units of eps",
+    "loss": "cross-entropy of the true class, mean over images and draws",
+    "sd": "its standard deviation over the images; 0 for a single one",
+    "n": "images",
+}
+
+
+class LossSurfaceParams(Spec):
+    """The grid.
+
+    Attributes:
+        points: Grid points along each direction, odd, so that the image itself is one.
+        extent: How far the grid reaches to each side, in units of eps.
+    """
+
+    points: Count = 21
+    extent: Positive = 1.0
+
+    @field_validator("points")
+    @classmethod
+    def _odd(cls, points: int) -> int:
+        if points < 3 or points % 2 == 0:
+            raise ValueError(f"expected an odd number of at least 3, found {points}")
+        return points
+
+    def positions(self) -> list[float]:
+        """Returns the grid along one direction, in units of eps."""
+        half = self.points // 2
+        return [self.extent * (i - half) / half for i in range(self.points)]
+
+
+def directions(grad: Tensor, norm: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Returns two orthogonal directions for each image: up the loss, and a random one.
+
+    For linf, the sign of the gradient, and the same with half of its signs turned over at random
+    (Rademacher; the products of the two cancel, but for one pixel if their number is odd). Pixels
+    without gradient get random signs in the second. For l2, the gradient and a Rademacher vector
+    less its part along the gradient, both of length 1.
+
+    Args:
+        grad: (n, c, h, w).
+        norm: ``linf`` or ``l2``.
+        seed: Of the random direction.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    flat = grad.flatten(1).cpu().double()
+    draws = torch.rand(flat.shape, generator=generator, dtype=torch.float64)
+    if norm == "l2":
+        up = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        random = (draws < 0.5).double() * 2 - 1
+        random = random - (random * up).sum(1, keepdim=True) * up
+        random = random / random.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    else:
+        up = flat.sign()
+        random = _half_turned(up, draws)
+    shape = grad.shape
+    return tuple(d.to(grad.device, grad.dtype).view(shape) for d in (up, random))  # type: ignore[return-value]
+
+
+def _half_turned(up: Tensor, draws: Tensor) -> Tensor:
+    """Turns half of the signs over, those of the smallest draws, separately where up is 0."""
+    ranks = torch.where(up == 0, 2.0, draws).argsort(1).argsort(1)
+    turned = ranks < (up != 0).sum(1, keepdim=True) // 2
+    elsewhere = (draws < 0.5).double() * 2 - 1
+    return torch.where(up == 0, elsewhere, torch.where(turned, -up, up))
+
+
+def run(scene: Scene) -> pd.DataFrame:
+    """Measures the surface of every subject: the mean over the slice's images."""
+    params = cast(LossSurfaceParams, scene.params)
+    rows = []
+    for i in range(len(scene.targets)):
+        losses = torch.cat([surface(scene, i, batch, params) for batch in scene.batches(i)], 2)
+        means, n = losses.mean(2), losses.shape[2]
+        deviations = losses.std(2) if n > 1 else torch.zeros_like(means)
+        positions = params.positions()
+        rows += [
+            (i, u, v, float(means[a, b]), float(deviations[a, b]), n)
+            for a, u in enumerate(positions)
+            for b, v in enumerate(positions)
+        ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def surface(scene: Scene, subject: int, batch: Batch, params: LossSurfaceParams) -> Tensor:
+    """Returns the losses (points, points, b) of a batch around its images, in float64.
+
+    Every point is measured on the same draws. Pixels that would leave [0, 1] stay at its ends.
+    """
+    grad = scene.oracle(subject, batch).query(batch.x, batch.y, cross_entropy).grad
+    assert grad is not None
+    budget = scene.budget(subject)
+    up, random = directions(grad, budget.norm, scene.seed(batch, "surface"))
+    eps = torch.tensor(budget.eps, device=grad.device, dtype=grad.dtype).view(1, -1, 1, 1)
+    positions = params.positions()
+    losses = []
+    for u in positions:
+        for v in positions:
+            x = (batch.x + eps * (u * up + v * random)).clamp(0, 1)
+            oracle = scene.oracle(subject, batch)
+            with oracle.real_draws():  # a surrogate may give directions, never numbers
+                found = oracle.query(x, batch.y, cross_entropy, grad=False)
+            losses.append(found.loss.double().cpu())
+    return torch.stack(losses).view(params.points, params.points, -1)
+
+
+LOSS_SURFACE = Analysis(
+    name="loss_surface",
+    version=1,
+    params=LossSurfaceParams,
+    run=run,
+    columns=COLUMNS,
+    summary="loss on a grid spanned by the gradient's sign and a random direction",
+    url="Dong et al., NeurIPS 2022 (figure 2)",
+    passes=lambda params: cast(LossSurfaceParams, params).points ** 2 + 2.0,
+)

@@ -1,0 +1,183 @@
+"""Whether a claim holds, decided from stored rows by a rule; ``claim_list`` has the claims.
+
+A claim is a list of contrasts: what must be more robust than what, on the same images. It holds if
+every paired difference is shown to be above 0 (its 95 % interval excludes 0, and so does McNemar's
+test where it applies), does not hold if one is shown to be below 0, and is open otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench.core.errors import UserError
+from bench.core.result import Row
+from bench.metrics import Difference, paired_difference, worst_case_rows
+from bench.report.run_view import RunView
+
+Verdict = Literal["holds", "does not hold", "open"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a contrast: a score for each image.
+
+    Attributes:
+        groups: Groups of model labels. Within a group the smallest score over its models and the
+            attacks counts, as if the adversary knew the best for each image; then comes the mean
+            over the groups.
+        attacks: Attack labels.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    attacks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What a claim says is more robust, and than what; ``name`` says it in a few words."""
+
+    name: str
+    better: Side
+    worse: Side
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A claim under one protocol.
+
+    Attributes:
+        suite: Whose stored rows decide.
+        under: Protocol and attacks, in words.
+        contrasts: All must be shown.
+    """
+
+    suite: str
+    under: str
+    contrasts: tuple[Contrast, ...]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of a paper and how it is tried.
+
+    Attributes:
+        text: The sentence.
+        source: Paper and place.
+        paper: Under the paper's protocol.
+        strongest: Under the strongest attack here.
+    """
+
+    text: str
+    source: str
+    paper: Trial
+    strongest: Trial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        verdict: Whether the claim holds under it.
+        differences: By the contrast's name; fewer than contrasts where rows are missing.
+        missing: What is missing, in words; then the verdict is ``open``.
+        alarms: Reasons to doubt the numbers.
+    """
+
+    verdict: Verdict
+    differences: Mapping[str, Difference]
+    missing: str = ""
+    alarms: tuple[str, ...] = ()
+
+
+def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
+    """Decides a trial from stored runs, by the names of their suites."""
+    view = runs.get(trial.suite)
+    if view is None:
+        return Outcome("open", {}, f"no stored run of suite {trial.suite}")
+    differences: dict[str, Difference] = {}
+    alarms: dict[str, None] = {}
+    missing = ""
+    for contrast in trial.contrasts:
+        try:
+            better, worse = _score(view, contrast.better), _score(view, contrast.worse)
+            differences[contrast.name] = _difference(better, worse)
+        except UserError as error:
+            missing = missing or str(error)
+        else:
+            alarms |= dict.fromkeys((*better.alarms, *worse.alarms))
+    verdict = "open" if missing else _verdict(list(differences.values()))
+    return Outcome(verdict, differences, missing, tuple(alarms))
+
+
+def _verdict(differences: Sequence[Difference]) -> Verdict:
+    verdicts = {difference.verdict for difference in differences}
+    if "lower" in verdicts:
+        return "does not hold"
+    return "holds" if verdicts == {"higher"} else "open"
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Rows of a side, whether their batches are clusters, and the alarms of their cells."""
+
+    rows: list[Row]
+    clustered: bool
+    alarms: tuple[str, ...]
+
+
+def _difference(better: _Scored, worse: _Scored) -> Difference:
+    rows = better.rows
+    if worse.clustered and not better.clustered:
+        batches = {row.index: row.batch for row in worse.rows}
+        rows = [replace(row, batch=batches.get(row.index, row.batch)) for row in rows]
+    cluster: Literal["batch", "sample"] = "sample"
+    if better.clustered or worse.clustered:
+        cluster = "batch"
+    return paired_difference(rows, worse.rows, cluster)
+
+
+def _score(view: RunView, side: Side) -> _Scored:
+    """Returns the score of each image; raises ``UserError`` where a cell is missing."""
+    found: list[list[Row]] = []
+    clustered = False
+    alarms: list[str] = []
+    for group in side.groups:
+        cells: list[Sequence[Row]] = []
+        for model in group:
+            for attack in side.attacks:
+                rows, in_batches, doubts = _cell(view, model, attack)
+                cells.append(rows)
+                clustered |= in_batches
+                alarms += doubts
+        found.append(worst_case_rows(cells))
+    return _Scored(_mean(found), clustered, tuple(alarms))
+
+
+def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], bool, tuple[str, ...]]:
+    suite = view.suite.suite
+    models = [i for i, entry in enumerate(view.models) if entry.label == model]
+    attacks = [j for j, entry in enumerate(view.attacks) if entry.label == attack]
+    for kind, label, places in (("model", model, models), ("attack", attack, attacks)):
+        if not places:
+            raise UserError(f"run {suite} has no {kind} '{label}'")
+    outcome = view.outcome(models[0], attacks[0])
+    if outcome.status != "ok" or outcome.info is None:
+        raise UserError(f"'{model}' under {attack} in run {suite}: {outcome.reason}")
+    return outcome.rows, outcome.info.cluster == "batch", outcome.info.alarms
+
+
+def _mean(groups: Sequence[Sequence[Row]]) -> list[Row]:
+    """Returns the rows of the first group with the mean score of all; images must be the same."""
+    scores: dict[int, list[float]] = {row.index: [] for row in groups[0]}
+    for rows in groups:
+        for row in rows:
+            if row.index in scores and row.robust is not None:
+                scores[row.index].append(row.robust)
+    if any(len(found) != len(groups) for found in scores.values()):
+        raise UserError("the models of a side were scored on different images")
+    return [
+        replace(row, robust=sum(scores[row.index]) / len(scores[row.index])) for row in groups[0]
+    ]

@@ -1,0 +1,187 @@
+"""An index of all results: what was run, and what it says about the papers' claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from tabulate import tabulate
+
+from bench.core.errors import UserError
+from bench.metrics import Difference
+from bench.report import escape
+from bench.report.claim_list import CLAIMS
+from bench.report.claims import Claim, Outcome, Trial, decide
+from bench.report.run_view import RunView
+from bench.store import write_atomically
+
+INDEX = "README.md"
+
+_RULE = (
+    "One line for each claim, decided from the stored rows. Numbers are paired differences of "
+    "robust accuracy on the same images, in percentage points, with 95 % intervals (clustered by "
+    "batch where images share statistics or a path). A claim holds if every difference is shown to "
+    "be above 0, does not hold if one is shown to be below 0, and is open otherwise, or where rows "
+    "are missing. What holds here holds for these networks, data and attacks."
+)
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("bench.report"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # the filter escapes for Markdown
+)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The folders of a folder of reports.
+
+    Attributes:
+        views: By folder name; with stored rows.
+        unread: Folder names with the reason why their store cannot be read.
+        others: Folders without a store that hold tables.
+    """
+
+    views: Mapping[str, RunView]
+    unread: Mapping[str, str]
+    others: tuple[Path, ...]
+
+
+def write_index(reports: Path) -> Path:
+    """Writes ``README.md`` of a folder of runs, and returns its path.
+
+    The same stores and files always give the same bytes.
+
+    Raises:
+        UserError: When there is no such folder.
+    """
+    if not reports.is_dir():
+        raise UserError(f"{reports}: no such folder; expected one of runs, as rbench run makes it")
+    path = reports / INDEX
+    write_atomically(path, index_text(reports).encode())
+    return path
+
+
+def index_text(reports: Path) -> str:
+    """Returns the index as Markdown."""
+    runs = _find_runs(reports)
+    by_suite: dict[str, RunView] = {}
+    for folder, view in runs.views.items():
+        if view.suite.suite not in by_suite or folder == view.suite.suite:
+            by_suite[view.suite.suite] = view
+    outcomes = [
+        (claim, decide(claim.paper, by_suite), decide(claim.strongest, by_suite))
+        for claim in CLAIMS
+    ]
+    return _TEMPLATES.get_template("index.md.j2").render(
+        rule=_RULE,
+        claims=_claims_table(outcomes),
+        details=[item for claim in CLAIMS for item in _details(claim)],
+        runs=_runs_table(reports, runs.views),
+        others=", ".join(f"{_plain(path.name)} ({_links(path)})" for path in runs.others),
+        unread=list(runs.unread.items()),
+        e=escape.markdown,
+    )
+
+
+def _find_runs(reports: Path) -> _Runs:
+    views: dict[str, RunView] = {}
+    unread: dict[str, str] = {}
+    others: list[Path] = []
+    for folder in sorted(path for path in reports.iterdir() if path.is_dir()):
+        if (folder / "store" / "run.json").is_file():
+            try:
+                views[folder.name] = RunView(folder)
+            except UserError as error:
+                # Without the way to the folder, which depends on where one stands.
+                unread[folder.name] = str(error).replace(f"{reports}/", "")
+        elif any(folder.glob("*.md")):
+            others.append(folder)
+    return _Runs(views, unread, tuple(others))
+
+
+def _claims_table(outcomes: Sequence[tuple[Claim, Outcome, Outcome]]) -> str:
+    rows = [
+        [f"{_plain(claim.text)} ({_plain(claim.source)})", _decided(paper), _decided(strongest)]
+        for claim, paper, strongest in outcomes
+    ]
+    heading = ["claim", "under the paper's protocol", "under the strongest attack here"]
+    return tabulate(rows, heading, "pipe", disable_numparse=True)
+
+
+def _decided(outcome: Outcome) -> str:
+    """Returns a verdict with its numbers, or with what is missing."""
+    said = [f"**{outcome.verdict}**"]
+    if outcome.differences:
+        numbers = "; ".join(_number(name, d) for name, d in outcome.differences.items())
+        sizes = sorted({difference.n for difference in outcome.differences.values()})
+        said.append(f": {numbers} (n = {', '.join(f'{n:,}' for n in sizes)})")
+    if outcome.missing:
+        said.append(f"; missing: {_plain(outcome.missing)}")
+    if outcome.alarms:
+        said.append("; under an alarm, see the run")
+    return "".join(said)
+
+
+def _number(name: str, difference: Difference) -> str:
+    interval = ""
+    if difference.low is not None and difference.high is not None:
+        interval = f" [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    return f"{_plain(name)} {100 * difference.value:+.1f}{interval}"
+
+
+def _details(claim: Claim) -> list[tuple[str, str]]:
+    parts = [("the paper's protocol", claim.paper), ("the strongest attack here", claim.strongest)]
+    return [(claim.text, "; ".join(f"{what}: {_rule(trial)}" for what, trial in parts))]
+
+
+def _rule(trial: Trial) -> str:
+    return f"{trial.under} (run {trial.suite})"
+
+
+def _runs_table(reports: Path, views: Mapping[str, RunView]) -> str:
+    rows = []
+    for folder, view in views.items():
+        infos = view.infos()
+        alarms = sum(bool(info.alarms) for info in infos)
+        rows.append(
+            [
+                _plain(folder),
+                _plain(view.suite.title or view.suite.suite),
+                _dates([info.date[:10] for info in infos]),
+                _sizes(view),
+                f"{len(infos)}" + (f", {alarms} under an alarm" if alarms else ""),
+                _links(reports / folder),
+            ]
+        )
+    heading = ["run", "what", "run on", "images", "cells", "files"]
+    return tabulate(rows, heading, "pipe", disable_numparse=True)
+
+
+def _dates(days: Sequence[str]) -> str:
+    ends = dict.fromkeys((min(days), max(days))) if days else ["not run yet"]
+    return " to ".join(ends)
+
+
+def _sizes(view: RunView) -> str:
+    places = [(i, j) for i in range(len(view.models)) for j in range(len(view.attacks))]
+    found = [view.outcome(i, j) for i, j in places]
+    sizes = sorted({len(outcome.rows) for outcome in found if outcome.status == "ok"})
+    return " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else "0"
+
+
+def _links(folder: Path) -> str:
+    """Returns links to what people read: tables in Markdown, and the page of the whole run."""
+    names = sorted(path.name for path in folder.glob("*.md"))
+    names += [path.name for path in folder.glob("report.html")]
+    return ", ".join(
+        f"[{_plain(name.removesuffix('.md'))}]({folder.name}/{name})" for name in names
+    )
+
+
+def _plain(text: str) -> str:
+    return escape.markdown(text)

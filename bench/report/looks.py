@@ -1,0 +1,80 @@
+"""What the store of one run holds of its analyses, laid out for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core.analysis import AnalysisInfo
+from bench.report.table import CellStatus
+from bench.store import AnalysisStore, ManifestAnalysis
+from bench.suite import AnalysisEntry
+
+NOT_RUN = "not run yet; run the suite again to complete it"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What became of one planned analysis.
+
+    Attributes:
+        entry: The suite's.
+        models: Labels of its models; values name them by position.
+        status: ``ok``, ``incomplete`` or ``missing``.
+        reason: Why it is not ``ok``, in one line.
+        info: What was stored; ``None`` where nothing was.
+        values: Its long table; empty unless it is ``ok``.
+    """
+
+    entry: AnalysisEntry
+    models: tuple[str, ...]
+    status: CellStatus
+    reason: str = ""
+    info: AnalysisInfo | None = None
+    values: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def records(values: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the rows of a table of values as mappings from columns to values."""
+    return [{str(name): value for name, value in row.items()} for row in values.to_dict("records")]
+
+
+class Looks:
+    """The analyses of a run; values are read when they are asked for.
+
+    Args:
+        run_folder: Holds ``store/``.
+        planned: As the manifest lists them.
+        entries: The suite's.
+    """
+
+    def __init__(
+        self,
+        run_folder: Path,
+        planned: Sequence[ManifestAnalysis],
+        entries: Sequence[AnalysisEntry],
+    ) -> None:
+        self._store = AnalysisStore(run_folder)
+        self._planned, self._entries = planned, entries
+
+    def of(self, analysis: str) -> list[Look]:
+        """Returns the analyses of a name, in the suite's order.
+
+        Raises:
+            UserError: When a stored one is damaged or of another schema version.
+        """
+        places = [(one, self._entries[one.index]) for one in self._planned]
+        return [self._look(*place) for place in places if place[1].analysis == analysis]
+
+    def _look(self, planned: ManifestAnalysis, entry: AnalysisEntry) -> Look:
+        if not self._store.stored(planned.analysis_id):
+            return Look(entry, planned.models, "missing", NOT_RUN)
+        info, values = self._store.read(planned.analysis_id)
+        if not info.complete or not len(values):
+            reason = info.error or "no value was found"
+            return Look(entry, planned.models, "incomplete", reason, info)
+        return Look(entry, planned.models, "ok", "", info, values)

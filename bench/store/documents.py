@@ -1,0 +1,51 @@
+"""JSON files of the store: written in one way, and read with the remedy in every message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bench.core.errors import UserError
+from bench.store.schema import SCHEMA_VERSION, first_line
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def to_json(model: BaseModel) -> bytes:
+    """Returns a model as an indented JSON file."""
+    text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def read_json(kind: type[M], path: Path, remedy: str) -> M:
+    """Reads a JSON file of this store's schema version into a model.
+
+    Raises:
+        UserError: When it is damaged or of another version; the message ends with ``remedy``.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # JSON and UTF-8 errors alike
+        raise UserError(f"{path}: damaged JSON ({first_line(error)}); {remedy}") from None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: expected an object with a schema_version; {remedy}")
+    if version != SCHEMA_VERSION:
+        age, advice = (
+            ("a newer", "upgrade rbench")
+            if version > SCHEMA_VERSION
+            else ("an older", "start anew")
+        )
+        raise UserError(
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}, written by {age} "
+            f"rbench; {advice} or choose another run folder with --out"
+        )
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path}: {where}: {first['msg']}; {remedy}") from None

@@ -1,0 +1,235 @@
+"""``each``: one entry of a suite that stands for many, written out before anything is checked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bench.core.errors import did_you_mean
+from bench.suite.labels import attack_label, model_label, model_traits, source_name, varied_word
+from bench.suite.yaml_source import KeyPath, Problem, key_path
+
+MAX_ENTRIES = 1_000
+"""Of a section, once every ``each`` is written out."""
+
+MODEL_FIELDS = (
+    "checkpoint",
+    "surrogate",
+    "stats",
+    "batch_size",
+    "adversary",
+    "eot_iter",
+    "protocol",
+)
+ATTACK_FIELDS = ("eps", "eot_iter", "params.NAME")
+_FIELDS = {"models": MODEL_FIELDS, "attacks": ATTACK_FIELDS}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One value of a varied field: where it stands under ``each``, its word in labels, itself."""
+
+    at: KeyPath
+    word: str
+    value: object
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a written-out entry comes from: its place in the file, and that of each choice."""
+
+    position: int
+    choices: Mapping[tuple[str, ...], KeyPath] = field(default_factory=dict)
+
+
+@dataclass
+class Grid:
+    """A suite's value with every ``each`` written out.
+
+    Attributes:
+        value: As the file has it, but for the entries of models and attacks.
+        problems: What is wrong with an ``each``; then ``value`` is of no use.
+    """
+
+    value: dict[str, object]
+    problems: list[Problem] = field(default_factory=list)
+    _origins: dict[str, list[_Origin]] = field(default_factory=dict)
+
+    def place(self, path: KeyPath) -> KeyPath:
+        """Returns where in the file a key path of the written-out value stands."""
+        origins = self._origins.get(str(path[0]), []) if len(path) > 1 else []
+        if not origins or not isinstance(path[1], int) or path[1] >= len(origins):
+            return path
+        origin, rest = origins[path[1]], path[2:]
+        for keys, at in origin.choices.items():
+            if rest[: len(keys)] == keys:
+                return (*at, *rest[len(keys) :])
+        return (path[0], origin.position, *rest)
+
+
+def write_out(value: Mapping[str, object]) -> Grid:
+    """Replaces each entry that has ``each`` by the Cartesian product of its lists, in order.
+
+    The last list of an ``each`` runs fastest. A mapping in place of a list gives its values short
+    names for labels.
+    """
+    grid = Grid(dict(value))
+    for section in _FIELDS:
+        entries = value.get(section)
+        if not isinstance(entries, list):
+            continue
+        found: list[object] = []
+        origins: list[_Origin] = []
+        for position, entry in enumerate(entries):
+            path: KeyPath = (section, position)
+            if not isinstance(entry, dict) or not {"each", "varied"} & set(entry):
+                found.append(entry)
+                origins.append(_Origin(position))
+                continue
+            if "varied" in entry:
+                grid.problems.append(Problem((*path, "varied"), "unknown key"))
+                continue
+            axes, problems = _axes(path, entry)
+            grid.problems += problems or _too_many(path, axes, len(found))
+            if not grid.problems:
+                for written, origin in _entries(section, position, entry, axes):
+                    found.append(written)
+                    origins.append(origin)
+        grid.value[section] = found
+        grid._origins[section] = origins
+    return grid
+
+
+Axes = dict[str, list[_Choice]]
+
+
+def _axes(path: KeyPath, entry: Mapping[str, object]) -> tuple[Axes, list[Problem]]:
+    """Returns the choices of each varied field, and what is wrong with them."""
+    each, at = entry["each"], (*path, "each")
+    known = _FIELDS[str(path[0])]
+    if not isinstance(each, dict) or not each:
+        message = f"expected a mapping of fields to lists; fields: {', '.join(known)}"
+        return {}, [Problem(at, message)]
+    axes: Axes = {}
+    problems: list[Problem] = []
+    for name, values in each.items():
+        here = (*at, name)
+        found = list(_field_problems(here, name, entry, known))
+        if not found:
+            axes[name] = _choices(here, name, values)
+            found = list(_value_problems(here, name, values, axes[name]))
+        problems += found
+    return axes, problems
+
+
+def _field_problems(
+    at: KeyPath, name: str, entry: Mapping[str, object], known: tuple[str, ...]
+) -> Iterator[Problem]:
+    parent, _, parameter = name.partition(".")
+    is_parameter = parent == "params" and bool(parameter) and "params.NAME" in known
+    if name == "params.NAME" or not (is_parameter or name in known):
+        hint = did_you_mean(name, known)
+        expected = f"expected one of {', '.join(known)}"
+        yield Problem(at, f"cannot be varied by each; {expected}{hint}")
+        return
+    beside = entry.get("params") if is_parameter else entry
+    if is_parameter and not isinstance(beside, dict | None):
+        yield Problem((*at[:-2], "params"), "expected a mapping of keys")
+    elif isinstance(beside, dict) and (parameter or name) in beside:
+        yield Problem(at, "given beside each too; remove one of them")
+
+
+def _value_problems(
+    at: KeyPath, name: str, values: object, choices: list[_Choice]
+) -> Iterator[Problem]:
+    if not choices:
+        yield Problem(
+            at,
+            f"expected a list of values, such as [...], or a mapping of short names to values, "
+            f"found {'an empty one' if isinstance(values, list | dict) else repr(values)}",
+        )
+    words: set[str] = set()
+    for choice in choices:
+        if choice.word in words:
+            yield Problem(choice.at, f"'{choice.word}' is a second time in {key_path(at)}")
+        words.add(choice.word)
+
+
+def _choices(at: KeyPath, name: str, values: object) -> list[_Choice]:
+    if isinstance(values, dict):
+        return [_Choice((*at, word), word, value) for word, value in values.items()]
+    if isinstance(values, list):
+        return [_Choice((*at, j), _word(name, v), v) for j, v in enumerate(values)]
+    return []
+
+
+def _word(name: str, value: object) -> str:
+    """Returns a value as it stands in labels; different values have different words."""
+    if name == "surrogate" and (source := source_name(value)):
+        return source
+    if isinstance(value, str):
+        return value
+    return f"default {name}" if value is None else json.dumps(value, sort_keys=True)
+
+
+def _too_many(path: KeyPath, axes: Axes, so_far: int) -> list[Problem]:
+    total = so_far + math.prod(map(len, axes.values()))
+    if total <= MAX_ENTRIES:
+        return []
+    sizes = " x ".join(str(len(choices)) for choices in axes.values())
+    message = (
+        f"{sizes} values make {total} entries of {path[0]}, found more than {MAX_ENTRIES}; vary "
+        "less, or split the suite"
+    )
+    return [Problem((*path, "each"), message)]
+
+
+def _entries(
+    section: str, position: int, entry: Mapping[str, object], axes: Axes
+) -> Iterator[tuple[dict[str, object], _Origin]]:
+    """Yields the entries that one stands for, each with where it comes from."""
+    common = {key: value for key, value in entry.items() if key != "each"}
+    for chosen in itertools.product(*axes.values()):
+        written = dict(common)
+        for name, choice in zip(axes, chosen, strict=True):
+            parent, _, parameter = name.partition(".")
+            if parameter:
+                old = written.get("params")
+                params = dict(old) if isinstance(old, dict) else {}
+                written["params"] = {**params, parameter: choice.value}
+            else:
+                written[parent] = choice.value
+        words = {name: choice.word for name, choice in zip(axes, chosen, strict=True)}
+        written |= _named(section, common, words)
+        places = {tuple(name.split(".", 1)): c.at for name, c in zip(axes, chosen, strict=True)}
+        yield written, _Origin(position, places)
+
+
+def _named(
+    section: str, common: Mapping[str, object], words: Mapping[str, str]
+) -> dict[str, object]:
+    """Returns label, series and what is varied, of an entry.
+
+    The label is the entry's without ``each``, then each varied value. A checkpoint that varies
+    stands first, in place of the name that the entry does not have.
+    """
+    label = common.get("label")
+    first: list[str] = []
+    if label is not None:
+        base = label
+    elif section == "attacks":
+        base = attack_label(common)
+    elif "checkpoint" in words:
+        first, base = [words["checkpoint"]], ", ".join(model_traits(common))
+    else:
+        base = model_label(common)
+    named: dict[str, object] = {"varied": dict(words)}
+    if isinstance(base, str):
+        skipped = {"checkpoint"} if first else set()
+        rest = [varied_word(name, w) for name, w in words.items() if name not in skipped]
+        named["label"] = ", ".join(filter(None, (*first, base, *rest)))
+        named["series"] = common.get("series") or base
+    return named

@@ -1,0 +1,162 @@
+"""Small runs for the reports that need a grid of cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from report_runs import N, RunBuilder, make_rows, suite_of, written_out
+
+BN, IN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-in", "fmnist-resnet20-rna"
+NATURAL = {"attack": "clean", "label": "natural"}
+PGD = {"attack": "pgd", "label": "pgd"}
+
+
+def shares(right: float) -> list[float]:
+    """Scores of 16 images, the first of them right."""
+    return [1.0] * round(right) + [0.0] * (N - round(right))
+
+
+def built(folder: Path, report: Any, models: list[Any], attacks: list[Any]) -> RunBuilder:
+    """A run of a report, models and attacks; a bare string is a model of that checkpoint."""
+    models = [{"checkpoint": m, "label": m} if isinstance(m, str) else m for m in models]
+    return RunBuilder(folder / "run", written_out(suite_of([report], models, attacks)))
+
+
+def eps_run(folder: Path) -> RunBuilder:
+    """Two attacks at three eps; a stochastic model, a cell that broke, one not run, one alarmed."""
+    eps = ["2/255", "4/255", "8/255"]
+    attacks: list[Any] = [
+        {**NATURAL, "published": "natural"},
+        {**PGD, "each": {"eps": eps[:2]}},
+        {**PGD, "published": "pgd20", "each": {"eps": eps[2:]}},
+        {"attack": "autoattack", "each": {"eps": eps}},
+    ]
+    models: list[Any] = [
+        {"checkpoint": BN, "label": "bn", "published": {"norm": "bn"}},
+        {"checkpoint": RNA, "label": "rna", "attacks": ["natural", "pgd"]},
+        {"checkpoint": IN, "label": "in | *x*"},
+    ]
+    entry = {"kind": "eps_curve", "published": "rna/table1", "where": {"model": "resnet18"}}
+    run = built(folder, entry, models, attacks)
+    for i, right in enumerate((15, 14, 13)):
+        run.add(i, 0, make_rows(shares(right) if i != 1 else [0.9] * N, clean=0.9))
+        for j in range(3):
+            scores = shares(right - 4 * j - 1) if i != 1 else [0.9 - 0.2 * j] * N
+            run.add(i, 1 + j, make_rows(scores), alarms=("noise",) * (i == 2 and j == 1))
+    for j in range(3):
+        run.add(0, 4 + j, make_rows(shares(12 - 5 * j)))
+    run.add(2, 4, [], complete=False, error="the attack left the ball on 3 images")
+    run.add(2, 5, make_rows(shares(5)))
+    return run
+
+
+def iteration_run(folder: Path) -> RunBuilder:
+    """Steps by ``each`` for one attack, one by one for another, and an attack without steps."""
+    attacks: list[Any] = [
+        NATURAL,
+        {**PGD, "each": {"params.n_iter": [5, 20, 100]}},
+        {"attack": "autoattack", "label": "AA-50", "params": {"n_iter": 50}, "series": "AA"},
+        {"attack": "autoattack", "label": "AA-100", "params": {"n_iter": 100}, "series": "AA"},
+        {"attack": "deepfool", "label": "deepfool"},
+    ]
+    panels = [{"title": "Gradients alone", "attacks": ["pgd"]}, {"title": "All"}]
+    entry = {"kind": "iteration_curve", "panels": panels}
+    run = built(folder, entry, [BN, IN], attacks)
+    for i in range(2):
+        for j, right in enumerate((16, 12, 9, 8, 7, 6, 3)):
+            run.add(i, j, make_rows(shares(right - 2 * i)))
+    return run
+
+
+def batch_size_run(folder: Path) -> RunBuilder:
+    """Two norms over batch sizes, each line from one ``each``; natural accuracy in a panel."""
+    each = {"checkpoint": {"bn": BN, "rn": "fmnist-resnet20-rn"}, "batch_size": [2, 4, 8]}
+    entry = {"kind": "batch_size_curve"}
+    run = built(folder, entry, [{"stats": "batch", "each": each}], [NATURAL, PGD])
+    for i in range(6):
+        run.add(i, 0, make_rows(shares(16 - i % 3)))
+        run.add(i, 1, make_rows(shares(2 + 3 * (i % 3) + i // 3)))
+    return run
+
+
+def power_run(folder: Path) -> RunBuilder:
+    """One checkpoint for each power under two kinds of statistics, and one that has no power."""
+    names = [f"fmnist-resnet20-rn-p{p}" for p in (10, 5, 2)]
+    models: list[Any] = [
+        {"each": {"stats": ["batch", "population"], "checkpoint": names}},
+        {"checkpoint": BN, "label": "bn"},
+    ]
+    run = built(folder, "power_curve", models, [NATURAL, PGD])
+    for i in range(6):
+        run.add(i, 0, make_rows(shares(15)))
+        run.add(i, 1, make_rows(shares(8 + i % 3 - i // 3)))
+    run.add(6, 0, make_rows(shares(16)))
+    return run
+
+
+def transfer_run(folder: Path) -> RunBuilder:
+    """Natural and adversarial panels; a pair that broke, one that is missing, a stochastic one."""
+    at = {"bn": f"{BN}-at", "rna": f"{RNA}-at"}
+    natural = {"bn": BN, "in": IN, "rna": RNA}
+    models: list[Any] = [
+        {"label": label, "protocol": "transfer", "each": {"checkpoint": names, "surrogate": names}}
+        for label, names in (("natural", natural), ("adversarial", at))
+    ]
+    panels = [
+        {"title": "Natural training", "models": ["natural"]},
+        {"title": "Adversarial training", "models": ["adversarial"]},
+    ]
+    run = built(folder, {"kind": "transfer_heatmap", "panels": panels}, models, [NATURAL, {**PGD}])
+    for i in range(13):
+        entry = run.suite["models"][i]
+        own = entry["checkpoint"] == entry["surrogate"]
+        stochastic = "rna" in entry["checkpoint"]
+        scores = [0.8 - 0.5 * own] * N if stochastic else shares(2 if own else 11)
+        run.add(i, 0, make_rows([0.9] * N if stochastic else shares(15)))
+        if i == 1:
+            run.add(i, 1, [], complete=False, error="the attack left the ball on 3 images")
+        elif i != 2:
+            run.add(i, 1, make_rows(scores), alarms=("noise breaks more",) * (i == 3))
+    return run
+
+
+def gain_run(folder: Path) -> RunBuilder:
+    """Natural and adversarial training; a P of 0, a cell that broke, a published row."""
+    models: list[Any] = [
+        {
+            "checkpoint": name,
+            "stats": stats,
+            "label": f"{name} {stats}",
+            "published": {"training": training},
+        }
+        for name, training in ((f"{BN}-at", "adversarial"), (BN, "natural"))
+        for stats in ("population", "batch")
+    ]
+    attacks = [
+        NATURAL,
+        {**PGD, "published": "pgd"},
+        {"attack": "deepfool", "label": "deepfool"},
+        {"attack": "autoattack", "label": "autoattack"},
+    ]
+    where = {"dataset": "cifar10"}
+    entry = {"kind": "gain_table", "published": "robustnorm/table4", "where": where}
+    run = built(folder, entry, models, attacks)
+    rights = {0: (16, 15, 14, 15), 1: (8, 12, 4, 10), 2: (6, 3, 0, 9), 3: (5, 5, 4, None)}
+    for j, of_models in rights.items():
+        for i, right in enumerate(of_models):
+            if right is None:
+                run.add(i, j, [], complete=False, error="the attack crashed")
+            else:
+                run.add(i, j, make_rows(shares(right)))
+    return run
+
+
+RUNS = {
+    "batch_size_curve": batch_size_run,
+    "eps_curve": eps_run,
+    "gain_table": gain_run,
+    "iteration_curve": iteration_run,
+    "power_curve": power_run,
+    "transfer_heatmap": transfer_run,
+}

@@ -1,0 +1,162 @@
+"""From a suite file to stored analyses and their reports; a failing one stops no other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench.cli.app import app
+from bench.core.model_spec import ModelSpec
+from bench.models import build_model
+from bench.report import write_reports
+from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
+from bench.run.catalog import LocalCatalog
+from bench.run.local import Workers
+from bench.store import AnalysisStore, RunStore
+from bench.suite import load_suite, make_plan
+from bench.zoo import Card, CleanAccuracy, open_checkpoint, save_checkpoint
+
+KINDS = (
+    "statistics_shift",
+    "gradient_similarity",
+    "loss_surface",
+    "path_difference",
+    "examples",
+)
+SUITE = """
+suite: looks
+data: {{name: "npz:{data}"}}
+threat_model: {{norm: linf, eps: 0.03}}
+batch_size: 4
+n_draws: 3
+convergence_images: 0
+models:
+  - first
+  - {{checkpoint: first, stats: batch, label: first B}}
+  - {{checkpoint: drawn, label: drawn, eot_iter: 2}}
+attacks:
+  - {{attack: pgd, label: PGD, params: {{n_iter: 2}}}}
+analyses:
+  - {{analysis: statistics_shift, models: [first, first B], attack: PGD}}
+  - gradient_similarity
+  - {{analysis: loss_surface, params: {{points: 3}}, limit: 4}}
+  - {{analysis: path_difference, models: [drawn], attack: PGD, params: {{pairs: 2, step: 9}}}}
+  - {{analysis: examples, models: [first], attack: PGD, params: {{images: 2}}}}
+reports: [{kinds}]
+"""
+
+
+def save(folder: Path, norm: object, seed: int) -> None:
+    """Saves a network whose tracked statistics are off their defaults."""
+    fields = {"arch": "resnet20", "channels": 1, "size": 8, "classes": 3}
+    spec = ModelSpec.model_validate({**fields, "norm": norm, "mean": [0.5], "std": [0.5]})
+    model = build_model(spec, seed=seed)
+    for _ in range(4):
+        model(torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
+    card = Card(
+        name=folder.name,
+        model=spec,
+        dataset="made",
+        training="none",
+        clean_accuracy=CleanAccuracy(value=0.3, n=1, split="made"),
+        versions={},
+        sha256="0" * 64,
+    )
+    save_checkpoint(folder, model.net, card)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints, images and the suite above, in one folder; the first model is mostly right."""
+    folder = tmp_path_factory.mktemp("looks")
+    save(folder / "checkpoints" / "first", "bn", 1)
+    save(folder / "checkpoints" / "drawn", {"name": "rna", "pool": ["bn", "in"]}, 3)
+    rng = np.random.default_rng(0)
+    x = rng.random((8, 1, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        y = open_checkpoint(folder / "checkpoints" / "first").load()(torch.from_numpy(x)).argmax(1)
+    labels = y.numpy()
+    labels[-1] = 2  # as many classes as the models have
+    np.savez(folder / "made.npz", x=x, y=labels)
+    suite = SUITE.format(data=folder / "made.npz", kinds=", ".join(KINDS))
+    (folder / "looks.yaml").write_text(suite)
+    return folder
+
+
+def rbench(world: Path, command: str, out: Path) -> str:
+    arguments = [command, str(world / "looks.yaml"), "--checkpoints", str(world / "checkpoints")]
+    arguments += ["--out", str(out), "--device", "cpu", "--workers", "1"]
+    extra = ["--no-probe"] if command == "run" else ["--no-time"]
+    result = CliRunner().invoke(app, arguments + extra, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_run_stores_shows_and_reports_them_and_runs_nothing_twice(
+    world: Path, tmp_path: Path
+) -> None:
+    planned = rbench(world, "plan", tmp_path)
+    said = rbench(world, "run", tmp_path)
+    for kind in KINDS:
+        assert f"analysis {kind}: complete" in said and kind in planned
+        text = (tmp_path / f"{kind}.md").read_text()
+        assert "incomplete" not in text and "| model" in text
+    assert "to run" in planned and planned.count("stored") == 0
+    store = AnalysisStore(tmp_path)
+    assert len(store.ids()) == 5
+    again = rbench(world, "run", tmp_path)
+    assert "5 analyses already stored" in again and "analysis examples" not in again
+    shutil.rmtree(tmp_path / "store/analyses" / store.ids()[0])
+    assert "[1/1] analysis" in rbench(world, "run", tmp_path)
+
+
+def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> None:
+    catalog = LocalCatalog(world / "checkpoints", None)
+    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    jobs = make_analysis_jobs(list(plan.analyses), world / "checkpoints", None, "cpu")
+    for job in jobs:
+        info, values = execute_analysis(job)
+        assert info.complete and info.analysis_id == job.spec.analysis_id
+        assert values.equals(execute_analysis(job)[1])
+
+
+def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(world / "checkpoints", copy)
+    catalog = LocalCatalog(copy, None)
+    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    store = AnalysisStore(tmp_path / "run")
+    jobs = make_analysis_jobs(analyses_to_run(plan, store), copy, None, "cpu")
+    weights = copy / "drawn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    seen: dict[str, bool] = {}
+    with Workers(1) as workers:
+        summary = run_analyses(
+            plan, store, jobs, workers, lambda label, info: seen.update({label: info.complete})
+        )
+    broken = {"gradient_similarity", "loss_surface", "path_difference"}
+    assert {label for label, ok in seen.items() if not ok} == broken
+    assert {label for label, _ in summary.incomplete} == broken and summary.ran == 5
+    assert all("sha256" in reason for _, reason in summary.incomplete)
+    left = analyses_to_run(plan, store)
+    assert {one.label for one in left} == broken  # to be tried again
+
+
+def test_reports_say_what_is_missing_and_why(world: Path, tmp_path: Path) -> None:
+    catalog = LocalCatalog(world / "checkpoints", None)
+    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    RunStore(tmp_path).write_manifest(plan.manifest())
+    store = AnalysisStore(tmp_path)
+    (job,) = make_analysis_jobs([plan.analyses[1]], world / "checkpoints", None, "cpu")
+    info, _ = execute_analysis(job)
+    failed = info.model_copy(update={"complete": False, "error": "out of memory"})
+    store.write(failed, pd.DataFrame())
+    write_reports(tmp_path, formats=("md", "csv", "tex"))
+    assert "out of memory" in (tmp_path / "gradient_similarity.md").read_text()
+    assert "not run yet" in (tmp_path / "loss_surface.md").read_text()

@@ -1,0 +1,48 @@
+"""A store says what its checkpoints are, so that published numbers can be compared by data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.store import Epoch
+from bench.suite import Catalog, CheckpointInfo, load_suite, make_plan
+
+SUITE = """
+suite: facts
+data: {name: fashion-mnist, limit: 8}
+threat_model: {norm: linf, eps: 0.1}
+models: [fmnist-resnet20-bgn]
+attacks: [natural]
+reports: [KIND]
+"""
+EPOCH = Epoch(epoch=1, loss=1.0, accuracy=0.5)
+
+
+class Known:
+    """A catalog whose checkpoints have an architecture and a history."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._catalog, name)
+
+    def checkpoint(self, name: str) -> CheckpointInfo:
+        found = self._catalog.checkpoint(name)
+        return replace(found, arch="resnet20", training="natural", history=(EPOCH,))
+
+
+@pytest.mark.parametrize("kind", ["leaderboard", "training_curve"])
+def test_manifest_says_what_each_checkpoint_is(kind: str, tmp_path: Path, catalog: Catalog) -> None:
+    path = tmp_path / "facts.yaml"
+    path.write_text(SUITE.replace("KIND", kind))
+    known: Catalog = Known(catalog)  # type: ignore[assignment]
+    manifest = make_plan(load_suite(path, known), known).manifest()
+    (facts,) = manifest.checkpoints.values()
+    assert (facts.arch, facts.norm, facts.training) == ("resnet20", "bgn8", "natural")
+    assert (facts.dataset, facts.std) == ("fashion-mnist", (0.3081,))
+    # Epochs are many lines, and only one kind of report reads them.
+    assert facts.history == ((EPOCH,) if kind == "training_curve" else ())
