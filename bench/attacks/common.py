@@ -69,11 +69,21 @@ class Best:
         self.score = torch.full((len(x),), -torch.inf, device=x.device)
         self._coupled = coupled
 
-    def offer(self, x_adv: Tensor, score: Tensor) -> None:
-        """Takes over each candidate (b, c, h, w) whose score (b,) is higher than the best."""
+    def offer(self, x_adv: Tensor, score: Tensor, rows: Tensor | None = None) -> None:
+        """Takes over each candidate (n, c, h, w) whose score (n,) is higher than the best.
+
+        Args:
+            x_adv: Candidates.
+            score: Their scores.
+            rows: Which images (n,) they are of; ``None`` for all, in order.
+        """
         if self._coupled:
             better = (score.mean() > self.score.mean()).expand(len(score))
         else:
-            better = score > self.score
-        self.x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, self.x_adv)
-        self.score = torch.where(better, score, self.score)
+            better = score > (self.score if rows is None else self.score[rows])
+        if rows is None:
+            self.x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, self.x_adv)
+            self.score = torch.where(better, score, self.score)
+        else:
+            self.x_adv = self.x_adv.index_copy(0, rows[better], x_adv[better])
+            self.score = self.score.index_copy(0, rows[better], score[better])

@@ -16,6 +16,7 @@ from bench.attacks.params import Count, Positive
 from bench.core.base import Spec
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from bench.attacks.common import Best
@@ -49,6 +50,9 @@ class PGDParams(StepParams):
             sees a mean-field surrogate, that compares the iterates of a run, and fresh draws of the
             model the runs.
         loss: What is climbed: cross-entropy, difference of logits ratio, or margin of logits.
+        early_stop: Leaves an image alone once it is broken, where the model is deterministic and
+            images are independent. It changes no verdict and saves passes; what it finds has a
+            lower loss, so it is weaker under protocol ``transfer``. For ``keep`` best.
     """
 
     n_iter: Count = 20
@@ -56,11 +60,14 @@ class PGDParams(StepParams):
     n_restarts: Count = 1
     keep: Literal["best", "last"] = "best"
     loss: Literal["ce", "dlr", "margin"] = "ce"
+    early_stop: bool = False
 
     @model_validator(mode="after")
     def _restarts_differ(self) -> PGDParams:
         if self.n_restarts > 1 and not self.random_start:
             raise ValueError("n_restarts above 1 needs random_start, or all runs are the same")
+        if self.early_stop and self.keep == "last":
+            raise ValueError("early_stop needs keep best: a broken image is left where it broke")
         return self
 
 
@@ -70,11 +77,13 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
 
     from bench.attacks.common import Best, random_start
     from bench.attacks.scores import harm
-    from bench.attacks.search.images import appraise, whole_batch
+    from bench.attacks.search.images import appraise, decides, whole_batch
     from bench.oracle import LOSSES
 
     assert isinstance(params, PGDParams)
     generator = torch.Generator().manual_seed(seed)
+    if params.early_stop and decides(oracle):
+        return _until_broken(oracle, x, y, budget, params, generator)
     best, of_runs = Best(x, oracle.coupled), Best(x, oracle.coupled)
     by_runs = oracle.mean_field and params.n_restarts > 1
     x_adv = x
@@ -92,6 +101,43 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
             best = Best(x, oracle.coupled)
     best = of_runs if by_runs else best
     return best.x_adv if _compares(params) else x_adv
+
+
+def _until_broken(
+    oracle: Oracle,
+    x: Tensor,
+    y: Tensor,
+    budget: Budget,
+    params: PGDParams,
+    generator: torch.Generator,
+) -> Tensor:
+    """Returns what ``run`` does, but leaves each image alone once it is broken."""
+    import torch
+
+    from bench.attacks.common import Best, ascent_direction, project, random_start
+    from bench.attacks.scores import harm
+    from bench.oracle import LOSSES
+
+    best, alpha = Best(x, coupled=False), step_size(params, budget, x)
+    left = torch.arange(len(x), device=x.device)
+    for _ in range(params.n_restarts):
+        x_adv = (random_start(x, budget, generator) if params.random_start else x)[left]
+        for step in range(params.n_iter + 1):
+            last = step == params.n_iter
+            answer = oracle.query(
+                x_adv, y[left], LOSSES[params.loss], grad=not last, rows=left, confirm="wrong"
+            )
+            best.offer(x_adv, harm(oracle, answer), left)
+            going = answer.correct > 0
+            left, x_adv = left[going], x_adv[going]
+            if last or not len(left):
+                break
+            assert answer.grad is not None
+            ahead = x_adv + alpha * ascent_direction(answer.grad[going], budget)
+            x_adv = project(ahead, x[left], budget)
+        if not len(left):
+            break
+    return best.x_adv
 
 
 def _compares(params: PGDParams) -> bool:

@@ -29,9 +29,9 @@ N_TIMED, LARGE = 32, 64
 N_ROUNDS = 4
 """Times that an engine is timed."""
 
-GROWTH, LONG = 0.97, 1.0
-"""A pass grows twofold while an image takes less than this share of its time before, and the pass
-less than a second."""
+WORSE, LONG, LARGEST = 1.03, 1.0, 256
+"""A pass grows twofold while an image takes no longer than this many times the least so far, and
+the pass less than a second; on a CPU, which gains little and pays in memory, to so many images."""
 
 Run = Callable[[Twin, Tensor], Tensor]
 """Passes images through a model as a twin runs it, to logits."""
@@ -133,19 +133,19 @@ def _as_chosen(model: nn.Module, x: Tensor, choice: dict[str, Any] | None) -> Tw
 
 def _grow(twin: Twin, x: Tensor, run: Run, most: int) -> tuple[int, float]:
     """Returns how many images a pass holds best, and the seconds that each then takes."""
-    n = len(x)
-    best = twin.seconds
+    n, best = len(x), twin.seconds
+    most = min(most, LARGEST) if x.device.type == "cpu" else most
     while 2 * n <= most and n * best < LONG:
         larger = x[torch.arange(2 * n, device=x.device) % len(x)]
         try:
-            seconds = min(_timed(twin, larger, run) for _ in range(3)) / (2 * n)
+            seconds = min(_timed(twin, larger, run) for _ in range(N_ROUNDS)) / (2 * n)
         except RuntimeError as error:
             if out_of_memory(error):
                 break
             raise
-        if 2 * n > COMPILED_BATCH and seconds > GROWTH * best:
+        if seconds > WORSE * best:
             break
-        n, best = 2 * n, seconds
+        n, best = 2 * n, min(best, seconds)
     return min(n, most), best
 
 

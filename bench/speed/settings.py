@@ -59,7 +59,12 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
     return (
         Setting("fgsm", "FGSM", "fgsm"),
         Setting(
-            "pgd", "PGD-20", "pgd", params={"n_iter": 20, **step, "random_start": True}, brief=few
+            "pgd",
+            "PGD-20",
+            "pgd",
+            params={"n_iter": 20, **step, "random_start": True},
+            ours=leave,
+            brief=few,
         ),
         Setting("mim", "MIM-10", "mim", params={"n_iter": 10, **step, "decay": 1.0}, brief=few),
         Setting(

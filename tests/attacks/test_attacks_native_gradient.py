@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.attacks import Attack, Budget, get_attack, parse_params
 from bench.attacks.common import ascent_direction
+from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
@@ -398,3 +399,24 @@ def test_a_longer_ascent_goes_on_from_a_shorter_one(
         assert torch.equal(getattr(without.passes, kind), getattr(shared.passes, kind))
     assert torch.equal(run(3, memo)[0], run(3, None)[0]), "a shorter one begins anew"
     assert torch.equal(run(12, memo, alpha=0.02)[0], run(12, None, alpha=0.02)[0])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_stopping_early_changes_no_verdict_and_saves_passes(norm: str) -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)).eval()
+    x = torch.rand(60, 1, 8, 8)
+    y = net(x).argmax(1)
+    y[:3] = (y[:3] + 1) % 4
+    budget = Budget(norm, (0.03 if norm == "linf" else 0.25,))
+    entry, found, spent = get_attack("pgd"), [], []
+    for early_stop in (False, True):
+        oracle = Oracle(net, x, 4, Access())
+        params = parse_params(entry, {"n_iter": 10, "n_restarts": 2, "early_stop": early_stop})
+        found.append(net(entry.run(oracle, x.clone(), y, budget, params, 5)).argmax(1) == y)
+        spent.append(oracle.passes.backwards)
+    assert 0 < found[0].sum() < 57, "some break, some do not"
+    assert torch.equal(*found)
+    assert bool((spent[1][found[1]] == 20).all()) and bool((spent[1][:3] == 1).all())
+    with pytest.raises(UserError, match="keep best"):
+        parse_params(entry, {"keep": "last", "early_stop": True})

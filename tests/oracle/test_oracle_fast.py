@@ -229,17 +229,17 @@ def test_a_damaged_choice_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert settled("r", lambda: {"a": 4}) == {"a": 4}
 
 
-def test_passes_grow_while_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_grow_while_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()).eval()
     x = torch.rand(32, 1, 4, 4)
-    cost = {32: 1.0, 64: 0.9, 128: 0.8, 256: 0.5, 512: 0.499}
+    cost = {32: 1.0, 64: 0.9, 128: 0.91, 256: 0.95}
 
     def timed(twin: engine.Twin, some: torch.Tensor, run: object) -> float:
         return cost[len(some)] * len(some) / 1000 * (1 if twin.engine.exact else 9)
 
     monkeypatch.setattr(fast, "_timed", timed)
     twin = fast.fastest_twin(model, x, partial(run_on, model), 1024)
-    assert (twin.fits, twin.seconds) == (256, 0.0005)
+    assert (twin.fits, twin.seconds) == (128, 0.0009)
 
 
 def test_a_pass_too_large_for_memory_is_halved() -> None:
