@@ -15,18 +15,29 @@ class Cutter:
     Args:
         device: Where passes are run.
         fits: Images in a pass, at most.
+        good: Images in a pass that are fastest; passes are about as large, and all alike, so that
+            no small one is left over.
         whole: Size of batches that must not be cut; ``None`` where there are none.
         by_draw: Whether a pass may hold one draw only.
     """
 
-    def __init__(self, device: torch.device, fits: int, whole: int | None, by_draw: bool) -> None:
-        self._device, self.fits, self._whole, self._by_draw = device, fits, whole, by_draw
+    def __init__(
+        self,
+        device: torch.device,
+        fits: int,
+        good: int,
+        whole: int | None,
+        by_draw: bool,
+    ) -> None:
+        self._device, self.fits, self.good = device, fits, good
+        self._whole, self._by_draw = whole, by_draw
         self._tried = fits
 
     def passes(self, n: int, k: int) -> Iterator[torch.Tensor]:
         """Yields the candidates (m,) of each pass over k draws of n candidates."""
         total = n * k
-        size = self.fits if self._whole is None else self._whole
+        alike = -(-total // max(1, round(total / self.good)))
+        size = min(self.fits, alike) if self._whole is None else self._whole
         size = min(size, n if self._by_draw else total)
         self._tried = size
         for begun in range(0, total, max(size, 1)):

@@ -14,10 +14,11 @@ DOUBT = 0.05
 8 bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this."""
 
 COMPILED_BATCH = 64
-"""Images in a compiled pass, which is made for one shape."""
+"""Images in a compiled pass on a CPU, which is made for one shape. On a GPU it is as large as other
+passes are."""
 
-FILLED = 40
-"""Images from which on a short pass is filled up to a compiled one: fewer are run uncompiled."""
+FILLED = 0.6
+"""Share of a compiled pass from which on a short one is filled up: less is run uncompiled."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Twin:
             of an RNA model.
         seconds: What a forward and backward pass over an image took when the engine was chosen.
         fits: Images in a pass, as many as are fastest; ``None`` where that was not tried out.
-        compiled: Runs whole batches, where the engine says so.
+        compiled: Runs passes of ``fits`` images, where the engine says so.
     """
 
     engine: Engine
@@ -90,8 +91,9 @@ class Twin:
         """Returns logits of images (b, c, h, w), in the engine's precision."""
         run: Callable[[Tensor], Tensor] = self.copy or model
         n = len(x)
-        if self.compiled is not None and FILLED <= n <= COMPILED_BATCH:
+        full = self.fits or 0
+        if self.compiled is not None and FILLED * full <= n <= full:
             run = self.compiled
-            x = x if n == COMPILED_BATCH else torch.cat([x, x[: COMPILED_BATCH - n]])
+            x = x if n == full else torch.cat([x, x[: full - n]])
         with self.engine.precision(x.device):
             return torch.as_tensor(run(x))[:n]

@@ -72,7 +72,7 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     Args:
         model: The model whose twin it is.
         twin: What ``fastest_twin`` returned.
-        x: At least ``COMPILED_BATCH`` images.
+        x: Some images (b, c, h, w).
         run: As for ``fastest_twin``.
     """
     if twin.engine.compiled or find_paths(model) is not None:
@@ -81,15 +81,16 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     known = _COMPILED.setdefault(model, {})
     if key not in known:
         known.clear()
-        few = x[:COMPILED_BATCH]
+        n = COMPILED_BATCH if x.device.type == "cpu" else twin.fits or COMPILED_BATCH
         faster = replace(
             twin,
             engine=replace(twin.engine, compiled=True),
-            fits=COMPILED_BATCH,
+            fits=n,
             compiled=torch.compile(twin.copy or _copy(model), dynamic=False),
         )
-        name = _question(model, x, f"compiled {twin.engine}")
-        answer = settled(name, lambda: {"compiled": _pays(faster, twin, few, run)})
+        some = x[torch.arange(n, device=x.device) % len(x)]
+        name = _question(model, x, f"compiled {twin.engine} {n}")
+        answer = settled(name, lambda: {"compiled": _pays(faster, twin, some, run)})
         known[key] = faster if answer and answer.get("compiled") is True else twin
     return known[key]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.oracle.access import Access
 from bench.oracle.cutting import Cutter
 from bench.oracle.draws import Draws
-from bench.oracle.engine import COMPILED_BATCH, DOUBT, EXACT, Engine, Twin
+from bench.oracle.engine import DOUBT, EXACT, Engine, Twin
 from bench.oracle.evaluation import Evaluation, Memo, Spent, Trail, mean_over_draws
 from bench.oracle.fast import compiled_twin, fastest_twin
 from bench.oracle.losses import Loss, margin
@@ -73,9 +73,9 @@ class Oracle:
         if access.fast:
             free = not access.batch_dependent and not self._one_draw_a_pass
             self.twin = fastest_twin(model, x, self._trial, access.max_pass if free else 0)
-        fits = min(self.twin.fits or access.max_pass, access.max_pass)
+        good = self.twin.fits or access.max_pass
         whole = len(x) if self.coupled else None
-        self._cutter = Cutter(x.device, fits, whole, self._one_draw_a_pass)
+        self._cutter = Cutter(x.device, access.max_pass, good, whole, self._one_draw_a_pass)
         ahead = access.passes_ahead * self._each
         long = ahead >= COMPILE_AHEAD and not access.batch_dependent
         self._may_compile = long and not self.engine.exact
@@ -318,10 +318,10 @@ class Oracle:
         if not self._may_compile or self._run * self._each < COMPILE_AFTER:
             return
         self._may_compile = False
-        some = x[torch.arange(COMPILED_BATCH, device=x.device) % len(x)]
-        self.twin = compiled_twin(self._model, self.twin, some, self._trial)
-        if self.engine.compiled:
-            self._cutter.fits = min(COMPILED_BATCH, self.access.max_pass)
+        self.twin = compiled_twin(self._model, self.twin, x, self._trial)
+        if self.engine.compiled and self.twin.fits is not None:
+            self._cutter.good = self.twin.fits
+            self._cutter.fits = min(self.twin.fits, self.access.max_pass)
 
     @property
     def _each(self) -> float:

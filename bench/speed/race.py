@@ -97,8 +97,8 @@ def _code() -> str:
 def run_race(race: Race, records: Records, say: Callable[[str], None]) -> None:
     """Runs what has no record yet, attack by attack, and records each run as it ends.
 
-    Each contender that has runs ahead first runs once uncounted: the same attack, or one of few
-    steps where that takes minutes. One that fails is out of the race of that attack.
+    Each contender that has runs ahead first runs once uncounted, with few steps. One that fails is
+    out of the race of that attack.
 
     Args:
         race: What to run.
@@ -133,9 +133,8 @@ class _Heat:
     def run(self) -> None:
         """Warms up, then gives everybody turns."""
         setting = self._setting
-        warm_up = setting.shortened() if setting.costly else setting
         for name in list(self._left):
-            self._try(name, warm_up, None)
+            self._try(name, setting.shortened(), None)
         names = [name for name in self._ids if name in self._left]
         for number, name in turns(names, self._race.n_rounds(setting)):
             if name in self._left and number not in self._done[name]:

@@ -82,8 +82,9 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
             params={"n_iter": 100, **targets},
             ours=leave,
             brief=few,
+            costly=True,
         ),
-        Setting("fab-t", "FAB-T-100", "fab_t", params=fab, ours=leave, brief=few),
+        Setting("fab-t", "FAB-T-100", "fab_t", params=fab, ours=leave, brief=few, costly=True),
         Setting(
             "square",
             "Square-1000",

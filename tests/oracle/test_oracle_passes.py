@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
+from bench.oracle.cutting import Cutter
 
 
 def test_counts_passes_of_each_image() -> None:
@@ -80,3 +82,25 @@ def test_a_lone_candidate_costs_its_whole_batch() -> None:
     assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [0, 0, 4, 0]
     (oracle.module()(x.requires_grad_())).sum().backward()
     assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [4, 4, 8, 4]
+
+
+@pytest.mark.parametrize(
+    ("total", "sizes"),
+    [
+        (79, [79]),
+        (96, [48, 48]),
+        (100, [50, 50]),
+        (711, [65] * 10 + [61]),
+        (0, []),
+        (300, [60] * 5),
+    ],
+)
+def test_passes_are_about_as_large_as_is_fastest(total: int, sizes: list[int]) -> None:
+    cutter = Cutter(torch.device("cpu"), 1024, 64, None, False)
+    passes = list(cutter.passes(total, 1))
+    assert [len(i) for i in passes] == sizes
+    assert not passes or torch.equal(torch.cat(passes), torch.arange(total))
+    assert [len(i) for i in Cutter(torch.device("cpu"), 64, 64, None, False).passes(79, 1)] == [
+        64,
+        15,
+    ], "a limit is one"
