@@ -11,7 +11,7 @@ from bench.report.escape import markdown, one_line
 
 HOW = (
     "All contenders attack the same model on the same images with the same parameters, in turns, "
-    "in one process; a first run of each is not counted (of AutoAttack it has few steps). "
+    "in one process; a first run of each, with few steps, is not counted. "
     "**Seconds** (median over the rounds) run from images in memory to verdicts: the attack, and "
     "this project's verifier for everybody. **Times rbench's** is the median over the rounds of a "
     "contender's seconds over rbench's of the same round, with the least and the most. **Passes** "
