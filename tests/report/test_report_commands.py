@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,22 +18,22 @@ def rbench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_results_are_compared_and_indexed_from_their_stores(tmp_path: Path) -> None:
-    run = tmp_path / "table1"
-    shutil.copytree(ROOT / "reports" / "table1" / "store", run / "store")
+def test_results_are_compared_and_indexed_from_their_stores(leaderboard_run: Path) -> None:
+    run, reports = leaderboard_run, leaderboard_run.parent
     compared = rbench("report", str(run), "--compare", "rna/table1", "--format", "md")
     assert compared.returncode == 0, compared.stderr
     assert [path.name for path in run.iterdir() if path.is_file()] == ["compare-rna-table1.md"]
     assert "Not comparable" in (run / "compare-rna-table1.md").read_text()
-    indexed = rbench("index", str(tmp_path))
+    indexed = rbench("index", str(reports))
     assert indexed.returncode == 0, indexed.stderr
-    assert "(table1/compare-rna-table1.md)" in (tmp_path / "README.md").read_text()
+    assert "(run/compare-rna-table1.md)" in (reports / "README.md").read_text()
 
 
-def test_misuse_names_what_was_meant(tmp_path: Path) -> None:
+def test_misuse_names_what_was_meant(leaderboard_run: Path) -> None:
+    run, none = str(leaderboard_run), str(leaderboard_run / "none")
     for arguments, words in (
-        (["report", "reports/table1", "--compare", "rna/tabel1"], "did you mean 'rna/table1'"),
-        (["index", str(tmp_path / "none")], "no such folder"),
+        (["report", run, "--compare", "rna/tabel1"], "did you mean 'rna/table1'"),
+        (["index", none], "no such folder"),
     ):
         done = rbench(*arguments)
         assert done.returncode == 2 and words in done.stderr, done.stderr
