@@ -8,26 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.store.documents import read_json, to_json
-from bench.store.files import write_atomically, write_folder
+from bench.store.entries import Entries, Facts, remedy_for, to_parquet
+from bench.store.files import write_atomically
 from bench.store.manifest import Manifest
-from bench.store.schema import (
-    ROW_SCHEMA,
-    SCHEMA_VERSION,
-    StoredInfo,
-    rows_from_parquet,
-    rows_to_parquet,
-)
+from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION, StoredInfo
 
 
 class RunStore:
     """Reads and writes ``store/run.json`` and ``store/cells/CELL_ID/{rows.parquet,info.json}``.
-
-    A cell's folder appears whole or not at all; a name that starts with a dot is the remains of
-    an interrupted write and is never read.
 
     Args:
         folder: The run folder; made on the first write.
@@ -35,7 +28,8 @@ class RunStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cells = folder / "store" / "cells"
+        root = folder / "store" / "cells"
+        self._cells = Entries(root, "rows.parquet", StoredInfo, _facts)
         self._manifest = folder / "store" / "run.json"
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -66,21 +60,18 @@ class RunStore:
             raise ValueError(f"cell_id {info.cell_id} is not that of its spec, {info.spec.cell_id}")
         if len({row.index for row in rows}) != len(rows):
             raise ValueError("a cell holds each image once, found an index twice")
-        content = rows_to_parquet(rows)
+        content = to_parquet(pa.Table.from_pylist([asdict(r) for r in rows], schema=ROW_SCHEMA))
         digest = hashlib.sha256(content).hexdigest()
         stored = StoredInfo(schema_version=SCHEMA_VERSION, rows_sha256=digest, info=info)
-        files = {"rows.parquet": content, "info.json": to_json(stored)}
-        write_folder(self._cells / info.cell_id, files)
+        self._cells.write(info.cell_id, stored, content)
 
     def cell_ids(self) -> list[str]:
         """Returns the ids of all stored cells, complete or not, sorted."""
-        if not self._cells.is_dir():
-            return []
-        return sorted(p.name for p in self._cells.iterdir() if not p.name.startswith("."))
+        return self._cells.names()
 
     def stored(self, cell_id: str) -> bool:
         """Says whether the cell has been stored, complete or not."""
-        return (self._cells / cell_id).is_dir()
+        return self._cells.stored(cell_id)
 
     def has(self, cell_id: str) -> bool:
         """Says whether the cell is stored, undamaged and complete, so that nothing is to be run.
@@ -88,7 +79,7 @@ class RunStore:
         Raises:
             UserError: When its files are damaged or of another schema version.
         """
-        return self.stored(cell_id) and self._read(cell_id)[0].complete
+        return self.stored(cell_id) and self._cells.read(cell_id)[0].info.complete
 
     def read_cell(self, cell_id: str) -> tuple[CellInfo, list[Row]]:
         """Reads a cell, complete or not.
@@ -97,8 +88,15 @@ class RunStore:
             UserError: When it is missing, damaged, not what its id says, or of another schema
                 version.
         """
-        info, content = self._read(cell_id)
-        return info, rows_from_parquet(content, self._cells / cell_id / "rows.parquet")
+        stored, content = self._cells.read(cell_id)
+        table = self._cells.table(cell_id, content)
+        if not table.schema.equals(ROW_SCHEMA):
+            folder, names = self._cells.folder(cell_id), ", ".join(table.schema.names) or "none"
+            raise UserError(
+                f"{folder / 'rows.parquet'}: expected the columns {', '.join(ROW_SCHEMA.names)} "
+                f"with their types, found {names}; {remedy_for(folder)}"
+            )
+        return stored.info, [Row(**record) for record in table.to_pylist()]
 
     def frame(self, cell_id: str) -> pd.DataFrame:
         """Reads a cell's rows as a data frame with one column for each field of ``Row``.
@@ -109,27 +107,6 @@ class RunStore:
         _, rows = self.read_cell(cell_id)
         return pd.DataFrame([asdict(row) for row in rows], columns=ROW_SCHEMA.names)
 
-    def _read(self, cell_id: str) -> tuple[CellInfo, bytes]:
-        """Returns a cell's info and the checked bytes of its rows."""
-        folder = self._cells / cell_id
-        remedy = f"delete the folder {folder} and run the suite again"
-        for path in (folder / "info.json", folder / "rows.parquet"):
-            if not path.is_file():
-                raise UserError(f"{path}: no such file; {remedy}")
-        stored = read_json(StoredInfo, folder / "info.json", remedy)
-        info = stored.info
-        if not cell_id == info.cell_id == info.spec.cell_id:
-            raise UserError(
-                f"{folder / 'info.json'}: the folder is named {cell_id}, the file says "
-                f"{info.cell_id}, and its spec has the id {info.spec.cell_id}; expected the same "
-                f"three times: {remedy}"
-            )
-        content = (folder / "rows.parquet").read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if found != stored.rows_sha256:
-            raise UserError(
-                f"{folder / 'rows.parquet'}: damaged or altered: expected sha256 "
-                f"{stored.rows_sha256[:12]}..., found {found[:12]}... ({len(content)} bytes); "
-                f"{remedy}"
-            )
-        return info, content
+
+def _facts(stored: StoredInfo) -> Facts:
+    return Facts(stored.info.cell_id, stored.info.spec.cell_id, stored.rows_sha256)
