@@ -16,7 +16,7 @@ from bench.metrics.gain import Gain, relative_gain
 from bench.metrics.independent import independent_difference
 from bench.metrics.paired import Difference, agreement, paired_difference
 from bench.metrics.ranks import Contender, ranks
-from bench.metrics.real import RealEstimate, mean_from_moments, real_mean, real_median
+from bench.metrics.real import mean_from_moments, real_mean, real_median
 
 __all__ = [
     "Cluster",
@@ -25,7 +25,6 @@ __all__ = [
     "Estimate",
     "Gain",
     "MedianDistance",
-    "RealEstimate",
     "agreement",
     "attack_success_rate",
     "clean_accuracy",

@@ -30,13 +30,13 @@ Cluster = Literal["sample", "batch"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number in [0, 1] and how far to trust it.
+    """A number and how far to trust it.
 
     Attributes:
-        value: The mean over the samples.
+        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median.
         low: Lower end of the confidence interval; ``None`` where the data allow no interval.
         high: Upper end.
-        n: Number of samples behind it.
+        n: Number of samples or values behind it.
         method: How the interval was made, or why there is none.
     """
 

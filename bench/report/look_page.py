@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.core.analysis import AnalysisSpec, Subject
 from bench.core.errors import UserError
-from bench.metrics import RealEstimate
+from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.looks import Look
 from bench.report.prose import EOT_TEXT, STATS_TEXT, data_text, provenance, title, value_text
@@ -95,7 +95,7 @@ class LookPage:
 
     def number(
         self,
-        estimate: RealEstimate,
+        estimate: Estimate,
         *,
         n: int | None = None,
         shared: bool = False,

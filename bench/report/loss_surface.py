@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.analysis import AnalysisSpec
-from bench.metrics import RealEstimate, mean_from_moments
+from bench.metrics import Estimate, mean_from_moments
 from bench.report.figure import Figure, Surface
 from bench.report.look_page import LookPage, shares_statistics, short
 from bench.report.looks import Look, records
@@ -107,7 +107,7 @@ def _place(point: Point) -> dict[str, Raw]:
     return {name: float(point[name]) for name in ALONG}
 
 
-def _estimate(point: Point) -> RealEstimate:
+def _estimate(point: Point) -> Estimate:
     return mean_from_moments(float(point["loss"]), float(point["sd"]), int(point["n"]))
 
 

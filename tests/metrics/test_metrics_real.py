@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.metrics import RealEstimate, mean_from_moments, real_mean, real_median
+from bench.metrics import Estimate, mean_from_moments, real_mean, real_median
 
 
 def test_mean_is_students_interval() -> None:
@@ -20,7 +20,7 @@ def test_mean_is_students_interval() -> None:
 
 
 @pytest.mark.parametrize("estimate", [real_mean, real_median])
-def test_a_single_value_has_no_interval(estimate: Callable[[list[float]], RealEstimate]) -> None:
+def test_a_single_value_has_no_interval(estimate: Callable[[list[float]], Estimate]) -> None:
     found = estimate([2.0])
     assert (found.value, found.low, found.high, found.n) == (2.0, None, None, 1)
     assert found.method.startswith("no interval")

@@ -9,18 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_checkpoints import save
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.core.model_spec import ModelSpec
-from bench.models import build_model
 from bench.report import write_reports
 from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
 from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
 from bench.store import AnalysisStore, RunStore
 from bench.suite import load_suite, make_plan
-from bench.zoo import Card, CleanAccuracy, open_checkpoint, save_checkpoint
+from bench.zoo import open_checkpoint
 
 KINDS = (
     "statistics_shift",
@@ -50,25 +49,6 @@ analyses:
   - {{analysis: examples, models: [first], attack: PGD, params: {{images: 2}}}}
 reports: [{kinds}]
 """
-
-
-def save(folder: Path, norm: object, seed: int) -> None:
-    """Saves a network whose tracked statistics are off their defaults."""
-    fields = {"arch": "resnet20", "channels": 1, "size": 8, "classes": 3}
-    spec = ModelSpec.model_validate({**fields, "norm": norm, "mean": [0.5], "std": [0.5]})
-    model = build_model(spec, seed=seed)
-    for _ in range(4):
-        model(torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
-    card = Card(
-        name=folder.name,
-        model=spec,
-        dataset="made",
-        training="none",
-        clean_accuracy=CleanAccuracy(value=0.3, n=1, split="made"),
-        versions={},
-        sha256="0" * 64,
-    )
-    save_checkpoint(folder, model.net, card)
 
 
 @pytest.fixture(scope="module")

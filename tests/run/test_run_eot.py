@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from made_checkpoints import save
 
-from bench.core.model_spec import ModelSpec
-from bench.models import build_model
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
 from bench.run.suite import cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import load_suite, make_plan
-from bench.zoo import Card, CleanAccuracy, save_checkpoint
 
 SUITE = """
 suite: ways
@@ -38,24 +36,9 @@ reports:
 """
 
 
-def save(folder: Path) -> None:
-    fields = {"arch": "resnet20", "channels": 1, "size": 8, "classes": 3}
-    norm = {"name": "rna", "pool": ["bn", "in"]}
-    spec = ModelSpec.model_validate({**fields, "norm": norm, "mean": [0.5], "std": [0.5]})
-    card = Card(
-        name=folder.name,
-        model=spec,
-        dataset="made",
-        training="none",
-        clean_accuracy=CleanAccuracy(value=0.3, n=1, split="made"),
-        versions={},
-        sha256="0" * 64,
-    )
-    save_checkpoint(folder, build_model(spec, seed=1).net, card)
-
-
 def test_a_suite_spends_what_it_says_and_says_how(tmp_path: Path) -> None:
-    save(tmp_path / "checkpoints" / "drawn")
+    norm = {"name": "rna", "pool": ["bn", "in"]}
+    save(tmp_path / "checkpoints" / "drawn", norm, seed=1, track=False)
     x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)).numpy()
     np.savez(tmp_path / "made.npz", x=x, y=np.array([0, 1, 2, 0, 1, 2, 0, 1]))
     file = tmp_path / "ways.yaml"

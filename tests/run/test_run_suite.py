@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_checkpoints import save
 from torch import Tensor
 
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.core.base import Spec
-from bench.core.model_spec import ModelSpec
 from bench.core.result import CellInfo, Row
-from bench.models import Classifier, build_model
+from bench.models import Classifier
 from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
@@ -27,7 +27,7 @@ from bench.run.local import Workers
 from bench.run.suite import cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
-from bench.zoo import Card, CleanAccuracy, open_checkpoint, save_checkpoint
+from bench.zoo import open_checkpoint
 
 EPS = 0.03
 BATCH = 4
@@ -70,25 +70,6 @@ def attack() -> Iterator[None]:
     )
     yield
     ATTACKS.remove("one_step")
-
-
-def save(folder: Path, norm: Any, seed: int) -> None:
-    """Saves a network whose tracked statistics are off their defaults."""
-    fields = {"arch": "resnet20", "channels": 1, "size": 8, "classes": 3}
-    spec = ModelSpec.model_validate({**fields, "norm": norm, "mean": [0.5], "std": [0.5]})
-    model = build_model(spec, seed=seed)
-    for _ in range(4):
-        model(torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
-    card = Card(
-        name=folder.name,
-        model=spec,
-        dataset="made",
-        training="none",
-        clean_accuracy=CleanAccuracy(value=0.3, n=1, split="made"),
-        versions={},
-        sha256="0" * 64,
-    )
-    save_checkpoint(folder, model.net, card)
 
 
 @pytest.fixture(scope="module")
