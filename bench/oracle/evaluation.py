@@ -94,10 +94,11 @@ class Memo:
 
     Attributes:
         answers: Of a deterministic model about the clean images, with what they cost.
-        trails: Of ascents on it, each under all that determines it but its length.
+        trails: Of ascents on it, by how the oracle answers; each under all that determines it but
+            its length.
         predictions: Of the clean images, each under the draws that they were made on.
     """
 
     answers: dict[tuple[object, ...], tuple[Evaluation, Spent]] = field(default_factory=dict)
-    trails: dict[tuple[object, ...], Trail] = field(default_factory=dict)
+    trails: dict[tuple[object, ...], dict[tuple[object, ...], Trail]] = field(default_factory=dict)
     predictions: dict[object, Tensor] = field(default_factory=dict)

@@ -140,7 +140,7 @@ class Oracle:
         self._queries += 1
         if self._memo is None or y_target is not None or not self._opens(x):
             return self._ask(x, y, loss, rows, y_target, grad, confirm)
-        key = (loss, grad, confirm, str(self.engine), self.access.adversary, *y.tolist())
+        key = (loss, grad, confirm, *self._way(), *y.tolist())
         if key not in self._memo.answers:
             before = self.spent()
             answer = self._ask(x, y, loss, rows, None, grad, confirm)
@@ -158,7 +158,11 @@ class Oracle:
         """
         if self._memo is None or self.access.stochastic or self._may_compile:
             return None
-        return self._memo.trails
+        return self._memo.trails.setdefault(self._way(), {})
+
+    def _way(self) -> tuple[object, ...]:
+        """Returns all by which two oracles of a model and a batch may answer differently."""
+        return str(self.engine), self.access.adversary, self._cutter.good
 
     def spent(self, since: Spent | None = None) -> Spent:
         """Returns the passes spent on each image, or those of them spent ``since`` then."""

@@ -9,10 +9,11 @@ from torch import Tensor
 from bench.core.cell import CellSpec, Surrogate
 from bench.oracle import Memo
 
-N_BATCHES, LARGEST = 64, 4_000_000
-"""Batches that are remembered, and pixels of the largest: some hundred megabytes at worst."""
+PIXELS = 4_000_000
+"""Of all batches that are remembered: a memo keeps a few tensors of its batch's size, of 4 bytes a
+pixel."""
 
-_MEMOS: OrderedDict[tuple[object, ...], Memo] = OrderedDict()
+_MEMOS: OrderedDict[tuple[object, ...], tuple[int, Memo]] = OrderedDict()
 
 
 def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int) -> Memo | None:
@@ -26,11 +27,11 @@ def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int)
         x: The batch (b, c, h, w).
         number: Its number in the cell's slice.
     """
-    if x.numel() > LARGEST:
+    if x.numel() > PIXELS:
         return None
     key = (model.sha256, model.stats, spec.data_hash, spec.batch_size, number, str(x.device))
-    memo = _MEMOS.setdefault(key, Memo())
+    _, memo = _MEMOS.setdefault(key, (x.numel(), Memo()))
     _MEMOS.move_to_end(key)
-    while len(_MEMOS) > N_BATCHES:
+    while sum(pixels for pixels, _ in _MEMOS.values()) > PIXELS:
         _MEMOS.popitem(last=False)
     return memo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -420,3 +420,23 @@ def test_stopping_early_changes_no_verdict_and_saves_passes(norm: str) -> None:
     assert bool((spent[1][found[1]] == 20).all()) and bool((spent[1][:3] == 1).all())
     with pytest.raises(UserError, match="keep best"):
         parse_params(entry, {"keep": "last", "early_stop": True})
+
+
+def test_ascents_are_shared_only_where_they_would_be_the_same() -> None:
+    """One adversary perturbs the whole batch, the other one image in a clean one."""
+    torch.manual_seed(3)
+    norm = nn.BatchNorm2d(1, affine=False, track_running_stats=False)
+    net = nn.Sequential(norm, nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
+    net = net.eval()
+    x, y, budget = torch.rand(4, 1, 8, 8), torch.arange(4), Budget("linf", (0.2,))
+    entry = get_attack("pgd")
+    params = parse_params(entry, {"alpha": 0.05, "n_iter": 5, "keep": "last"})
+
+    def run(adversary: Literal["joint", "single"], memo: Memo | None) -> Tensor:
+        access = Access(batch_dependent=True, adversary=adversary)
+        return entry.run(Oracle(net, x, 4, access, memo), x.clone(), y, budget, params, 5)
+
+    memo = Memo()
+    for adversary in ("joint", "single"):
+        assert torch.equal(run(adversary, memo), run(adversary, None))
+    assert not torch.equal(run("joint", None), run("single", None)), "the case must tell them apart"
