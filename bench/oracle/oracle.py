@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.oracle.access import Access
-from bench.oracle.cutting import Cutter
-from bench.oracle.draws import Draws
-from bench.oracle.engine import DOUBT, EXACT, Engine, Twin
+from bench.oracle.engine import DOUBT, Engine
 from bench.oracle.evaluation import Evaluation, Memo, Spent, Trail, mean_over_draws
-from bench.oracle.fast import compiled_twin, fastest_twin
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
+from bench.oracle.runner import Runner
 from bench.oracle.view import OracleModule, counted
 
-R = TypeVar("R")
 Confirm = Literal["all", "wrong"]
-
-COMPILE_AFTER, COMPILE_AHEAD = 5.0, 30.0
-"""Seconds that a search has taken, and may take in all, before its model is compiled: compiling
-takes seconds itself, up to twenty where norms are not folded, and pays only on what is left."""
 
 
 class Oracle:
@@ -63,51 +55,48 @@ class Oracle:
         access: Access,
         memo: Memo | None = None,
     ) -> None:
-        self._model, self._x, self.n_classes, self.access = model, x, n_classes, access
-        self._memo, self._queries, self._run = memo, 0, 0
-        self._draws = Draws(model, access)
-        # Without paths of its own for each image, a pass may hold one draw for all of them.
-        self._one_draw_a_pass = access.stochastic and self._draws.paths is None
-        self.passes = Passes(len(x), x.device)
-        self.twin = Twin(EXACT)
-        if access.fast:
-            free = not access.batch_dependent and not self._one_draw_a_pass
-            self.twin = fastest_twin(model, x, self._trial, access.max_pass if free else 0)
-        good = self.twin.fits or access.max_pass
-        whole = len(x) if self.coupled else None
-        self._cutter = Cutter(x.device, access.max_pass, good, whole, self._one_draw_a_pass)
-        ahead = access.passes_ahead * self._each
-        long = ahead >= COMPILE_AHEAD and not access.batch_dependent
-        self._may_compile = long and not self.engine.exact
+        self.n_classes, self.access = n_classes, access
+        self._memo, self._queries = memo, 0
+        self._runner = Runner(model, x, access)
+
+    @property
+    def x(self) -> Tensor:
+        """The clean batch (b, c, h, w)."""
+        return self._runner.x
+
+    @property
+    def passes(self) -> Passes:
+        """What has been spent on each image so far."""
+        return self._runner.passes
 
     @property
     def batch(self) -> int:
         """The number of images in the batch."""
-        return len(self._x)
+        return len(self.x)
 
     @property
     def engine(self) -> Engine:
         """How queries are run."""
-        return self.twin.engine
+        return self._runner.engine
 
     @property
     def coupled(self) -> bool:
         """Whether an image's logits depend on the other candidates of the batch."""
-        return self.access.batch_dependent and self.access.adversary == "joint"
+        return self._runner.coupled
 
     @property
     def n_draws(self) -> int:
         """Draws behind each answer; 1 for a deterministic model, and for the surrogate."""
-        return self._draws.number
+        return self._runner.draws.number
 
     @property
     def mean_field(self) -> bool:
         """Whether the mean-field surrogate now answers queries."""
-        return self._draws.mean_field
+        return self._runner.draws.mean_field
 
     def real_draws(self) -> AbstractContextManager[None]:
         """Has the model itself answer, never a surrogate, while the context lasts."""
-        return self._draws.of_the_model()
+        return self._runner.draws.of_the_model()
 
     def query(
         self,
@@ -140,7 +129,7 @@ class Oracle:
         self._queries += 1
         if self._memo is None or y_target is not None or not self._opens(x):
             return self._ask(x, y, loss, rows, y_target, grad, confirm)
-        key = (loss, grad, confirm, *self._way(), *y.tolist())
+        key = (loss, grad, confirm, *self._runner.way, *y.tolist())
         if key not in self._memo.answers:
             before = self.spent()
             answer = self._ask(x, y, loss, rows, None, grad, confirm)
@@ -156,13 +145,9 @@ class Oracle:
 
         That is on stochastic models, and where a long search has its model compiled on the way.
         """
-        if self._memo is None or self.access.stochastic or self._may_compile:
+        if self._memo is None or self.access.stochastic or self._runner.may_compile:
             return None
-        return self._memo.trails.setdefault(self._way(), {})
-
-    def _way(self) -> tuple[object, ...]:
-        """Returns all by which two oracles of a model and a batch may answer differently."""
-        return str(self.engine), self.access.adversary, self._cutter.good
+        return self._memo.trails.setdefault(self._runner.way, {})
 
     def spent(self, since: Spent | None = None) -> Spent:
         """Returns the passes spent on each image, or those of them spent ``since`` then."""
@@ -173,14 +158,12 @@ class Oracle:
 
     def charge(self, spent: Spent) -> None:
         """Counts passes that another attack made for this one."""
-        self.passes.forwards += spent.forwards
-        self.passes.backwards += spent.backwards
-        self._run += int((spent.forwards + spent.backwards).sum())
+        self._runner.charge(spent)
 
     def _opens(self, x: Tensor) -> bool:
         """Says whether this is the first query, about the clean batch, and has one answer."""
         first = self._queries == 1 and not self.access.stochastic and len(x) == self.batch
-        return first and torch.equal(x, self._x)
+        return first and torch.equal(x, self.x)
 
     def _ask(
         self,
@@ -198,7 +181,7 @@ class Oracle:
             target = None if y_target is None else y_target[i]
             return self._answer(x[i], y[i], rows[i], loss, target, grad, confirm)
 
-        parts = self._in_passes(x, ask)
+        parts = self._runner.in_passes(x, ask)
         return mean_over_draws(parts, len(x), self.n_draws)
 
     def _answer(
@@ -214,12 +197,12 @@ class Oracle:
         """Answers a query in one pass, on one draw for each candidate."""
         with torch.set_grad_enabled(grad):
             x = x.detach().requires_grad_(grad)
-            z = self._pass(x, rows, self.twin)
+            z = self._runner.fast(x, rows)
             values = loss(z, y, y_target)
         slope = None
         if grad:
             (slope,) = torch.autograd.grad(values.sum(), x)
-            self._count_backward(rows)
+            self._runner.went_back(rows)
         z, values = z.detach(), values.detach()
         if self._confirm(x.detach(), y, rows, z, confirm):
             values = loss(z, y, y_target)
@@ -234,20 +217,20 @@ class Oracle:
 
         def ask(i: Tensor) -> tuple[Tensor, Tensor]:
             x_i = x[i].detach().requires_grad_()
-            z = self._pass(x_i, rows[i], self.twin)
+            z = self._runner.fast(x_i, rows[i])
             exact, slopes = z.detach(), []
             if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
-                    exact = self._pass(x[i].detach(), rows[i])
+                    exact = self._runner.exactly(x[i].detach(), rows[i])
             for c in range(self.n_classes):
                 (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=c + 1 < self.n_classes)
-                self._count_backward(rows[i])
+                self._runner.went_back(rows[i])
                 slopes.append(g)
             return exact.float(), torch.stack(slopes, 1)
 
         logits = torch.zeros(len(x), self.n_classes, device=x.device)
         jacobian = torch.zeros(len(x), self.n_classes, *x.shape[1:], device=x.device)
-        for i, (values, slopes) in self._in_passes(x, ask):
+        for i, (values, slopes) in self._runner.in_passes(x, ask):
             logits.index_add_(0, i, values)
             jacobian.index_add_(0, i, slopes)
         return logits / self.n_draws, jacobian / self.n_draws
@@ -258,47 +241,26 @@ class Oracle:
         This is what third-party attacks see. A subset of the batch cannot be told apart here, so
         a model whose images share statistics is only shown whole batches.
         """
-        n, k = self._begin(x)
+        run = self._runner
+        n, k = run.begin(x)
         whole = n == self.batch
         if self.access.batch_dependent and not whole:
             raise ValueError(f"the attack passed {n} images of a batch of {self.batch} on")
         rows = torch.arange(n, device=x.device) if whole else None
         parts = (
-            [self._pass(x, rows) for _ in range(k)]
-            if self.access.batch_dependent or self._one_draw_a_pass
-            else [self._pass(x.repeat(k, 1, 1, 1), None if rows is None else rows.repeat(k))]
+            [run.exactly(x, rows) for _ in range(k)]
+            if self.access.batch_dependent or run.one_draw_a_pass
+            else [run.exactly(x.repeat(k, 1, 1, 1), None if rows is None else rows.repeat(k))]
         )
         z = torch.cat(parts).view(k, n, -1).mean(0)
         if not z.requires_grad:
             return z
-        cost = n if rows is None else self._cost()
+        cost = n if rows is None else run.cost
         return counted(z, self.passes, rows, k * cost)
 
     def module(self) -> OracleModule:
         """Returns an ``nn.Module`` view for third-party attacks."""
         return OracleModule(self)
-
-    def _in_passes(self, x: Tensor, work: Callable[[Tensor], R]) -> list[tuple[Tensor, R]]:
-        """Returns the candidates (m,) of each pass of a query, and what ``work`` makes of them.
-
-        A query that memory does not suffice for is asked again, in smaller passes.
-        """
-        while True:
-            n, k = self._begin(x)
-            try:
-                return [(i, work(i)) for i in self._cutter.passes(n, k)]
-            except RuntimeError as error:
-                if not self._cutter.halve(error):
-                    raise
-
-    def _begin(self, x: Tensor) -> tuple[int, int]:
-        """Makes ready the draws of a query; returns how many candidates and draws it has."""
-        self._compile_when_due(x)
-        self._draws.begin(len(x) // self.batch if self.coupled else len(x))
-        return len(x), self.n_draws
-
-    def _cost(self) -> int:
-        return self.batch if self.access.batch_dependent and not self.coupled else 1
 
     def _rows(self, x: Tensor, rows: Tensor | None) -> Tensor:
         whole = torch.arange(self.batch, device=x.device)
@@ -309,28 +271,6 @@ class Oracle:
         if self.coupled and not torch.equal(rows, whole.repeat(len(rows) // self.batch)):
             raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
         return rows
-
-    def _count_backward(self, rows: Tensor) -> None:
-        self.passes.add("backwards", rows, self._cost())
-        self._run += len(rows)
-
-    def _compile_when_due(self, x: Tensor) -> None:
-        """Compiles the model once a long search is well under way.
-
-        Due is a matter of passes, not of the clock, so that a search repeats itself exactly.
-        """
-        if not self._may_compile or self._run * self._each < COMPILE_AFTER:
-            return
-        self._may_compile = False
-        self.twin = compiled_twin(self._model, self.twin, x, self._trial)
-        if self.engine.compiled and self.twin.fits is not None:
-            self._cutter.good = self.twin.fits
-            self._cutter.fits = min(self.twin.fits, self.access.max_pass)
-
-    @property
-    def _each(self) -> float:
-        """Seconds of a pass; there and back are two."""
-        return self.twin.seconds / 2
 
     def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor, which: Confirm) -> bool:
         """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
@@ -348,30 +288,5 @@ class Oracle:
         if self.coupled:
             doubtful = torch.ones_like(doubtful)
         with torch.no_grad():
-            z[doubtful] = self._pass(x[doubtful], rows[doubtful])
+            z[doubtful] = self._runner.exactly(x[doubtful], rows[doubtful])
         return True
-
-    def _pass(self, x: Tensor, rows: Tensor | None, twin: Twin | None = None) -> Tensor:
-        """Runs one draw of the model for each candidate, and counts it."""
-        self.passes.add("forwards", rows, len(x) if rows is None else self._cost())
-        self._run += len(x)
-        twin = twin or Twin(EXACT)
-        z = self._drawn_logits(x, rows, twin)
-        return z if twin.engine.exact else z.float()
-
-    def _trial(self, twin: Twin, x: Tensor) -> Tensor:
-        """Runs a pass that nobody counts, on paths that nobody misses."""
-        with self._draws.aside(len(x)):
-            return twin(self._model, x)
-
-    def _drawn_logits(self, x: Tensor, rows: Tensor | None, twin: Twin) -> Tensor:
-        if not self.access.batch_dependent or self.coupled:
-            with self._draws.one(len(x)):
-                return twin(self._model, x)
-        assert rows is not None
-        answers = []
-        for candidate, row in zip(x, rows, strict=True):
-            companions = self._x.index_copy(0, row[None], candidate[None])
-            with self._draws.one(len(companions)):
-                answers.append(twin(self._model, companions)[row])
-        return torch.stack(answers)

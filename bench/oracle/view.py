@@ -56,7 +56,7 @@ class OracleModule(nn.Module):
     def __init__(self, oracle: Oracle) -> None:
         super().__init__()
         self._oracle = (oracle,)  # in a tuple, so that train() and buffers() do not reach in
-        device = oracle._x.device
+        device = oracle.x.device
         self.anchor = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
         self.eval()
 

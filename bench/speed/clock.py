@@ -14,7 +14,7 @@ import torch
 import bench.run.cell
 from bench.attacks import get_attack
 from bench.attacks.base import Attack
-from bench.oracle import Oracle
+from bench.oracle.runner import Runner
 
 
 class Stopwatch:
@@ -101,7 +101,7 @@ def watched(clock: Clock) -> Iterator[None]:
     """Times what rbench's own attacks do while the context lasts.
 
     The search is ``Attack.run``, as ``bench.run.cell`` calls it. The model's passes are
-    ``Oracle._pass``, which every query goes through, and ``torch.autograd.grad``, by which the
+    ``Runner.run``, which every query goes through, and ``torch.autograd.grad``, by which the
     oracle gets gradients. The three are wrapped from outside and put back; nothing that the oracle
     answers changes.
     """
@@ -110,7 +110,7 @@ def watched(clock: Clock) -> Iterator[None]:
         attack = get_attack(name)
         return replace(attack, run=partial(_timed, clock.search, attack.run))
 
-    model_pass, grad = Oracle._pass, torch.autograd.grad
+    model_pass, grad = Runner.run, torch.autograd.grad
 
     def in_search(work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -121,7 +121,7 @@ def watched(clock: Clock) -> Iterator[None]:
 
     with (
         _replaced(bench.run.cell, "get_attack", watched_attack),
-        _replaced(Oracle, "_pass", in_search(model_pass)),
+        _replaced(Runner, "run", in_search(model_pass)),
         _replaced(torch.autograd, "grad", in_search(grad)),
     ):
         yield

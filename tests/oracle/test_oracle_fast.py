@@ -15,8 +15,7 @@ from torch import nn
 
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
-from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin
-from bench.oracle import oracle as oracle_module
+from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin, runner
 from bench.oracle.choices import settled
 
 N = 256
@@ -26,7 +25,7 @@ N = 256
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every device gain by bfloat16."""
     twin = engine.Twin(engine.Engine(torch.bfloat16))
-    monkeypatch.setattr(oracle_module, "fastest_twin", lambda model, x, run, most: twin)
+    monkeypatch.setattr(runner, "fastest_twin", lambda model, x, run, most: twin)
 
 
 def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -199,7 +198,7 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
     fast._KNOWN.clear()
     for _ in range(2):  # timed, then remembered
         oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
-        oracle.twin = engine.Twin(engine.EXACT)
+        oracle._runner.twin = engine.Twin(engine.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
         assert torch.equal(found, plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits)

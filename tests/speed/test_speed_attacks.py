@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.oracle import Oracle
+from bench.oracle.runner import Runner
 from bench.run.paths import checkpoints_folder
 from bench.speed.arena import Arena
 from bench.speed.clock import Stopwatch
@@ -64,9 +64,9 @@ def test_fgsm_comes_to_the_same_verdicts_everywhere(arena: Arena) -> None:
 
 
 def test_rbench_is_watched_without_a_trace(arena: Arena) -> None:
-    before = (Oracle._pass, torch.autograd.grad)
+    before = (Runner.run, torch.autograd.grad)
     outcome = CONTENDERS["rbench exact"].run(arena, replace(SETTINGS["pgd"], ours={}))
-    assert (Oracle._pass, torch.autograd.grad) == before
+    assert (Runner.run, torch.autograd.grad) == before
     assert (outcome.forwards, outcome.backwards) == (21, 20)  # and the last iterate is looked at
     assert 0 < outcome.model_seconds < outcome.search_seconds < outcome.seconds
 
