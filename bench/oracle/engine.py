@@ -13,13 +13,6 @@ DOUBT = 0.05
 """Share of the largest logit within which a margin in low precision decides nothing. bfloat16 keeps
 8 bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this."""
 
-COMPILED_BATCH = 64
-"""Images in a compiled pass on a CPU, which is made for one shape. On a GPU it is as large as other
-passes are."""
-
-FILLED = 0.6
-"""Share of a compiled pass from which on a short one is filled up: less is run uncompiled."""
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -30,7 +23,7 @@ class Engine:
         channels_last: Whether kernels are held channels-last, which spares convolutions in low
             precision a copy and costs some normalizations more than that.
         folded: Whether norms that only scale and shift are folded into convolutions.
-        compiled: Whether whole batches go through ``torch.compile``.
+        compiled: Whether passes go through ``torch.compile``.
     """
 
     dtype: torch.dtype = torch.float32
@@ -78,7 +71,8 @@ class Twin:
             of an RNA model.
         seconds: What a forward and backward pass over an image took when the engine was chosen.
         fits: Images in a pass, as many as are fastest; ``None`` where that was not tried out.
-        compiled: Runs passes of ``fits`` images, where the engine says so.
+        compiled: Runs passes of two images and more, where the engine says so. A single image is
+            a case of its own to the compiler, and not worth compiling for.
     """
 
     engine: Engine
@@ -90,10 +84,7 @@ class Twin:
     def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
         """Returns logits of images (b, c, h, w), in the engine's precision."""
         run: Callable[[Tensor], Tensor] = self.copy or model
-        n = len(x)
-        full = self.fits or 0
-        if self.compiled is not None and FILLED * full <= n <= full:
+        if self.compiled is not None and len(x) > 1:
             run = self.compiled
-            x = x if n == full else torch.cat([x, x[: full - n]])
         with self.engine.precision(x.device):
-            return torch.as_tensor(run(x))[:n]
+            return torch.as_tensor(run(x))

@@ -11,13 +11,14 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo
 
 from bench.core.host import processor
 from bench.core.identity import digest
 from bench.norms import find_paths
 from bench.norms.affine import folds
 from bench.oracle.choices import settled
-from bench.oracle.engine import COMPILED_BATCH, ENGINES, EXACT, Engine, Twin
+from bench.oracle.engine import ENGINES, EXACT, Engine, Twin
 from bench.oracle.memory import out_of_memory
 
 GAIN = 1.15
@@ -32,6 +33,10 @@ N_ROUNDS = 4
 WORSE, LONG, LARGEST = 1.03, 1.0, 256
 """A pass grows twofold while an image takes no longer than this many times the least so far, and
 the pass less than a second; on a CPU, which gains little and pays in memory, to so many images."""
+
+MODELS = 256
+"""Models that may be compiled in one process: PyTorch gives up after eight calls of one function,
+without a word, where every model's ``forward`` is such a call."""
 
 Run = Callable[[Twin, Tensor], Tensor]
 """Passes images through a model as a twin runs it, to logits."""
@@ -81,15 +86,15 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     known = _COMPILED.setdefault(model, {})
     if key not in known:
         known.clear()
-        n = COMPILED_BATCH if x.device.type == "cpu" else twin.fits or COMPILED_BATCH
+        dynamo.recompile_limit = max(dynamo.recompile_limit, MODELS)
         faster = replace(
             twin,
             engine=replace(twin.engine, compiled=True),
-            fits=n,
-            compiled=torch.compile(twin.copy or _copy(model), dynamic=False),
+            compiled=torch.compile(twin.copy or _copy(model), dynamic=True),
         )
+        n = twin.fits or len(x)
         some = x[torch.arange(n, device=x.device) % len(x)]
-        name = _question(model, x, f"compiled {twin.engine} {n}")
+        name = _question(model, x, f"compiled {twin.engine} of any size")
         answer = settled(name, lambda: {"compiled": _pays(faster, twin, some, run)})
         known[key] = faster if answer and answer.get("compiled") is True else twin
     return known[key]

@@ -18,9 +18,12 @@ from bench.oracle.passes import Passes
 
 R = TypeVar("R")
 
-COMPILE_AFTER, COMPILE_AHEAD = 5.0, 30.0
-"""Seconds that a search has taken, and may take in all, before its model is compiled: compiling
-takes seconds itself, up to twenty where norms are not folded, and pays only on what is left."""
+COMPILE_AFTER = 5.0
+"""Seconds that a search has taken before its model is compiled."""
+
+COMPILE_AHEAD = {True: 30.0, False: 300.0}
+"""Seconds that it may take in all, for a model to be compiled: with its norms folded, which takes
+some seconds, and with norms to be computed, which takes a minute and pays less."""
 
 
 class Runner:
@@ -49,7 +52,7 @@ class Runner:
         whole = len(x) if self.coupled else None
         self._cutter = Cutter(x.device, access.max_pass, good, whole, self.one_draw_a_pass)
         ahead = access.passes_ahead * self._each
-        long = ahead >= COMPILE_AHEAD and not access.batch_dependent
+        long = ahead >= COMPILE_AHEAD[self.engine.folded] and not access.batch_dependent
         self.may_compile = long and not self.engine.exact
 
     @property
@@ -131,9 +134,6 @@ class Runner:
             return
         self.may_compile = False
         self.twin = compiled_twin(self._model, self.twin, x, self._trial)
-        if self.engine.compiled and self.twin.fits is not None:
-            self._cutter.good = self.twin.fits
-            self._cutter.fits = min(self.twin.fits, self._access.max_pass)
 
     @property
     def _each(self) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
@@ -170,23 +171,37 @@ def test_a_copy_walks_the_paths_of_its_model() -> None:
 
 
 @pytest.mark.slow
-def test_full_passes_are_compiled_and_short_ones_are_not() -> None:
+def test_a_compiled_model_answers_alike_for_any_number_of_images() -> None:
     model, x, _ = on_the_brink()
     run = partial(run_on, model)
     plain = engine.Twin(engine.Engine(torch.bfloat16), seconds=1.0)
-    function = torch.compile(fast._copy(model), dynamic=False)
+    function = torch.compile(fast._copy(model), dynamic=True)
     calls: list[int] = []
 
     def counted(z: torch.Tensor) -> torch.Tensor:
         calls.append(len(z))
         return function(z)
 
-    twin = replace(plain, engine=replace(plain.engine, compiled=True), fits=64, compiled=counted)
-    for n in (64, 63, 39, 38):
+    twin = replace(plain, engine=replace(plain.engine, compiled=True), compiled=counted)
+    for n in (64, 63, 2, 1):
         torch.testing.assert_close(
             twin(model, x[:n]).float(), run(plain, x[:n]).float(), rtol=0.05, atol=0.05
         )
-    assert calls == [64, 64, 64], "a pass that is nearly full is filled up"
+    assert calls == [64, 63, 2], "a single image would be compiled for anew"
+
+
+def test_a_process_compiles_as_many_models_as_it_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(fast, "_pays", lambda *_: True)
+    plain, x = engine.Twin(engine.Engine(torch.bfloat16)), torch.rand(4, 1, 4, 4)
+    for number in range(12):
+        torch.manual_seed(number)
+        model = nn.Sequential(nn.Conv2d(1, 2 + number, 3), nn.ReLU(), nn.Flatten()).eval()
+        twin = fast.compiled_twin(model, plain, x, partial(run_on, model))
+        with torch.no_grad():
+            torch.testing.assert_close(twin(model, x).float(), model(x), rtol=0.05, atol=0.05)
+        assert counter.frame_count == number + 1
 
 
 def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
