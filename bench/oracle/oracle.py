@@ -107,7 +107,7 @@ class Oracle:
         grad: bool = True,
         rows: Tensor | None = None,
         y_target: Tensor | None = None,
-        confirm: Confirm = "all",
+        confirm: Confirm | Tensor = "all",
     ) -> Evaluation:
         """Returns the loss of candidates, and its gradient, averaged over the draws.
 
@@ -123,11 +123,13 @@ class Oracle:
             y_target: Target classes (n,), for a targeted loss.
             confirm: Which answers in low precision are confirmed where they are in doubt: ``all``,
                 or ``wrong``, those about candidates that seem to be wrong. A search that climbs on
-                asks about a candidate that seems to be right again anyway, a little further on.
+                asks about a candidate that seems to be right again anyway, a little further on. A
+                mask (n,) says about which candidates ``wrong`` holds; of others, none is confirmed.
         """
         rows = self._rows(x, rows)
         self._queries += 1
-        if self._memo is None or y_target is not None or not self._opens(x):
+        shared = self._memo is not None and y_target is None and not torch.is_tensor(confirm)
+        if self._memo is None or not shared or not self._opens(x):
             return self._ask(x, y, loss, rows, y_target, grad, confirm)
         key = (loss, grad, confirm, *self._runner.way, *y.tolist())
         if key not in self._memo.answers:
@@ -173,13 +175,14 @@ class Oracle:
         rows: Tensor,
         y_target: Tensor | None,
         grad: bool,
-        confirm: Confirm,
+        confirm: Confirm | Tensor,
     ) -> Evaluation:
         """Answers a query in as many passes as it takes."""
 
         def ask(i: Tensor) -> Evaluation:
             target = None if y_target is None else y_target[i]
-            return self._answer(x[i], y[i], rows[i], loss, target, grad, confirm)
+            which = confirm[i] if isinstance(confirm, Tensor) else confirm
+            return self._answer(x[i], y[i], rows[i], loss, target, grad, which)
 
         parts = self._runner.in_passes(x, ask)
         return mean_over_draws(parts, len(x), self.n_draws)
@@ -192,7 +195,7 @@ class Oracle:
         loss: Loss,
         y_target: Tensor | None,
         grad: bool,
-        confirm: Confirm,
+        confirm: Confirm | Tensor,
     ) -> Evaluation:
         """Answers a query in one pass, on one draw for each candidate."""
         with torch.set_grad_enabled(grad):
@@ -204,8 +207,10 @@ class Oracle:
             (slope,) = torch.autograd.grad(values.sum(), x)
             self._runner.went_back(rows)
         z, values = z.detach(), values.detach()
-        if self._confirm(x.detach(), y, rows, z, confirm):
-            values = loss(z, y, y_target)
+        if not (self.engine.exact or self.access.stochastic):
+            lead = values if loss is margin and y_target is None else margin(z, y)
+            if self._confirm(x.detach(), rows, z, lead, confirm):
+                values = loss(z, y, y_target)
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
     def jacobian(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -272,16 +277,17 @@ class Oracle:
             raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
         return rows
 
-    def _confirm(self, x: Tensor, y: Tensor, rows: Tensor, z: Tensor, which: Confirm) -> bool:
+    def _confirm(
+        self, x: Tensor, rows: Tensor, z: Tensor, lead: Tensor, which: Confirm | Tensor
+    ) -> bool:
         """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
 
         Returns whether there are any. Draws of a stochastic model are not worth it.
         """
-        if self.engine.exact or self.access.stochastic:
-            return False
-        lead = margin(z, y)
         doubtful = lead.abs() < DOUBT * z.abs().amax(1)
-        if which == "wrong":
+        if isinstance(which, Tensor):
+            doubtful &= which
+        if not isinstance(which, str) or which == "wrong":
             doubtful &= lead >= 0
         if not bool(doubtful.any()):
             return False

@@ -12,7 +12,7 @@ from scipy.optimize import linprog, minimize
 from bench.attacks import Budget
 from bench.attacks.search.ascent import checkpoints
 from bench.attacks.search.projection import step_to_plane
-from bench.attacks.search.square_shapes import first_guess, next_guess, two_humps
+from bench.attacks.search.square_shapes import corners, first_guess, next_guess, two_humps
 from bench.attacks.search.squares import share
 from bench.oracle import LOSSES
 
@@ -135,7 +135,7 @@ def test_squares_fit_images_of_any_size_and_use_the_whole_radius(
     for size in (min(shape[2:]), 3, 3):
         length = torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
         assert torch.allclose(length, torch.tensor(0.1), atol=1e-5)
-        new = next_guess(x, x_adv, rows, 3, budget, size, generator)
+        new = next_guess(x, x_adv, corners(x, budget), rows, 3, budget, size, generator)
         changed = (new != x_adv).flatten(1).sum(1)
         assert int(changed.max()) <= shape[1] * size**2 * (1 if norm == "linf" else 2)
         x_adv = new

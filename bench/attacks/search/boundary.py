@@ -136,13 +136,15 @@ class _Walk:
 
         Returns f (n,), which is 0 on the boundary, and its gradient w (n, c, h, w). A point that is
         pulled back needs a gradient where it is pulled to, so none is asked for at ``now`` on a
-        lane that has just crossed the boundary, and will most often do so again.
+        lane that has just crossed the boundary, and will most often do so again. Beyond eps a walk
+        may well err about where the boundary is: only within it is a broken point confirmed.
         """
         aims = self.images.target is not None and not last
         waits = self.crossed.any().expand_as(self.crossed) if oracle.coupled else self.crossed
         sloped = ~waits if aims else torch.zeros_like(waits)
-        answer = self._ask(oracle, sloped)
-        self._note(oracle, budget, answer)
+        distance = length(self.now - self.images.x, budget)
+        answer = self._ask(oracle, sloped, distance <= ROUNDING)
+        self._note(oracle, budget, answer, distance)
         if last:
             return answer.loss, self.now
         self.crossed = broken(answer)
@@ -154,32 +156,43 @@ class _Walk:
         if oracle.coupled:
             again = again.any().expand_as(again)
         if bool(again.any()):
-            there = ask(oracle, self.images.pick(again), self.now[again], margin)
+            nothing = torch.zeros_like(again)[again]
+            there = ask(oracle, self.images.pick(again), self.now[again], margin, confirm=nothing)
             assert there.grad is not None
             f[again], w[again] = there.loss, there.grad
         return f, w
 
-    def _ask(self, oracle: Oracle, sloped: Tensor) -> Evaluation:
-        """Asks about ``now``, for gradients on the lanes ``sloped`` (n,) only: elsewhere zero."""
+    def _ask(self, oracle: Oracle, sloped: Tensor, within: Tensor) -> Evaluation:
+        """Asks about ``now``, for gradients on the lanes ``sloped`` (n,) only: elsewhere zero.
+
+        Lanes ``within`` (n,) eps have what seems broken confirmed.
+        """
         if bool(sloped.all()) or self.images.target is None:
             aims = self.images.target is not None
-            return ask(oracle, self.images, self.now, margin, grad=aims)
+            return ask(oracle, self.images, self.now, margin, grad=aims, confirm=within)
         zero = torch.zeros_like(self.distance)
         none = torch.zeros(len(zero), oracle.n_classes, device=zero.device)
         merged = Evaluation(zero, torch.zeros_like(self.now), zero.clone(), none)
         assert merged.grad is not None
         for lanes, grad in ((sloped, True), (~sloped, False)):
             if bool(lanes.any()):
-                part = ask(oracle, self.images.pick(lanes), self.now[lanes], margin, grad=grad)
+                part = ask(
+                    oracle,
+                    self.images.pick(lanes),
+                    self.now[lanes],
+                    margin,
+                    grad=grad,
+                    confirm=within[lanes],
+                )
                 merged.loss[lanes], merged.correct[lanes] = part.loss, part.correct
                 merged.logits[lanes] = part.logits
                 if part.grad is not None:
                     merged.grad[lanes] = part.grad
         return merged
 
-    def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation) -> None:
-        """Keeps ``now`` where it is better than the best so far."""
-        candidate, distance = self.now, length(self.now - self.images.x, budget)
+    def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation, distance: Tensor) -> None:
+        """Keeps ``now``, at a ``distance`` (n,), where it is better than the best so far."""
+        candidate = self.now
         if oracle.coupled:  # the batch as it would be played: every image inside its ball
             candidate = project(self.now, self.images.x, budget)
             answer = ask(oracle, self.images, candidate, margin, grad=False)

@@ -112,7 +112,7 @@ def ask(
     loss: Loss,
     *,
     grad: bool = True,
-    confirm: Confirm = "wrong",
+    confirm: Confirm | Tensor = "wrong",
 ) -> Evaluation:
     """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only."""
     answer = oracle.query(

@@ -53,23 +53,41 @@ def first_guess(
     return project(x + delta * (min(budget.eps) / _norm(delta, (1, 2, 3))), x, budget)
 
 
+def corners(x: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
+    """Returns the darkest and the brightest image of each ball around x (n, c, h, w), in linf."""
+    eps = radius(budget, x)
+    return project(x - eps, x, budget), project(x + eps, x, budget)
+
+
 def next_guess(
     x: Tensor,
     x_adv: Tensor,
+    ends: tuple[Tensor, Tensor],
     rows: Tensor,
     batch: int,
     budget: Budget,
     size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Returns candidates (n, c, h, w) with a square of ``size`` pixels a side changed."""
+    """Returns candidates (n, c, h, w) with a square of ``size`` pixels a side changed.
+
+    Args:
+        x: Clean images (n, c, h, w).
+        x_adv: Candidates at hand, inside the ball.
+        ends: The ball's corners; of no use in l2.
+        rows: Positions (n,) in the batch.
+        batch: The size of that.
+        budget: The ball.
+        size: Of the square.
+        generator: Of positions and signs.
+    """
     n, c, h, w = x.shape
     u = _uniform((batch, 5 + c), x, rows, generator)
     tops, lefts = ((u[:, i : i + 2] * (k - size + 1)).long() for i, k in ((0, h), (2, w)))
     signs = _signs(u[:, 5:]).view(n, c, 1, 1)
     inside = _window(x, tops[:, 0], lefts[:, 0], size)
     if budget.norm == "linf":
-        return project(torch.where(inside, x + signs * radius(budget, x), x_adv), x, budget)
+        return torch.where(inside, torch.where(signs < 0, *ends), x_adv)
     delta, other = x_adv - x, _window(x, tops[:, 1], lefts[:, 1], size)
     unused = (min(budget.eps) ** 2 - _norm(delta, (1, 2, 3)) ** 2).clamp(min=0) / c
     available = (_norm(delta * (inside | other), (2, 3)) ** 2 + unused).sqrt()

@@ -11,7 +11,7 @@ from bench.attacks.base import Budget
 from bench.attacks.common import Best
 from bench.attacks.scores import harm
 from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides, lost
-from bench.attacks.search.square_shapes import first_guess, next_guess, side
+from bench.attacks.search.square_shapes import corners, first_guess, next_guess, side
 from bench.oracle import Evaluation, Oracle, margin
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
@@ -55,7 +55,7 @@ def random_search(
         generator: Of all randomness; drawn for the whole batch, whoever is left.
     """
     found, batches = Found.nothing(images.x), Best(images.x, oracle.coupled)
-    search = _Search.begin(images)
+    search = _Search.begin(images, budget)
     for query in range(n_queries):
         if query == 0:
             candidates = images.x
@@ -67,9 +67,9 @@ def random_search(
         if oracle.coupled:
             batches.offer(candidates, harm(oracle, answer))
         search.take(oracle, candidates, answer, query)
-        search.write(found)
-        if search.settle(oracle, query):
+        if search.settle(oracle, query, found):
             return found
+    search.write(found)
     return Found(batches.x_adv, batches.score, found.correct) if oracle.coupled else found
 
 
@@ -84,6 +84,8 @@ class _Search:
         loss: Their margin, over all measurements of them.
         correct: Fraction of draws right, likewise.
         measured: Queries about them.
+        low: The darkest images of the balls, in linf.
+        high: The brightest.
     """
 
     images: Images
@@ -92,12 +94,15 @@ class _Search:
     loss: Tensor
     correct: Tensor
     measured: Tensor
+    low: Tensor
+    high: Tensor
 
     @staticmethod
-    def begin(images: Images) -> _Search:
+    def begin(images: Images, budget: Budget) -> _Search:
         none = torch.zeros(len(images), device=images.x.device)
         lane = torch.arange(len(images), device=images.x.device)
-        return _Search(images, lane, images.x, none, none + 1, none)
+        ends = corners(images.x, budget) if budget.norm == "linf" else (images.x, images.x)
+        return _Search(images, lane, images.x, none, none + 1, none, *ends)
 
     @staticmethod
     def refreshes(oracle: Oracle, query: int) -> bool:
@@ -121,7 +126,8 @@ class _Search:
         if query == 1:
             return first_guess(x, rows, oracle.batch, budget, generator)
         size = side(share(query - 2, n_queries, p_init), x, budget)
-        return next_guess(x, self.x_adv, rows, oracle.batch, budget, size, generator)
+        ends = self.low, self.high
+        return next_guess(x, self.x_adv, ends, rows, oracle.batch, budget, size, generator)
 
     def take(self, oracle: Oracle, candidates: Tensor, answer: Evaluation, query: int) -> None:
         """Replaces candidates at hand by better ones, or measures them better."""
@@ -146,8 +152,8 @@ class _Search:
         found.score[self.lane] = self.loss
         found.correct[self.lane] = self.correct
 
-    def settle(self, oracle: Oracle, query: int) -> bool:
-        """Leaves broken images alone; says whether none is left."""
+    def settle(self, oracle: Oracle, query: int, found: Found) -> bool:
+        """Leaves broken images alone, once they are in the result; says whether none is left."""
         if oracle.coupled:
             return False
         wrong = self.correct == 0
@@ -158,6 +164,7 @@ class _Search:
             enough = SELECTION_DRAWS if oracle.access.stochastic else 1
             done = wrong & (self.measured * oracle.n_draws >= enough)
         if bool(done.any()):
+            self.write(found)
             for field in fields(self):
                 value = getattr(self, field.name)
                 if isinstance(value, Tensor):
