@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
         "table1/leaderboard.md",
         "rna_eot/leaderboard.md",
         "batch_statistics/leaderboard.md",
-        "population_vs_batch/stats_table.md",
+        "robustnorm_table1/stats_table.md",
         "parity/agreement.md",
     ],
 )

@@ -79,11 +79,16 @@ def run(
     exact: Annotated[
         bool, typer.Option("--exact", help="Attack in float32 throughout, whatever the suite says.")
     ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out models whose checkpoint is not here.")
+    ] = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.running import run_command
 
-    code = run_command(console, suite, out, data_root, checkpoints, device, workers, probe, exact)
+    code = run_command(
+        console, suite, out, data_root, checkpoints, device, workers, probe, exact, skip_missing
+    )
     raise typer.Exit(code)
 
 
@@ -103,11 +108,16 @@ def plan(
     timed: Annotated[
         bool, typer.Option("--time/--no-time", help="Time a few passes, and predict from them.")
     ] = True,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="As rbench run takes it.")
+    ] = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.running import plan_command
 
-    plan_command(console, suite, out, data_root, checkpoints, exact, device, workers, timed)
+    plan_command(
+        console, suite, out, data_root, checkpoints, exact, device, workers, timed, skip_missing
+    )
 
 
 @app.command()

@@ -52,10 +52,16 @@ class _Ready:
     sweeps: list[tuple[Sweep, PlannedCell]]
 
 
-def _prepare(suite: str, data_root: Path | None, checkpoints: Path | None, exact: bool) -> _Ready:
+def _prepare(
+    suite: str,
+    data_root: Path | None,
+    checkpoints: Path | None,
+    exact: bool,
+    skip_missing: bool,
+) -> _Ready:
     catalog = LocalCatalog(checkpoints_folder(checkpoints), data_root)
     path = find_suite(suite, suite_folders())
-    spec = load_suite(path, catalog)
+    spec = load_suite(path, catalog, skip_missing=skip_missing)
     spec = spec.model_copy(update={"search": "exact"}) if exact else spec
     plan = make_plan(spec, catalog)
     return _Ready(
@@ -87,11 +93,13 @@ def run_command(
     workers: int | None,
     probe: bool,
     exact: bool,
+    skip_missing: bool,
 ) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     device = pick_device(device)
-    ready = _prepare(suite, data_root, checkpoints, exact)
+    ready = _prepare(suite, data_root, checkpoints, exact, skip_missing)
     plan = ready.plan
+    _say_absent(console, plan)
     folder = out or Path("reports") / plan.suite.suite
     store = RunStore(folder)
     zoo = checkpoints_folder(checkpoints)
@@ -174,6 +182,13 @@ def _analyse(
     return summary
 
 
+def _say_absent(console: Console, plan: Plan) -> None:
+    """Says which models are left out for lack of a checkpoint."""
+    for name in dict.fromkeys(plan.absent.values()):
+        labels = ", ".join(label for label, lacking in plan.absent.items() if lacking == name)
+        _warn(console, f"left out, as checkpoint {name} is not here: {labels}")
+
+
 def _warn(console: Console, line: str) -> None:
     console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
@@ -200,11 +215,13 @@ def plan_command(
     device: str,
     workers: int | None,
     timed: bool,
+    skip_missing: bool,
 ) -> None:
     """Shows a suite's cells: their ids, what is stored, the passes and the time they may take."""
     device = pick_device(device)
-    ready = _prepare(suite, data_root, checkpoints, exact)
+    ready = _prepare(suite, data_root, checkpoints, exact, skip_missing)
     plan = ready.plan
+    _say_absent(console, plan)
     store = RunStore(out or Path("reports") / plan.suite.suite)
     jobs, sweeps = _jobs(ready, store, checkpoints_folder(checkpoints), data_root, device)
     n_workers = min(workers or default_workers(device), max(len(jobs) + len(sweeps), 1))

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to see."""
+"""The exceptions that a user is meant to see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ class UserError(Exception):
     The message says what was expected, what was found and what to do. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+class MissingCheckpointError(UserError):
+    """A checkpoint that is named is not here."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ class CellMaker:
 
     def absent(self, outcome: Outcome, published: float | None) -> Cell:
         """Returns the cell of an outcome that has no number."""
-        text = "—" if outcome.status in ("refused", "left_out") else "incomplete"
+        text = "—" if outcome.status in ("refused", "left_out", "absent") else "incomplete"
         reason = f"refused: {outcome.reason}" if outcome.status == "refused" else outcome.reason
         return Cell(
             lines=(text, *_paper(published)),

@@ -85,6 +85,8 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
     outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
     done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
     absent = [label for label, outcome in outcomes if outcome.status != "ok"]
+    if not done and outcomes and all(outcome.status == "absent" for _, outcome in outcomes):
+        return _WorstCase(maker.absent(outcomes[0][1], None))
     if not done:
         reason = "no attack on this model is complete"
         mark = maker.footnotes.mark(reason)

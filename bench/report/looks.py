@@ -15,6 +15,7 @@ from bench.store import AnalysisStore, ManifestAnalysis
 from bench.suite import AnalysisEntry
 
 NOT_RUN = "not run yet; run the suite again to complete it"
+ABSENT = "not run: too few of its models' checkpoints were at hand"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Look:
     Attributes:
         entry: The suite's.
         models: Labels of its models; values name them by position.
-        status: ``ok``, ``incomplete`` or ``missing``.
+        status: ``ok``, ``incomplete``, ``missing``, or ``absent`` for want of checkpoints.
         reason: Why it is not ``ok``, in one line.
         info: What was stored; ``None`` where nothing was.
         values: Its long table; empty unless it is ``ok``.
@@ -48,7 +49,7 @@ class Looks:
 
     Args:
         run_folder: Holds ``store/``.
-        planned: As the manifest lists them.
+        planned: As the manifest lists them; it leaves out those that lack checkpoints.
         entries: The suite's.
     """
 
@@ -67,8 +68,12 @@ class Looks:
         Raises:
             UserError: When a stored one is damaged or of another schema version.
         """
-        places = [(one, self._entries[one.index]) for one in self._planned]
-        return [self._look(*place) for place in places if place[1].analysis == analysis]
+        planned = {one.index: one for one in self._planned}
+        return [
+            self._look(planned[i], entry) if i in planned else Look(entry, (), "absent", ABSENT)
+            for i, entry in enumerate(self._entries)
+            if entry.analysis == analysis
+        ]
 
     def _look(self, planned: ManifestAnalysis, entry: AnalysisEntry) -> Look:
         if not self._store.stored(planned.analysis_id):

@@ -27,6 +27,7 @@ STATUS = {
     "incomplete": "broke off, so there is no number",
     "missing": "not run yet",
     "refused": "not run, as the number would not be valid",
+    "absent": "not run, for lack of a checkpoint",
     "left_out": "not asked for",
 }
 

@@ -24,7 +24,7 @@ class Outcome:
     """What became of one planned cell.
 
     Attributes:
-        status: ``ok``, ``incomplete``, ``refused``, ``left_out`` or ``missing``.
+        status: ``ok``, ``incomplete``, ``refused``, ``left_out``, ``absent`` or ``missing``.
         reason: Why it is not ``ok``, in one line.
         info: What was stored; ``None`` where nothing was.
         rows: Its rows; no accuracy may be derived from them unless it is ``ok``.
@@ -58,7 +58,7 @@ class RunView:
                 f"{run_folder / 'store' / 'run.json'}: suite.{where}: {first['msg']}; run the "
                 f"suite again to write it, stored cells are kept"
             ) from None
-        self._checkpoints = manifest.checkpoints
+        self._checkpoints, self._absent = manifest.checkpoints, manifest.absent
         self._looks = Looks(run_folder, manifest.analyses, self.suite.analyses)
         self._outcomes: dict[tuple[int, int], Outcome] = {}
         for cell in manifest.cells:
@@ -94,6 +94,9 @@ class RunView:
         """Returns the outcome of a model under an attack, both by position in the suite."""
         if not self.models[model].meets(self.attacks[attack]):
             return Outcome("left_out", LEFT_OUT)
+        lacking = self._absent.get(self.models[model].label)
+        if lacking is not None:
+            return Outcome("absent", f"not run: checkpoint {lacking} was not at hand")
         return self._outcomes.get((model, attack), Outcome("missing", NOT_RUN))
 
     def outcomes_of(self, model: int) -> list[Outcome]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.report.figure import Figure
 
-CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "missing"]
+CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "absent", "missing"]
 """``partial``: a worst case over some of the attacks. ``left_out``: not among the attacks that the
 suite gives this model. ``missing``: planned, and not run yet."""
 

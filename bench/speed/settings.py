@@ -87,10 +87,11 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
         Setting("fab-t", "FAB-T-100", "fab_t", params=fab, ours=leave, brief=few, costly=True),
         Setting(
             "square",
-            "Square-1000",
+            "Square-5000",
             "square",
-            params={"n_queries": 1000, "p_init": 0.8},
+            params={"n_queries": 5000, "p_init": 0.8},
             brief={"n_queries": 30},
+            costly=True,
         ),
         Setting("cw-l2", "CW-L2-40", "cw", "l2", params=cw, brief=few),
         Setting(

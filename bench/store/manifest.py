@@ -100,6 +100,7 @@ class Manifest(Spec):
         cells: Every planned combination, in the suite's order.
         checkpoints: What each checkpoint is, by name; empty in stores from before it was noted.
         analyses: Every planned analysis, in the suite's order.
+        absent: The models that were left out, by label, and the checkpoint that each lacks.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -107,3 +108,4 @@ class Manifest(Spec):
     cells: tuple[ManifestCell, ...]
     checkpoints: dict[str, CheckpointFacts] = Field(default_factory=dict)
     analyses: tuple[ManifestAnalysis, ...] = ()
+    absent: dict[str, str] = Field(default_factory=dict)

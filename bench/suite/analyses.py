@@ -202,17 +202,22 @@ def _fits(norm: NormSpec, wants: Literal["any", "tracked", "paths"]) -> bool:
 def plan_analyses(suite: SuiteSpec, catalog: Catalog) -> tuple[PlannedAnalysis, ...]:
     """Resolves every default of a checked suite's analyses.
 
+    An analysis for which too few models are left, as others lack their checkpoint, is left out.
+
     Raises:
         UserError: When the catalog no longer knows what the suite names.
     """
-    return tuple(_planned(i, suite, catalog) for i in range(len(suite.analyses)))
+    planned = (_planned(i, suite, catalog) for i in range(len(suite.analyses)))
+    return tuple(one for one in planned if one is not None)
 
 
-def _planned(index: int, suite: SuiteSpec, catalog: Catalog) -> PlannedAnalysis:
+def _planned(index: int, suite: SuiteSpec, catalog: Catalog) -> PlannedAnalysis | None:
     entry = suite.analyses[index]
     kind = catalog.analysis_kind(entry.analysis, entry.params)
     models = [m for name in entry.models for m in suite.models if m.named(name)]
-    models = models or list(suite.models)
+    models = models if entry.models else list(suite.models)
+    if len(models) < max(kind.n_models, 1):
+        return None
     column = next((a for a in suite.attacks if a.label == entry.attack), None)
     attack, passes = _attack(suite, column, catalog)
     norms = [m.norm_in_force(catalog.checkpoint(m.checkpoint).norm) for m in models]

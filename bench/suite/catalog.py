@@ -168,7 +168,12 @@ class Catalog(Protocol):
         ...
 
     def checkpoint(self, name: str) -> CheckpointInfo:
-        """Returns a checkpoint's card; raises ``UserError`` if it is missing or damaged."""
+        """Returns a checkpoint's card.
+
+        Raises:
+            MissingCheckpointError: If it is not here.
+            UserError: If it is damaged.
+        """
         ...
 
     def published_tables(self) -> Mapping[str, PublishedTable]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from bench.core.cell import DataSpec, Eot
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
 from bench.core.threat import ThreatModel
 from bench.suite.analyses import check_analyses
 from bench.suite.analysis_entry import AnalysisEntry
@@ -31,6 +31,7 @@ class Parts:
     Entries are keyed by their position in the file. ``norm`` is the threat model's, known even
     where its eps is wrong, or ``None``. ``eot`` is ``mean_field`` if that is the suite's. ``place``
     says where in the file the entry of a position stands, which ``each`` may have moved.
+    ``skip_missing`` makes it no problem that a checkpoint is not here.
     """
 
     data: DataSpec | None = None
@@ -42,6 +43,7 @@ class Parts:
     analyses: dict[int, AnalysisEntry] = field(default_factory=dict)
     reports: dict[int, ReportEntry] = field(default_factory=dict)
     place: Callable[[KeyPath], KeyPath] = lambda path: path
+    skip_missing: bool = False
 
 
 def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
@@ -108,6 +110,10 @@ def _check_models(
         for name, place in places.items():
             try:
                 found[name] = catalog.checkpoint(name)
+            except MissingCheckpointError as error:
+                if not parts.skip_missing:
+                    advice = "; --skip-missing leaves out what lacks its checkpoint"
+                    yield Problem(place, f"{error}{advice}")
             except UserError as error:
                 yield Problem(place, str(error))
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from bench.core.base import Spec
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.threat import ThreatModel
+from bench.suite.absent import absent_models
 from bench.suite.analyses import check_analysis_reports
 from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog
@@ -48,8 +50,13 @@ _EXPECTED = {
 }
 
 
-def load_suite(path: Path, catalog: Catalog) -> SuiteSpec:
+def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> SuiteSpec:
     """Reads and checks a suite file; loads no model.
+
+    Args:
+        path: The file.
+        catalog: What it may name.
+        skip_missing: Accepts checkpoints that are not here.
 
     Raises:
         UserError: One line for every problem found, in the order of the file:
@@ -73,11 +80,11 @@ def load_suite(path: Path, catalog: Catalog) -> SuiteSpec:
         # The checks of parts find repeated labels too, and know the entry's line.
         found_here = [one for one in error.errors() if one["type"] != "repeated_label"]
         problems += [_problem(one, source, grid) for one in found_here]
-    parts = _sound_parts(grid)
+    parts = replace(_sound_parts(grid), skip_missing=skip_missing)
     shown = check_analysis_reports(parts.reports, grid.value.get("analyses"))
     for problem in (*check_parts(parts, catalog), *shown):
         problems.append(Problem(grid.place(problem.path), problem.message))
-    if suite is not None and not problems:
+    if suite is not None and not problems and not absent_models(suite, catalog):
         problems += check_reports(suite, catalog)
     if problems or suite is None:
         raise _refusal(source, problems)

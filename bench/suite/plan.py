@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bench.core.cell import CellSpec, Protocol, Surrogate, averaging
 from bench.core.norm_spec import NormSpec
 from bench.store import CheckpointFacts, Manifest, ManifestAnalysis, ManifestCell
+from bench.suite.absent import absent_models, refuse_all_absent
 from bench.suite.analyses import plan_analyses
 from bench.suite.analysis_entry import PlannedAnalysis
 from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
@@ -59,6 +60,7 @@ class Plan:
         cells: One for each model and attack that it meets, refused ones included.
         checkpoints: What the models' cards say, by name.
         analyses: Its analyses, in the order of the file.
+        absent: The models that are left out, by label, and the checkpoint that each lacks.
     """
 
     suite: SuiteSpec
@@ -66,6 +68,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     checkpoints: Mapping[str, CheckpointInfo] = field(default_factory=dict)
     analyses: tuple[PlannedAnalysis, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_run(self) -> tuple[PlannedCell, ...]:
@@ -108,7 +111,13 @@ class Plan:
             )
             for one in self.analyses
         )
-        return Manifest(suite=suite, cells=cells, checkpoints=facts, analyses=analyses)
+        return Manifest(
+            suite=suite,
+            cells=cells,
+            checkpoints=facts,
+            analyses=analyses,
+            absent=dict(self.absent),
+        )
 
 
 @dataclass(frozen=True)
@@ -130,15 +139,22 @@ class _Model:
 def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     """Resolves every default of a suite that ``load_suite`` has checked, and lays out its cells.
 
+    Models whose checkpoint is not here, if ``load_suite`` has let them pass, are left out.
+
     Raises:
-        UserError: When the catalog no longer knows what the suite names.
+        UserError: When the catalog no longer knows what the suite names, or has no checkpoint of
+            it at all.
     """
+    absent = absent_models(suite, catalog)
+    refuse_all_absent(suite, absent)
     n_images = catalog.data_size(suite.data)
     data_hash = catalog.data_hash(suite.data)
     norm = suite.threat_model.norm
     attacks = [catalog.attack_spec(one.attack, one.params, norm) for one in suite.attacks]
     cells = []
     for i, entry in enumerate(suite.models):
+        if i in absent:
+            continue
         model = _resolve(entry, catalog)
         for j, attack in enumerate(attacks):
             if not entry.meets(suite.attacks[j]):
@@ -158,9 +174,16 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
                 passes=0 if refused else _passes(attack, n_images, model, spec),
             )
             cells.append(cell)
-    named = [name for model in suite.models for name in (model.checkpoint, model.source_checkpoint)]
-    cards = {name: catalog.checkpoint(name) for name in dict.fromkeys(named)}
-    return Plan(suite, n_images, tuple(cells), cards, plan_analyses(suite, catalog))
+    here = tuple(entry for i, entry in enumerate(suite.models) if i not in absent)
+    named = [name for model in here for name in (model.checkpoint, model.source_checkpoint)]
+    return Plan(
+        suite=suite,
+        n_images=n_images,
+        cells=tuple(cells),
+        checkpoints={name: catalog.checkpoint(name) for name in dict.fromkeys(named)},
+        analyses=plan_analyses(suite.model_copy(update={"models": here}), catalog),
+        absent={suite.models[i].label: name for i, name in absent.items()},
+    )
 
 
 def _facts(card: CheckpointInfo, *, history: bool) -> CheckpointFacts:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
 from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
@@ -127,11 +127,14 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Reads a checkpoint's card; raises ``UserError`` when it is missing or wrong."""
+    """Reads a checkpoint's card; raises ``UserError`` when it is missing or wrong.
+
+    Where it is missing, that is a ``MissingCheckpointError``.
+    """
     if not folder.is_dir():
         siblings = list_checkpoints(folder.parent) if folder.parent.is_dir() else []
         hint = did_you_mean(folder.name, siblings)
-        raise UserError(f"{folder}: no such checkpoint{hint}")
+        raise MissingCheckpointError(f"{folder}: no such checkpoint{hint}")
     return Checkpoint(folder, read_card(folder / CARD))
 
 
