@@ -58,7 +58,8 @@ def test_models_without_a_checkpoint_may_be_left_out_and_be_run_later(world: Pat
     for kind in ("leaderboard", "transfer_heatmap"):
         text = (world / "run" / f"{kind}.md").read_text()
         assert reason in text and "incomplete" not in text
-    assert "not run, for lack of a checkpoint" in (world / "run" / "report.html").read_text()
+    page = (world / "run" / "report.html").read_text()
+    assert "Not run, for lack of a checkpoint" in page
     save(world / "checkpoints" / "gone", "in", 2)
     code, said = run(world, "--skip-missing")
     assert code == 0 and "left out" not in said and "4 cells run" in said
