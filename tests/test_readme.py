@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
         "batch_statistics/leaderboard.md",
         "robustnorm_table1/stats_table.md",
         "parity/agreement.md",
+        "auto/agreement.md",
     ],
 )
 def test_tables_are_those_of_the_reports(report: str) -> None:
