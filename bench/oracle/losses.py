@@ -22,8 +22,7 @@ def cross_entropy(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> 
 
 def _others(logits: Tensor, y: Tensor) -> Tensor:
     """Returns the largest logit among the classes other than y."""
-    mask = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(mask, -torch.inf).amax(1)
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
 def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:

@@ -180,6 +180,8 @@ class Oracle:
         """Answers a query in as many passes as it takes."""
 
         def ask(i: Tensor) -> Evaluation:
+            if len(i) == len(x) and self.n_draws == 1:
+                return self._answer(x, y, rows, loss, y_target, grad, confirm)
             target = None if y_target is None else y_target[i]
             which = confirm[i] if isinstance(confirm, Tensor) else confirm
             return self._answer(x[i], y[i], rows[i], loss, target, grad, which)
@@ -284,11 +286,14 @@ class Oracle:
 
         Returns whether there are any. Draws of a stochastic model are not worth it.
         """
-        doubtful = lead.abs() < DOUBT * z.abs().amax(1)
-        if isinstance(which, Tensor):
-            doubtful &= which
-        if not isinstance(which, str) or which == "wrong":
-            doubtful &= lead >= 0
+        asked = torch.ones_like(lead, dtype=torch.bool)
+        if isinstance(which, Tensor) or which == "wrong":
+            asked = lead >= 0
+            if isinstance(which, Tensor):
+                asked &= which
+            if not bool(asked.any()):
+                return False
+        doubtful = asked & (lead.abs() < DOUBT * z.abs().amax(1))
         if not bool(doubtful.any()):
             return False
         if self.coupled:

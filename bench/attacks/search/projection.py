@@ -37,25 +37,27 @@ def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Ten
     pace = size if pace is None else pace.expand_as(size)
     room = torch.where(toward > 0, 1 - x, x).clamp(min=0)
     paces, rooms = pace, room
-    speed = torch.where(room > 0, size * pace, 0)
+    speed, wall = torch.where(room > 0, size * pace, 0), size * room
     time = gap / speed.sum(1).clamp(min=TINY)
     lanes, now = torch.arange(len(x), device=x.device), time
     for _ in range(x.shape[1]):  # a wall at least is met in each
-        later = _later(pace, room, size, speed, gap, now)
+        later = _later(pace, room, wall, speed, gap, now)
         onward = later > now * ROUNDING
         if not bool(onward.any()):
             break
         lanes, now = lanes[onward], later[onward]
         time[lanes] = now
-        pace, room, size, speed, gap = (values[onward] for values in (pace, room, size, speed, gap))
+        if not bool(onward.all()):
+            state = (pace, room, wall, speed, gap)
+            pace, room, wall, speed, gap = (values[onward] for values in state)
     return toward * torch.minimum(time.clamp(max=1 / TINY)[:, None] * paces, rooms)
 
 
 def _later(
-    pace: Tensor, room: Tensor, size: Tensor, speed: Tensor, gap: Tensor, time: Tensor
+    pace: Tensor, room: Tensor, wall: Tensor, speed: Tensor, gap: Tensor, time: Tensor
 ) -> Tensor:
     """Returns when the gap (n,) is closed if no wall is met after ``time`` (n,)."""
-    moving = pace * time[:, None] < room
-    rate = (speed * moving).sum(1)
-    closed = (size * room).masked_fill_(moving, 0).sum(1)
+    met = pace * time[:, None] >= room
+    rate = speed.masked_fill(met, 0).sum(1)
+    closed = torch.where(met, wall, 0).sum(1)
     return torch.where(rate > 0, (gap - closed) / rate.clamp(min=TINY), torch.inf)
