@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +88,8 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     if key not in known:
         known.clear()
         dynamo.recompile_limit = max(dynamo.recompile_limit, MODELS)
+        # It warns of every machine without a GPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         faster = replace(
             twin,
             engine=replace(twin.engine, compiled=True),
