@@ -87,7 +87,16 @@ def run(
     from bench.cli.running import run_command
 
     code = run_command(
-        console, suite, out, data_root, checkpoints, device, workers, probe, exact, skip_missing
+        console,
+        suite,
+        out,
+        data_root,
+        checkpoints,
+        device,
+        workers,
+        probe=probe,
+        exact=exact,
+        skip_missing=skip_missing,
     )
     raise typer.Exit(code)
 
@@ -116,7 +125,16 @@ def plan(
     from bench.cli.running import plan_command
 
     plan_command(
-        console, suite, out, data_root, checkpoints, exact, device, workers, timed, skip_missing
+        console,
+        suite,
+        out,
+        data_root,
+        checkpoints,
+        device,
+        workers,
+        exact=exact,
+        timed=timed,
+        skip_missing=skip_missing,
     )
 
 

@@ -70,7 +70,9 @@ class Looks:
         """
         planned = {one.index: one for one in self._planned}
         return [
-            self._look(planned[i], entry) if i in planned else Look(entry, (), "absent", ABSENT)
+            self._look(planned[i], entry)
+            if i in planned
+            else Look(entry, entry.models, "absent", ABSENT)
             for i, entry in enumerate(self._entries)
             if entry.analysis == analysis
         ]

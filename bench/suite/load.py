@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,7 +79,7 @@ def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> S
         # The checks of parts find repeated labels too, and know the entry's line.
         found_here = [one for one in error.errors() if one["type"] != "repeated_label"]
         problems += [_problem(one, source, grid) for one in found_here]
-    parts = replace(_sound_parts(grid), skip_missing=skip_missing)
+    parts = _sound_parts(grid, skip_missing)
     shown = check_analysis_reports(parts.reports, grid.value.get("analyses"))
     for problem in (*check_parts(parts, catalog), *shown):
         problems.append(Problem(grid.place(problem.path), problem.message))
@@ -102,7 +101,7 @@ def _validate(kind: type[S], value: object) -> S:
     return kind.model_validate_json(json.dumps(value), strict=True)
 
 
-def _sound_parts(grid: Grid) -> Parts:
+def _sound_parts(grid: Grid, skip_missing: bool) -> Parts:
     """Returns the sections that are valid by themselves, so that they can be checked further."""
     value = grid.value
     threat = value.get("threat_model")
@@ -117,6 +116,7 @@ def _sound_parts(grid: Grid) -> Parts:
         analyses=dict(_sound_items(AnalysisEntry, value.get("analyses"))),
         reports=dict(_sound_items(ReportEntry, value.get("reports"))),
         place=grid.place,
+        skip_missing=skip_missing,
     )
 
 
