@@ -34,6 +34,11 @@ EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
 SuiteArgument = Annotated[str, typer.Argument(help="A suite file, or the name of one in suites/.")]
 
+RunFolder = Annotated[
+    str | None,
+    typer.Option("--out", help="Run folder or its URL (default: reports/SUITE)."),
+]
+
 
 def main() -> None:
     """Runs the command line; expected failures print one message and exit with code 2."""
@@ -63,9 +68,7 @@ def _options(
 @app.command()
 def run(
     suite: SuiteArgument,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder (default: reports/SUITE).")
-    ] = None,
+    out: RunFolder = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
@@ -82,31 +85,36 @@ def run(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out models whose checkpoint is not here.")
     ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit", min=1, help="Seconds after which a chunk of images is given up."
+        ),
+    ] = None,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
+    from bench.cli.ready import Wanted
     from bench.cli.running import run_command
 
-    code = run_command(
-        console,
-        suite,
-        out,
-        data_root,
-        checkpoints,
-        device,
-        workers,
-        probe=probe,
+    wanted = Wanted(
+        suite=suite,
+        out=out,
+        data_root=data_root,
+        checkpoints=checkpoints,
+        device=device,
+        workers=workers,
         exact=exact,
         skip_missing=skip_missing,
+        probe=probe,
+        time_limit=time_limit,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(run_command(console, wanted))
 
 
 @app.command()
 def plan(
     suite: SuiteArgument,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder (default: reports/SUITE).")
-    ] = None,
+    out: RunFolder = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     exact: Annotated[bool, typer.Option("--exact", help="As rbench run takes it.")] = False,
@@ -122,20 +130,20 @@ def plan(
     ] = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
-    from bench.cli.running import plan_command
+    from bench.cli.planning import plan_command
+    from bench.cli.ready import Wanted
 
-    plan_command(
-        console,
-        suite,
-        out,
-        data_root,
-        checkpoints,
-        device,
-        workers,
+    wanted = Wanted(
+        suite=suite,
+        out=out,
+        data_root=data_root,
+        checkpoints=checkpoints,
+        device=device,
+        workers=workers,
         exact=exact,
-        timed=timed,
         skip_missing=skip_missing,
     )
+    plan_command(console, wanted, timed=timed)
 
 
 @app.command()
@@ -183,7 +191,7 @@ def selftest(
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder, such as reports/table1.")],
+    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
     kind: Annotated[
         list[str] | None,
         typer.Option("--kind", help="Only this kind of report, in the suite or not; repeatable."),
@@ -202,8 +210,9 @@ def report(
 ) -> None:
     """Write a run's reports again from its store: tables, figures, and one page of them all."""
     from bench.cli.reporting import report_command
+    from bench.core.places import folder_at
 
-    report_command(console, run_folder, kind or [], formats or [], compare or [])
+    report_command(console, folder_at(run_folder), kind or [], formats or [], compare or [])
 
 
 @app.command()

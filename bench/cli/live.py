@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import defaultdict
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bench.core.result import CellInfo, Row
 from bench.metrics import robust_accuracy
+from bench.run.suite import Watcher
 from bench.suite import Plan, PlannedCell
 
 
@@ -27,7 +28,7 @@ def duration(seconds: float) -> str:
     return f"{total // 3600} h {total % 3600 // 60} min"
 
 
-class LiveTable:
+class LiveTable(Watcher):
     """Shows a run while it goes on.
 
     Args:
@@ -38,6 +39,9 @@ class LiveTable:
 
     def __init__(self, console: Console, plan: Plan, costs: dict[str, float]) -> None:
         self._console, self._plan = console, plan
+        self._places: dict[str, list[PlannedCell]] = defaultdict(list)
+        for cell in plan.cells:
+            self._places[cell.spec.cell_id].append(cell)
         self._costs, self._left = dict(costs), dict(costs)
         self._n = len(costs)
         self._started = time.monotonic()
@@ -69,20 +73,25 @@ class LiveTable:
         """Clears the live view; what was printed stays."""
         self._live.stop()
 
-    def show(self, cells: Iterable[PlannedCell], info: CellInfo, rows: list[Row]) -> None:
-        """Fills in a cell; ``cells`` are the places of the table that share its id."""
+    def show(self, info: CellInfo, rows: list[Row]) -> None:
+        """Fills in a cell, in all its places."""
         text = cell_text(info, rows)
         self._texts[info.cell_id] = text
         ran = self._left.pop(info.cell_id, None) is not None
         if ran and not self._console.is_terminal:
             done = self._n - len(self._left)
-            for cell in cells:
+            for cell in self._places.get(info.cell_id, ()):
                 name = f"{cell.model_label} / {cell.attack_label}"
                 line = f"[{done}/{self._n}] {name}: {text.plain} ({duration(info.seconds)})"
                 self._console.print(line, highlight=False, markup=False, soft_wrap=True)
                 if info.error:
                     self._console.print(f"    {info.error}", markup=False, soft_wrap=True)
         self.refresh()
+
+    def progress(self, cell_id: str, cost: float) -> None:
+        """Counts a part of a cell as done."""
+        if cell_id in self._left:
+            self._left[cell_id] = max(0.0, self._left[cell_id] - cost)
 
     def refresh(self) -> None:
         """Redraws the table and the time left."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
+from bench.core.places import Folder
 from bench.report.write import FORMATS, PAGE, write_comparisons, write_reports
 
 
 def report_command(
     console: Console,
-    run_folder: Path,
+    run_folder: Folder,
     kinds: Sequence[str],
     formats: Sequence[str],
     compared: Sequence[str] = (),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.core.analysis import AnalysisInfo
+from bench.core.places import Folder
 from bench.report.table import CellStatus
 from bench.store import AnalysisStore, ManifestAnalysis
 from bench.suite import AnalysisEntry
@@ -55,7 +55,7 @@ class Looks:
 
     def __init__(
         self,
-        run_folder: Path,
+        run_folder: Folder,
         planned: Sequence[ManifestAnalysis],
         entries: Sequence[AnalysisEntry],
     ) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench.core.cell import CellSpec, Eot
 from bench.core.errors import UserError
+from bench.core.places import Folder
 from bench.core.result import CellInfo, Row
 from bench.report.looks import NOT_RUN, Look, Looks
 from bench.report.table import CellStatus
@@ -46,7 +46,7 @@ class RunView:
         UserError: When the store is missing, damaged, or of another schema version.
     """
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Folder) -> None:
         store = RunStore(run_folder)
         manifest = store.read_manifest()
         try:

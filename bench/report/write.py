@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean
+from bench.core.places import Folder
 from bench.core.registry import Registry
 from bench.report.alt_text import figure_stems
 from bench.report.compare import build_comparison, comparison_name
@@ -35,7 +35,7 @@ FORMATS = (*_TEXTS, *_PICTURES, PAGE)
 """Endings of what is written: texts and pictures of each report, and a page of the whole run."""
 
 
-def build_reports(run_folder: Path, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
+def build_reports(run_folder: Folder, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
     """Builds reports of a run.
 
     Args:
@@ -90,8 +90,8 @@ def check_formats(formats: Collection[str]) -> None:
 
 
 def write_reports(
-    run_folder: Path, kinds: Collection[str] = (), formats: Sequence[str] = FORMATS
-) -> list[Path]:
+    run_folder: Folder, kinds: Collection[str] = (), formats: Sequence[str] = FORMATS
+) -> list[Folder]:
     """Writes the reports of a run into its folder.
 
     The same store always gives the same bytes.
@@ -123,8 +123,8 @@ def write_reports(
 
 
 def write_comparisons(
-    run_folder: Path, tables: Collection[str], formats: Sequence[str] = tuple(_TEXTS)
-) -> list[Path]:
+    run_folder: Folder, tables: Collection[str], formats: Sequence[str] = tuple(_TEXTS)
+) -> list[Folder]:
     """Writes, for each published table, what was published beside what a run measured.
 
     Args:

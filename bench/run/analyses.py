@@ -21,7 +21,7 @@ from bench.core.errors import UserError
 from bench.oracle import frozen
 from bench.run.cell import AttackError, machine, versions
 from bench.run.job import load_model, load_slice
-from bench.run.local import Workers
+from bench.run.local import Executor
 from bench.run.target import Target
 from bench.store import AnalysisStore
 from bench.suite import Plan, PlannedAnalysis
@@ -54,11 +54,13 @@ class AnalysisSummary:
         ran: Analyses run now.
         kept: Analyses that were stored already.
         incomplete: ``(label, reason)`` of each that has no values.
+        open: Analyses that were not run, as somebody stopped the run.
     """
 
     ran: int
     kept: int
     incomplete: tuple[tuple[str, str], ...]
+    open: int = 0
 
 
 def analyses_to_run(plan: Plan, store: AnalysisStore) -> list[PlannedAnalysis]:
@@ -89,18 +91,29 @@ def execute_analysis(job: AnalysisJob) -> tuple[AnalysisInfo, pd.DataFrame]:
         error = str(failure)
     except Exception as failure:  # too little memory, say: it must not stop the others
         error = f"{type(failure).__name__}: {failure}"
+    seconds = time.monotonic() - started
+    if error:
+        return _info(job, error, seconds), pd.DataFrame()
+    return _info(job, "", seconds), values
+
+
+def lost_analysis(job: AnalysisJob, why: str) -> tuple[AnalysisInfo, pd.DataFrame]:
+    """Returns what is stored of an analysis that ended with its worker."""
+    return _info(job, why, 0.0), pd.DataFrame()
+
+
+def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
     spec = job.spec
-    info = AnalysisInfo(
+    return AnalysisInfo(
         analysis_id=spec.analysis_id,
         spec=spec,
         complete=not error,
         error=" ".join(error.split()),
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(seconds, 3),
         machine=machine(torch.device(job.device)),
         versions=versions(get_attack(spec.attack.attack if spec.attack else "natural")),
         date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
     )
-    return info, pd.DataFrame() if error else values
 
 
 def _values(job: AnalysisJob) -> pd.DataFrame:
@@ -127,7 +140,7 @@ def run_analyses(
     plan: Plan,
     store: AnalysisStore,
     jobs: list[AnalysisJob],
-    workers: Workers,
+    workers: Executor,
     show: Callable[[str, AnalysisInfo], None],
 ) -> AnalysisSummary:
     """Runs jobs, the costliest first, storing and showing each result.
@@ -141,10 +154,13 @@ def run_analyses(
     """
     labels = {one.analysis_id: one.label for one in reversed(plan.analyses)}
     failed: dict[str, str] = {}
-    for outcome in workers.run(execute_analysis, sorted(jobs, key=lambda job: -job.cost)):
+    ran = 0
+    ordered = sorted(jobs, key=lambda job: -job.cost)
+    for outcome in workers.run(execute_analysis, ordered, lost_analysis):
         if outcome is None:
             continue
         _, (info, values) = outcome
+        ran += 1
         store.write(info, values)
         show(labels.get(info.analysis_id, info.spec.analysis), info)
         if not info.complete:
@@ -152,4 +168,4 @@ def run_analyses(
     incomplete = tuple(
         (one.label, failed[one.analysis_id]) for one in plan.analyses if one.analysis_id in failed
     )
-    return AnalysisSummary(len(jobs), len(labels) - len(jobs), incomplete)
+    return AnalysisSummary(ran, len(labels) - len(jobs), incomplete, open=len(jobs) - ran)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,10 +43,21 @@ class Batch:
     number: int
 
 
-def batches(data: Slice, size: int, device: torch.device) -> Iterator[Batch]:
-    """Cuts a slice into batches of ``size`` images in the slice's order; the last may be short."""
-    for number, start in enumerate(range(0, len(data.y), size)):
-        rows = slice(start, start + size)
+def batches(
+    data: Slice, size: int, device: torch.device, first: int = 0, last: int | None = None
+) -> Iterator[Batch]:
+    """Cuts a slice into batches of ``size`` images in the slice's order; the last may be short.
+
+    Args:
+        data: The slice.
+        size: Images in a batch.
+        device: Where they are put.
+        first: Number of the first batch that is wanted.
+        last: Number of the one after the last; ``None`` for all that there are.
+    """
+    starts = range(0, len(data.y), size)
+    for number in range(len(starts))[first:last]:
+        rows = slice(starts[number], starts[number] + size)
         x = torch.from_numpy(data.x[rows]).to(device)
         y = torch.from_numpy(data.y[rows]).to(device)
         yield Batch(x, y, data.index[rows].tolist(), number)
@@ -59,8 +70,10 @@ def run_cell(
     surrogate: Target | None = None,
     *,
     share: bool = False,
+    first: int = 0,
+    last: int | None = None,
 ) -> tuple[CellInfo, list[Row]]:
-    """Attacks, verifies and scores a cell.
+    """Attacks, verifies and scores a cell, or some of its batches.
 
     An attack that raises, returns something that is not a batch of images, or changes the model
     makes the cell incomplete; it never counts for or against robustness. Models that draw from
@@ -75,6 +88,9 @@ def run_cell(
             ball stays the target's.
         share: Whether cells of the same checkpoint, batch and process share what they can; never
             for a model whose weights do not tell all of it.
+        first: Number of the first batch to run.
+        last: Number of the one after the last; ``None`` for all. Rows of a batch do not depend on
+            which others are run (``bench.run.chunks`` puts them together).
 
     Raises:
         ValueError: When there is a surrogate that the cell does not name, or the reverse.
@@ -90,7 +106,7 @@ def run_cell(
     error, precision = "", str(EXACT)
     with frozen(source.model):
         guard = ModelGuard(source.model)
-        for batch in batches(data, spec.batch_size, target.device):
+        for batch in batches(data, spec.batch_size, target.device, first, last):
             try:
                 memos = _memos(spec, batch) if share else (None, None)
                 x_adv, oracle = _craft(
@@ -101,7 +117,7 @@ def run_cell(
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
-    error = error or _violations(rows)
+    error = error or violations(rows)
     info = CellInfo(
         cell_id=spec.cell_id,
         spec=spec,
@@ -245,7 +261,8 @@ def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
         yield
 
 
-def _violations(rows: list[Row]) -> str:
+def violations(rows: Sequence[Row]) -> str:
+    """Says how many images violate ball or box, or are not finite; empty if none."""
     counts = {s: sum(r.status == s for r in rows) for s in VIOLATIONS}
     found = [f"{n} of {len(rows)} {s.replace('_', ' ')}" for s, n in counts.items() if n]
     return "the attack's images fail verification: " + ", ".join(found) if found else ""

@@ -56,22 +56,23 @@ def _can_sweep(cell: PlannedCell) -> bool:
 def sweep_jobs(
     sweeps: Sequence[tuple[Sweep, PlannedCell]],
     others: Iterable[str],
-    like: Callable[[CellSpec, AttackKind, float], Job],
+    like: Callable[[CellSpec, AttackKind, float, int], Job],
 ) -> list[Job]:
     """Returns the jobs of all sweeps, each id once.
 
     Args:
         sweeps: With the cells that they are about.
         others: Ids of cells that are stored, or run anyway.
-        like: Makes a job of a cell, its attack's kind and its estimated passes.
+        like: Makes a job of a cell, its attack's kind, its estimated passes and its images.
     """
     jobs: dict[str, Job] = {}
     for sweep, about in sweeps:
         for spec in sweep.cells:
-            share = (spec.data.limit or about.n_images) / about.n_images
+            n_images = spec.data.limit or about.n_images
+            share = n_images / about.n_images
             effort = (effort_of(spec, "n_iter") or 1) * spec.eot_iter
             base = (effort_of(about.spec, "n_iter") or 1) * about.spec.eot_iter
             cost = (about.passes or 1.0) * share * effort / base
-            jobs.setdefault(spec.cell_id, like(spec, about.attack_kind, cost))
+            jobs.setdefault(spec.cell_id, like(spec, about.attack_kind, cost, n_images))
     taken = set(others)
     return [job for cell_id, job in jobs.items() if cell_id not in taken]

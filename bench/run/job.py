@@ -32,6 +32,9 @@ class Job:
         data_root: Where data sets lie; ``None`` for the defaults.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         cost: Estimated passes, for ordering and for the time left.
+        n_images: In its slice.
+        first: Number of its first batch.
+        last: Number of the one after its last; ``None`` for all that there are.
     """
 
     spec: CellSpec
@@ -40,6 +43,14 @@ class Job:
     data_root: Path | None
     device: str
     cost: float
+    n_images: int
+    first: int = 0
+    last: int | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of the whole cell."""
+        return max(1, -(-self.n_images // self.spec.batch_size))
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
@@ -79,23 +90,38 @@ def execute(job: Job) -> tuple[CellInfo, list[Row]]:
         data = load_slice(spec.data, job.data_root)
         if data.sha256 != spec.data_hash:
             raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
-        return run_cell(spec, target, data, surrogate, share=True)
+        return run_cell(spec, target, data, surrogate, share=True, first=job.first, last=job.last)
     except UserError as error:
-        info = CellInfo(
-            cell_id=spec.cell_id,
-            spec=spec,
-            complete=False,
-            error=str(error),
-            attack_kind=job.attack_kind,
-            cluster="sample",
-            seconds=round(time.monotonic() - started, 3),
-            machine=machine(torch.device(job.device)),
-            versions={"torch": str(torch.__version__)},
-            date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        )
-        return info, []
+        return failed(job, str(error), time.monotonic() - started), []
+
+
+def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
+    """Returns what is stored of a job that gave no rows.
+
+    Args:
+        job: The job.
+        why: In one line.
+        seconds: That it took.
+    """
+    return CellInfo(
+        cell_id=job.spec.cell_id,
+        spec=job.spec,
+        complete=False,
+        error=why,
+        attack_kind=job.attack_kind,
+        cluster="sample",
+        seconds=round(seconds, 3),
+        machine=machine(torch.device(job.device)),
+        versions={"torch": str(torch.__version__)},
+        date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    )
 
 
 def execute_chain(jobs: tuple[Job, ...]) -> list[tuple[CellInfo, list[Row]]]:
     """Runs jobs one after the other, so that each may go on from where those before it ended."""
     return [execute(job) for job in jobs]
+
+
+def lost_chain(jobs: tuple[Job, ...], why: str) -> list[tuple[CellInfo, list[Row]]]:
+    """Returns what is stored of jobs that ended with their worker."""
+    return [(failed(job, why), []) for job in jobs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -12,9 +11,10 @@ from pydantic import Field
 from bench.core.base import Spec
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
+from bench.core.places import Folder
 from bench.data import take_slice
 from bench.run.job import Job
-from bench.run.local import Workers
+from bench.run.local import Executor
 from bench.run.target import Target
 from bench.store import write_atomically
 from bench.verify.probe import MAX_IMAGES, probe
@@ -68,7 +68,7 @@ def probe_key(of: CellSpec | Surrogate) -> str:
     return f"{of.sha256}:{of.stats or 'none'}"
 
 
-def probe_models(jobs: Iterable[Job], folder: Path, workers: Workers) -> dict[str, Probed]:
+def probe_models(jobs: Iterable[Job], folder: Folder, workers: Executor) -> dict[str, Probed]:
     """Probes each model and surrogate of a run that was not probed in its folder before.
 
     Args:
@@ -91,7 +91,7 @@ def probe_models(jobs: Iterable[Job], folder: Path, workers: Workers) -> dict[st
                 one = ProbeJob(of, job.spec.data, job)
                 wanted.setdefault(one.key, one)
     new = [one for key, one in wanted.items() if key not in known]
-    for outcome in workers.run(run_probe, new):
+    for outcome in workers.run(run_probe, new, _unseen):
         if outcome is None:
             continue
         one, found = outcome
@@ -126,7 +126,11 @@ def run_probe(one: ProbeJob) -> Probed | None:
     )
 
 
-def _remembered(path: Path) -> dict[str, Probed]:
+def _unseen(one: ProbeJob, why: str) -> None:
+    """Stands for what was not found out: the model's cells will fail for the same reason."""
+
+
+def _remembered(path: Folder) -> dict[str, Probed]:
     """Returns what an earlier run found out; nothing where that cannot be read."""
     try:
         memory = _Memory.model_validate_json(path.read_bytes())

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.attacks import get_attack
 from bench.core.identity import canonical_json
 from bench.core.result import CellInfo, Row
-from bench.run.job import Job, execute_chain
-from bench.run.local import Workers
+from bench.run.chunks import Parts, cut
+from bench.run.job import Job, execute_chain, lost_chain
+from bench.run.local import Executor
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell
 
-Show = Callable[[CellInfo, list[Row]], None]
+
+class Watcher:
+    """Is told how a run goes on; by itself it does nothing about it."""
+
+    def show(self, info: CellInfo, rows: list[Row]) -> None:
+        """Is told of a cell that has ended, or was stored already."""
+
+    def progress(self, cell_id: str, cost: float) -> None:
+        """Is told that a part of a cell, of so many estimated passes, has ended."""
+
+    def refresh(self) -> None:
+        """Is called a few times a second."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class Summary:
         kept: Cells that were stored already.
         refused: Combinations that the plan refused.
         incomplete: ``(model, attack, reason)`` of each cell that has no full result.
+        open: Cells that were not finished, as somebody stopped the run.
     """
 
     ran: int
@@ -34,6 +47,7 @@ class Summary:
     kept: int
     refused: int
     incomplete: tuple[tuple[str, str, str], ...]
+    open: int = 0
 
 
 def cells_to_run(plan: Plan, store: RunStore) -> list[PlannedCell]:
@@ -50,12 +64,12 @@ def make_jobs(
 ) -> list[Job]:
     """Turns planned cells into jobs for an executor."""
     return [
-        Job(c.spec, c.attack_kind, checkpoints, data_root, device, cost=c.passes or 1.0)
+        Job(c.spec, c.attack_kind, checkpoints, data_root, device, c.passes or 1.0, c.n_images)
         for c in cells
     ]
 
 
-def chains(jobs: list[Job]) -> list[tuple[Job, ...]]:
+def chains(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     """Groups jobs whose attacks go on where one another end, shortest first; the costliest lead.
 
     A group is run by one worker, which then takes each step once (``bench.run.shared``).
@@ -75,44 +89,48 @@ def chains(jobs: list[Job]) -> list[tuple[Job, ...]]:
 
 
 def run_suite(
-    plan: Plan,
-    store: RunStore,
-    jobs: list[Job],
-    workers: Workers,
-    show: Show,
-    tick: Callable[[], None],
+    plan: Plan, store: RunStore, jobs: Sequence[Job], workers: Executor, watcher: Watcher
 ) -> Summary:
-    """Runs jobs, the costliest first, storing and showing each result.
+    """Runs jobs in chunks, the costliest cells first, storing each chunk and showing each cell.
 
-    One failed cell never stops the others.
+    One failed cell never stops the others. What is stored of a cell that is not finished is not run
+    again.
 
     Args:
         plan: The whole suite, for the summary and for what is stored already.
         store: The run folder's store.
         jobs: What is to run, each id once; cells of convergence sweeps may be among them.
         workers: Do the work.
-        show: Called with each result, stored ones first.
-        tick: Called a few times a second, for a display.
+        watcher: Is told, of stored cells first.
     """
     wanted = {cell.spec.cell_id for cell in plan.cells if not cell.refused}
     stored = wanted - {job.spec.cell_id for job in jobs}
     for cell_id in sorted(stored):
-        show(*store.read_cell(cell_id))
-    failed: dict[str, str] = {}
-    for outcome in workers.run(execute_chain, chains(jobs)):
+        watcher.show(*store.read_cell(cell_id))
+    ended: dict[str, CellInfo] = {}
+    parts = Parts(store, jobs)
+    tasks = [task for group in chains(jobs) for task in cut(group, parts.stored(group))]
+    for one in parts.finished():
+        ended[one[0].cell_id] = one[0]
+        watcher.show(*one)
+    for outcome in workers.run(execute_chain, tasks, lost_chain):
         if outcome is None:
-            tick()
+            watcher.refresh()
             continue
-        for info, rows in outcome[1]:
-            store.write_cell(info, rows)
-            show(info, rows)
-            if not info.complete:
-                failed[info.cell_id] = info.error
+        for job, (info, rows) in zip(*outcome, strict=True):
+            watcher.progress(info.cell_id, job.cost)
+            cell = parts.add(job, info, rows)
+            if cell is not None:
+                ended[info.cell_id] = cell[0]
+                watcher.show(*cell)
+    failed = {cell_id: info.error for cell_id, info in ended.items() if not info.complete}
     incomplete = tuple(
         (cell.model_label, cell.attack_label, failed[cell.spec.cell_id])
         for cell in plan.cells
         if cell.spec.cell_id in failed
     )
     refused = sum(bool(cell.refused) for cell in plan.cells)
-    ran = sum(job.spec.cell_id in wanted for job in jobs)
-    return Summary(ran, len(jobs) - ran, len(stored), refused, incomplete)
+    ran = sum(cell_id in wanted for cell_id in ended)
+    return Summary(
+        ran, len(ended) - ran, len(stored), refused, incomplete, open=len(jobs) - len(ended)
+    )

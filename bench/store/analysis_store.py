@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -11,6 +10,7 @@ from pydantic import Field
 
 from bench.core.analysis import AnalysisInfo
 from bench.core.base import Spec
+from bench.core.places import Folder
 from bench.store.entries import Entries, Facts, to_parquet
 from bench.store.schema import SCHEMA_VERSION
 
@@ -41,7 +41,7 @@ class AnalysisStore:
         folder: The run folder; made on the first write.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         root = folder / "store" / "analyses"
         self._entries = Entries(root, "values.parquet", StoredAnalysis, _facts)
 

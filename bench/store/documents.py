@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import UserError
+from bench.core.places import Folder
 from bench.store.schema import SCHEMA_VERSION, first_line
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,7 +20,7 @@ def to_json(model: BaseModel) -> bytes:
     return (text + "\n").encode()
 
 
-def read_json(kind: type[M], path: Path, remedy: str) -> M:
+def read_json(kind: type[M], path: Folder, remedy: str) -> M:
     """Reads a JSON file of this store's schema version into a model.
 
     Raises:

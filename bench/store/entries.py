@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -13,8 +12,9 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from bench.core.errors import UserError
+from bench.core.places import Folder, is_local
 from bench.store.documents import read_json, to_json
-from bench.store.files import write_folder
+from bench.store.files import remove_folder, write_folder
 from bench.store.schema import first_line
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,7 +41,9 @@ class Entries(Generic[M]):
         facts: Reads the facts from one.
     """
 
-    def __init__(self, root: Path, table: str, kind: type[M], facts: Callable[[M], Facts]) -> None:
+    def __init__(
+        self, root: Folder, table: str, kind: type[M], facts: Callable[[M], Facts]
+    ) -> None:
         self._root, self._table, self._kind, self._facts = root, table, kind, facts
 
     def write(self, name: str, stored: M, content: bytes) -> None:
@@ -52,15 +54,26 @@ class Entries(Generic[M]):
         """Returns the ids of all entries, sorted."""
         if not self._root.is_dir():
             return []
-        return sorted(p.name for p in self._root.iterdir() if not p.name.startswith("."))
+        found = sorted(p.name for p in self._root.iterdir() if not p.name.startswith("."))
+        return [name for name in found if self.stored(name)]
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Folder:
         """Returns where an entry is, or would be."""
         return self._root / name
 
+    def table_path(self, name: str) -> Folder:
+        """Returns where the table of an entry is, or would be."""
+        return self.folder(name) / self._table
+
     def stored(self, name: str) -> bool:
         """Says whether there is such an entry, be it damaged."""
-        return self.folder(name).is_dir()
+        folder = self.folder(name)
+        # A local folder appears whole; in an object store its last file says that it is.
+        return folder.is_dir() if is_local(folder) else (folder / "info.json").is_file()
+
+    def remove(self, name: str) -> None:
+        """Deletes an entry, if it is there."""
+        remove_folder(self.folder(name))
 
     def read(self, name: str) -> tuple[M, bytes]:
         """Returns what is known about an entry, and the checked bytes of its table.
@@ -70,7 +83,7 @@ class Entries(Generic[M]):
                 version.
         """
         folder = self.folder(name)
-        info, table = folder / "info.json", folder / self._table
+        info, table = folder / "info.json", self.table_path(name)
         remedy = remedy_for(folder)
         for path in (info, table):
             if not path.is_file():
@@ -97,7 +110,7 @@ class Entries(Generic[M]):
         Raises:
             UserError: When they are no Parquet file.
         """
-        path = self.folder(name) / self._table
+        path = self.table_path(name)
         try:
             return pq.ParquetFile(io.BytesIO(content)).read()
         except (pa.ArrowException, OSError) as error:
@@ -106,7 +119,7 @@ class Entries(Generic[M]):
             ) from None
 
 
-def remedy_for(folder: Path) -> str:
+def remedy_for(folder: Folder) -> str:
     """Returns what to do about an entry that cannot be read."""
     return f"delete the folder {folder} and run the suite again"
 

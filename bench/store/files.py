@@ -5,8 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from bench.core.errors import UserError
+from bench.core.places import Folder
+
+
+@contextmanager
+def writing(path: Folder) -> Iterator[None]:
+    """Says what to do when a disk is full, a folder may not be written, or a store does not answer.
+
+    Raises:
+        UserError: In place of an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); what is stored stays: make "
+            "room or pick another place, then run the same command again to go on"
+        ) from error
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -26,8 +46,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file's content in one step, making its folder where that is missing."""
+def write_atomically(path: Folder, content: bytes) -> None:
+    """Replaces a file's content in one step, making its folder where that is missing.
+
+    Raises:
+        UserError: When it cannot be written.
+    """
+    with writing(path):
+        if isinstance(path, Path):
+            _replace_file(path, content)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)  # an object store shows an object when it has all of it
+
+
+def _replace_file(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
@@ -41,12 +74,28 @@ def write_atomically(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(target: Folder, files: Mapping[str, bytes]) -> None:
     """Puts a folder of files in place in one step, replacing an older one of its name.
 
     A folder appears whole or not at all; a name that starts with a dot is the remains of an
-    interrupted write.
+    interrupted write. An object store has no such step: there the last of the files makes the
+    folder count, and the others are written before it.
+
+    Raises:
+        UserError: When it cannot be written.
     """
+    with writing(target):
+        if isinstance(target, Path):
+            _replace_folder(target, files)
+        else:
+            *others, last = files
+            target.mkdir(parents=True, exist_ok=True)
+            (target / last).unlink(missing_ok=True)
+            for name in (*others, last):
+                (target / name).write_bytes(files[name])
+
+
+def _replace_folder(target: Path, files: Mapping[str, bytes]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -73,3 +122,21 @@ def _put_in_place(new: Path, target: Path) -> None:
     else:
         new.rename(target)
     sync_folder(target.parent)
+
+
+def remove_folder(target: Folder) -> None:
+    """Deletes a folder of files, if it is there; a kill leaves all of it or nothing that counts.
+
+    Raises:
+        UserError: When it cannot be deleted.
+    """
+    with writing(target):
+        if not target.is_dir():
+            return
+        if isinstance(target, Path):
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            target.rename(aside / "old")
+            shutil.rmtree(aside)
+        else:
+            for path in sorted(target.iterdir(), key=lambda path: path.name != "info.json"):
+                path.unlink()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from bench.core.errors import UserError
+from bench.core.places import Folder
 from bench.core.result import CellInfo, Row
+from bench.store.chunk_store import ChunkStore
 from bench.store.documents import read_json, to_json
-from bench.store.entries import Entries, Facts, remedy_for, to_parquet
+from bench.store.entries import Entries, Facts
 from bench.store.files import write_atomically
 from bench.store.manifest import Manifest
+from bench.store.rows import rows_of, rows_to_bytes
 from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION, StoredInfo
 
 
@@ -24,13 +25,17 @@ class RunStore:
 
     Args:
         folder: The run folder; made on the first write.
+
+    Attributes:
+        chunks: What is finished of cells that are not.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.folder = folder
         root = folder / "store" / "cells"
         self._cells = Entries(root, "rows.parquet", StoredInfo, _facts)
         self._manifest = folder / "store" / "run.json"
+        self.chunks = ChunkStore(folder)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Writes ``run.json``, replacing an older one."""
@@ -51,19 +56,19 @@ class RunStore:
         return read_json(Manifest, self._manifest, remedy)
 
     def write_cell(self, info: CellInfo, rows: Sequence[Row]) -> None:
-        """Stores a cell in one step, replacing an earlier attempt at it.
+        """Stores a cell in one step, replacing an earlier attempt at it, and its chunks.
 
         Raises:
             ValueError: When the info's id is not that of its spec, or an index occurs twice.
         """
         if info.cell_id != info.spec.cell_id:
             raise ValueError(f"cell_id {info.cell_id} is not that of its spec, {info.spec.cell_id}")
-        if len({row.index for row in rows}) != len(rows):
-            raise ValueError("a cell holds each image once, found an index twice")
-        content = to_parquet(pa.Table.from_pylist([asdict(r) for r in rows], schema=ROW_SCHEMA))
+        content = rows_to_bytes(rows)
         digest = hashlib.sha256(content).hexdigest()
         stored = StoredInfo(schema_version=SCHEMA_VERSION, rows_sha256=digest, info=info)
         self._cells.write(info.cell_id, stored, content)
+        if info.complete:
+            self.chunks.remove(info.cell_id)
 
     def cell_ids(self) -> list[str]:
         """Returns the ids of all stored cells, complete or not, sorted."""
@@ -89,14 +94,7 @@ class RunStore:
                 version.
         """
         stored, content = self._cells.read(cell_id)
-        table = self._cells.table(cell_id, content)
-        if not table.schema.equals(ROW_SCHEMA):
-            folder, names = self._cells.folder(cell_id), ", ".join(table.schema.names) or "none"
-            raise UserError(
-                f"{folder / 'rows.parquet'}: expected the columns {', '.join(ROW_SCHEMA.names)} "
-                f"with their types, found {names}; {remedy_for(folder)}"
-            )
-        return stored.info, [Row(**record) for record in table.to_pylist()]
+        return stored.info, rows_of(self._cells, cell_id, content)
 
     def frame(self, cell_id: str) -> pd.DataFrame:
         """Reads a cell's rows as a data frame with one column for each field of ``Row``.

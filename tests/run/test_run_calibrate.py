@@ -38,7 +38,7 @@ def job(attack: str, cost: float, checkpoint: str = "fmnist-resnet20-bn", **fiel
         "seed": 0,
     }
     spec = CellSpec.model_validate({**values, **fields})
-    return Job(spec, "bounded", BN.parent, None, "cpu", cost)
+    return Job(spec, "bounded", BN.parent, None, "cpu", cost, 16)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bench.run.convergence import plan_sweeps, sweep_jobs
 from bench.run.job import Job
 from bench.run.local import Workers
 from bench.run.probing import Probed, probe_key, probe_models
-from bench.run.suite import cells_to_run, make_jobs, run_suite
+from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
 from bench.run.target import Target
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -55,10 +55,10 @@ def test_an_attack_with_too_few_steps_is_marked_by_the_sweep(tmp_path: Path) -> 
     jobs += sweep_jobs(
         sweeps,
         [job.spec.cell_id for job in jobs],
-        lambda spec, kind, cost: Job(spec, kind, CHECKPOINTS, None, "cpu", cost),
+        lambda spec, kind, cost, n: Job(spec, kind, CHECKPOINTS, None, "cpu", cost, n),
     )
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, lambda info, rows: None, lambda: None)
+        summary = run_suite(plan, store, jobs, workers, Watcher())
     assert (summary.ran, summary.swept) == (3, 2), "its base is the cell itself"
     probed = {probe_key(plan.cells[0].spec): Probed(doubts=("probe_odd: looks odd",))}
     found = raise_alarms(plan, store, 10, probed, [sweep for sweep, _ in sweeps])

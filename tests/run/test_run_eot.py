@@ -12,7 +12,7 @@ from made_checkpoints import save
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
-from bench.run.suite import cells_to_run, make_jobs, run_suite
+from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import load_suite, make_plan
 
@@ -50,7 +50,7 @@ def test_a_suite_spends_what_it_says_and_says_how(tmp_path: Path) -> None:
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), tmp_path / "checkpoints", None, "cpu")
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, lambda info, rows: None, lambda: None)
+        summary = run_suite(plan, store, jobs, workers, Watcher())
     assert not summary.incomplete
     spent = []
     for cell in plan.cells:

@@ -24,7 +24,7 @@ from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.job import execute
 from bench.run.local import Workers
-from bench.run.suite import cells_to_run, make_jobs, run_suite
+from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 from bench.zoo import open_checkpoint
@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, R
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), checkpoints, None, "cpu")
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, lambda info, rows: None, lambda: None)
+        summary = run_suite(plan, store, jobs, workers, Watcher())
     assert not summary.incomplete
     return plan, store, checkpoints
 

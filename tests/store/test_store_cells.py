@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +95,10 @@ def test_a_write_that_fails_half_way_leaves_no_cell(
     store, info = RunStore(tmp_path), make_info()
 
     def no_rename(self: Path, target: Path) -> Path:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "rename", no_rename)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"No space left on device.*run the same command again"):
         store.write_cell(info, ROWS)
     assert store.cell_ids() == []
     assert not store.has(info.cell_id)

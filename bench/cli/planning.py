@@ -1,0 +1,86 @@
+"""``rbench plan``."""
+
+from __future__ import annotations
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+
+from bench.cli.live import duration
+from bench.cli.ready import Ready, Wanted
+from bench.run.calibrate import makespan, predict
+from bench.run.suite import cells_to_run
+from bench.store import AnalysisStore, RunStore
+from bench.suite import Plan
+
+
+def plan_command(console: Console, wanted: Wanted, *, timed: bool) -> None:
+    """Shows a suite's cells: their ids, what is stored, the passes and the time they may take."""
+    ready = Ready(wanted)
+    ready.say_absent(console)
+    plan, store = ready.plan, ready.store
+    jobs, sweeps = ready.jobs()
+    n_workers = ready.n_workers(len(jobs) + len(sweeps))
+    seconds: dict[str, float] = {}
+    if timed:
+        with console.status("timing passes"):
+            seconds = predict([*jobs, *sweeps], n_workers)
+    console.print(_plan_table(plan, store, seconds))
+    if plan.analyses:
+        console.print(_analysis_table(plan, AnalysisStore(store.folder)))
+    pending = cells_to_run(plan, store)
+    total = sum(cell.passes or 0 for cell in pending)
+    console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
+    if sweeps:
+        console.print(f"and {len(sweeps)} short cells to see whether the attacks converged")
+    if seconds:
+        longest = duration(makespan(seconds.values(), n_workers))
+        where = f"{n_workers} worker{'s' * (n_workers > 1)} on {ready.device}"
+        unknown = sum(cell.passes is None for cell in pending)
+        without = f", without {unknown} cells of unknown passes" * bool(unknown)
+        console.print(
+            f"at most about {longest} with {where}{without}: an upper bound from passes timed "
+            "here and now, as broken images leave most attacks early",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table:
+    """Returns a line for each cell; without ``seconds`` there is no column for time."""
+    table = Table(title=plan.suite.title, title_justify="left")
+    right = ("images", "passes at most", "time at most")
+    columns = ["model", "attack", "cell", "images", "passes at most", "time at most", "state"]
+    for name in columns:
+        if seconds or name != "time at most":
+            table.add_column(name, justify="right" if name in right else "left")
+    for cell in plan.cells:
+        state = "stored" if store.has(cell.spec.cell_id) else "to run"
+        state = f"refused: {cell.refused}" if cell.refused else state
+        passes = f"{cell.passes:,.0f}" if cell.passes else "unknown"
+        images = f"{cell.n_images:,}"
+        known = cell.passes is not None and cell.cell_id in seconds
+        taken = _about(seconds[cell.cell_id]) if known else ""
+        time = [taken] * bool(seconds)
+        table.add_row(
+            cell.model_label, cell.attack_label, cell.cell_id, images, passes, *time, state
+        )
+    return table
+
+
+def _analysis_table(plan: Plan, store: AnalysisStore) -> Table:
+    """Returns a line for each analysis."""
+    table = Table(title="analyses", title_justify="left")
+    for name in ("analysis", "models", "id", "images", "passes about", "state"):
+        justify: JustifyMethod = "right" if name in ("images", "passes about") else "left"
+        table.add_column(name, justify=justify, no_wrap=name in ("analysis", "id"))
+    for one in plan.analyses:
+        passes = f"{one.passes:,.0f}" if one.passes is not None else "unknown"
+        state = "stored" if store.has(one.analysis_id) else "to run"
+        images = f"{one.n_images:,}"
+        models = ", ".join(one.models)
+        table.add_row(one.label, models, one.analysis_id, images, passes, state)
+    return table
+
+
+def _about(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "< 1 s"

@@ -1,0 +1,118 @@
+"""What ``rbench run`` and ``rbench plan`` do before the first cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.core.places import Folder, folder_at
+from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
+from bench.run.catalog import LocalCatalog
+from bench.run.convergence import plan_sweeps, sweep_jobs
+from bench.run.device import pick_device
+from bench.run.job import Job
+from bench.run.local import default_workers
+from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.suite import cells_to_run, make_jobs
+from bench.store import AnalysisStore, RunStore
+from bench.suite import Plan, find_suite, load_suite, make_plan
+
+
+def warn(console: Console, line: str) -> None:
+    """Prints what the reader should not overlook."""
+    console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What ``rbench run`` and ``rbench plan`` are asked for.
+
+    Attributes:
+        suite: A suite's file or name.
+        out: Run folder; ``None`` for the suite's own under ``reports``.
+        data_root: Where data sets lie; ``None`` for the defaults.
+        checkpoints: Folder of checkpoints; ``None`` for the default.
+        device: As ``--device`` takes it.
+        workers: Processes; ``None`` for the default.
+        exact: Whether to attack in float32 throughout.
+        skip_missing: Whether to leave out models whose checkpoint is not here.
+        probe: Whether to look at each model first.
+        time_limit: Seconds that a chunk may take; ``None`` for no end.
+    """
+
+    suite: str
+    out: str | None
+    data_root: Path | None
+    checkpoints: Path | None
+    device: str
+    workers: int | None
+    exact: bool
+    skip_missing: bool
+    probe: bool = True
+    time_limit: float | None = None
+
+
+class Ready:
+    """A checked suite, and where it is run.
+
+    Args:
+        wanted: What is asked for.
+
+    Attributes:
+        plan: Its cells.
+        classes: Number of classes of its data.
+        sweeps: Its convergence sweeps, each with the cell that it is about.
+        store: Of the run folder.
+        device: That it is run on.
+
+    Raises:
+        UserError: When the suite, the device or the run folder does not fit.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted, self.device = wanted, pick_device(wanted.device)
+        self._zoo = checkpoints_folder(wanted.checkpoints)
+        catalog = LocalCatalog(self._zoo, wanted.data_root)
+        path = find_suite(wanted.suite, suite_folders())
+        spec = load_suite(path, catalog, skip_missing=wanted.skip_missing)
+        spec = spec.model_copy(update={"search": "exact"}) if wanted.exact else spec
+        self.plan: Plan = make_plan(spec, catalog)
+        self.classes = catalog.dataset(spec.data.name).classes
+        self.sweeps = plan_sweeps(self.plan, catalog.data_hash)
+        out = folder_at(wanted.out) if wanted.out else Path("reports") / spec.suite
+        self.store = RunStore(out)
+
+    @property
+    def folder(self) -> Folder:
+        """The run folder."""
+        return self.store.folder
+
+    def jobs(self) -> tuple[list[Job], list[Job]]:
+        """Returns what is not stored yet: the suite's cells, and those of its sweeps."""
+        places = (self._zoo, self._wanted.data_root, self.device)
+        jobs = make_jobs(cells_to_run(self.plan, self.store), *places)
+        stored = [i for i in self.store.cell_ids() if self.store.has(i)]
+        sweeps = sweep_jobs(
+            self.sweeps,
+            [*stored, *(job.spec.cell_id for job in jobs)],
+            lambda spec, kind, cost, n_images: Job(spec, kind, *places, cost, n_images),
+        )
+        return jobs, sweeps
+
+    def analyses(self) -> list[AnalysisJob]:
+        """Returns the analyses that are not stored yet."""
+        pending = analyses_to_run(self.plan, AnalysisStore(self.folder))
+        return make_analysis_jobs(pending, self._zoo, self._wanted.data_root, self.device)
+
+    def n_workers(self, *pending: int) -> int:
+        """Returns how many workers serve so many jobs of each kind."""
+        return min(self._wanted.workers or default_workers(self.device), max(*pending, 1))
+
+    def say_absent(self, console: Console) -> None:
+        """Says which models are left out for lack of a checkpoint."""
+        absent = self.plan.absent
+        for name in dict.fromkeys(absent.values()):
+            labels = ", ".join(label for label, lacking in absent.items() if lacking == name)
+            warn(console, f"left out, as checkpoint {name} is not here: {labels}")

@@ -1,0 +1,34 @@
+"""Where a run's files may lie: a local folder, or one of an object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+from upath import UPath
+
+from bench.core.errors import UserError
+
+Folder: TypeAlias = Path | UPath
+"""``/runs/one``, ``s3://bucket/one``, or what else fsspec knows."""
+
+
+def folder_at(name: str) -> Folder:
+    """Returns a folder by its path or its URL.
+
+    Raises:
+        UserError: For a URL of a kind that is not known here.
+    """
+    if "://" not in name:
+        return Path(name)
+    try:
+        found = UPath(name)
+        _ = found.fs  # finds out whether what serves it is installed
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{name}: {error}; expected a folder, or a URL that fsspec knows") from None
+    return Path(found.path) if is_local(found) else found
+
+
+def is_local(folder: Folder) -> bool:
+    """Says whether a folder lies in this machine's file system."""
+    return isinstance(folder, Path) or folder.protocol in ("", "file", "local")

@@ -1,0 +1,124 @@
+"""Cells are run, and stored, in chunks of whole batches: what is finished need not be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from bench.core.result import CellInfo, Row
+from bench.run.cell import violations
+from bench.run.job import Job
+from bench.store import Chunk, RunStore
+
+PASSES = 20_000
+"""Over single images in a chunk, about: some 10 s of a small network on one core."""
+
+
+def cut(jobs: Sequence[Job], stored: Sequence[Sequence[Chunk]]) -> Iterator[tuple[Job, ...]]:
+    """Cuts jobs that are to be run one after the other, on the same batches.
+
+    Args:
+        jobs: Cells on the same images, in batches of the same size.
+        stored: The chunks of each that are finished already.
+
+    Yields:
+        The jobs of each chunk, without those that have finished it.
+    """
+    n = jobs[0].n_batches
+    known = all(job.cost > 1 for job in jobs)
+    each = sum(job.cost for job in jobs) / n
+    size = max(1, round(PASSES / each)) if known else 1
+    done = [{i for chunk in some for i in chunk.batches} for some in stored]
+    for begun in range(0, n, size):
+        wanted = range(begun, min(begun + size, n))
+        parts = [
+            replace(job, first=run.start, last=run.stop, cost=job.cost * len(run) / n)
+            for job, mine in zip(jobs, done, strict=True)
+            for run in _runs(wanted, mine)
+        ]
+        if parts:
+            yield tuple(parts)
+
+
+def _runs(wanted: range, done: set[int]) -> Iterator[range]:
+    """Yields the stretches of a range that are not done."""
+    begun = wanted.start
+    for i in (*(i for i in wanted if i in done), wanted.stop):
+        if i > begun:
+            yield range(begun, i)
+        begun = i + 1
+
+
+def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
+    """Puts the chunks of a cell together, as if it had been run at once.
+
+    Args:
+        chunks: At least one, of all its batches, those that failed among them.
+    """
+    ordered = sorted(chunks, key=lambda chunk: chunk.first)
+    infos = [chunk.info for chunk in ordered]
+    rows = [row for chunk in ordered for row in chunk.rows]
+    errors = [chunk.info.error for chunk in ordered]
+    broken = [e for chunk, e in zip(ordered, errors, strict=True) if e != violations(chunk.rows)]
+    error = broken[0] if broken else violations(rows)
+    # What failed before there were rows does not know how they hang together.
+    sound = [info for info in infos if info.complete] or infos[:1]
+    info = sound[0].model_copy(
+        update={
+            "complete": not error,
+            "error": error,
+            "seconds": round(sum(info.seconds for info in infos), 3),
+            "precision": _named(info.precision for info in sound),
+            "machine": _named(info.machine for info in sound),
+            "date": max(info.date for info in infos),
+        }
+    )
+    return info, rows
+
+
+def _named(names: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(names))
+
+
+class Parts:
+    """The chunks of the cells of a run, stored one by one until their cell is whole.
+
+    Args:
+        store: The run folder's.
+        jobs: All cells that are run, whole.
+    """
+
+    def __init__(self, store: RunStore, jobs: Sequence[Job]) -> None:
+        self._store = store
+        self._wanted = {job.spec.cell_id: job.n_batches for job in jobs}
+        self._chunks = {cell_id: store.chunks.read(cell_id) for cell_id in self._wanted}
+
+    def stored(self, jobs: Sequence[Job]) -> list[list[Chunk]]:
+        """Returns the chunks of each job that are finished."""
+        return [self._chunks[job.spec.cell_id] for job in jobs]
+
+    def add(self, job: Job, info: CellInfo, rows: list[Row]) -> tuple[CellInfo, list[Row]] | None:
+        """Stores what a job has made; returns its cell once all of it has ended."""
+        cell_id = job.spec.cell_id
+        chunk = Chunk(job.first, job.n_batches if job.last is None else job.last, info, rows)
+        self._chunks[cell_id].append(chunk)
+        cell = self._joined(cell_id)
+        if info.complete and not (cell and cell[0].complete):
+            self._store.chunks.write(chunk)
+        return None if cell is None else self._store_whole(*cell)
+
+    def finished(self) -> list[tuple[CellInfo, list[Row]]]:
+        """Stores the cells that were whole already but for being put together; returns them."""
+        joined = [self._joined(cell_id) for cell_id in self._wanted]
+        return [self._store_whole(*cell) for cell in joined if cell is not None]
+
+    def _joined(self, cell_id: str) -> tuple[CellInfo, list[Row]] | None:
+        """Returns a cell of which every batch has ended."""
+        chunks = self._chunks[cell_id]
+        n = sum(len(chunk.batches) for chunk in chunks)
+        return join(chunks) if n >= self._wanted[cell_id] else None
+
+    def _store_whole(self, info: CellInfo, rows: list[Row]) -> tuple[CellInfo, list[Row]]:
+        self._store.write_cell(info, rows)
+        self._chunks[info.cell_id] = []
+        return info, rows

@@ -1,0 +1,173 @@
+"""One process at a time writes into a run folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from bench.core.base import Spec
+from bench.core.errors import UserError
+from bench.core.places import Folder
+from bench.store.files import write_atomically, writing
+
+BEAT = 10.0
+"""Seconds between two signs of life in an object store."""
+
+PATIENCE = 3.5
+"""Times ``BEAT`` that a holder on another machine may be silent."""
+
+
+class Holder(Spec):
+    """Who writes into a run folder.
+
+    Attributes:
+        pid: Process.
+        host: Name of its machine.
+        since: ISO 8601, UTC.
+        token: Tells it from every other, pids being used again.
+        beats: Signs of life so far.
+    """
+
+    pid: int
+    host: str
+    since: str
+    token: str
+    beats: int = 0
+
+    @classmethod
+    def me(cls) -> Holder:
+        """Returns this process."""
+        return cls(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            since=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            token=secrets.token_hex(8),
+        )
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was a process of this machine, and is no more."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # somebody else's
+        return False
+
+
+@contextmanager
+def locked(folder: Folder) -> Iterator[None]:
+    """Holds a run folder for this process, for as long as the context lasts.
+
+    In a file system the lock is the system's, which takes it back from a process that dies. An
+    object store has none: there the holder leaves a sign of life every ``BEAT`` seconds, and who
+    has left none for a while, by the waiting process' own clock, holds it no more.
+
+    Raises:
+        UserError: When another process holds it, with its pid and host; when the folder cannot be
+            written.
+    """
+    root = folder / "store"
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with _in_file_system(root) if isinstance(root, Path) else _in_object_store(root):
+        yield
+
+
+@contextmanager
+def _in_file_system(root: Path) -> Iterator[None]:
+    lock = FileLock(root / ".lock", timeout=0)
+    with writing(root):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise _busy(root, _read(root)) from None
+    try:
+        write_atomically(_path(root), Holder.me().model_dump_json().encode())
+        yield
+    finally:
+        _path(root).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _in_object_store(root: Folder) -> Iterator[None]:
+    holder = _read(root)
+    if holder is not None and not holder.gone and (_local(holder) or _lives(root, holder)):
+        raise _busy(root, holder)
+    me = Holder.me()
+    write_atomically(_path(root), me.model_dump_json().encode())
+    found = _read(root)
+    if found is None or found.token != me.token:
+        raise _busy(root, found)  # of two that came at once, the last to write has it
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(root, me, ended), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        _path(root).unlink(missing_ok=True)
+
+
+def _local(holder: Holder) -> bool:
+    return holder.host == socket.gethostname()
+
+
+def _lives(root: Folder, holder: Holder) -> bool:
+    """Waits for a sign of life of a process on another machine."""
+    ends = time.monotonic() + BEAT * PATIENCE
+    while time.monotonic() < ends:
+        time.sleep(BEAT / 4)
+        found = _read(root)
+        if found is None:
+            return False
+        if found != holder:
+            return True
+    return False
+
+
+def _beat(root: Folder, me: Holder, ended: threading.Event) -> None:
+    beats = 0
+    while not ended.wait(BEAT):
+        beats += 1
+        try:
+            content = me.model_copy(update={"beats": beats}).model_dump_json().encode()
+            write_atomically(_path(root), content)
+        except UserError:
+            continue  # the store does not answer; what is to be stored next will say so
+
+
+def _path(root: Folder) -> Folder:
+    return root / "holder.json"
+
+
+def _read(root: Folder) -> Holder | None:
+    try:
+        return Holder.model_validate_json(_path(root).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _busy(root: Folder, holder: Holder | None) -> UserError:
+    who = "another process"
+    if holder is not None:
+        who = f"process {holder.pid} on {holder.host}, since {holder.since}"
+    return UserError(
+        f"{root.parent}: in use by {who}; wait until it ends, stop it, or choose another run "
+        "folder with --out"
+    )
