@@ -91,6 +91,9 @@ def run(
             "--time-limit", min=1, help="Seconds after which a chunk of images is given up."
         ),
     ] = None,
+    save_adv: Annotated[
+        bool, typer.Option("--save-adv", help="Store adversarial examples, for rbench verify.")
+    ] = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -107,6 +110,7 @@ def run(
         skip_missing=skip_missing,
         probe=probe,
         time_limit=time_limit,
+        save_adv=save_adv,
     )
     raise typer.Exit(run_command(console, wanted))
 
@@ -144,6 +148,21 @@ def plan(
         skip_missing=skip_missing,
     )
     plan_command(console, wanted, timed=timed)
+
+
+@app.command()
+def verify(
+    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
+) -> None:
+    """Check every stored adversarial example of a run anew, without its attack."""
+    from bench.cli.verifying import verify_command
+    from bench.core.places import folder_at
+
+    folder = folder_at(run_folder)
+    raise typer.Exit(verify_command(console, folder, data_root, checkpoints, device))
 
 
 @app.command()

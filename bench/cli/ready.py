@@ -40,6 +40,7 @@ class Wanted:
         skip_missing: Whether to leave out models whose checkpoint is not here.
         probe: Whether to look at each model first.
         time_limit: Seconds that a chunk may take; ``None`` for no end.
+        save_adv: Whether to store adversarial examples.
     """
 
     suite: str
@@ -52,6 +53,7 @@ class Wanted:
     skip_missing: bool
     probe: bool = True
     time_limit: float | None = None
+    save_adv: bool = False
 
 
 class Ready:
@@ -92,7 +94,9 @@ class Ready:
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Returns what is not stored yet: the suite's cells, and those of its sweeps."""
         places = (self._zoo, self._wanted.data_root, self.device)
-        jobs = make_jobs(cells_to_run(self.plan, self.store), *places)
+        save = self._wanted.save_adv
+        cells = cells_to_run(self.plan, self.store, save_adv=save)
+        jobs = make_jobs(cells, *places, save_adv=save)
         stored = [i for i in self.store.cell_ids() if self.store.has(i)]
         sweeps = sweep_jobs(
             self.sweeps,

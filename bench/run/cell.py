@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -72,6 +72,7 @@ def run_cell(
     share: bool = False,
     first: int = 0,
     last: int | None = None,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell, or some of its batches.
 
@@ -91,6 +92,7 @@ def run_cell(
         first: Number of the first batch to run.
         last: Number of the one after the last; ``None`` for all. Rows of a batch do not depend on
             which others are run (``bench.run.chunks`` puts them together).
+        keep: Called with the x_adv (b, c, h, w) of each batch that has rows.
 
     Raises:
         ValueError: When there is a surrogate that the cell does not name, or the reverse.
@@ -114,6 +116,8 @@ def run_cell(
                 )
                 precision = str(oracle.engine)
                 rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
+                if keep is not None:
+                    keep(x_adv)
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
@@ -213,7 +217,29 @@ def _score(
     budget: Budget,
     memo: Memo | None = None,
 ) -> list[Row]:
-    """Returns the verified rows of a batch."""
+    """Returns the verified rows of a batch, with the passes that were spent on it."""
+    known = None if memo is None or target.shares_draws else memo.predictions
+    rows = judge_batch(spec, attack, target, batch, x_adv, budget, known)
+    spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
+    return [
+        replace(row, forwards=forwards, backwards=backwards)
+        for row, (forwards, backwards) in zip(rows, spent, strict=True)
+    ]
+
+
+def judge_batch(
+    spec: CellSpec,
+    attack: Attack,
+    target: Target,
+    batch: Batch,
+    x_adv: Tensor,
+    budget: Budget,
+    known: dict[object, Tensor] | None = None,
+) -> list[Row]:
+    """Returns what the verifier says of a batch's x_adv (b, c, h, w), with no passes spent.
+
+    The same arguments give the same rows: draws follow from the cell's seed.
+    """
     scoring = Scoring(
         n_draws=spec.n_draws,
         seed=_batch_seed(spec, batch),
@@ -222,14 +248,11 @@ def _score(
         may_decline=spec.protocol == "white_box",
     )
     with seeded(_batch_seed(spec, batch, "score")):
-        known = None if memo is None or target.shares_draws else memo.predictions
         rows = verify_batch(
             target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
         )
-    spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
     return [
-        replace(row, index=i, batch=batch.number, forwards=forwards, backwards=backwards)
-        for row, i, (forwards, backwards) in zip(rows, batch.index, spent, strict=True)
+        replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
     ]
 
 

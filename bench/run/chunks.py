@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.core.result import CellInfo, Row
 from bench.run.cell import violations
-from bench.run.job import Job
+from bench.run.job import Done, Job
 from bench.store import Chunk, RunStore
 
 PASSES = 20_000
@@ -91,26 +91,39 @@ class Parts:
     def __init__(self, store: RunStore, jobs: Sequence[Job]) -> None:
         self._store = store
         self._wanted = {job.spec.cell_id: job.n_batches for job in jobs}
-        self._chunks = {cell_id: store.chunks.read(cell_id) for cell_id in self._wanted}
+        self._chunks = {job.spec.cell_id: self._usable(job) for job in jobs}
+
+    def _usable(self, job: Job) -> list[Chunk]:
+        """Returns the stored chunks of a cell that have all that is wanted of them."""
+        cell_id = job.spec.cell_id
+        found = self._store.chunks.read(cell_id)
+        if not job.save_adv:
+            return found
+        have = self._store.examples.batches(cell_id)
+        return [chunk for chunk in found if have.issuperset(chunk.batches)]
 
     def stored(self, jobs: Sequence[Job]) -> list[list[Chunk]]:
         """Returns the chunks of each job that are finished."""
         return [self._chunks[job.spec.cell_id] for job in jobs]
 
-    def add(self, job: Job, info: CellInfo, rows: list[Row]) -> tuple[CellInfo, list[Row]] | None:
-        """Stores what a job has made; returns its cell once all of it has ended."""
-        cell_id = job.spec.cell_id
-        chunk = Chunk(job.first, job.n_batches if job.last is None else job.last, info, rows)
-        self._chunks[cell_id].append(chunk)
-        cell = self._joined(cell_id)
-        if info.complete and not (cell and cell[0].complete):
-            self._store.chunks.write(chunk)
-        return None if cell is None else self._store_whole(*cell)
-
     def finished(self) -> list[tuple[CellInfo, list[Row]]]:
         """Stores the cells that were whole already but for being put together; returns them."""
         joined = [self._joined(cell_id) for cell_id in self._wanted]
         return [self._store_whole(*cell) for cell in joined if cell is not None]
+
+    def add(self, job: Job, done: Done) -> tuple[CellInfo, list[Row]] | None:
+        """Stores what a job has made; returns its cell once all of it has ended."""
+        cell_id, first = job.spec.cell_id, job.first
+        last = job.n_batches if job.last is None else job.last
+        chunk = Chunk(first, last, done.info, done.rows)
+        for number, x_adv in enumerate(done.x_adv, first):
+            index = [row.index for row in done.rows if row.batch == number]
+            self._store.examples.write(cell_id, number, index, x_adv)
+        self._chunks[cell_id].append(chunk)
+        cell = self._joined(cell_id)
+        if done.info.complete and not (cell and cell[0].complete):
+            self._store.chunks.write(chunk)
+        return None if cell is None else self._store_whole(*cell)
 
     def _joined(self, cell_id: str) -> tuple[CellInfo, list[Row]] | None:
         """Returns a cell of which every batch has ended."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
@@ -35,6 +38,7 @@ class Job:
         n_images: In its slice.
         first: Number of its first batch.
         last: Number of the one after its last; ``None`` for all that there are.
+        save_adv: Whether its adversarial examples are wanted too.
     """
 
     spec: CellSpec
@@ -46,6 +50,7 @@ class Job:
     n_images: int
     first: int = 0
     last: int | None = None
+    save_adv: bool = False
 
     @property
     def n_batches(self) -> int:
@@ -80,19 +85,59 @@ def load_slice(spec: DataSpec, root: Path | None) -> Slice:
     return take_slice(spec, root)
 
 
-def execute(job: Job) -> tuple[CellInfo, list[Row]]:
+class Done(NamedTuple):
+    """What a job has made.
+
+    Attributes:
+        info: About it.
+        rows: A row for each image.
+        x_adv: The examples of each batch (b, c, h, w), where they are wanted.
+    """
+
+    info: CellInfo
+    rows: list[Row]
+    x_adv: tuple[NDArray[np.float32], ...] = ()
+
+
+def execute(job: Job) -> Done:
     """Runs a job; what goes wrong with its checkpoint or data makes it incomplete."""
     started = time.monotonic()
     spec = job.spec
+    kept: list[NDArray[np.float32]] = []
+
+    def keep(x_adv: Tensor) -> None:
+        kept.append(x_adv.cpu().numpy())
+
     try:
-        target = _target(job, spec)
-        surrogate = None if spec.surrogate is None else _target(job, spec.surrogate)
-        data = load_slice(spec.data, job.data_root)
-        if data.sha256 != spec.data_hash:
-            raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
-        return run_cell(spec, target, data, surrogate, share=True, first=job.first, last=job.last)
+        target, surrogate, data = open_job(job)
+        info, rows = run_cell(
+            spec,
+            target,
+            data,
+            surrogate,
+            share=True,
+            first=job.first,
+            last=job.last,
+            keep=keep if job.save_adv else None,
+        )
     except UserError as error:
-        return failed(job, str(error), time.monotonic() - started), []
+        return Done(failed(job, str(error), time.monotonic() - started), [])
+    return Done(info, rows, tuple(kept))
+
+
+def open_job(job: Job) -> tuple[Target, Target | None, Slice]:
+    """Returns the model that is scored, the one that is attacked in its place, and the images.
+
+    Raises:
+        UserError: When one of them cannot be loaded, or is not what the job was planned with.
+    """
+    spec = job.spec
+    target = _target(job, spec)
+    surrogate = None if spec.surrogate is None else _target(job, spec.surrogate)
+    data = load_slice(spec.data, job.data_root)
+    if data.sha256 != spec.data_hash:
+        raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
+    return target, surrogate, data
 
 
 def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
@@ -117,11 +162,11 @@ def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
     )
 
 
-def execute_chain(jobs: tuple[Job, ...]) -> list[tuple[CellInfo, list[Row]]]:
+def execute_chain(jobs: tuple[Job, ...]) -> list[Done]:
     """Runs jobs one after the other, so that each may go on from where those before it ended."""
     return [execute(job) for job in jobs]
 
 
-def lost_chain(jobs: tuple[Job, ...], why: str) -> list[tuple[CellInfo, list[Row]]]:
+def lost_chain(jobs: tuple[Job, ...], why: str) -> list[Done]:
     """Returns what is stored of jobs that ended with their worker."""
-    return [(failed(job, why), []) for job in jobs]
+    return [Done(failed(job, why), []) for job in jobs]

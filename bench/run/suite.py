@@ -50,21 +50,39 @@ class Summary:
     open: int = 0
 
 
-def cells_to_run(plan: Plan, store: RunStore) -> list[PlannedCell]:
-    """Returns the cells that are neither refused nor stored, each id once."""
+def cells_to_run(plan: Plan, store: RunStore, *, save_adv: bool = False) -> list[PlannedCell]:
+    """Returns the cells that are neither refused nor stored, each id once.
+
+    With ``save_adv``, one without stored adversarial examples is run again for them.
+    """
     pending: dict[str, PlannedCell] = {}
     for cell in plan.cells:
-        if not cell.refused and not store.has(cell.spec.cell_id):
+        wants = save_adv and cell.attack_kind != "none"
+        lacks = wants and not store.examples.has(cell.cell_id, cell.n_batches)
+        if not cell.refused and (lacks or not store.has(cell.cell_id)):
             pending.setdefault(cell.spec.cell_id, cell)
     return list(pending.values())
 
 
 def make_jobs(
-    cells: list[PlannedCell], checkpoints: Path, data_root: Path | None, device: str
+    cells: list[PlannedCell],
+    checkpoints: Path,
+    data_root: Path | None,
+    device: str,
+    *,
+    save_adv: bool = False,
 ) -> list[Job]:
     """Turns planned cells into jobs for an executor."""
+    places = (checkpoints, data_root, device)
     return [
-        Job(c.spec, c.attack_kind, checkpoints, data_root, device, c.passes or 1.0, c.n_images)
+        Job(
+            c.spec,
+            c.attack_kind,
+            *places,
+            c.passes or 1.0,
+            c.n_images,
+            save_adv=save_adv and c.attack_kind != "none",
+        )
         for c in cells
     ]
 
@@ -117,11 +135,11 @@ def run_suite(
         if outcome is None:
             watcher.refresh()
             continue
-        for job, (info, rows) in zip(*outcome, strict=True):
-            watcher.progress(info.cell_id, job.cost)
-            cell = parts.add(job, info, rows)
+        for job, done in zip(*outcome, strict=True):
+            watcher.progress(job.spec.cell_id, job.cost)
+            cell = parts.add(job, done)
             if cell is not None:
-                ended[info.cell_id] = cell[0]
+                ended[cell[0].cell_id] = cell[0]
                 watcher.show(*cell)
     failed = {cell_id: info.error for cell_id, info in ended.items() if not info.complete}
     incomplete = tuple(

@@ -14,6 +14,7 @@ from bench.core.result import CellInfo, Row
 from bench.store.chunk_store import ChunkStore
 from bench.store.documents import read_json, to_json
 from bench.store.entries import Entries, Facts
+from bench.store.example_store import ExampleStore
 from bench.store.files import write_atomically
 from bench.store.manifest import Manifest
 from bench.store.rows import rows_of, rows_to_bytes
@@ -28,6 +29,7 @@ class RunStore:
 
     Attributes:
         chunks: What is finished of cells that are not.
+        examples: Adversarial examples, where they were wanted.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -36,6 +38,7 @@ class RunStore:
         self._cells = Entries(root, "rows.parquet", StoredInfo, _facts)
         self._manifest = folder / "store" / "run.json"
         self.chunks = ChunkStore(folder)
+        self.examples = ExampleStore(folder)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Writes ``run.json``, replacing an older one."""

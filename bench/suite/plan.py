@@ -49,6 +49,11 @@ class PlannedCell:
         """The id of ``spec``."""
         return self.spec.cell_id
 
+    @property
+    def n_batches(self) -> int:
+        """Batches of its slice."""
+        return -(-self.n_images // self.spec.batch_size)
+
 
 @dataclass(frozen=True)
 class Plan:

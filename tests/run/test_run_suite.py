@@ -184,5 +184,5 @@ def test_a_damaged_surrogate_makes_the_cell_incomplete(
     weights = tmp_path / "copy" / "first" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     (job,) = make_jobs([transfer], tmp_path / "copy", None, "cpu")
-    info, rows = execute(job)
+    info, rows, _ = execute(job)
     assert not info.complete and not rows and "expected sha256" in info.error

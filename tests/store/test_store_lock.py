@@ -80,17 +80,14 @@ def test_an_object_store_is_held_by_signs_of_life(bucket: UPath) -> None:
     assert not holder.is_file()
 
 
-@pytest.mark.parametrize(
-    ("host", "pid", "held"),
-    [("elsewhere", 1, False), (socket.gethostname(), 2**22 + 1, False), ("", os.getpid(), True)],
-)
-def test_the_silent_and_the_dead_hold_no_object_store(
-    bucket: UPath, host: str, pid: int, held: bool
-) -> None:
-    left = Holder.me().model_copy(update={"host": host or socket.gethostname(), "pid": pid})
+@pytest.mark.parametrize("left_by", ["silent elsewhere", "dead here", "alive here"])
+def test_the_silent_and_the_dead_hold_no_object_store(bucket: UPath, left_by: str) -> None:
+    host = "elsewhere" if left_by == "silent elsewhere" else socket.gethostname()
+    pid = 2**22 + 1 if left_by == "dead here" else os.getpid()
+    left = Holder.me().model_copy(update={"host": host, "pid": pid})
     (bucket / "store").mkdir(parents=True)
     (bucket / "store" / "holder.json").write_bytes(left.model_dump_json().encode())
-    if held:
+    if left_by == "alive here":
         with pytest.raises(UserError, match="in use"), locked(bucket):
             pass
     else:

@@ -1,0 +1,134 @@
+"""Checks stored adversarial examples against model and data, without running an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bench.attacks import get_attack
+from bench.attacks.base import Attack, Budget
+from bench.core.errors import UserError
+from bench.core.result import CellInfo, Row
+from bench.oracle import frozen
+from bench.run.cell import Batch, batches, judge_batch
+from bench.run.job import Job, open_job
+from bench.run.target import Target
+from bench.store import RunStore
+
+CLOSE = 1e-9
+"""Pixel units by which a distance may differ, which is computed in double precision."""
+
+_EXACT = tuple(
+    "index label clean_pred clean_correct adv_pred adv_correct robust played status".split()
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image whose stored row is not what its stored example shows.
+
+    Attributes:
+        index: Of the image in its split.
+        claimed: Whether the row says that the example lowers the model's score.
+        why: What was expected and what was found, in one line.
+    """
+
+    index: int
+    claimed: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the check of a cell.
+
+    Attributes:
+        images: Checked.
+        claims: Of these, the examples that are claimed to lower the model's score.
+        failures: Of any of the images.
+    """
+
+    images: int
+    claims: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def failed_claims(self) -> int:
+        """Claims that do not hold as stored."""
+        return sum(failure.claimed for failure in self.failures)
+
+
+def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> Verdict:
+    """Scores a cell's stored examples again, on the draws that its rows were made on.
+
+    Args:
+        job: The cell's.
+        info: Stored about it.
+        rows: Its rows.
+        store: Holds the examples.
+
+    Raises:
+        UserError: When checkpoint or data are not those of the cell, or a file is missing or
+            damaged.
+    """
+    target, surrogate, data = open_job(job)
+    spec, attack = info.spec, get_attack(info.spec.attack)
+    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
+    stored: dict[int, list[Row]] = {}
+    for row in rows:
+        stored.setdefault(row.batch, []).append(row)
+    failures: list[Failure] = []
+    claims = 0
+    # The mode and the gradients of a search do not matter here; nothing is changed all the same.
+    with frozen((surrogate or target).model):
+        for batch in batches(data, spec.batch_size, target.device):
+            mine = stored.pop(batch.number, [])
+            claims += sum(_claimed(row) for row in mine)
+            found = _judged(store, info, attack, target, batch, budget)
+            failures += _compare(mine, found, batch.index)
+    for left in stored.values():
+        failures += [Failure(row.index, _claimed(row), "not among the images") for row in left]
+    return Verdict(len(data.y), claims, tuple(failures))
+
+
+def _judged(
+    store: RunStore, info: CellInfo, attack: Attack, target: Target, batch: Batch, budget: Budget
+) -> list[Row]:
+    """Returns what the verifier says of the stored examples of a batch."""
+    index, images = store.examples.read(info.cell_id, batch.number)
+    if index != batch.index or images.shape != tuple(batch.x.shape):
+        raise UserError(
+            f"{store.folder}: the examples of cell {info.cell_id}, batch {batch.number}, are of "
+            f"shape {images.shape}, expected {tuple(batch.x.shape)} for the same images; run the "
+            "suite with --save-adv again"
+        )
+    x_adv = torch.from_numpy(images.copy()).to(target.device)
+    return judge_batch(info.spec, attack, target, batch, x_adv, budget)
+
+
+def _compare(stored: Sequence[Row], found: Sequence[Row], index: Sequence[int]) -> list[Failure]:
+    known = {row.index: row for row in stored}
+    failures = [Failure(i, False, "no row is stored of it") for i in index if i not in known]
+    for now in found:
+        row = known.get(now.index)
+        if row is None:
+            continue
+        differs = [
+            f"{name} is {getattr(now, name)}, stored {getattr(row, name)}"
+            for name in _EXACT
+            if getattr(now, name) != getattr(row, name)
+        ]
+        for name in ("linf", "l2"):
+            a, b = getattr(now, name), getattr(row, name)
+            if not (a == b or abs(a - b) <= CLOSE):
+                differs.append(f"{name} is {a:.9g}, stored {b:.9g}")
+        if differs:
+            failures.append(Failure(now.index, _claimed(row), "; ".join(differs)))
+    return failures
+
+
+def _claimed(row: Row) -> bool:
+    """Whether a row says that x_adv is worse for the model than the clean image."""
+    return row.adv_correct is not None and row.adv_correct < row.clean_correct

@@ -1,0 +1,103 @@
+"""Adversarial examples: exact floats, so that a claim can be checked without the attack."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bench.core.errors import UserError
+from bench.core.places import Folder
+from bench.store.files import write_atomically
+from bench.store.schema import first_line
+
+_SHAPE = b"rbench.shape"
+
+
+class ExampleStore:
+    """Reads and writes ``store/examples/CELL_ID/BATCH.parquet``.
+
+    A file holds the column ``index`` (of the image in its split) and the column ``x_adv`` (its
+    c * h * w floats), the shape in its metadata under ``rbench.shape``, and checksums of its pages.
+
+    Args:
+        folder: The run folder; made on the first write.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._root = folder / "store" / "examples"
+
+    def write(
+        self, cell_id: str, batch: int, index: Sequence[int], x_adv: NDArray[np.float32]
+    ) -> None:
+        """Stores the examples of a batch in one step.
+
+        Args:
+            cell_id: Of the cell.
+            batch: Number of the batch.
+            index: Of each image in its split (b,).
+            x_adv: The images (b, c, h, w), float32.
+
+        Raises:
+            ValueError: When there are not as many images as indices.
+        """
+        n, *shape = x_adv.shape
+        if n != len(index):
+            raise ValueError(f"expected {len(index)} images, found {n}")
+        flat = pa.array(np.ascontiguousarray(x_adv, np.float32).reshape(-1), pa.float32())
+        images = pa.FixedSizeListArray.from_arrays(flat, math.prod(shape))
+        table = pa.table({"index": pa.array(index, pa.int64()), "x_adv": images})
+        table = table.replace_schema_metadata({_SHAPE: ",".join(map(str, shape))})
+        sink = io.BytesIO()
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            use_dictionary=False,
+            # The bytes of equal weight side by side: exponents repeat, and so compress.
+            use_byte_stream_split=["x_adv.list.element"],
+            write_page_checksum=True,
+        )
+        write_atomically(self._path(cell_id, batch), sink.getvalue())
+
+    def batches(self, cell_id: str) -> set[int]:
+        """Returns the numbers of the batches that are stored of a cell."""
+        folder = self._root / cell_id
+        if not folder.is_dir():
+            return set()
+        stems = (path.stem for path in folder.iterdir() if path.suffix == ".parquet")
+        return {int(stem) for stem in stems if stem.isdecimal()}
+
+    def has(self, cell_id: str, n_batches: int) -> bool:
+        """Says whether all batches of a cell are stored."""
+        return self.batches(cell_id).issuperset(range(n_batches))
+
+    def read(self, cell_id: str, batch: int) -> tuple[list[int], NDArray[np.float32]]:
+        """Returns the indices (b,) and the images (b, c, h, w) of a batch.
+
+        Raises:
+            UserError: When the file is missing, damaged, or does not hold such images.
+        """
+        path = self._path(cell_id, batch)
+        try:
+            source = io.BytesIO(path.read_bytes())
+            table = pq.ParquetFile(source, page_checksum_verification=True).read()
+            shape = [int(part) for part in table.schema.metadata[_SHAPE].decode().split(",")]
+            flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            index = table["index"].to_pylist()
+            return index, flat.astype(np.float32, copy=False).reshape(len(index), *shape)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; run the suite with --save-adv") from None
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: damaged, or no file of adversarial examples ({first_line(error)}); "
+                "delete it and run the suite with --save-adv again"
+            ) from None
+
+    def _path(self, cell_id: str, batch: int) -> Folder:
+        return self._root / cell_id / f"{batch:06d}.parquet"
