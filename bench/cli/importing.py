@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import yaml
 from rich.console import Console
 
 import bench
@@ -17,6 +16,7 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.numbers import parse_number
+from bench.core.safe_yaml import YamlError, load
 from bench.core.spec_file import check_spec
 from bench.data import get_dataset, take_slice
 from bench.run.device import pick_device
@@ -27,7 +27,7 @@ from bench.zoo.checkpoint import CARD, WEIGHTS
 from bench.zoo.foreign import ForeignFile, Imported, load_foreign, read_foreign
 from bench.zoo.naming import parse_renames
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def import_command(console: Console, request: ImportRequest) -> None:
 def _new_folder(request: ImportRequest) -> Path:
     plain = request.file.name.partition(".")[0].lower()
     name = request.name or re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise UserError(f"--name: expected small letters, digits, '.', '_' and '-', found '{name}'")
     folder = checkpoints_folder(request.checkpoints) / name
     taken = any((folder / file).exists() for file in (CARD, WEIGHTS))
@@ -127,8 +127,8 @@ def _new_folder(request: ImportRequest) -> Path:
 def _model_spec(request: ImportRequest) -> ModelSpec:
     dataset = get_dataset(request.dataset, request.data_root)
     try:
-        norm = yaml.safe_load(request.norm)
-    except yaml.YAMLError:
+        norm = load(request.norm)
+    except YamlError:
         raise UserError(
             f"--norm: expected a name or for example '{{name: gn, groups: 8}}', found "
             f"'{request.norm}'"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from bench.core.errors import UserError, did_you_mean
+from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, suite_folders
 from bench.suite import list_suites
 
@@ -129,7 +129,7 @@ def _checkpoints(folder: Path) -> Table:
 def _suites() -> Table:
     rows = []
     for name, path in list_suites(suite_folders()).items():
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path, "a suite")
         title = raw.get("title", "") if isinstance(raw, dict) else ""
         rows.append([name, str(title)])
     return _table(["suite", "title"], rows)

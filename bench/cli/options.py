@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
-console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
-errors = Console(stderr=True)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class PlainConsole(Console):
+    """Prints other people's words as they are.
+
+    Square brackets and colons in them are no markup, and codes that a terminal would obey are left
+    out: labels, messages and names of files may hold anything.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yields what is printed; rich's own codes come after this."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _CONTROL.sub("", text), style, control)
+
+
+_wide = sys.stdout.isatty() or "COLUMNS" in os.environ
+console: Console = PlainConsole() if _wide else PlainConsole(width=160)
+errors: Console = PlainConsole(stderr=True)
 
 DataRoot = Annotated[
     Path | None,

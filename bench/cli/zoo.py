@@ -54,7 +54,7 @@ def verify_command(
     audits: list[Audit] = []
     with console.status("verifying ...") as status:
         for i, folder in enumerate(folders):
-            status.update(f"{folder.name} ({i + 1} of {len(folders)})")
+            status.update(Text(f"{folder.name} ({i + 1} of {len(folders)})"))
             audits.append(audit_checkpoint(folder, options))
             if not console.is_terminal:  # a log should show that an hour's work goes on
                 console.print(f"{folder.name}: {audits[-1].verdict}", highlight=False)

@@ -31,7 +31,8 @@ class ModelSpec(Spec):
         norm: The normalization of every layer that has one.
         channels: Input channels, 1 or 3.
         size: Input height and width in pixels: 28, 32 or 224.
-        classes: Number of classes, at least 2.
+        classes: Number of classes, 2 to 100,000: the upper limits keep a card from asking for all
+            memory.
         mean: Per-channel mean that the model subtracts from images in [0, 1].
         std: Per-channel standard deviation that it divides by, > 0.
         shortcut: ``pad`` (He et al.'s option A) or ``conv``, for the 6n+2 ResNets.
@@ -39,9 +40,9 @@ class ModelSpec(Spec):
 
     arch: str
     norm: NormSpec
-    channels: int = Field(ge=1)
-    size: int = Field(ge=8)
-    classes: int = Field(ge=2)
+    channels: int = Field(ge=1, le=1_000)
+    size: int = Field(ge=8, le=10_000)
+    classes: int = Field(ge=2, le=100_000)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shortcut: str = "pad"

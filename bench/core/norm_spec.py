@@ -41,7 +41,7 @@ class NormSpec(Spec):
     group_size: int | None = Field(default=None, ge=1)
     stats: Stats | None = None
     power: Number = 0.2
-    pool: tuple[NormSpec, ...] = ()
+    pool: tuple[NormSpec, ...] = Field(default=(), max_length=32)
     scope: Literal["layer", "network"] = "layer"
     per: Literal["batch", "sample"] = "batch"
 

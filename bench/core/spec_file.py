@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
+from bench.core.safe_yaml import YamlError, load, read_limited
 
 S = TypeVar("S", bound=Spec)
 
@@ -23,8 +23,8 @@ def read_spec(path: Path, kind: type[S], expected: str) -> S:
         expected: What the file should be, for the message when there is none.
 
     Raises:
-        UserError: In one line, when the file is missing, unreadable, not UTF-8, not YAML, or when
-            a key is wrong; the first wrong key is named.
+        UserError: In one line, when the file is missing, unreadable, not UTF-8, not YAML within the
+            limits of ``bench.core.safe_yaml``, or when a key is wrong; the first is named.
     """
     return check_spec(read_yaml(path, expected), kind, str(path))
 
@@ -32,16 +32,12 @@ def read_spec(path: Path, kind: type[S], expected: str) -> S:
 def read_yaml(path: Path, expected: str) -> Any:
     """Reads a YAML file into plain values; ``expected`` and errors as for ``read_spec``."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected {expected}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return load(read_limited(path, expected).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # PyYAML lets ValueError through, for example for the date 2024-99-99.
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except YamlError as error:
+        why = str(error).removeprefix("not valid YAML: ")
+        raise UserError(f"{path}: not valid YAML (line {error.line}: {why})") from None
 
 
 def check_spec(data: Any, kind: type[S], where: str) -> S:

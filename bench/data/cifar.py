@@ -13,6 +13,8 @@ from bench.data.roots import fetch_remedy, missing
 from bench.data.safe_pickle import read_array_pickle
 
 _SHAPE = (3, 32, 32)
+_TOO_LARGE = 2**31
+"""Stands for larger labels, which may not fit an array."""
 
 
 def load_cifar10(split: str, root: Path) -> Images:
@@ -60,7 +62,7 @@ def _read_batch(path: Path, label_key: str, classes: int) -> Images:
 
 def _read_labels(path: Path, labels: object, label_key: str) -> NDArray[np.int64]:
     if isinstance(labels, list) and all(type(label) is int for label in labels):
-        return np.array(labels, np.int64)
+        return np.array([min(max(label, -1), _TOO_LARGE) for label in labels], np.int64)
     if isinstance(labels, np.ndarray):
         return labels.astype(np.int64)
     raise UserError(f"{path}: expected a list of integers under '{label_key}'")

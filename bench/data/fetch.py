@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import UserError
 from bench.data.folder import imagenet_remedy
+from bench.data.load import open_split
 from bench.data.path_forms import is_path_form
 from bench.data.registry import get_dataset
 from bench.data.roots import data_root
@@ -47,14 +50,42 @@ def fetch(name: str, root: Path | None = None) -> Path:
     target = data_root(root)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        downloader(target, train=True, download=True)
+        with _members_stay_inside():
+            _download(downloader, target)
     except (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{name}: could not be downloaded into {target} ({reason}); check the network and "
             "try again, or copy the files there by hand"
         ) from None
+    for split in ("train", "test"):
+        open_split(name, split, target)  # says what is wrong with what came
     return target
+
+
+def _download(downloader: Any, target: Path) -> None:
+    """Downloads without loading: torchvision's constructors would unpickle what they fetched."""
+    subject = downloader.__new__(downloader)
+    subject.root, subject.train = str(target), True
+    subject.download()
+
+
+@contextmanager
+def _members_stay_inside() -> Iterator[None]:
+    """Makes every archive that is extracted meanwhile refuse members that lead out of its folder.
+
+    Raises:
+        UserError: When this Python is too old to know how.
+    """
+    refusing = getattr(tarfile, "data_filter", None)
+    if refusing is None:
+        raise UserError("downloads need Python 3.11.4 or newer, which checks archives; upgrade it")
+    before = vars(tarfile.TarFile).get("extraction_filter")
+    tarfile.TarFile.extraction_filter = staticmethod(refusing)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 def _downloader(name: str) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +19,22 @@ from bench.core.errors import UserError
 from bench.data.images import Images
 from bench.data.roots import missing
 
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is read, whatever a file is called. Pillow hands others to programs: PostScript to gs."""
+MAX_PIXELS = 50_000_000
+_DAMAGED = (
+    ArithmeticError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGENET_CLASSES = 1000
 _GRAY_MODES = ("1", "L")
@@ -81,6 +101,14 @@ class FileImages:
         return Images(x, self.y[index])
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with Image.open(path, formats=_FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+        yield image
+
+
 def read_image(path: Path, channels: int) -> Image.Image:
     """Decodes an image file as it is, in mode ``L`` for 1 channel and ``RGB`` for 3.
 
@@ -89,7 +117,7 @@ def read_image(path: Path, channels: int) -> Image.Image:
             expected.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             if image.mode not in _GRAY_MODES + _COLOUR_MODES:
                 raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
             if channels == 1 and image.mode not in _GRAY_MODES:
@@ -98,7 +126,7 @@ def read_image(path: Path, channels: int) -> Image.Image:
                     f"{image.mode}; store all as RGB or all as gray"
                 )
             return image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: not a readable image ({error})") from None
 
 
@@ -166,9 +194,9 @@ def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
 
 def _geometry_of(path: Path) -> Geometry:
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             (width, height), mode = image.size, image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path}: not a readable image ({error})") from None
     if width != height:
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +16,22 @@ from bench.core.errors import UserError
 from bench.data.images import Images, Pixels
 
 _CHANNELS = (1, 3)
+_DAMAGED = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # encrypted, or compressed in an unknown way
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a damaged file ends in: its headers are read as Python literals, never run."""
 
 
 def read_npz(path: Path) -> Images:
@@ -49,8 +67,9 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             return content["x"], content["y"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected an .npz file with keys x and y") from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a readable .npz file of plain arrays ({error})") from None
+    except _DAMAGED as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 
 def _channels_first(path: Path, x: NDArray[Any]) -> NDArray[Any]:

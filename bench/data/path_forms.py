@@ -20,6 +20,7 @@ from bench.data.npz import read_npz
 
 PATH_FORMS = ("npz:PATH", "folder:PATH")
 _SIZE = re.compile(r"^(?P<path>.*)\?size=(?P<size>[0-9]+)$")
+MAX_SIZE = 10_000
 _PLACEHOLDER = "{split}"
 
 
@@ -59,6 +60,8 @@ def _npz_dataset(name: str, path: str, root: Path) -> Dataset:
 
 def _folder_dataset(name: str, path: str, root: Path) -> Dataset:
     match = _SIZE.match(path)
+    if match and len(match["size"]) > len(str(MAX_SIZE)):
+        raise UserError(f"data set '{name[:100]}': expected a size of at most {MAX_SIZE}")
     size = int(match["size"]) if match else None
     plain = match["path"] if match else path
     if size == 0:
@@ -107,6 +110,9 @@ def _dataset(
 
 
 def _locate(path: str, split: str, root: Path) -> Path:
-    here = Path(path.replace(_PLACEHOLDER, split)).expanduser()
-    under_root = root / here
-    return under_root if not here.exists() and under_root.exists() else here
+    try:
+        here = Path(path.replace(_PLACEHOLDER, split)).expanduser()
+        under_root = root / here
+        return under_root if not here.exists() and under_root.exists() else here
+    except (OSError, RuntimeError) as error:  # a name that is too long, a home that is nobody's
+        raise UserError(f"data set '{path[:100]}': no such file ({error})") from None

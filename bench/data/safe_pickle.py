@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
+from bench.core.pickle_depth import check_depth
 
 _INTEGERS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
 
@@ -48,6 +49,10 @@ class _Array:
         code, order = _text(dtype.code), dtype.order
         if code not in _INTEGERS or order not in "<>|=" or not isinstance(raw, bytes):
             raise ValueError(f"an array of type '{code}', expected integers")
+        if not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
+            raise ValueError("an array whose shape is no tuple of integers")
+        if any(not 0 <= n <= len(raw) for n in shape):
+            raise ValueError("an array of more values than there are bytes")
         array = np.frombuffer(raw, np.dtype(order + code))
         if array.size != math.prod(shape):
             raise ValueError(f"{array.size} values for an array of shape {shape}")
@@ -111,9 +116,12 @@ def read_array_pickle(path: Path) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
         _check_memo(raw)
+        check_depth(io.BytesIO(raw))
         content = _ArrayUnpickler(io.BytesIO(raw), encoding="bytes").load()
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, expected a dictionary")
+        if not all(isinstance(key, str | bytes) for key in content):
+            raise ValueError("a dictionary with keys that are not text")
         return {_text(key): _rebuilt(value) for key, value in content.items()}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; fetch the data set again") from None
@@ -127,11 +135,12 @@ def read_array_pickle(path: Path) -> dict[str, Any]:
         LookupError,
         MemoryError,
         OSError,
+        RecursionError,
         TypeError,
         ValueError,
     ) as error:
         # A damaged pickle can end in any of these: its bytes are a program for a small machine.
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise UserError(f"{path}: damaged data file ({reason}); fetch it again") from None
 
 

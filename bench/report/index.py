@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 from tabulate import tabulate
@@ -164,7 +165,7 @@ def _runs_table(reports: Path, views: Mapping[str, RunView]) -> str:
 
 def _dates(days: Sequence[str]) -> str:
     ends = dict.fromkeys((min(days), max(days))) if days else ["not run yet"]
-    return " to ".join(ends)
+    return _plain(" to ".join(ends))
 
 
 def _sizes(view: RunView) -> str:
@@ -179,7 +180,7 @@ def _links(folder: Path) -> str:
     names = sorted(path.name for path in folder.glob("*.md"))
     names += [path.name for path in folder.glob("report.html")]
     return ", ".join(
-        f"[{_plain(name.removesuffix('.md'))}]({folder.name}/{name})" for name in names
+        f"[{_plain(name.removesuffix('.md'))}]({quote(f'{folder.name}/{name}')})" for name in names
     )
 
 

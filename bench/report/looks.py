@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.core.analysis import AnalysisInfo
+from bench.core.errors import UserError
 from bench.core.places import Folder
+from bench.report.picture import why_not_png
 from bench.report.table import CellStatus
 from bench.store import AnalysisStore, ManifestAnalysis
 from bench.suite import AnalysisEntry
@@ -84,4 +87,26 @@ class Looks:
         if not info.complete or not len(values):
             reason = info.error or "no value was found"
             return Look(entry, planned.models, "incomplete", reason, info)
+        fault = _fault(values)
+        if fault:
+            raise damaged(entry.label, fault)
         return Look(entry, planned.models, "ok", "", info, values)
+
+
+def damaged(what: str, why: str) -> UserError:
+    """Returns what is said of stored values that are not what an analysis writes."""
+    return UserError(
+        f"analysis '{what}': values.parquet does not hold what this analysis writes ({why}); "
+        "delete its folder in store/analyses and run the suite again"
+    )
+
+
+def _fault(values: pd.DataFrame) -> str:
+    """Returns what no analysis writes; empty if there is nothing of the kind."""
+    for name, column in values.items():
+        if column.dtype.kind == "f" and column.isin([math.inf, -math.inf]).any():
+            return f"{name}: an infinite number"
+        reasons = map(why_not_png, column) if str(name).endswith("_png") else ()
+        if reason := next(filter(None, reasons), ""):
+            return f"{name}: not a readable image: {reason}"
+    return ""

@@ -11,12 +11,13 @@ from bench.core.places import Folder
 from bench.core.registry import Registry
 from bench.report.alt_text import figure_stems
 from bench.report.compare import build_comparison, comparison_name
+from bench.report.looks import damaged
 from bench.report.render import to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.store import write_atomically
 from bench.suite import ReportEntry
-from bench.suite.kinds import REPORT_KINDS
+from bench.suite.kinds import ANALYSIS_KINDS, REPORT_KINDS
 
 ReportBuilder = Callable[[RunView, ReportEntry], Report]
 
@@ -64,11 +65,22 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
         counts[entry.kind] = counts.get(entry.kind, 0) + 1
         name = entry.kind if counts[entry.kind] == 1 else f"{entry.kind}-{counts[entry.kind]}"
         if not kinds or entry.kind in kinds:
-            built.append((name, REPORTS.get(entry.kind)(view, entry)))
+            built.append((name, _built(view, entry)))
     for kind in dict.fromkeys(kinds):
         if kind not in counts:
-            built.append((kind, REPORTS.get(kind)(view, _unlisted(kind))))
+            built.append((kind, _built(view, _unlisted(kind))))
     return built
+
+
+def _built(view: RunView, entry: ReportEntry) -> Report:
+    builder = REPORTS.get(entry.kind)
+    if entry.kind not in ANALYSIS_KINDS:
+        return builder(view, entry)
+    try:
+        return builder(view, entry)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # The values are a table that anybody may have written.
+        raise damaged(entry.kind, f"{type(error).__name__}: {error}") from error
 
 
 def _unlisted(kind: str) -> ReportEntry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from bench.core.errors import UserError
 from bench.core.identity import digest
+from bench.core.pickle_depth import check_torch_file
 from bench.train.recipe import Recipe
 
 
@@ -24,13 +24,19 @@ def read_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, An
     if not path.is_file():
         return None
     try:
+        check_torch_file(path)
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         found = state["recipe"]
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
-        raise UserError(f"{path}: not a readable training state; delete it to train anew") from None
+    except Exception:  # a damaged pickle raises whatever its bytes make of it
+        raise unreadable(path) from None
     if found != recipe_digest(recipe):
         raise UserError(f"{path}: belongs to another recipe; delete it to train anew")
     return state
+
+
+def unreadable(path: Path) -> UserError:
+    """Returns what is said of a file that is no state of a training."""
+    return UserError(f"{path}: not a readable training state; delete it to train anew")
 
 
 def write_state(path: Path, recipe: Recipe, state: dict[str, Any]) -> None:

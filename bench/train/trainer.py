@@ -20,7 +20,7 @@ from bench.train.inner import perturb
 from bench.train.recipe import Recipe
 from bench.train.schedule import rate_fraction
 from bench.train.source import Source
-from bench.train.state import read_state, write_state
+from bench.train.state import read_state, unreadable, write_state
 from bench.train.world import World
 
 REPORT_EVERY = 20
@@ -216,10 +216,14 @@ class Trainer:
 
     def _resume(self) -> None:
         state = read_state(self.state_file, self.recipe, self.device)
-        if state is not None:
+        if state is None:
+            return
+        try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch, self.history = state["epoch"], state["history"]
+            self.epoch, self.history = int(state["epoch"]), list(state["history"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            raise unreadable(self.state_file) from None
 
 
 def _compiled(model: nn.Module) -> nn.Module:

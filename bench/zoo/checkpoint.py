@@ -18,6 +18,8 @@ from bench.models import Classifier, build_model
 from bench.zoo.card import Card, read_card, write_card
 
 WEIGHTS, CARD = "model.safetensors", "card.yaml"
+MAX_NAME = 200
+"""Letters of a checkpoint's name; file systems end at 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Reads a file of tensors; raises ``UserError`` when it is not one."""
     try:
         return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+        # A type that torch lacks is a LookupError.
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
 
@@ -81,8 +84,14 @@ def _load_strict(
         for name in expected
         if name in weights and weights[name].shape != expected[name].shape
     ]
-    if missing or extra or shapes:
-        parts = [_some("missing", missing), _some("unexpected", extra), _some("shapes", shapes)]
+    types = [
+        f"{name} is {_type(weights[name])}, expected {_type(expected[name])}"
+        for name in expected
+        if name in weights and weights[name].dtype != expected[name].dtype
+    ]
+    if missing or extra or shapes or types:
+        found = {"missing": missing, "unexpected": extra, "shapes": shapes, "types": types}
+        parts = [_some(name, some) for name, some in found.items()]
         what = "; ".join(filter(None, parts))
         built = f"{spec.arch} with norm {spec.norm.label()}"
         raise UserError(
@@ -91,6 +100,10 @@ def _load_strict(
         )
     refuse_not_finite(weights, str(path), "restore the file or train again")
     net.load_state_dict(dict(weights), strict=True)
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(what: str, found: list[str]) -> str:
@@ -124,6 +137,15 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
     os.replace(aside, folder / WEIGHTS)
     write_card(folder / CARD, card)
     return Checkpoint(folder, card)
+
+
+def checkpoint_folder(root: Path, name: str) -> Path:
+    """Returns where a folder of checkpoints has one; raises ``UserError`` if a name leads out."""
+    if Path(name).name != name or name in (".", "..") or len(name) > MAX_NAME:
+        raise UserError(
+            f"checkpoint '{name[:MAX_NAME]}': expected the name of a folder in checkpoints"
+        )
+    return root / name
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.core.errors import UserError, did_you_mean
 from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
+from bench.core.pickle_depth import check_torch_file
 from bench.models import Classifier, build_model
 from bench.zoo.checkpoint import read_safetensors, refuse_not_finite
 from bench.zoo.naming import our_names
@@ -85,6 +86,7 @@ def read_foreign(path: Path, key: str | None = None) -> ForeignFile:
 
 def _read_torch(path: Path) -> object:
     try:
+        check_torch_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -207,6 +209,7 @@ def _fits(value: object, expected: Tensor) -> bool:
     """Whether an entry is an ordinary tensor of the right shape, floating point where ours is."""
     return (
         isinstance(value, Tensor)
+        and not vars(value)  # a file may put anything in the place of a tensor's methods
         and value.shape == expected.shape
         and value.is_floating_point() == expected.is_floating_point()
         and not value.is_complex()
@@ -218,6 +221,8 @@ def _fits(value: object, expected: Tensor) -> bool:
 def _kind(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"({type(value).__name__}, not a tensor)"
+    if vars(value):
+        return "(a tensor with attributes of its own)"
     kind = str(value.dtype).removeprefix("torch.")
     plain = kind == "float32" and value.layout is torch.strided
     return f"{tuple(value.shape)}" + ("" if plain else f" {kind}")

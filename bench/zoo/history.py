@@ -31,7 +31,7 @@ def read_history(folder: Path) -> tuple[Epoch, ...]:
                 )
                 for line in csv.DictReader(handle)
             )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path}: expected the columns epoch, loss, accuracy and test_accuracy with a number "
             f"in each line, as a training writes them ({' '.join(str(error).split())[:80]}); "

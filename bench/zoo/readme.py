@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
 from bench.zoo.checkpoint import CARD, WEIGHTS, list_checkpoints
@@ -114,7 +115,7 @@ def _open(waiting: Sequence[OpenRecipe]) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     card = entry.card
     return (
-        f"[{_cell(card.name)}]({card.name}/{CARD})",
+        f"[{_cell(card.name)}]({quote(card.name)}/{CARD})",
         _cell(_training(card)),
         _cell(_norm(card)),
         _clean(card.clean_accuracy, card.dataset),
@@ -151,7 +152,7 @@ def _robust(robust: RobustAccuracy | None) -> str:
     interval = "".join(f"{end:.1%} " for end in ends if end is not None).strip()
     between = f" [{interval.replace(' ', ', ')}]" if interval else ""
     eps = re.search(r"\b(?:linf|l2) ([^,]+)", robust.attack)
-    return f"{robust.value:.1%}{between} ({robust.n:,}, {eps[1] if eps else _cell(robust.attack)})"
+    return f"{robust.value:.1%}{between} ({robust.n:,}, {_cell(eps[1] if eps else robust.attack)})"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -162,4 +163,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Returns a text that cannot leave its cell: cards hold other people's words."""
-    return re.sub(r"([\\`*|<\[\]])", r"\\\1", " ".join(text.split()))
+    escaped = re.sub(r"([\\`*|<\[\]&~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)

@@ -1,0 +1,50 @@
+"""The numbers in docs/security.md are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.core import model_spec, norm_spec, pickle_depth, safe_yaml
+from bench.data import folder, idx
+from bench.report import picture
+from bench.suite import grid
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+
+
+def upper(kind: type, field: str) -> int:
+    found = kind.model_fields[field].metadata  # type: ignore[attr-defined]
+    (limit,) = [m for m in found if hasattr(m, "le") or hasattr(m, "max_length")]
+    return int(getattr(limit, "le", None) or limit.max_length)
+
+
+LIMITS = {
+    "{:,} bytes,": safe_yaml.MAX_BYTES,
+    "{} levels, ": safe_yaml.MAX_DEPTH,
+    "{} aliases": safe_yaml.MAX_ALIASES,
+    "{:,} values": safe_yaml.MAX_NODES,
+    "{:,} letters": safe_yaml.MAX_DIGITS,
+    "{:,} entries": grid.MAX_ENTRIES,
+    "deeper than {:,} levels": pickle_depth.MAX_DEPTH,
+    "{:,} classes": upper(model_spec.ModelSpec, "classes"),
+    "{:,} channels": upper(model_spec.ModelSpec, "channels"),
+    "{:,} pixels a side": upper(model_spec.ModelSpec, "size"),
+    "{} norms in a pool": upper(norm_spec.NormSpec, "pool"),
+    "{:,} bytes once unpacked": idx.MAX_BYTES,
+    "{:,} pixels, a stored": folder.MAX_PIXELS,
+    "a stored picture {:,} a side": picture.MAX_SIDE,
+}
+
+
+@pytest.mark.parametrize("words", LIMITS)
+def test_the_page_states_the_limits_of_the_code(words: str) -> None:
+    assert words.format(LIMITS[words]) in " ".join(PAGE.read_text().split())
+
+
+def test_the_page_states_the_versions_of_the_setup() -> None:
+    page = PAGE.read_text()
+    setup = (PAGE.parents[1] / "setup.cfg").read_text()
+    for name, version in (("pyarrow", "14.0.1"), ("pillow", "10.3"), ("filelock", "3.20.1")):
+        assert f"{name} >= {version}" in setup and version in page
