@@ -10,7 +10,7 @@ BUILD := $(abspath $(VENV)/build.txt)
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow check format zoo bench clean
+.PHONY: install demo quickstart test test-slow check format zoo bench reliability clean
 
 install: $(READY)
 
@@ -50,6 +50,10 @@ $(RACERS): $(READY)
 	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
 	touch $(RACERS)
+
+# Kills runs again and again and counts what was lost; takes about an hour.
+reliability: $(READY)
+	$(BIN)/python tests/reliability/measure.py local ray workers nodes
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,7 @@ EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
 SuiteArgument = Annotated[str, typer.Argument(help="A suite file, or the name of one in suites/.")]
 
+Engine = Literal["local", "ray"]
 RunFolder = Annotated[
     str | None,
     typer.Option("--out", help="Run folder or its URL (default: reports/SUITE)."),
@@ -94,6 +95,20 @@ def run(
     save_adv: Annotated[
         bool, typer.Option("--save-adv", help="Store adversarial examples, for rbench verify.")
     ] = False,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="On this machine, or on what Ray manages.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Of a Ray cluster, such as auto (default: start Ray here)."),
+    ] = None,
+    task_cpus: Annotated[
+        float, typer.Option("--task-cpus", min=1, help="Cores that a chunk takes on Ray.")
+    ] = 1,
+    task_gpus: Annotated[
+        float,
+        typer.Option("--task-gpus", min=0, help="GPUs that a chunk takes on Ray, or 0.5."),
+    ] = 0,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -111,6 +126,10 @@ def run(
         probe=probe,
         time_limit=time_limit,
         save_adv=save_adv,
+        engine=engine,
+        address=address,
+        task_cpus=task_cpus,
+        task_gpus=task_gpus,
     )
     raise typer.Exit(run_command(console, wanted))
 
@@ -163,6 +182,17 @@ def verify(
 
     folder = folder_at(run_folder)
     raise typer.Exit(verify_command(console, folder, data_root, checkpoints, device))
+
+
+@app.command()
+def repair(
+    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
+) -> None:
+    """Look through a run's store, name what is damaged, and write a lost run.json again."""
+    from bench.cli.repairing import repair_command
+    from bench.core.places import folder_at
+
+    raise typer.Exit(repair_command(console, folder_at(run_folder)))
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -13,8 +15,9 @@ from bench.run.catalog import LocalCatalog
 from bench.run.convergence import plan_sweeps, sweep_jobs
 from bench.run.device import pick_device
 from bench.run.job import Job
-from bench.run.local import default_workers
+from bench.run.local import Executor, Workers, default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.stop import Stop
 from bench.run.suite import cells_to_run, make_jobs
 from bench.store import AnalysisStore, RunStore
 from bench.suite import Plan, find_suite, load_suite, make_plan
@@ -41,6 +44,10 @@ class Wanted:
         probe: Whether to look at each model first.
         time_limit: Seconds that a chunk may take; ``None`` for no end.
         save_adv: Whether to store adversarial examples.
+        engine: ``local`` or ``ray``.
+        address: Of a Ray cluster; ``None`` starts Ray on this machine.
+        task_cpus: Cores that a chunk takes on Ray.
+        task_gpus: GPUs, or what part of one, that a chunk takes on Ray.
     """
 
     suite: str
@@ -54,6 +61,10 @@ class Wanted:
     probe: bool = True
     time_limit: float | None = None
     save_adv: bool = False
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    task_cpus: float = 1
+    task_gpus: float = 0
 
 
 class Ready:
@@ -74,7 +85,7 @@ class Ready:
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        self._wanted, self.device = wanted, pick_device(wanted.device)
+        self._wanted, self.device = wanted, _device(wanted)
         self._zoo = checkpoints_folder(wanted.checkpoints)
         catalog = LocalCatalog(self._zoo, wanted.data_root)
         path = find_suite(wanted.suite, suite_folders())
@@ -110,6 +121,16 @@ class Ready:
         pending = analyses_to_run(self.plan, AnalysisStore(self.folder))
         return make_analysis_jobs(pending, self._zoo, self._wanted.data_root, self.device)
 
+    def executor(self, stop: Stop, *pending: int) -> AbstractContextManager[Executor]:
+        """Returns what runs so many jobs of each kind, until it is told to stop."""
+        wanted = self._wanted
+        if wanted.engine == "local":
+            return Workers(self.n_workers(*pending), wanted.time_limit, stop)
+        from bench.run.on_ray import RayWorkers, Share
+
+        share = Share(wanted.task_cpus, wanted.task_gpus)
+        return RayWorkers(wanted.address, wanted.workers, share, wanted.time_limit, stop)
+
     def n_workers(self, *pending: int) -> int:
         """Returns how many workers serve so many jobs of each kind."""
         return min(self._wanted.workers or default_workers(self.device), max(*pending, 1))
@@ -120,3 +141,12 @@ class Ready:
         for name in dict.fromkeys(absent.values()):
             labels = ", ".join(label for label, lacking in absent.items() if lacking == name)
             warn(console, f"left out, as checkpoint {name} is not here: {labels}")
+
+
+def _device(wanted: Wanted) -> str:
+    """Returns the device of a run; that of another machine cannot be looked at from here."""
+    if wanted.engine == "local":
+        return pick_device(wanted.device)
+    if wanted.device == "auto":
+        return "cuda" if wanted.task_gpus else "cpu"
+    return wanted.device

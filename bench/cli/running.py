@@ -13,7 +13,7 @@ from bench.report import write_reports
 from bench.run.analyses import AnalysisJob, AnalysisSummary, run_analyses
 from bench.run.checks import raise_alarms
 from bench.run.job import Job
-from bench.run.local import Executor, Workers
+from bench.run.local import Executor
 from bench.run.probing import Probed, probe_models
 from bench.run.stop import Stop, stop_on_signals
 from bench.run.suite import Summary, run_suite
@@ -29,15 +29,14 @@ def run_command(console: Console, wanted: Wanted) -> int:
     ready.say_absent(console)
 
     def told(stop: Stop) -> None:
-        errors_line = "stopping: what is at work is finished and stored; once more to end at once"
-        warn(console, errors_line)
+        warn(console, "stopping: what is at work is finished and stored; once more to end at once")
 
     with locked(ready.folder), stop_on_signals(told) as stop:
+        ready.store.sweep()
         jobs = [job for some in ready.jobs() for job in some]
         looks = ready.analyses()
-        n_workers = ready.n_workers(len(jobs), len(looks))
         try:
-            with Workers(n_workers, wanted.time_limit, stop) as pool:
+            with ready.executor(stop, len(jobs), len(looks)) as pool:
                 probed: dict[str, Probed] = {}
                 if wanted.probe:
                     with console.status("probing the models"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.core.errors import UserError
 from bench.core.places import Folder
@@ -52,7 +53,7 @@ def verify_command(
                 raise UserError(f"incomplete: {info.error}")
             if not store.examples.batches(cell.cell_id):
                 raise UserError("stored without examples; run the suite with --save-adv")
-            with console.status(f"checking {names[0]} / {names[1]}"):
+            with console.status(Text(f"checking {names[0]} / {names[1]}")):
                 verdict = reverify(job, info, rows, store)
         except UserError as error:
             unchecked += 1

@@ -21,7 +21,7 @@ from bench.suite import (
     ParamsError,
     PublishedTable,
 )
-from bench.zoo import open_checkpoint
+from bench.zoo import checkpoint_folder, open_checkpoint
 from bench.zoo.history import read_history
 
 
@@ -84,9 +84,8 @@ class LocalCatalog:
 
     def checkpoint(self, name: str) -> CheckpointInfo:
         """Returns what a checkpoint's card says; a name cannot leave the folder."""
-        if Path(name).name != name or name in (".", ".."):
-            raise UserError(f"checkpoint '{name}': expected the name of a folder in checkpoints")
-        card = open_checkpoint(self._checkpoints / name).card
+        folder = checkpoint_folder(self._checkpoints, name)
+        card = open_checkpoint(folder).card
         model = card.model
         return CheckpointInfo(
             sha256=card.sha256,
@@ -98,7 +97,7 @@ class LocalCatalog:
             std=model.std,
             arch=model.arch,
             training=card.training,
-            history=read_history(self._checkpoints / name),
+            history=read_history(folder),
         )
 
     def published_tables(self) -> Mapping[str, PublishedTable]:

@@ -58,8 +58,8 @@ def batches(
     starts = range(0, len(data.y), size)
     for number in range(len(starts))[first:last]:
         rows = slice(starts[number], starts[number] + size)
-        x = torch.from_numpy(data.x[rows]).to(device)
-        y = torch.from_numpy(data.y[rows]).to(device)
+        # Copies: a slice that came from another machine may not be written.
+        x, y = torch.tensor(data.x[rows]).to(device), torch.tensor(data.y[rows]).to(device)
         yield Batch(x, y, data.index[rows].tolist(), number)
 
 

@@ -7,16 +7,19 @@ import torch
 from bench.core.errors import UserError
 
 
-def pick_device(name: str) -> str:
-    """Returns a torch device name; ``auto`` is CUDA where there is one.
+def no_tf32() -> None:
+    """Turns TF32 off in this process: what the verifier calls fp32 has to be fp32."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
-    Turns TF32 off: what the verifier calls fp32 has to be fp32.
+
+def pick_device(name: str) -> str:
+    """Returns a torch device name; ``auto`` is CUDA where there is one. Turns TF32 off.
 
     Raises:
         UserError: When the device does not exist here.
     """
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    no_tf32()
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")

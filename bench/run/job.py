@@ -20,8 +20,9 @@ from bench.core.result import CellInfo, Row
 from bench.data import Slice, take_slice
 from bench.models import Classifier
 from bench.run.cell import machine, run_cell
+from bench.run.device import no_tf32
 from bench.run.target import Target
-from bench.zoo import open_checkpoint
+from bench.zoo import checkpoint_folder, open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Job:
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
-    model = load_model(job.checkpoints / of.checkpoint, of.stats, of.sha256, job.device)
+    model = load_model(
+        checkpoint_folder(job.checkpoints, of.checkpoint), of.stats, of.sha256, job.device
+    )
     return Target.of(model)
 
 
@@ -70,6 +73,7 @@ def load_model(folder: Path, stats: str | None, sha256: str, device: str) -> Cla
     Raises:
         UserError: When it cannot be loaded, or its weights are not those that were planned with.
     """
+    no_tf32()  # in every process that runs jobs
     checkpoint = open_checkpoint(folder)
     if checkpoint.card.sha256 != sha256:
         raise UserError(
@@ -79,9 +83,22 @@ def load_model(folder: Path, stats: str | None, sha256: str, device: str) -> Cla
     return checkpoint.load(stats).to(device)
 
 
-@lru_cache(maxsize=4)
+_LENT: dict[DataSpec, Slice] = {}
+"""Slices that were brought here from another machine."""
+
+
+def lend_slice(spec: DataSpec, data: Slice) -> None:
+    """Makes ``load_slice`` return these images, wherever the data set lies, if at all."""
+    _LENT[spec] = data
+
+
 def load_slice(spec: DataSpec, root: Path | None) -> Slice:
-    """Returns a slice; one that was taken lately is not read again."""
+    """Returns a slice; one that was taken lately, or brought here, is not read again."""
+    return _LENT[spec] if spec in _LENT else _taken(spec, root)
+
+
+@lru_cache(maxsize=4)
+def _taken(spec: DataSpec, root: Path | None) -> Slice:
     return take_slice(spec, root)
 
 

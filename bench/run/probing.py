@@ -12,8 +12,8 @@ from bench.core.base import Spec
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.places import Folder
-from bench.data import take_slice
-from bench.run.job import Job
+from bench.run.device import no_tf32
+from bench.run.job import Job, load_slice
 from bench.run.local import Executor
 from bench.run.target import Target
 from bench.store import write_atomically
@@ -37,6 +37,12 @@ class ProbeJob:
     of: CellSpec | Surrogate
     data: DataSpec
     job: Job
+
+    @property
+    def shown(self) -> DataSpec:
+        """The images that it is shown."""
+        limit = min(self.job.n_images, MAX_IMAGES)
+        return self.data.model_copy(update={"limit": limit})
 
     @property
     def key(self) -> str:
@@ -107,13 +113,13 @@ def probe_models(jobs: Iterable[Job], folder: Folder, workers: Executor) -> dict
 
 def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
+    no_tf32()
     try:
         checkpoint = open_checkpoint(one.job.checkpoints / one.of.checkpoint)
         model = checkpoint.load(one.of.stats).to(one.job.device)
     except UserError:
         return None
-    limit = min(one.data.limit or MAX_IMAGES, MAX_IMAGES)
-    data = take_slice(one.data.model_copy(update={"limit": limit}), one.job.data_root)
+    data = load_slice(one.shown, one.job.data_root)
     x, y = (torch.from_numpy(part).to(one.job.device) for part in (data.x, data.y))
     target = Target.of(model)
     found = probe(model, x, y, classes=target.classes)

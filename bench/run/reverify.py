@@ -20,9 +20,8 @@ from bench.store import RunStore
 CLOSE = 1e-9
 """Pixel units by which a distance may differ, which is computed in double precision."""
 
-_EXACT = tuple(
-    "index label clean_pred clean_correct adv_pred adv_correct robust played status".split()
-)
+_EXACT = ("index", "label", "clean_pred", "clean_correct", "adv_pred", "adv_correct")
+_PLAYED = ("robust", "played", "status")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _compare(stored: Sequence[Row], found: Sequence[Row], index: Sequence[int]) 
             continue
         differs = [
             f"{name} is {getattr(now, name)}, stored {getattr(row, name)}"
-            for name in _EXACT
+            for name in _EXACT + _PLAYED
             if getattr(now, name) != getattr(row, name)
         ]
         for name in ("linf", "l2"):

@@ -87,7 +87,9 @@ class AnalysisStore:
                 version.
         """
         stored, content = self._entries.read(analysis_id)
-        return stored.info, self._entries.table(analysis_id, content).to_pandas()
+        table = self._entries.table(analysis_id, content)
+        # Without what it says of itself to pandas, which would be believed.
+        return stored.info, table.replace_schema_metadata(None).to_pandas()
 
 
 def _facts(stored: StoredAnalysis) -> Facts:

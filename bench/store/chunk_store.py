@@ -100,6 +100,10 @@ class ChunkStore:
         """
         return sorted((self._one(name) for name in self._names(cell_id)), key=lambda c: c.first)
 
+    def cell_ids(self) -> list[str]:
+        """Returns the ids of the cells that have chunks, sorted."""
+        return sorted({name.partition(".")[0] for name in self._entries.names()})
+
     def remove(self, cell_id: str) -> None:
         """Deletes the chunks of a cell."""
         for name in self._names(cell_id):

@@ -28,7 +28,9 @@ def read_json(kind: type[M], path: Folder, remedy: str) -> M:
     """
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:  # JSON and UTF-8 errors alike
+        # What cannot be written cannot be identified: NaN, half of a surrogate pair.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors alike
         raise UserError(f"{path}: damaged JSON ({first_line(error)}); {remedy}") from None
     version = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(version, int):

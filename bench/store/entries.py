@@ -113,7 +113,7 @@ class Entries(Generic[M]):
         path = self.table_path(name)
         try:
             return pq.ParquetFile(io.BytesIO(content)).read()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(
                 f"{path}: damaged Parquet file ({first_line(error)}); {remedy_for(path.parent)}"
             ) from None

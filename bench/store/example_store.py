@@ -87,6 +87,8 @@ class ExampleStore:
         try:
             source = io.BytesIO(path.read_bytes())
             table = pq.ParquetFile(source, page_checksum_verification=True).read()
+            if not pa.types.is_fixed_size_list(table.schema.field("x_adv").type):
+                raise ValueError("x_adv is no column of images")
             shape = [int(part) for part in table.schema.metadata[_SHAPE].decode().split(",")]
             flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             index = table["index"].to_pylist()

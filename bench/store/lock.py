@@ -20,6 +20,9 @@ from bench.core.errors import UserError
 from bench.core.places import Folder
 from bench.store.files import write_atomically, writing
 
+LOCK = ".lock"
+"""Name of the file that a file system locks."""
+
 BEAT = 10.0
 """Seconds between two signs of life in an object store."""
 
@@ -89,7 +92,7 @@ def locked(folder: Folder) -> Iterator[None]:
 
 @contextmanager
 def _in_file_system(root: Path) -> Iterator[None]:
-    lock = FileLock(root / ".lock", timeout=0)
+    lock = FileLock(root / LOCK, timeout=0)
     with writing(root):
         try:
             lock.acquire()

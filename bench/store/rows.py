@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 
 from bench.core.errors import UserError
-from bench.core.result import Row
+from bench.core.result import VIOLATIONS, Row, Status
 from bench.store.entries import Entries, remedy_for, to_parquet
 from bench.store.schema import ROW_SCHEMA
 
@@ -38,4 +39,30 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
             f"{path}: expected the columns {', '.join(ROW_SCHEMA.names)} with their types, found "
             f"{names}; {remedy_for(path.parent)}"
         )
-    return [Row(**record) for record in table.to_pylist()]
+    rows = [Row(**record) for record in table.to_pylist()]
+    fault = next(filter(None, map(_fault, rows)), "")
+    if len({row.index for row in rows}) != len(rows):
+        fault = "an index twice"
+    if fault:
+        path = entries.table_path(name)
+        raise UserError(
+            f"{path}: expected scores of images, found {fault}; {remedy_for(path.parent)}"
+        )
+    return rows
+
+
+def _fault(row: Row) -> str:
+    """Returns what is wrong with a row, which may come from anybody; empty for a sound one."""
+    scores = {"clean_correct": row.clean_correct, "adv_correct": row.adv_correct}
+    for field, score in {**scores, "robust": row.robust}.items():
+        if score is not None and not 0 <= score <= 1:
+            return f"{field} {score}"
+    if row.status not in get_args(Status):
+        return f"status {row.status[:40]!r}"
+    if row.played not in ("adv", "clean"):
+        return f"played {row.played[:40]!r}"
+    sizes = {"linf": row.linf, "l2": row.l2} if row.status not in VIOLATIONS else {}
+    for field, size in {**sizes, "forwards": row.forwards, "backwards": row.backwards}.items():
+        if not 0 <= size < math.inf:
+            return f"{field} {size}"
+    return ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,6 +18,7 @@ from bench.store.documents import read_json, to_json
 from bench.store.entries import Entries, Facts
 from bench.store.example_store import ExampleStore
 from bench.store.files import write_atomically
+from bench.store.lock import LOCK
 from bench.store.manifest import Manifest
 from bench.store.rows import rows_of, rows_to_bytes
 from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION, StoredInfo
@@ -72,6 +75,18 @@ class RunStore:
         self._cells.write(info.cell_id, stored, content)
         if info.complete:
             self.chunks.remove(info.cell_id)
+
+    def sweep(self) -> None:
+        """Deletes what interrupted writes have left; only for who holds the folder (``locked``)."""
+        root = self.folder / "store"
+        for path in root.glob("**/.*") if isinstance(root, Path) else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        for cell_id in self.chunks.cell_ids():
+            if self.has(cell_id):
+                self.chunks.remove(cell_id)
 
     def cell_ids(self) -> list[str]:
         """Returns the ids of all stored cells, complete or not, sorted."""
