@@ -48,6 +48,14 @@ class EvaluationResult:
             raise UserError(f"no attack is labelled '{label}'{did_you_mean(label, self.cells)}")
         return self.cells[label]
 
+    def __iter__(self) -> Iterator[str]:
+        """Yields the labels, as a mapping does."""
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        """Returns the number of attacks."""
+        return len(self.cells)
+
     def clean_accuracy(self) -> Estimate:
         """Estimates the accuracy on the clean images.
 

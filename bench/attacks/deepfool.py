@@ -1,10 +1,11 @@
 """DeepFool: steps to the nearest linearized boundary.
 
 Source: Moosavi-Dezfooli et al. 2016, algorithm 2 and section 3.3 (linf),
-https://arxiv.org/abs/1511.04599. Two things are added. The nearest point of a linearized boundary
-is sought inside the box: with steps that are clipped after the fact, an image with many black or
-white pixels approaches the boundary and never crosses it. And each step goes at least ``SLACK``
-beyond the boundary, as in the authors' code, lest the last ones vanish in rounding.
+https://arxiv.org/abs/1511.04599. Two things are added. Where the nearest point of a linearized
+boundary inside the box is near, the step goes there: with steps that are clipped after the fact, an
+image with many black or white pixels approaches the boundary and never crosses it. And each step
+goes at least ``SLACK`` beyond the boundary, as in the authors' code, lest the last ones vanish in
+rounding.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ SLACK = 1e-4
 
 ROUNDS = 50
 """Most times that pixels which reach the box are taken out of a step; a few are enough."""
+
+FAR = 2.0
+"""Times as long as the step without a box that one inside it may be: farther off, the linearization
+says nothing, and the image would be lost."""
 
 
 class DeepFoolParams(Spec):
@@ -78,7 +83,8 @@ def _step(
 ) -> Tensor:
     """Returns the overshot step (n, c, h, w) beyond the nearest linearized boundary in the box.
 
-    Where the box ends before every boundary, the step goes towards the one it nearly reaches.
+    A boundary that lies beyond the box, or too far off in it, is approached by the paper's step,
+    cut to the box.
     """
     import torch
 
@@ -100,8 +106,12 @@ def _step(
     steps = _to_plane(w, need, along, low, high)
     gained = (w * steps).sum(2)
     size = steps.norm(dim=2) if budget.norm == "l2" else (steps.abs() / scale).amax(2)
-    reached = (gained >= 0.999 * need) & (dual > 0)
-    cost = torch.where(reached, size, 1e6 * (2 - gained / need.clamp(min=1e-12)))
+    straight = (need / (dual if budget.norm == "linf" else dual.square())).nan_to_num(posinf=0)
+    straight = straight[..., None] * along
+    short = straight.norm(dim=2) if budget.norm == "l2" else (straight.abs() / scale).amax(2)
+    reached = (gained >= 0.999 * need) & (size <= FAR * short)
+    steps = torch.where(reached[..., None], steps, straight.clamp(low, high))
+    cost = torch.where(dual > 0, torch.where(reached, size, short), torch.inf)
     nearest = cost.scatter(1, own, torch.inf).argmin(1)
     step = steps[torch.arange(len(x), device=x.device), nearest]
     return (1 + overshoot) * step.view_as(x)
@@ -156,7 +166,7 @@ def passes(params: Spec) -> float:
 
 DEEPFOOL = Attack(
     name="deepfool",
-    version=1,
+    version=2,
     kind="minimum-norm",
     norms=("linf", "l2"),
     params=DeepFoolParams,

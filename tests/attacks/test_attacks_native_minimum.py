@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ import torchattacks
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from bench import evaluate
 from bench.attacks import Budget, get_attack, parse_params
+from bench.core.cell import DataSpec
 from bench.core.norm_spec import NormSpec
+from bench.data import take_slice
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
 from bench.oracle import Access, Oracle
+from bench.zoo import open_checkpoint
 
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 PLAIN = Access()
 ATTACKS: list[tuple[str, str, dict[str, object]]] = [
     ("deepfool", "l2", {}),
@@ -177,6 +183,25 @@ def test_deepfool_crosses_the_boundary_where_clipped_steps_stall(
     assert float(wrong(case, x_adv).float().mean()) >= 0.95
     library = torchattacks.DeepFool(model)(x[:10], y[:10])
     assert float((model(library).argmax(1) != y[:10]).float().mean()) <= 0.7
+
+
+def test_deepfool_keeps_images_of_an_adversarially_trained_network_near() -> None:
+    """Where boundaries are far off in the box, a step to them would lose the image."""
+    model = open_checkpoint(CHECKPOINTS / "fmnist-resnet20-bn-at").load()
+    data = take_slice(DataSpec(name="fashion-mnist", limit=20, seed=0, stratified=True))
+    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
+    result = evaluate(model, x, y, "l2:1.5", ["deepfool", "torchattacks:DeepFool"])
+    ours, theirs = result["deepfool"].rows, result["DeepFool"].rows
+    both = [
+        (a.l2, b.l2)
+        for a, b in zip(ours, theirs, strict=True)
+        if a.clean_correct and not a.adv_correct and not b.adv_correct
+    ]
+    assert len(both) >= 10
+    a, b = np.median(both, axis=0)
+    assert a < 1.5 * b, f"median l2 {a:.2f}, torchattacks {b:.2f}"
+    missed = [sum(r.adv_correct or 0 for r in rows) for rows in (ours, theirs)]
+    assert missed[0] <= missed[1]
 
 
 def test_cw_and_deepfool_agree_on_a_conv_net(
