@@ -125,6 +125,7 @@ class AddsAndRemoves(Watcher):
             self._cluster.remove_node(old, allow_graceful=False)
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_local_engine_though_a_node_is_lost(
     made: Path, tmp_path: Path, cluster: Any, workers: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ def test_rows_are_those_of_the_local_engine_though_a_node_is_lost(
         assert stored.has(cell.cell_id, 5) == (cell.attack_kind != "none")
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_or_hangs_costs_itself_alone(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_job_that_kills_its_worker_or_hangs_costs_itself_alone(
     assert found["hang"] == "lost: ended after more than 5 s, the time limit of a chunk"
 
 
+@pytest.mark.slow
 def test_a_stop_begins_no_more(workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = Stop()
     stop.signal = signal.SIGTERM
