@@ -92,6 +92,11 @@ def lend_slice(spec: DataSpec, data: Slice) -> None:
     _LENT[spec] = data
 
 
+def is_lent(spec: DataSpec) -> bool:
+    """Says whether these images were brought here."""
+    return spec in _LENT
+
+
 def load_slice(spec: DataSpec, root: Path | None) -> Slice:
     """Returns a slice; one that was taken lately, or brought here, is not read again."""
     return _LENT[spec] if spec in _LENT else _taken(spec, root)

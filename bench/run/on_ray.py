@@ -27,7 +27,7 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.run.freight import all_needs, check_code, code_hash, moved, needs_of, pack, unpack
-from bench.run.job import lend_slice, load_slice
+from bench.run.job import is_lent, lend_slice, load_slice
 from bench.run.local import TRIES
 from bench.run.stop import Stop
 
@@ -227,20 +227,14 @@ def _run(
     check_code(code, socket.gethostname())
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for spec, ref in slices:
-        if spec not in _brought():
+        if not is_lent(spec):
             lend_slice(spec, ray.get(ref))
-            _brought().add(spec)
     # Another checkpoint of this name has another reference, and so another folder.
     folder = _home() / digest(sorted((name, ref.hex()) for name, ref in checkpoints.items()))
     if not folder.exists():
         for name, ref in checkpoints.items():
             unpack(ray.get(ref), folder / name)
     return work(moved(job, folder))
-
-
-@lru_cache(maxsize=1)
-def _brought() -> set[DataSpec]:
-    return set()
 
 
 @lru_cache(maxsize=1)

@@ -72,7 +72,7 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
         UserError: When checkpoint or data are not those of the cell, or a file is missing or
             damaged.
     """
-    target, surrogate, data = open_job(job)
+    target, _, data = open_job(job)
     spec, attack = info.spec, get_attack(info.spec.attack)
     budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
     stored: dict[int, list[Row]] = {}
@@ -80,8 +80,7 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
         stored.setdefault(row.batch, []).append(row)
     failures: list[Failure] = []
     claims = 0
-    # The mode and the gradients of a search do not matter here; nothing is changed all the same.
-    with frozen((surrogate or target).model):
+    with frozen(target.model):
         for batch in batches(data, spec.batch_size, target.device):
             mine = stored.pop(batch.number, [])
             claims += sum(_claimed(row) for row in mine)
