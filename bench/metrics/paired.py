@@ -86,11 +86,27 @@ def paired_difference(
     if not first:
         raise ValueError("expected at least one row")
     ordered = aligned_rows(first, second, "sample")
-    a = np.asarray(robust_scores(first), dtype=np.float64)
-    b = np.asarray(robust_scores(ordered), dtype=np.float64)
+    scores = (robust_scores(first), robust_scores(ordered))
+    return score_difference(*scores, clusters(first, cluster), confidence)
+
+
+def score_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    groups: Sequence[int] | None = None,
+    confidence: float = 0.95,
+) -> Difference:
+    """Compares two scores of the same samples, see ``paired_difference``.
+
+    Args:
+        first: Scores (n,) in [0, 1] whose advantage is asked for.
+        second: Scores (n,) of the same samples in the same order.
+        groups: Cluster of each sample (n,); ``None`` if samples are independent.
+        confidence: Two-sided coverage, in (0, 1).
+    """
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     delta = a - b
     gain, loss = float(np.maximum(delta, 0).mean()), float(np.maximum(-delta, 0).mean())
-    groups = clusters(first, cluster)
     if groups is None:
         low, high = _adjusted_wald(gain, loss, a.size, confidence)
         interval = _Interval(low, high, "adjusted Wald")

@@ -11,6 +11,7 @@ from bench.analysis.registry import analysis_kind
 from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
+from bench.core.identity import digest
 from bench.data import Slice, get_dataset, take_slice
 from bench.published import load_table, table_ids
 from bench.suite import (
@@ -22,7 +23,9 @@ from bench.suite import (
     PublishedTable,
 )
 from bench.zoo import checkpoint_folder, open_checkpoint
+from bench.zoo.checkpoint import WEIGHTS
 from bench.zoo.history import read_history
+from bench.zoo.sketch import sketch_file
 
 
 def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
@@ -97,6 +100,9 @@ class LocalCatalog:
             std=model.std,
             arch=model.arch,
             training=card.training,
+            seed=card.seed,
+            recipe=digest(card.recipe) if card.recipe else "",
+            sketch=sketch_file(folder / WEIGHTS, card.sha256),
             history=read_history(folder),
         )
 

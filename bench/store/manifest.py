@@ -63,6 +63,9 @@ class CheckpointFacts(Spec):
         dataset: What it was trained on.
         training: ``natural``, ``adversarial``, ``black-box``, or how a foreign card says.
         std: Per-channel standard deviation that the model divides by.
+        seed: Of its training, where the card tells it.
+        recipe: Of its training: a hash, where the card tells it.
+        sketch: Of its weights, see ``bench.core.sketch``; empty in stores from before it was noted.
         history: Its training, where the suite has a report of kind ``training_curve``.
     """
 
@@ -72,6 +75,9 @@ class CheckpointFacts(Spec):
     dataset: str
     training: str
     std: tuple[float, ...]
+    seed: int | None = None
+    recipe: str = ""
+    sketch: str = ""
     history: tuple[Epoch, ...] = ()
 
 

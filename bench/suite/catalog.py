@@ -93,6 +93,9 @@ class CheckpointInfo:
             units into pixels.
         arch: Architecture; empty where it is not known.
         training: How it was trained, likewise.
+        seed: Of its training, where the card tells it.
+        recipe: Of its training: a hash, where the card tells it.
+        sketch: Of its weights, see ``bench.core.sketch``; empty where it is not known.
         history: Its training epoch by epoch, where that was written down.
     """
 
@@ -105,6 +108,9 @@ class CheckpointInfo:
     std: tuple[float, ...]
     arch: str = ""
     training: str = ""
+    seed: int | None = None
+    recipe: str = ""
+    sketch: str = ""
     history: tuple[Epoch, ...] = ()
 
 

@@ -199,6 +199,9 @@ def _facts(card: CheckpointInfo, *, history: bool) -> CheckpointFacts:
         dataset=card.dataset,
         training=card.training,
         std=card.std,
+        seed=card.seed,
+        recipe=card.recipe,
+        sketch=card.sketch,
         history=card.history if history else (),
     )
 

@@ -1,0 +1,1 @@
+"""Holds a run against a baseline: has robustness changed, really and enough to matter?"""

@@ -1,0 +1,231 @@
+"""A baseline as a text file that is committed and reviewed: a line for each cell.
+
+JSON Lines. First what all share: the suite and the versions that made it, a line for each
+checkpoint, one for each set of images; then the cells, sorted by model and attack. Nothing in it
+changes unless a result or its identity does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from bench.check.packing import pack_counts, pack_runs, unpack_counts, unpack_runs
+from bench.check.record import Key, Record, Recording
+from bench.core.base import Spec
+from bench.core.cell import CellSpec
+from bench.core.errors import UserError
+from bench.metrics import Cluster
+from bench.store import CheckpointFacts
+from bench.store.schema import first_line
+
+VERSION = 1
+"""Of the layout of a baseline."""
+
+LARGEST = 200_000_000
+"""Bytes of a baseline."""
+
+S = TypeVar("S", bound=Spec)
+
+
+class _Head(Spec):
+    rbench_baseline: int
+    suite: str
+    versions: tuple[str, ...] = ()
+
+
+class _Checkpoint(Spec):
+    checkpoint: str
+    facts: CheckpointFacts
+
+
+class _Images(Spec):
+    images: str = Field(pattern=r"^[0-9a-f]{8,64}$")
+    index: str
+
+
+class _Cell(Spec):
+    """A line about a cell, in the order in which it is read by people."""
+
+    model: str
+    attack: str
+    accuracy: float = Field(ge=0, le=1)
+    n: int = Field(ge=1)
+    alarms: tuple[str, ...] = ()
+    kind: str
+    cluster: Cluster
+    passes: float = Field(default=0, ge=0)
+    hits: str
+    spec: CellSpec
+
+
+def to_text(recording: Recording) -> str:
+    """Returns the file of a recording.
+
+    Raises:
+        ValueError: When a cell's images are not in the order of its batches.
+    """
+    records = [recording.records[key] for key in sorted(recording.records)]
+    used = {name for record in records for name in _named(record)}
+    lines: list[dict[str, Any]] = [
+        {
+            "rbench_baseline": VERSION,
+            "suite": recording.suite,
+            "versions": list(recording.versions),
+        }
+    ]
+    for name in sorted(used & set(recording.checkpoints)):
+        facts = recording.checkpoints[name].model_dump(mode="json", exclude={"history"})
+        lines.append({"checkpoint": name, "facts": facts})
+    images = {record.spec.data_hash: record.index for record in records}
+    for data_hash, index in sorted(images.items()):
+        lines.append({"images": data_hash, "index": pack_runs(index)})
+    lines += [_line(record, images) for record in records]
+    return "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+
+
+def _line(record: Record, images: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    size = record.spec.batch_size
+    in_order = all(batch == i // size for i, batch in enumerate(record.batch))
+    if not in_order or record.index != images[record.spec.data_hash]:
+        raise ValueError(f"{record.model} / {record.attack}: its images are not in batch order")
+    return {
+        "model": record.model,
+        "attack": record.attack,
+        "accuracy": round(record.accuracy.value, 4),
+        "n": len(record.index),
+        "alarms": list(record.alarms),
+        "kind": record.attack_kind,
+        "cluster": record.cluster,
+        "passes": round(record.passes, 1),
+        "hits": pack_counts(record.hits, record.spec.n_draws),
+        "spec": record.spec.model_dump(mode="json"),
+    }
+
+
+def _named(record: Record) -> Iterator[str]:
+    yield record.spec.checkpoint
+    if record.spec.surrogate is not None:
+        yield record.spec.surrogate.checkpoint
+
+
+def from_text(text: str, origin: str) -> Recording:
+    """Reads the file of a recording.
+
+    Args:
+        text: Of the file.
+        origin: What errors call it.
+
+    Raises:
+        UserError: When it is no baseline, damaged, or of another version.
+    """
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"{origin}: empty; expected a baseline of `rbench baseline update`")
+    head = _head(lines[0][1], origin)
+    checkpoints: dict[str, CheckpointFacts] = {}
+    images: dict[str, tuple[int, ...]] = {}
+    records: dict[Key, Record] = {}
+    for number, line in lines[1:]:
+        where = f"{origin}:{number}"
+        value = _parse(line, where)
+        try:
+            if "checkpoint" in value:
+                one = _Checkpoint.model_validate(value)
+                checkpoints[one.checkpoint] = one.facts
+            elif "images" in value:
+                some = _Images.model_validate(value)
+                images[some.images] = unpack_runs(some.index)
+            else:
+                record = _record(_Cell.model_validate(value), images)
+                if record.key in records:
+                    raise ValueError(f"{' / '.join(record.key)} occurs twice")
+                records[record.key] = record
+        except ValidationError as error:
+            raise _damaged(where, _first(error)) from None
+        except ValueError as error:
+            raise _damaged(where, first_line(error)) from None
+    return Recording(
+        suite=head.suite,
+        records=records,
+        checkpoints=checkpoints,
+        versions=head.versions,
+        origin=origin,
+    )
+
+
+def _head(line: str, origin: str) -> _Head:
+    value = _parse(line, f"{origin}:1")
+    found = value.get("rbench_baseline")
+    if not isinstance(found, int):
+        raise UserError(
+            f"{origin}: not a baseline; expected a first line with rbench_baseline, as `rbench "
+            "baseline update` writes it"
+        )
+    if found != VERSION:
+        advice = "upgrade rbench" if found > VERSION else "write it anew"
+        raise UserError(f"{origin}: expected version {VERSION}, found {found}; {advice}")
+    try:
+        return _Head.model_validate(value)
+    except ValidationError as error:
+        raise _damaged(f"{origin}:1", _first(error)) from None
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+        # What cannot be written cannot be identified: NaN, half of a surrogate pair.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _damaged(where, f"no JSON ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise _damaged(where, "expected an object")
+    return value
+
+
+def _record(cell: _Cell, images: dict[str, tuple[int, ...]]) -> Record:
+    index = images.get(cell.spec.data_hash)
+    if index is None or len(index) != cell.n:
+        found = "none" if index is None else f"{len(index)}"
+        raise ValueError(f"expected the positions of {cell.n} images above, found {found}")
+    if len(set(index)) != len(index):
+        raise ValueError("an image occurs twice")
+    record = Record(
+        model=cell.model,
+        attack=cell.attack,
+        spec=cell.spec,
+        attack_kind=cell.kind,
+        cluster=cell.cluster,
+        index=index,
+        batch=tuple(i // cell.spec.batch_size for i in range(cell.n)),
+        hits=unpack_counts(cell.hits, cell.n, cell.spec.n_draws),
+        alarms=tuple(sorted(set(cell.alarms))),
+        passes=cell.passes,
+    )
+    if abs(record.accuracy.value - cell.accuracy) > 1e-4:
+        raise ValueError(
+            f"accuracy says {cell.accuracy}, the scores of its images say "
+            f"{record.accuracy.value:.4f}: do not edit a baseline by hand"
+        )
+    return record
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+
+
+def _damaged(where: str, what: str) -> UserError:
+    return UserError(
+        f"{where}: damaged baseline: {what}; restore it from git, or write it anew with `rbench "
+        "baseline update`"
+    )
+
+
+def differing(before: Iterable[str], now: Iterable[str]) -> list[str]:
+    """Returns what two sets of versions do not share, those of now last."""
+    old, new = set(before), set(now)
+    return [*sorted(old - new), *sorted(new - old)]

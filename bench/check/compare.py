@@ -1,0 +1,226 @@
+"""From a run and a baseline to verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.check.baseline_file import differing
+from bench.check.identity import differences, trained_apart
+from bench.check.record import Key, Record, Recording
+from bench.check.verdict import Check, Checked, in_order
+from bench.metrics import Estimate, independent_difference
+from bench.metrics.hypothesis import Tested, holm, paired_test, unpaired_test
+from bench.metrics.paired import score_difference
+from bench.metrics.power import detectable_drop
+
+ALPHA = 0.01
+"""Probability that a check without any change fails."""
+
+UNCHANGED_DROP = (
+    "weights, data and attack are those of the baseline: code or a library has changed the model, "
+    "or made the attack stronger"
+)
+UNCHANGED_GAIN = (
+    "weights, data and attack are those of the baseline, and yet it breaks fewer images: the "
+    "attack or what runs it got weaker, the model did not get better"
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a check fails.
+
+    Attributes:
+        alpha: Probability that a check of models that did not change finds any change, at most.
+        min_drop: Least drop of an accuracy that counts, in [0, 1]; smaller ones are shown.
+        accept_retrained: Whether two trainings between which no difference is shown are fine; else
+            they leave the check incomplete.
+    """
+
+    alpha: float = ALPHA
+    min_drop: float = 0.0
+    accept_retrained: bool = False
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two cells that can be compared, and the test of no difference between them."""
+
+    before: Record
+    now: Record
+    apart: str
+    tested: Tested
+
+    @property
+    def difference(self) -> Estimate:
+        """Now less before, with its 95 % interval."""
+        if self.apart:
+            return independent_difference(self.now.accuracy, self.before.accuracy)
+        found = score_difference(self.now.scores, self.before.scores, self.now.groups)
+        return Estimate(found.value, found.low, found.high, found.n, found.method)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing that identifies a cell has changed."""
+        return self.before.spec == self.now.spec
+
+    def moved(self, sign: int) -> tuple[int, ...]:
+        """Returns the images whose score rose (1) or fell (-1), the largest moves first."""
+        if self.apart:
+            return ()
+        steps = zip(self.now.hits, self.before.hits, self.now.index, strict=True)
+        moves = [(sign * (a - b), i) for a, b, i in steps if sign * (a - b) > 0]
+        return tuple(i for _, i in sorted(moves, key=lambda move: (-move[0], move[1])))
+
+
+def compare(run: Recording, baseline: Recording, rules: Rules | None = None) -> Check:
+    """Compares every cell of a run with that of the same labels in a baseline.
+
+    On the same images the test is paired and exact (``paired_test``); of two trainings it is
+    unpaired. All tests of a check together err with probability ``alpha`` at most (Holm).
+
+    Args:
+        run: What is checked.
+        baseline: What it is held against.
+        rules: When it fails.
+    """
+    rules = rules or Rules()
+    pairs: dict[Key, _Pair] = {}
+    cells: dict[Key, Checked] = {}
+    for key in dict.fromkeys((*baseline.records, *run.records)):
+        before, now = baseline.records.get(key), run.records.get(key)
+        if before is None:
+            assert now is not None
+            cells[key] = Checked(*key, "new", now=now.accuracy)
+        elif now is None:
+            why = run.missing.get(key, "not among the run's cells")
+            cells[key] = Checked(
+                *key, "missing", leaves_open=True, before=before.accuracy, reasons=(why,)
+            )
+        elif parts := differences(before, now):
+            cells[key] = _otherwise(before, now, parts)
+        else:
+            pairs[key] = _pair(before, now, run, baseline)
+    tested = {key: pair.tested.p for key, pair in pairs.items() if pair.tested.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    level = rules.alpha / max(len(tested), 1)
+    for key, pair in pairs.items():
+        cells[key] = _judge(pair, adjusted.get(key), level, rules)
+    for key, why in run.missing.items():
+        if key not in cells:
+            cells[key] = Checked(*key, "missing", leaves_open=True, reasons=(why,))
+    return Check(
+        suite=run.suite,
+        baseline=baseline.origin,
+        run=run.origin,
+        alpha=rules.alpha,
+        min_drop=rules.min_drop,
+        cells=in_order(cells.values()),
+        notes=tuple(_notes(run, baseline)),
+    )
+
+
+def _pair(before: Record, now: Record, run: Recording, baseline: Recording) -> _Pair:
+    apart = ""
+    if before.spec.sha256 != now.spec.sha256:
+        apart = trained_apart(
+            baseline.checkpoints.get(before.spec.checkpoint),
+            run.checkpoints.get(now.spec.checkpoint),
+        )
+    draws = now.spec.n_draws
+    if apart:
+        groups = (before.groups, now.groups)
+        tested = unpaired_test(before.hits, now.hits, draws, groups)
+    else:
+        tested = paired_test(before.hits, now.hits, draws, now.groups)
+    return _Pair(before, now, apart, tested)
+
+
+def _otherwise(before: Record, now: Record, parts: Sequence[str]) -> Checked:
+    """Says of two cells that were measured otherwise, and of a new alarm among them."""
+    alarms = _new_alarms(before, now)
+    return Checked(
+        now.model,
+        now.attack,
+        "regressed" if alarms else "not comparable",
+        fails=bool(alarms),
+        leaves_open=True,
+        before=before.accuracy,
+        now=now.accuracy,
+        reasons=(*alarms, *parts),
+    )
+
+
+def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> Checked:
+    """Says what a tested pair shows."""
+    difference = pair.difference
+    base = Checked(
+        pair.now.model,
+        pair.now.attack,
+        "same",
+        before=pair.before.accuracy,
+        now=pair.now.accuracy,
+        difference=difference,
+        p=pair.tested.p,
+        adjusted=adjusted,
+        test=pair.tested.method,
+        seen=_seen(pair, level),
+        lost=pair.moved(-1),
+        gained=pair.moved(1),
+        reasons=(pair.apart,) if pair.apart else (),
+    )
+    shown = adjusted is not None and adjusted <= rules.alpha
+    alarms = _new_alarms(pair.before, pair.now)
+    if alarms:
+        return _with(base, "regressed", *alarms, fails=True)
+    if shown and difference.value < 0:
+        if pair.unchanged:
+            base = dataclasses.replace(base, reasons=(UNCHANGED_DROP,))
+        if -difference.value >= rules.min_drop:
+            return _with(base, "regressed", fails=True)
+        small = f"a real drop, but below {100 * rules.min_drop:g} points"
+        return _with(base, "regressed", small)
+    if shown and pair.unchanged:
+        return _with(base, "regressed", UNCHANGED_GAIN, fails=True)
+    if shown:
+        return _with(base, "improved")
+    if pair.tested.p is None:
+        return _with(base, "not comparable", pair.tested.method, leaves_open=True)
+    if pair.apart:
+        why = "tested unpaired: no difference is shown, which does not make two trainings the same"
+        return _with(base, "not comparable", why, leaves_open=not rules.accept_retrained)
+    return base
+
+
+def _with(cell: Checked, verdict: str, *reasons: str, **flags: bool) -> Checked:
+    return dataclasses.replace(
+        cell,
+        verdict=verdict,  # type: ignore[arg-type]
+        reasons=(*cell.reasons, *reasons),
+        **flags,  # type: ignore[arg-type]
+    )
+
+
+def _new_alarms(before: Record, now: Record) -> list[str]:
+    fresh = [name for name in now.alarms if name not in before.alarms]
+    return [f"a new alarm: {name}" for name in fresh]
+
+
+def _seen(pair: _Pair, level: float) -> float | None:
+    """Returns the least drop that would have been found, with the noise that was found here."""
+    if pair.apart or pair.now.groups is not None or pair.now.spec.n_draws > 1:
+        return None
+    n = len(pair.now.index)
+    noise = min(len(pair.moved(1)), len(pair.moved(-1))) / n
+    found = detectable_drop(n, noise, level)
+    return found if found is not None and found <= pair.before.accuracy.value else None
+
+
+def _notes(run: Recording, baseline: Recording) -> Iterator[str]:
+    if run.suite != baseline.suite:
+        yield f"the run is of suite '{run.suite}', the baseline of '{baseline.suite}'"
+    others = differing(baseline.versions, run.versions)
+    if others:
+        yield f"made with other versions or on another machine: {', '.join(others)}"

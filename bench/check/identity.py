@@ -1,0 +1,85 @@
+"""What makes two cells comparable, and whether two checkpoints come from one training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.check.record import Record
+from bench.core.cell import CellSpec
+from bench.core.sketch import KIN, cosine
+from bench.store import CheckpointFacts
+
+SUBJECT = ("checkpoint", "sha256")
+"""The parts of a cell's identity that a change of the model changes, which is what is looked for.
+All others say how it was measured."""
+
+UNKNOWN_KIN = "its weights changed, and nothing is known of how they are related to those before"
+
+
+def differences(before: Record, now: Record) -> tuple[str, ...]:
+    """Returns in what two cells were measured otherwise, for example ``n_iter 20, was 40``.
+
+    Empty where only the model may differ, so that their numbers can be compared.
+    """
+    found = list(_of_specs(before.spec, now.spec))
+    if before.cluster != now.cluster:
+        found.append(f"cluster {now.cluster}, was {before.cluster}")
+    if before.index != now.index and not found:
+        found.append("the images or their order")
+    return tuple(found)
+
+
+def _of_specs(before: CellSpec, now: CellSpec) -> Iterator[str]:
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    for part in old:
+        if part in SUBJECT or old[part] == new[part]:
+            continue
+        if isinstance(old[part], dict) and isinstance(new[part], dict):
+            yield from _of_parts(part, old[part], new[part])
+        else:
+            yield f"{part} {_shown(new[part])}, was {_shown(old[part])}"
+
+
+def _of_parts(part: str, old: dict[str, object], new: dict[str, object]) -> Iterator[str]:
+    for name in dict.fromkeys((*old, *new)):
+        if old.get(name) != new.get(name):
+            where = name if part == "attack_params" else f"{part}.{name}"
+            yield f"{where} {_shown(new.get(name))}, was {_shown(old.get(name))}"
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
+
+
+def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -> str:
+    """Says why two checkpoints of other weights count as two trainings; empty if they do not.
+
+    Of two trainings each is one draw among many, so that a difference between their networks says
+    little of what a change of code or recipe does; and "the same" is never said of them.
+
+    Args:
+        before: What is known of the older; ``None`` for nothing.
+        now: What is known of the newer.
+    """
+    if before is None or now is None:
+        return UNKNOWN_KIN
+    pairs = {
+        "architecture": (before.arch, now.arch),
+        "norm": (before.norm, now.norm),
+        "norm's parameters": (before.norm_spec or None, now.norm_spec or None),
+        "training": (before.training, now.training),
+        "recipe": (before.recipe or None, now.recipe or None),
+        "seed of the training": (before.seed, now.seed),
+    }
+    for what, (old, new) in pairs.items():
+        if old != new and None not in (old, new):
+            shown = f" {now.norm}, was {before.norm}" if what == "norm" else ""
+            shown = f" {new}, was {old}" if what == "seed of the training" else shown
+            return f"another training: another {what}{shown}"
+    likeness = cosine(before.sketch, now.sketch)
+    if likeness is None:
+        return UNKNOWN_KIN
+    if likeness < KIN:
+        return f"another training: its weights have a cosine of about {likeness:.2f} with before"
+    return ""
