@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
         "rna_eot/leaderboard.md",
         "batch_statistics/leaderboard.md",
         "robustnorm_table1/stats_table.md",
+        "robustnorm_table1_cifar10/stats_table.md",
         "parity/agreement.md",
         "auto/agreement.md",
     ],

@@ -69,8 +69,8 @@ def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -
         "norm": (before.norm, now.norm),
         "norm's parameters": (before.norm_spec or None, now.norm_spec or None),
         "training": (before.training, now.training),
-        "recipe": (before.recipe or None, now.recipe or None),
         "seed of the training": (before.seed, now.seed),
+        "recipe": (before.recipe or None, now.recipe or None),
     }
     for what, (old, new) in pairs.items():
         if old != new and None not in (old, new):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -40,6 +41,7 @@ def drop_power(n: int, drop: float, noise: float, alpha: float) -> float:
     return min(1.0, total)
 
 
+@lru_cache(maxsize=4096)
 def detectable_drop(n: int, noise: float, alpha: float, power: float = 0.9) -> float | None:
     """Returns the least drop that is found with this power, to a tenth of a sample.
 

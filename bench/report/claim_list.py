@@ -72,6 +72,24 @@ CLAIMS = (
         ),
     ),
     Claim(
+        text="Batch statistics beat population statistics on CIFAR-10",
+        source="RobustNorm, Table 1",
+        paper=Trial(
+            "robustnorm_table1_cifar10",
+            "the paper's attacks, white_box and joint, on batches of 128",
+            _under_each("bn B", "bn P", RN_ATTACKS),
+        ),
+        strongest=Trial(
+            "robustnorm_table1_cifar10",
+            "worst case of FGSM, BIM, MIM, CW and PGD",
+            (
+                Contrast(
+                    "worst case", _one("bn B", *RN_ATTACKS, "CW"), _one("bn P", *RN_ATTACKS, "CW")
+                ),
+            ),
+        ),
+    ),
+    Claim(
         text="Norms that track nothing are more robust than BatchNorm",
         source="RobustNorm, Table 3",
         paper=Trial(
