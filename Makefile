@@ -10,7 +10,8 @@ BUILD := $(abspath $(VENV)/build.txt)
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow check format zoo bench reliability clean
+.PHONY: install demo quickstart test test-slow check format regression power zoo bench reliability \
+	clean
 
 install: $(READY)
 
@@ -31,6 +32,15 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow and not gpu"
+
+# Have this project's own numbers moved? See docs/ci.md.
+regression: $(READY)
+	$(BIN)/rbench run suites/smoke.yaml --out build/smoke
+	$(BIN)/rbench check build/smoke
+
+# False alarms and power of rbench check, by simulation; takes about an hour.
+power: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/check/power_simulation.py
 
 # Trains what has no checkpoint yet; may be stopped and taken up again at any time.
 zoo: $(READY)
