@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from bench.check.packing import pack_counts, pack_runs, unpack_counts, unpack_runs
+from bench.check.packing import MOST, pack_counts, pack_runs, unpack_counts, unpack_runs
 from bench.check.record import Key, Record, Recording
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
@@ -53,7 +53,7 @@ class _Cell(Spec):
     model: str
     attack: str
     accuracy: float = Field(ge=0, le=1)
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, le=MOST)
     alarms: tuple[str, ...] = ()
     kind: str
     cluster: Cluster
@@ -122,7 +122,8 @@ def from_text(text: str, origin: str) -> Recording:
     Raises:
         UserError: When it is no baseline, damaged, or of another version.
     """
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Only at line feeds: a label may hold what else ends a line, such as U+2028.
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"{origin}: empty; expected a baseline of `rbench baseline update`")
     head = _head(lines[0][1], origin)
@@ -139,6 +140,8 @@ def from_text(text: str, origin: str) -> Recording:
             elif "images" in value:
                 some = _Images.model_validate(value)
                 images[some.images] = unpack_runs(some.index)
+                if sum(map(len, images.values())) > MOST:
+                    raise ValueError(f"expected at most {MOST:,} images in all")
             else:
                 record = _record(_Cell.model_validate(value), images)
                 if record.key in records:
@@ -160,14 +163,14 @@ def from_text(text: str, origin: str) -> Recording:
 def _head(line: str, origin: str) -> _Head:
     value = _parse(line, f"{origin}:1")
     found = value.get("rbench_baseline")
-    if not isinstance(found, int):
+    if type(found) is not int:  # true and false count as numbers
         raise UserError(
             f"{origin}: not a baseline; expected a first line with rbench_baseline, as `rbench "
             "baseline update` writes it"
         )
     if found != VERSION:
         advice = "upgrade rbench" if found > VERSION else "write it anew"
-        raise UserError(f"{origin}: expected version {VERSION}, found {found}; {advice}")
+        raise UserError(f"{origin}: expected version {VERSION}, found {str(found)[:20]}; {advice}")
     try:
         return _Head.model_validate(value)
     except ValidationError as error:
@@ -187,6 +190,7 @@ def _parse(line: str, where: str) -> dict[str, Any]:
 
 
 def _record(cell: _Cell, images: dict[str, tuple[int, ...]]) -> Record:
+    _ = cell.spec.cell_id  # raises where parameters are nested too deep to be written again
     index = images.get(cell.spec.data_hash)
     if index is None or len(index) != cell.n:
         found = "none" if index is None else f"{len(index)}"

@@ -18,6 +18,9 @@ from bench.metrics.power import detectable_drop
 ALPHA = 0.01
 """Probability that a check without any change fails."""
 
+NAMED = 10
+"""Cells that a note names."""
+
 UNCHANGED_DROP = (
     "weights, data and attack are those of the baseline: code or a library has changed the model, "
     "or made the attack stronger"
@@ -93,7 +96,8 @@ def compare(run: Recording, baseline: Recording, rules: Rules | None = None) -> 
         before, now = baseline.records.get(key), run.records.get(key)
         if before is None:
             assert now is not None
-            cells[key] = Checked(*key, "new", now=now.accuracy)
+            alarms = tuple(f"it has an alarm: {name}" for name in now.alarms)
+            cells[key] = Checked(*key, "new", now=now.accuracy, reasons=alarms)
         elif now is None:
             why = run.missing.get(key, "not among the run's cells")
             cells[key] = Checked(
@@ -178,7 +182,8 @@ def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> C
     if shown and difference.value < 0:
         if pair.unchanged:
             base = dataclasses.replace(base, reasons=(UNCHANGED_DROP,))
-        if -difference.value >= rules.min_drop:
+        # A drop of exactly so much counts, however it is rounded.
+        if -difference.value >= rules.min_drop - 1e-9:
             return _with(base, "regressed", fails=True)
         small = f"a real drop, but below {100 * rules.min_drop:g} points"
         return _with(base, "regressed", small)
@@ -221,6 +226,10 @@ def _seen(pair: _Pair, level: float) -> float | None:
 def _notes(run: Recording, baseline: Recording) -> Iterator[str]:
     if run.suite != baseline.suite:
         yield f"the run is of suite '{run.suite}', the baseline of '{baseline.suite}'"
+    if baseline.missing:
+        names = [" / ".join(key) for key in baseline.missing]
+        more = ", ..." if len(names) > NAMED else ""
+        yield f"the baseline has no number of {', '.join(names[:NAMED])}{more}"
     others = differing(baseline.versions, run.versions)
     if others:
         yield f"made with other versions or on another machine: {', '.join(others)}"

@@ -13,7 +13,7 @@ import numpy as np
 MOST = 20_000_000
 """Numbers in a list: more than any data set has images."""
 
-_PART = re.compile(r"(\d{1,12})(?:-(\d{1,12}))?")
+_PART = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 
 
 def pack_runs(numbers: Sequence[int]) -> str:

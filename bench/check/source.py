@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -15,9 +16,21 @@ FOLDER = Path("suites") / "baselines"
 
 SUFFIX = ".jsonl"
 
+_SUITE = re.compile(r"[a-z0-9_-]+")
+"""What a suite may be called."""
+
 
 def default_file(suite: str) -> Path:
-    """Returns where the baseline of a suite lies if nothing else is said."""
+    """Returns where the baseline of a suite lies if nothing else is said.
+
+    Raises:
+        UserError: When the name is none of a suite, and might lead to any place.
+    """
+    if _SUITE.fullmatch(suite) is None:
+        raise UserError(
+            f"expected a run of a suite that is named in a-z, 0-9, _ and -, found '{suite[:80]}'; "
+            "say which file is its baseline"
+        )
     return FOLDER / f"{suite}{SUFFIX}"
 
 
@@ -29,8 +42,22 @@ def open_baseline(where: str) -> Recording:
             repository that this is run in, such as ``main:suites/baselines/smoke.jsonl``.
 
     Raises:
-        UserError: When there is none, or it is damaged.
+        UserError: When there is none, it is damaged, or it has nothing to compare with.
     """
+    try:
+        found = _opened(where)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror or error})") from None
+    if not found.records:
+        # Against it all cells would be new, and the check would pass.
+        raise UserError(
+            f"{where}: has no complete cell to compare with; name another baseline, or write this "
+            "one anew with `rbench baseline update`"
+        )
+    return found
+
+
+def _opened(where: str) -> Recording:
     path = Path(where)
     if "://" in where or is_run_folder(path):
         return read_run(folder_at(where))

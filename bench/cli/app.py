@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 import bench
+from bench.cli.check_app import baseline_app, check
 from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
 from bench.cli.speed import speed_app
 from bench.cli.zoo_app import zoo_app
@@ -27,6 +28,7 @@ data_app = typer.Typer(
     help="Data sets: where they are, and how to fetch one.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(speed_app, name="speed")
 
@@ -167,6 +169,9 @@ def plan(
         skip_missing=skip_missing,
     )
     plan_command(console, wanted, timed=timed)
+
+
+app.command()(check)
 
 
 @app.command()

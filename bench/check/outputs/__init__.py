@@ -1,0 +1,1 @@
+"""A check in the formats that other programs read, one file each."""

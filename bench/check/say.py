@@ -1,0 +1,172 @@
+"""The sentences of a check that all its outputs share; accuracies are in percent here."""
+
+from __future__ import annotations
+
+from bench.check.verdict import Check, Checked
+from bench.metrics import Estimate
+from bench.report.escape import one_line
+
+SHOWN = 10
+"""Images that are listed of those that flipped."""
+
+FINE = 1_000
+"""Images from which on one of them is less than a tenth of a point."""
+
+
+def digits(n: int) -> int:
+    """Returns how many decimals of a percentage ``n`` images can tell apart."""
+    return 1 if n <= FINE else 2
+
+
+def percent(accuracy: Estimate | None) -> str:
+    """Returns for example ``52.1``; empty without a number."""
+    return "" if accuracy is None else f"{100 * accuracy.value:.{digits(accuracy.n)}f}"
+
+
+def points(difference: Estimate | None) -> str:
+    """Returns for example ``-4.9 [-7.0, -2.8]``: a difference in points with its interval."""
+    if difference is None:
+        return ""
+    places = digits(difference.n)
+    text = _signed(difference.value, places)
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} [{_signed(difference.low, places)}, {_signed(difference.high, places)}]"
+
+
+def _signed(share: float, places: int) -> str:
+    value = round(100 * share, places)
+    return f"{value:+.{places}f}" if value else f"{0:.{places}f}"
+
+
+def p_value(p: float | None) -> str:
+    """Returns for example ``0.0003``; empty where no test was made."""
+    if p is None:
+        return ""
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def test_text(cell: Checked, tested: int) -> str:
+    """Returns for example ``p = 0.0003 after Holm over 12 cells (McNemar, exact)``.
+
+    Args:
+        cell: What was tested.
+        tested: The number of all tests, for which the p-value is corrected.
+    """
+    text = p_value(cell.adjusted)
+    if not text:
+        return ""
+    sign = "p " if text.startswith("<") else "p = "
+    over = f" after Holm over {tested} cells" if tested > 1 else ""
+    return f"{sign}{text}{over} ({cell.test})"
+
+
+def flips(cell: Checked) -> str:
+    """Returns for example ``lost: images 17, 25, ... (34 in all); gained: 5 images``.
+
+    Images are listed of the direction in which the accuracy went, the others counted.
+    """
+    fell = cell.difference is None or cell.difference.value <= 0
+    lost = ("lost", cell.lost, fell or not cell.gained)
+    gained = ("gained", cell.gained, not fell or not cell.lost)
+    sides = (lost, gained) if fell else (gained, lost)
+    return "; ".join(f"{word}: {_images(found, listed)}" for word, found, listed in sides if found)
+
+
+def _images(found: tuple[int, ...], listed: bool) -> str:
+    noun = "image" if len(found) == 1 else "images"
+    if not listed:
+        return f"{len(found):,} {noun}"
+    text = f"{noun} {', '.join(map(str, found[:SHOWN]))}"
+    return text if len(found) <= SHOWN else f"{text}, ... ({len(found):,} in all)"
+
+
+def seen(cell: Checked) -> str:
+    """Returns the least drop that the comparison would have found, in points; may be empty."""
+    if cell.seen is None or cell.now is None:
+        return ""
+    return f"{100 * cell.seen:.{digits(cell.now.n)}f}"
+
+
+def numbers(cell: Checked) -> str:
+    """Returns both accuracies, their difference and n, in one line."""
+    known = cell.now or cell.before
+    parts = []
+    if cell.before is not None and cell.now is not None:
+        parts.append(f"{percent(cell.before)} % before, {percent(cell.now)} % now")
+    elif cell.before is not None:
+        parts.append(f"{percent(cell.before)} % before, no number now")
+    elif cell.now is not None:
+        parts.append(f"{percent(cell.now)} % now, no number before")
+    if cell.difference is not None:
+        parts.append(f"{points(cell.difference)} points")
+    if known is not None:
+        parts.append(f"n = {known.n:,}")
+    return ", ".join(parts)
+
+
+def explanation(cell: Checked) -> list[str]:
+    """Returns what is known of a cell beside its numbers and its test, a clause each."""
+    least = seen(cell) if cell.verdict == "same" else ""
+    found = f"a drop of {least} points would have been found nine times in ten" if least else ""
+    return [clause for clause in (flips(cell), found, *cell.reasons) if clause]
+
+
+def details(cell: Checked, tested: int) -> list[str]:
+    """Returns all that is known of a cell beside its name and verdict, a clause each.
+
+    Args:
+        cell: The cell.
+        tested: The number of all tests.
+    """
+    clauses = (numbers(cell), test_text(cell, tested))
+    return [*(clause for clause in clauses if clause), *explanation(cell)]
+
+
+def line(cell: Checked, tested: int) -> str:
+    """Returns all that is known of a cell in one line that starts with its name.
+
+    Args:
+        cell: The cell.
+        tested: The number of all tests.
+    """
+    return one_line(f"{cell.name}: {'; '.join((cell.verdict, *details(cell, tested)))}")
+
+
+def counts(check: Check) -> str:
+    """Returns for example ``1 of 12 cells regressed, 2 are missing, 9 show no change``."""
+    failing = sum(cell.fails for cell in check.cells)
+    small = check.count("regressed") - failing
+    parts = [f"{failing} of {len(check.cells)} cells regressed"]
+    if small:
+        parts.append(f"{small} fell by less than {100 * check.min_drop:g} points")
+    for verdict, one, many in (
+        ("missing", "is missing", "are missing"),
+        ("not comparable", "is not comparable", "are not comparable"),
+        ("improved", "improved", "improved"),
+        ("new", "is new", "are new"),
+        ("same", "shows no change", "show no change"),
+    ):
+        n = sum(cell.verdict == verdict for cell in check.cells)
+        if n:
+            parts.append(f"{n} {one if n == 1 else many}")
+    return ", ".join(parts)
+
+
+def headline(check: Check) -> str:
+    """Returns for example ``1 of 12 cells regressed, 2 are missing: exit code 1``."""
+    return f"{counts(check)}: exit code {check.exit_code}"
+
+
+def sensitivity(check: Check) -> str:
+    """Returns how small a drop would have been found where no change is shown; may be empty."""
+    same = [cell for cell in check.cells if cell.verdict == "same"]
+    known = sorted(cell.seen for cell in same if cell.seen is not None)
+    if not known:
+        return ""
+    places = max(digits(cell.now.n) for cell in same if cell.now is not None)
+    least, most = (f"{100 * drop:.{places}f}" for drop in (known[0], known[-1]))
+    drops = f"a drop of {least}" if least == most else f"drops of {least} to {most}"
+    unknown = len(same) - len(known)
+    rest = f"; of {unknown} of them this is not known" if unknown else ""
+    return f"where no change is shown, {drops} points would have been found nine times in ten{rest}"
