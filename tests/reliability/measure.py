@@ -39,10 +39,10 @@ models:
 attacks:
   - natural
   - {attack: pgd, params: {n_iter: 10, alpha: 0.0125}}
-  - {attack: "torchattacks:PGD", params: {n_iter: 10, alpha: 0.0125}}
-  - {attack: "torchattacks:MIFGSM", params: {n_iter: 10, alpha: 0.0125}}
+  - {attack: "torchattacks:NIFGSM", params: {n_iter: 10, alpha: 0.0125}}
+  - {attack: "torchattacks:EOTPGD", params: {n_iter: 10, alpha: 0.0125}}
 """
-"""12 cells; the six of torchattacks, whose passes nobody knows, in a chunk for each batch."""
+"""12 cells; the six of torchattacks, whose passes are not known, in a chunk for each batch."""
 
 
 def command(suite: Path, out: Path, engine: str, *more: str) -> list[str]:
