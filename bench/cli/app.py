@@ -13,6 +13,7 @@ import typer
 
 import bench
 from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.querying import query
 from bench.cli.speed import speed_app
 from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
@@ -29,6 +30,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(speed_app, name="speed")
+app.command()(query)
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 

@@ -40,7 +40,8 @@ class Setting(Spec):
         dataset: As data sets are named here.
         arch: As architectures are named here.
         training: ``natural``, ``adversarial`` or ``black-box``.
-        eps: Radius of the linf ball, in units of ``eps_space``.
+        norm: Of the ball.
+        eps: Its radius, in units of ``eps_space``.
         eps_space: ``pixel`` or ``normalized``.
         protocol: In our words.
         stats: Inference statistics.
@@ -53,6 +54,7 @@ class Setting(Spec):
     dataset: str = ""
     arch: str = ""
     training: str = ""
+    norm: Literal["linf", "l2"] = "linf"
     eps: Number | None = None
     eps_space: Literal["pixel", "normalized"] = "pixel"
     protocol: str = ""

@@ -107,7 +107,7 @@ def _about_attack(
     if info.attack_kind == "none":
         return
     if theirs.eps is not None:
-        there = ThreatModel(norm="linf", eps=theirs.eps, eps_space=theirs.eps_space)
+        there = ThreatModel(norm=theirs.norm, eps=theirs.eps, eps_space=theirs.eps_space)
         ours = spec.threat_model
         alike = math.isclose(ours.eps, there.eps, rel_tol=1e-6)
         if not alike or (ours.norm, ours.eps_space) != (there.norm, there.eps_space):
