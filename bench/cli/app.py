@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 import bench
+from bench.cli.exporting import export
 from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
 from bench.cli.querying import query
 from bench.cli.speed import speed_app
@@ -31,6 +32,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(speed_app, name="speed")
 app.command()(query)
+app.command()(export)
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
