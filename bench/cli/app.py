@@ -14,6 +14,7 @@ import typer
 import bench
 from bench.cli.exporting import export
 from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.publishing import published_app
 from bench.cli.querying import query
 from bench.cli.speed import speed_app
 from bench.cli.zoo_app import zoo_app
@@ -31,6 +32,7 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(speed_app, name="speed")
+app.add_typer(published_app, name="published")
 app.command()(query)
 app.command()(export)
 
