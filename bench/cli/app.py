@@ -115,6 +115,10 @@ def run(
         float,
         typer.Option("--task-gpus", min=0, help="GPUs that a chunk takes on Ray, or 0.5."),
     ] = 0,
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", help="Log to mlflow or wandb, by their own settings; repeatable."),
+    ] = None,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -136,6 +140,7 @@ def run(
         address=address,
         task_cpus=task_cpus,
         task_gpus=task_gpus,
+        track=tuple(track or ()),
     )
     raise typer.Exit(run_command(console, wanted))
 
