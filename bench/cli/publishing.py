@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import console
+from bench.cli.options import AsJson, console
 from bench.core.errors import UserError
 
 published_app = typer.Typer(
@@ -49,3 +49,19 @@ def import_(
     if target.resolve().parent != published_folder().resolve():
         hint = f"set RBENCH_PUBLISHED={target.parent} for suites and reports to find it"
         console.print(hint, style="yellow", highlight=False, soft_wrap=True)
+
+
+@published_app.command(name="list")
+def list_(as_json: AsJson = False) -> None:
+    """List the published tables that suites and reports may name."""
+    from bench.cli.listing import Listing
+    from bench.published import load_table, table_ids
+
+    rows = []
+    for table in map(load_table, table_ids()):
+        rows.append([table.id, len(table.rows), ", ".join(table.columns), table.unit, table.title])
+    listing = Listing(["table", "rows", "columns", "unit", "title"], rows)
+    if as_json:
+        typer.echo(listing.json())
+    else:
+        console.print(listing.table())

@@ -21,13 +21,6 @@ MAX_SHOWN = 1_000
 MAX_WIDTH = 100_000
 """Columns of text into a pipe, where nothing is folded."""
 
-EXAMPLES = """Examples:
-
-  rbench query reports/table1 "select model, attack, accuracy, low, high, n from cells"
-
-  rbench query reports/table1 "select model, avg(robust) from rows group by model" --format csv
-"""
-
 
 def query(
     run_folder: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its URL.")],
