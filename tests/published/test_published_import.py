@@ -21,7 +21,9 @@ from bench.published import load_table, lookup, table_ids
 from bench.published.files import PaperFile, papers, read_paper
 from bench.published.robustbench import import_model_info
 from bench.report.comparable import mismatches
+from bench.run.catalog import LocalCatalog
 from bench.store import CheckpointFacts
+from bench.suite import load_suite
 
 MODEL_INFO = Path(__file__).parent / "model_info"
 OWN = {
@@ -258,3 +260,24 @@ def test_the_command_writes_what_suites_may_name(
     assert "RBENCH_PUBLISHED" in capsys.readouterr().out
     assert rbench("published", "import", "paperswithcode", MODEL_INFO) == 2
     assert "robustbench" in capsys.readouterr().err
+
+
+def test_a_suite_may_name_an_imported_table(own: Callable[..., Path], tmp_path: Path) -> None:
+    own(import_model_info(MODEL_INFO)[0], "rb.yaml")
+    suite = {
+        "suite": "mine",
+        "data": {"name": "fashion-mnist", "limit": 8},
+        "threat_model": {"norm": "linf", "eps": "8/255"},
+        "models": [
+            {"checkpoint": "fmnist-resnet20-bn", "published": {"id": "Rice2020Overfitting"}}
+        ],
+        "attacks": [{"attack": "autoattack", "published": "autoattack"}],
+        "reports": [{"kind": "leaderboard", "published": "rb/cifar10_linf"}],
+    }
+    catalog = LocalCatalog(Path(__file__).parents[2] / "checkpoints", None)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(suite))
+    assert load_suite(path, catalog).reports[0].published == "rb/cifar10_linf"
+    path.write_text(yaml.safe_dump(suite).replace("Rice2020", "Rice2021"))
+    with pytest.raises(UserError, match="Rice2021"):
+        load_suite(path, catalog)
