@@ -80,7 +80,10 @@ def import_model_info(folder: Path) -> tuple[str, list[str]]:
             known = ", ".join(N_IMAGES)
             raise UserError(f"{path}: dataset: expected one of {known}, found '{dataset}'")
         table = tables.setdefault(f"{dataset}_{norm}", _table(dataset, norm))
-        table["rows"].append(_row(path, entry, dataset))
+        table["rows"].append(row := _row(path, entry, dataset))
+        if caveat := _caveat(row):
+            where = {"where": {"id": row["id"]}, "columns": ["autoattack"]}
+            table["exceptions"].append({**where, "caveat": caveat})
     content = {**_ABOUT, "tables": dict(sorted(tables.items()))}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), sorted(tables)
 
@@ -89,6 +92,7 @@ def _table(dataset: str, norm: str) -> dict[str, Any]:
     return {
         "title": f"RobustBench, {dataset}, {norm}",
         "setting": {"dataset": dataset, "norm": norm},
+        "exceptions": [],
         "columns": ["natural", "autoattack"],
         "rows": [],
     }
@@ -109,6 +113,14 @@ def _row(path: Path, entry: Mapping[str, Any], dataset: str) -> dict[str, Any]:
         row["unreliable"] = True
     row["values"] = [_percent(path, entry, name) for name in ("clean_acc", "autoattack_acc")]
     return row
+
+
+def _caveat(row: Mapping[str, Any]) -> str:
+    """Returns what RobustBench says against a number of its own; empty for nothing."""
+    parts = ["marked unreliable"] * ("unreliable" in row)
+    if "external" in row:
+        parts.append(f"evaluated to {row['external']:g} % by others")
+    return f"RobustBench has {row['id']} {' and '.join(parts)}" if parts else ""
 
 
 def _ours(architecture: str, dataset: str) -> str:

@@ -48,6 +48,7 @@ class Setting(Spec):
         batch_size: Images that were attacked and scored together.
         box: What images were clipped to, where it is not [0, 1].
         attack: Of the column; ``None`` where nothing is known of it.
+        caveat: What a reader must know of this number, in a sentence.
         n_images: Of the whole test set. The papers say no n, so that this is the most it can be.
     """
 
@@ -62,6 +63,7 @@ class Setting(Spec):
     batch_size: int | None = None
     box: str = ""
     attack: AttackSetting | None = None
+    caveat: str = ""
     n_images: int | None = None
 
 

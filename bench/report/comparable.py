@@ -185,7 +185,8 @@ def asides(settings: Iterable[Setting], stochastic: bool, noted: bool) -> list[s
         stochastic: Whether any model draws at random.
         noted: Whether the store says what its checkpoints are.
     """
-    found = []
+    settings = list(settings)
+    found = list(dict.fromkeys(one.caveat for one in settings if one.caveat))
     if not noted:
         found.append("this store does not say what its checkpoints are; run the suite again for it")
     if box := next((one.box for one in settings if one.box), ""):

@@ -154,6 +154,9 @@ def test_robustbench_becomes_tables(own: Callable[..., Path]) -> None:
     assert values["autoattack"] == 40 and keys["external"] == 20.5 and keys["unreliable"] is True
     assert keys["model"] == "ResNet-18 with a twist"
     assert table.setting(keys, "autoattack").eps == 0.031
+    said = "RobustBench has Made2026Up marked unreliable and evaluated to 20.5 % by others"
+    assert table.setting(keys, "autoattack").caveat == said
+    assert table.setting(keys, "natural").caveat == setting.caveat == ""
     l2 = load_table("rb/cifar10_l2")
     assert l2.setting(l2.rows[0][0], "autoattack").norm == "l2"
 
