@@ -12,9 +12,15 @@ from typing import Annotated, Literal
 import typer
 
 import bench
+from bench.cli import completing
 from bench.cli.check_app import baseline_app, check
-from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.examples import add_examples
+from bench.cli.exporting import export
+from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, console, errors
+from bench.cli.publishing import published_app
+from bench.cli.querying import query
 from bench.cli.speed import speed_app
+from bench.cli.starting import init
 from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
 
@@ -31,10 +37,19 @@ app.add_typer(data_app, name="data")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(speed_app, name="speed")
+app.add_typer(published_app, name="published")
+app.command()(query)
+app.command()(export)
+app.command()(init)
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 
-SuiteArgument = Annotated[str, typer.Argument(help="A suite file, or the name of one in suites/.")]
+SuiteArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A suite file, or the name of one in suites/.", autocompletion=completing.suites
+    ),
+]
 
 Engine = Literal["local", "ray"]
 RunFolder = Annotated[
@@ -111,6 +126,14 @@ def run(
         float,
         typer.Option("--task-gpus", min=0, help="GPUs that a chunk takes on Ray, or 0.5."),
     ] = 0,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Log to mlflow or wandb, by their own settings; repeatable.",
+            autocompletion=completing.trackers,
+        ),
+    ] = None,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -132,6 +155,7 @@ def run(
         address=address,
         task_cpus=task_cpus,
         task_gpus=task_gpus,
+        track=tuple(track or ()),
     )
     raise typer.Exit(run_command(console, wanted))
 
@@ -153,6 +177,7 @@ def plan(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="As rbench run takes it.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.planning import plan_command
@@ -168,7 +193,7 @@ def plan(
         exact=exact,
         skip_missing=skip_missing,
     )
-    plan_command(console, wanted, timed=timed)
+    plan_command(console, wanted, timed=timed, as_json=as_json)
 
 
 app.command()(check)
@@ -202,7 +227,12 @@ def repair(
 
 @app.command()
 def probe(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint's name or folder.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint's name or folder.", autocompletion=completing.checkpoints
+        ),
+    ],
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
@@ -248,7 +278,11 @@ def report(
     run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="Only this kind of report, in the suite or not; repeatable."),
+        typer.Option(
+            "--kind",
+            help="Only this kind of report, in the suite or not; repeatable.",
+            autocompletion=completing.kinds,
+        ),
     ] = None,
     formats: Annotated[
         list[str] | None,
@@ -259,6 +293,7 @@ def report(
         typer.Option(
             "--compare",
             help="Set this published table, such as rna/table1, beside the run; repeatable.",
+            autocompletion=completing.tables,
         ),
     ] = None,
 ) -> None:
@@ -313,15 +348,17 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="analyses, attacks, norms, models, datasets, checkpoints, recipes or suites."
+            help="analyses, attacks, norms, models, datasets, checkpoints, recipes or suites.",
+            autocompletion=completing.listings,
         ),
     ],
     checkpoints: Checkpoints = None,
+    as_json: AsJson = False,
 ) -> None:
     """List what a suite may name."""
     from bench.cli.listing import list_command
 
-    list_command(console, what, checkpoints)
+    list_command(console, what, checkpoints, as_json)
 
 
 @data_app.command()
@@ -334,3 +371,6 @@ def fetch(
 
     where = fetch_data(name, data_root)
     console.print(f"{name} is in {where}", highlight=False, soft_wrap=True)
+
+
+add_examples(app)

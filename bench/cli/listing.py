@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -25,33 +29,79 @@ NORMS = {
 }
 
 
-def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
+LISTINGS = (
+    "analyses",
+    "attacks",
+    "norms",
+    "models",
+    "datasets",
+    "checkpoints",
+    "recipes",
+    "suites",
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is listed: values under headings."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def table(self) -> Table:
+        """Returns it to be read."""
+        table = Table()
+        for column in self.columns:
+            table.add_column(column)
+        for row in self.rows:
+            table.add_row(*map(_shown, row))
+        return table
+
+    def json(self) -> str:
+        """Returns it for programs: a list of objects, headings with ``_`` for spaces."""
+        keys = [column.replace(" ", "_") for column in self.columns]
+        lines = [dict(zip(keys, row, strict=True)) for row in self.rows]
+        return json.dumps(lines, indent=2, ensure_ascii=False)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.2%}" if isinstance(value, float) else str(value)
+
+
+def list_command(console: Console, what: str, checkpoints: Path | None, as_json: bool) -> None:
     """Prints one of the listings.
 
     Raises:
         UserError: When there is no such listing.
     """
+    if what not in LISTINGS:
+        raise UserError(f"nothing to list under '{what}'{did_you_mean(what, LISTINGS)}")
+    folder = checkpoints_folder(checkpoints)
     listings = {
         "analyses": _analyses,
         "attacks": _attacks,
-        "norms": lambda: _table(["norm", "what it is"], [list(item) for item in NORMS.items()]),
+        "norms": lambda: Listing(["norm", "what it is"], [list(item) for item in NORMS.items()]),
         "models": _models,
         "datasets": _datasets,
-        "checkpoints": lambda: _checkpoints(checkpoints_folder(checkpoints)),
-        "recipes": lambda: _recipes(checkpoints_folder(checkpoints)),
+        "checkpoints": lambda: _checkpoints(folder),
+        "recipes": lambda: _recipes(folder),
         "suites": _suites,
     }
-    if what not in listings:
-        raise UserError(f"nothing to list under '{what}'{did_you_mean(what, listings)}")
-    console.print(listings[what]())
+    found = listings[what]()
+    if as_json:
+        typer.echo(found.json())
+    else:
+        console.print(found.table())
 
 
-def _recipes(folder: Path) -> Table:
+def _recipes(folder: Path) -> Listing:
     from bench.train.book import list_recipes
     from bench.zoo import list_checkpoints
 
     there = set(list_checkpoints(folder))
-    return _table(
+    return Listing(
         ["recipe", "scale", "data", "network", "norm", "training", "epochs", "trained"],
         [
             [
@@ -61,75 +111,66 @@ def _recipes(folder: Path) -> Table:
                 recipe.model.arch,
                 recipe.model.norm.label(),
                 recipe.kind,
-                str(recipe.epochs),
-                "yes" if recipe.name in there else "",
+                recipe.epochs,
+                recipe.name in there,
             ]
             for recipe in list_recipes(folder / "recipes")
         ],
     )
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _attacks() -> Table:
+def _attacks() -> Listing:
     from bench.attacks import ATTACKS
 
-    rows = []
+    rows: list[list[object]] = []
     for name in ATTACKS:
         attack = ATTACKS.get(name)
         fields = attack.params.model_fields.items()
         params = ", ".join(f"{k}={field.default}" for k, field in fields)
         rows.append([name, attack.kind, "/".join(attack.norms), params, attack.summary])
-    return _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
+    return Listing(["attack", "kind", "norms", "parameters", "what it is"], rows)
 
 
-def _analyses() -> Table:
+def _analyses() -> Listing:
     from bench.analysis import ANALYSES
 
-    rows = []
+    rows: list[list[object]] = []
     for name in ANALYSES:
         analysis = ANALYSES.get(name)
         params = ", ".join(f"{k}={f.default}" for k, f in analysis.params.model_fields.items())
         rows.append([name, params, analysis.summary])
-    return _table(["analysis", "parameters", "what it is"], rows)
+    return Listing(["analysis", "parameters", "what it is"], rows)
 
 
-def _models() -> Table:
+def _models() -> Listing:
     from bench.core.model_spec import ARCHITECTURES
 
-    return _table(["architecture"], [[name] for name in ARCHITECTURES])
+    return Listing(["architecture"], [[name] for name in ARCHITECTURES])
 
 
-def _datasets() -> Table:
+def _datasets() -> Listing:
     from bench.data import DATASETS
 
     entries = [DATASETS.get(name) for name in DATASETS]
-    rows = [[d.name, str(d.classes), f"{d.channels} x {d.size} x {d.size}"] for d in entries]
-    return _table(["data set", "classes", "image"], rows)
+    rows = [[d.name, d.classes, f"{d.channels} x {d.size} x {d.size}"] for d in entries]
+    return Listing(["data set", "classes", "image"], rows)
 
 
-def _checkpoints(folder: Path) -> Table:
+def _checkpoints(folder: Path) -> Listing:
     from bench.zoo import list_checkpoints, read_card
 
-    rows = []
+    rows: list[list[object]] = []
     for name in list_checkpoints(folder):
         card = read_card(folder / name / "card.yaml")
-        clean = f"{card.clean_accuracy.value:.2%}"
+        clean = card.clean_accuracy.value
         rows.append([name, card.model.norm.label(), card.training, card.dataset, clean])
-    return _table(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
+    return Listing(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
 
 
-def _suites() -> Table:
-    rows = []
+def _suites() -> Listing:
+    rows: list[list[object]] = []
     for name, path in list_suites(suite_folders()).items():
         raw = read_yaml(path, "a suite")
         title = raw.get("title", "") if isinstance(raw, dict) else ""
         rows.append([name, str(title)])
-    return _table(["suite", "title"], rows)
+    return Listing(["suite", "title"], rows)

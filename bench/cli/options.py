@@ -47,3 +47,4 @@ Checkpoints = Annotated[
     typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import typer
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from bench.cli.live import duration
+from bench.cli.options import errors
 from bench.cli.ready import Ready, Wanted
 from bench.run.calibrate import makespan, predict
 from bench.run.suite import cells_to_run
@@ -13,17 +17,20 @@ from bench.store import AnalysisStore, RunStore
 from bench.suite import Plan
 
 
-def plan_command(console: Console, wanted: Wanted, *, timed: bool) -> None:
+def plan_command(console: Console, wanted: Wanted, *, timed: bool, as_json: bool) -> None:
     """Shows a suite's cells: their ids, what is stored, the passes and the time they may take."""
     ready = Ready(wanted)
-    ready.say_absent(console)
+    ready.say_absent(errors if as_json else console)
     plan, store = ready.plan, ready.store
     jobs, sweeps = ready.jobs()
     n_workers = ready.n_workers(len(jobs) + len(sweeps))
     seconds: dict[str, float] = {}
     if timed:
-        with console.status("timing passes"):
+        with (errors if as_json else console).status("timing passes"):
             seconds = predict([*jobs, *sweeps], n_workers)
+    if as_json:
+        typer.echo(_plan_json(ready, seconds, n_workers))
+        return
     console.print(_plan_table(plan, store, seconds))
     if plan.analyses:
         console.print(_analysis_table(plan, AnalysisStore(store.folder)))
@@ -45,6 +52,51 @@ def plan_command(console: Console, wanted: Wanted, *, timed: bool) -> None:
         )
 
 
+def _plan_json(ready: Ready, seconds: dict[str, float], n_workers: int) -> str:
+    """Returns the plan for programs; ``seconds`` are at most so many, null where not known."""
+    plan, store = ready.plan, ready.store
+    cells = [
+        {
+            "model": cell.model_label,
+            "attack": cell.attack_label,
+            "cell_id": cell.cell_id,
+            "images": cell.n_images,
+            "passes": cell.passes,
+            "seconds": seconds.get(cell.cell_id) if cell.passes is not None else None,
+            "state": "refused" if cell.refused else _state(store.has(cell.cell_id)),
+            "reason": cell.refused or None,
+        }
+        for cell in plan.cells
+    ]
+    looks = AnalysisStore(store.folder)
+    analyses = [
+        {
+            "analysis": one.label,
+            "models": list(one.models),
+            "analysis_id": one.analysis_id,
+            "images": one.n_images,
+            "passes": one.passes,
+            "state": _state(looks.has(one.analysis_id)),
+        }
+        for one in plan.analyses
+    ]
+    found = {
+        "suite": plan.suite.suite,
+        "out": str(store.folder),
+        "device": ready.device,
+        "workers": n_workers,
+        "seconds": makespan(seconds.values(), n_workers) if seconds else None,
+        "absent": dict(plan.absent),
+        "cells": cells,
+        "analyses": analyses,
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def _state(stored: bool) -> str:
+    return "stored" if stored else "to run"
+
+
 def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table:
     """Returns a line for each cell; without ``seconds`` there is no column for time."""
     table = Table(title=plan.suite.title, title_justify="left")
@@ -54,8 +106,7 @@ def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table
         if seconds or name != "time at most":
             table.add_column(name, justify="right" if name in right else "left")
     for cell in plan.cells:
-        state = "stored" if store.has(cell.spec.cell_id) else "to run"
-        state = f"refused: {cell.refused}" if cell.refused else state
+        state = f"refused: {cell.refused}" if cell.refused else _state(store.has(cell.cell_id))
         passes = f"{cell.passes:,.0f}" if cell.passes else "unknown"
         images = f"{cell.n_images:,}"
         known = cell.passes is not None and cell.cell_id in seconds
@@ -75,7 +126,7 @@ def _analysis_table(plan: Plan, store: AnalysisStore) -> Table:
         table.add_column(name, justify=justify, no_wrap=name in ("analysis", "id"))
     for one in plan.analyses:
         passes = f"{one.passes:,.0f}" if one.passes is not None else "unknown"
-        state = "stored" if store.has(one.analysis_id) else "to run"
+        state = _state(store.has(one.analysis_id))
         images = f"{one.n_images:,}"
         models = ", ".join(one.models)
         table.add_row(one.label, models, one.analysis_id, images, passes, state)

@@ -48,6 +48,7 @@ class Wanted:
         address: Of a Ray cluster; ``None`` starts Ray on this machine.
         task_cpus: Cores that a chunk takes on Ray.
         task_gpus: GPUs, or what part of one, that a chunk takes on Ray.
+        track: Names of experiment trackers that are told of it.
     """
 
     suite: str
@@ -65,6 +66,7 @@ class Wanted:
     address: str | None = None
     task_cpus: float = 1
     task_gpus: float = 0
+    track: tuple[str, ...] = ()
 
 
 class Ready:

@@ -19,6 +19,7 @@ from bench.run.stop import Stop, stop_on_signals
 from bench.run.suite import Summary, run_suite
 from bench.store import AnalysisStore, locked
 from bench.suite import Plan
+from bench.track import Both, Tracking
 
 EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
 
@@ -27,6 +28,7 @@ def run_command(console: Console, wanted: Wanted) -> int:
     """Runs a suite, shows it, writes its reports; returns the exit code."""
     ready = Ready(wanted)
     ready.say_absent(console)
+    tracking = Tracking(wanted.track, ready.plan, lambda line: warn(console, line))
 
     def told(stop: Stop) -> None:
         warn(console, "stopping: what is at work is finished and stored; once more to end at once")
@@ -42,7 +44,8 @@ def run_command(console: Console, wanted: Wanted) -> int:
                     with console.status("probing the models"):
                         probed = probe_models(jobs, ready.folder, pool)
                 ready.store.write_manifest(ready.plan.manifest())
-                return _run(console, ready, jobs, looks, pool, probed, stop)
+                with tracking:
+                    return _run(console, ready, jobs, looks, pool, probed, stop, tracking)
         except KeyboardInterrupt:
             return _stopped(console, "ended at once", stop)
 
@@ -60,11 +63,12 @@ def _run(
     pool: Executor,
     probed: dict[str, Probed],
     stop: Stop,
+    tracking: Tracking,
 ) -> int:
     """Runs jobs with a live table, then checks the numbers and writes the reports."""
     plan, store = ready.plan, ready.store
     with LiveTable(console, plan, {job.spec.cell_id: job.cost for job in jobs}) as live:
-        summary = run_suite(plan, store, jobs, pool, live)
+        summary = run_suite(plan, store, jobs, pool, Both(live, tracking))
         took = live.elapsed
         if summary.open:
             live.stop()
@@ -74,7 +78,7 @@ def _run(
         places = {cell.spec.cell_id: cell for cell in reversed(plan.cells)}
         for cell_id in places:
             if store.stored(cell_id):
-                live.show(*store.read_cell(cell_id))
+                Both(live, tracking).show(*store.read_cell(cell_id))
     console.print(live.table())
     _say(console, summary, took)
     for cell_id, texts in alarms.items():
@@ -84,9 +88,12 @@ def _run(
     analysed = _analyse(console, plan, AnalysisStore(store.folder), looks, pool)
     if analysed.open:
         return _stopped(console, f"stopped with {analysed.open} analyses to run", stop)
-    for path in write_reports(store.folder):
+    paths = write_reports(store.folder)
+    for path in paths:
         console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    return EXIT_INCOMPLETE if summary.incomplete or analysed.incomplete else 0
+    incomplete = bool(summary.incomplete or analysed.incomplete)
+    tracking.finish(paths, "incomplete" if incomplete else "finished")
+    return EXIT_INCOMPLETE if incomplete else 0
 
 
 def _analyse(

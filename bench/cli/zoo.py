@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +36,7 @@ def verify_command(
     checkpoints: Path | None,
     options: AuditOptions,
     out: Path | None,
+    as_json: bool = False,
 ) -> int:
     """Checks checkpoints against their cards and shows what was found.
 
@@ -43,6 +46,7 @@ def verify_command(
         checkpoints: Folder of checkpoints; ``None`` for the default.
         options: How they are checked.
         out: A Markdown file that is written too.
+        as_json: Whether to print JSON.
 
     Returns:
         0, or 1 where one differs from its card.
@@ -56,8 +60,20 @@ def verify_command(
         for i, folder in enumerate(folders):
             status.update(Text(f"{folder.name} ({i + 1} of {len(folders)})"))
             audits.append(audit_checkpoint(folder, options))
-            if not console.is_terminal:  # a log should show that an hour's work goes on
+            if not (
+                console.is_terminal or as_json
+            ):  # a log should show that an hour's work goes on
                 console.print(f"{folder.name}: {audits[-1].verdict}", highlight=False)
+    if as_json:
+        typer.echo(json.dumps([_audit_json(audit) for audit in audits], indent=2))
+    else:
+        _show_audits(console, audits)
+    if out is not None:
+        write_atomically(out, _audit_page(audits, options).encode())
+    return 0 if passed(audits) else EXIT_DIFFERS
+
+
+def _show_audits(console: Console, audits: Sequence[Audit]) -> None:
     table = Table(title=_line(audits), title_justify="left")
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
@@ -66,9 +82,18 @@ def verify_command(
         table.add_row(*map(Text, cells), Text(verdict, _STYLES[audit.verdict]))
     console.print(table)
     console.print(how_compared(), style="dim", highlight=False, soft_wrap=True)
-    if out is not None:
-        write_atomically(out, _audit_page(audits, options).encode())
-    return 0 if passed(audits) else EXIT_DIFFERS
+
+
+def _audit_json(audit: Audit) -> dict[str, object]:
+    """Returns an audit as plain values; accuracies are pairs of the card's and the one found."""
+    pairs = {"clean_accuracy": audit.clean, "robust_accuracy": audit.robust}
+    return {
+        "name": audit.name,
+        "verdict": audit.verdict,
+        "sha256": audit.sha256,
+        **{key: [one and one.value for one in pair] for key, pair in pairs.items()},
+        "notes": list(audit.notes),
+    }
 
 
 def _folders(names: Sequence[str], root: Path) -> list[Path]:
@@ -121,9 +146,14 @@ def readme_command(
     return 0 if fresh else EXIT_DIFFERS
 
 
-def show_command(console: Console, name: str, checkpoints: Path | None) -> None:
+def show_command(
+    console: Console, name: str, checkpoints: Path | None, as_json: bool = False
+) -> None:
     """Prints a checkpoint's card; raises ``UserError`` when there is none."""
     folder = _folders([name], checkpoints_folder(checkpoints))[0]
+    if as_json:
+        typer.echo(open_checkpoint(folder).card.model_dump_json(indent=2))
+        return
     table = Table(show_header=False, title=name, title_justify="left")
     for key, value in _facts(open_checkpoint(folder).card):
         table.add_row(key, Text(value))

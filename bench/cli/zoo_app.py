@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Checkpoints, DataRoot, Device, console
+from bench.cli import completing
+from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, console
 
 zoo_app = typer.Typer(
     help="Checkpoints: bring others' in, check them all, show one.", no_args_is_help=True
@@ -81,7 +82,12 @@ def import_(
 @zoo_app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints (default: all).", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Checkpoints (default: all).",
+            show_default=False,
+            autocompletion=completing.checkpoints,
+        ),
     ] = None,
     limit: Annotated[
         int | None,
@@ -101,6 +107,7 @@ def verify(
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
     from bench.cli.zoo import verify_command
@@ -108,7 +115,7 @@ def verify(
     from bench.train.quality import AuditOptions
 
     options = AuditOptions(data_root, pick_device(device), limit, quick, update, attacked)
-    raise typer.Exit(verify_command(console, names or [], checkpoints, options, out))
+    raise typer.Exit(verify_command(console, names or [], checkpoints, options, out, as_json))
 
 
 @zoo_app.command()
@@ -127,10 +134,16 @@ def readme(
 
 @zoo_app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A checkpoint's name or folder.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint's name or folder.", autocompletion=completing.checkpoints
+        ),
+    ],
     checkpoints: Checkpoints = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print a checkpoint's card."""
     from bench.cli.zoo import show_command
 
-    show_command(console, name, checkpoints)
+    show_command(console, name, checkpoints, as_json)

@@ -1,5 +1,6 @@
-"""The papers' tables as data, to set beside what this project measures."""
+"""The papers' tables as data, to set beside what this project measures, and a user's own."""
 
+from bench.published.files import published_folder
 from bench.published.setting import AttackSetting, Setting, share_of_eps
 from bench.published.tables import PublishedTable, load_table, lookup, match_row, table_ids
 
@@ -10,6 +11,7 @@ __all__ = [
     "load_table",
     "lookup",
     "match_row",
+    "published_folder",
     "share_of_eps",
     "table_ids",
 ]

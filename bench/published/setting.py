@@ -40,19 +40,22 @@ class Setting(Spec):
         dataset: As data sets are named here.
         arch: As architectures are named here.
         training: ``natural``, ``adversarial`` or ``black-box``.
-        eps: Radius of the linf ball, in units of ``eps_space``.
+        norm: Of the ball.
+        eps: Its radius, in units of ``eps_space``.
         eps_space: ``pixel`` or ``normalized``.
         protocol: In our words.
         stats: Inference statistics.
         batch_size: Images that were attacked and scored together.
         box: What images were clipped to, where it is not [0, 1].
         attack: Of the column; ``None`` where nothing is known of it.
+        caveat: What a reader must know of this number, in a sentence.
         n_images: Of the whole test set. The papers say no n, so that this is the most it can be.
     """
 
     dataset: str = ""
     arch: str = ""
     training: str = ""
+    norm: Literal["linf", "l2"] = "linf"
     eps: Number | None = None
     eps_space: Literal["pixel", "normalized"] = "pixel"
     protocol: str = ""
@@ -60,6 +63,7 @@ class Setting(Spec):
     batch_size: int | None = None
     box: str = ""
     attack: AttackSetting | None = None
+    caveat: str = ""
     n_images: int | None = None
 
 

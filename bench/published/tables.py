@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean
+from bench.published.files import papers, read_paper
 from bench.published.setting import Setting, resolve
 
 Key = str | float | bool
@@ -52,24 +51,31 @@ class PublishedTable:
 
 
 def table_ids() -> list[str]:
-    """Returns the ids of all tables and of all figures of which numbers are known, sorted."""
-    files = resources.files("bench.published").iterdir()
-    papers = sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-    return sorted(f"{paper}/{table}" for paper in papers for table in _contents(paper))
+    """Returns the ids of all tables and of all figures of which numbers are known, sorted.
+
+    Raises:
+        UserError: When a file of the user's own folder is wrong.
+    """
+    return sorted(
+        f"{name}/{table}"
+        for name, path in papers().items()
+        for table in _contents(read_paper(name, path))
+    )
 
 
 def load_table(table_id: str) -> PublishedTable:
     """Loads a table.
 
     Raises:
-        UserError: When there is none of that id, with the nearest one.
+        UserError: When there is none of that id, with the nearest one, or a user's file is wrong.
     """
     known = table_ids()
     if table_id not in known:
         raise UserError(f"unknown published table '{table_id}'{did_you_mean(table_id, known)}")
     name, _, table = table_id.partition("/")
-    paper = _paper(name)
-    content = _contents(name)[table]
+    path = papers()[name]
+    paper = read_paper(name, path)
+    content = _contents(paper)[table]
     columns = tuple(content["columns"])
     rows = tuple(
         (
@@ -78,6 +84,11 @@ def load_table(table_id: str) -> PublishedTable:
         )
         for row in content["rows"]
     )
+    try:
+        settings = tuple(_settings(paper, content, keys) for keys, _ in rows)
+    except (ValidationError, LookupError, TypeError, ValueError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(f"{path}: {table}: how its numbers were measured: {why}") from None
     return PublishedTable(
         id=table_id,
         title=content["title"],
@@ -88,7 +99,7 @@ def load_table(table_id: str) -> PublishedTable:
         measured=paper["measured"],
         attacks=paper.get("attacks", ""),
         training=paper["training"],
-        settings=tuple(_settings(paper, content, keys) for keys, _ in rows),
+        settings=settings,
     )
 
 
@@ -154,10 +165,9 @@ def _same(published: Key, wanted: object) -> bool:
     return published == wanted or str(published) == str(wanted)
 
 
-def _contents(paper: str) -> dict[str, Any]:
+def _contents(paper: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the tables of a paper, then its figures' numbers, by name."""
-    content = _paper(paper)
-    return {**content["tables"], **content["figure_tables"]}
+    return {**paper["tables"], **paper["figure_tables"]}
 
 
 def _settings(
@@ -175,10 +185,3 @@ def _settings(
         )
         for column in table["columns"]
     }
-
-
-@cache
-def _paper(name: str) -> dict[str, Any]:
-    text = resources.files("bench.published").joinpath(f"{name}.yaml").read_text("utf-8")
-    content: dict[str, Any] = yaml.safe_load(text)
-    return content

@@ -107,7 +107,7 @@ def _about_attack(
     if info.attack_kind == "none":
         return
     if theirs.eps is not None:
-        there = ThreatModel(norm="linf", eps=theirs.eps, eps_space=theirs.eps_space)
+        there = ThreatModel(norm=theirs.norm, eps=theirs.eps, eps_space=theirs.eps_space)
         ours = spec.threat_model
         alike = math.isclose(ours.eps, there.eps, rel_tol=1e-6)
         if not alike or (ours.norm, ours.eps_space) != (there.norm, there.eps_space):
@@ -185,7 +185,8 @@ def asides(settings: Iterable[Setting], stochastic: bool, noted: bool) -> list[s
         stochastic: Whether any model draws at random.
         noted: Whether the store says what its checkpoints are.
     """
-    found = []
+    settings = list(settings)
+    found = list(dict.fromkeys(one.caveat for one in settings if one.caveat))
     if not noted:
         found.append("this store does not say what its checkpoints are; run the suite again for it")
     if box := next((one.box for one in settings if one.box), ""):

@@ -252,3 +252,31 @@ def test_comparisons_are_written_beside_the_reports(leaderboard_run: Path) -> No
     again = write_comparisons(leaderboard_run, ["rna/table1"], ["csv", "html", "png"])
     assert [path.name for path in again] == ["compare-rna-table1.csv"]
     assert [path.read_bytes() for path in written] == first
+
+
+def test_an_imported_leaderboard_is_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.published.robustbench import import_model_info
+
+    folder = tmp_path / "published"
+    folder.mkdir()
+    info = Path(__file__).parents[1] / "published" / "model_info"
+    (folder / "rb.yaml").write_text(import_model_info(info)[0])
+    monkeypatch.setenv("RBENCH_PUBLISHED", str(folder))
+    models = [
+        {"checkpoint": "cifar10-resnet20-bn", "label": name, "published": {"id": name}}
+        for name in ("Rice2020Overfitting", "Made2026Up")
+    ]
+    params = {"version": "standard", "n_iter": 100, "n_queries": 5000}
+    attack = {"attack": "autoattack", "label": "AA", "params": params, "published": "autoattack"}
+    suite = suite_of(["leaderboard"], models, [attack])
+    suite |= {"data": {"name": "cifar10"}, "threat_model": {"norm": "linf", "eps": 8 / 255}}
+    run = RunBuilder(tmp_path / "run", suite)
+    run.add(0, 0, make_rows([1, 0] * 8))
+    view = RunView(run.finish())
+    text = to_markdown(build_comparison(view, "rb/cifar10_linf"))
+    assert "53.42" in text and "Not comparable, as these differ: architecture" in text
+    assert "images (16 here, 10,000, the whole test set there)" in text
+    assert "threat model (" not in text and "protocol (" not in text
+    assert "Made2026Up marked unreliable and evaluated to 20.5 % by others" in text

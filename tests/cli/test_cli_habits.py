@@ -1,0 +1,196 @@
+"""Habits of good command lines: examples, JSON, colours, pipes, completion, a start."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from bench.cli import completing
+from bench.cli.app import app, main
+from bench.cli.examples import commands
+from bench.cli.listing import LISTINGS
+from bench.run.catalog import LocalCatalog
+from bench.suite import load_suite, make_plan
+from bench.suite.starter import starter_suite
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS = ROOT / "checkpoints"
+COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-9][0-9;]*m")
+MAIN = [sys.executable, "-c", "from bench.cli import main; main()"]
+Rbench = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rbench:
+    """Runs a command as its script does; returns exit code, output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands(app)])
+def test_every_command_has_an_example_that_names_its_options(name: str) -> None:
+    done = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "300"})
+    assert done.exit_code == 0
+    before, _, examples = done.output.partition("Examples:")
+    lines = [line.strip() for line in examples.splitlines() if line.strip()]
+    assert lines and all(line.startswith(f"rbench {name}") for line in lines), done.output
+    for option in re.findall(r"(?<=\s)--[a-z-]+", " ".join(lines)):
+        assert option in before, (name, option)
+
+
+@pytest.mark.parametrize("what", LISTINGS)
+def test_listings_are_json_if_asked(rbench: Rbench, what: str) -> None:
+    code, text, _ = rbench("list", what, "--checkpoints", CHECKPOINTS, "--json")
+    lines = json.loads(text)
+    assert code == 0 and len(lines) > 2
+    assert all(" " not in key for key in lines[0])
+    _, table, _ = rbench("list", what, "--checkpoints", CHECKPOINTS)
+    first = str(next(iter(lines[0].values())))
+    assert first in table
+
+
+def test_numbers_of_listings_are_numbers(rbench: Rbench) -> None:
+    lines = json.loads(rbench("list", "checkpoints", "--checkpoints", CHECKPOINTS, "--json")[1])
+    assert all(0 < line["clean_accuracy"] < 1 for line in lines)
+    lines = json.loads(rbench("list", "datasets", "--json")[1])
+    assert {line["data_set"]: line["classes"] for line in lines}["cifar100"] == 100
+
+
+def test_published_tables_and_cards_are_json_if_asked(rbench: Rbench) -> None:
+    tables = {line["table"]: line for line in json.loads(rbench("published", "list", "--json")[1])}
+    assert tables["rna/table1"]["rows"] == 12
+    card = rbench("zoo", "show", "fmnist-resnet20-bn", "--checkpoints", CHECKPOINTS, "--json")[1]
+    assert json.loads(card)["model"]["arch"] == "resnet20"
+
+
+def test_a_plan_is_json_if_asked(rbench: Rbench, tmp_path: Path) -> None:
+    arguments = ("--out", tmp_path, "--checkpoints", CHECKPOINTS, "--no-time", "--json")
+    code, text, _ = rbench("plan", "quickstart", *arguments)
+    found = json.loads(text)
+    assert code == 0 and found["suite"] == "quickstart" and len(found["cells"]) == 9
+    assert {cell["state"] for cell in found["cells"]} == {"to run"}
+    assert all(re.fullmatch("[0-9a-f]{16}", cell["cell_id"]) for cell in found["cells"])
+
+
+def test_a_suite_to_start_from_plans_against_the_shipped_checkpoints(
+    rbench: Rbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = rbench("init", "work")
+    path = tmp_path / "work" / "suites" / "mine.yaml"
+    assert code == 0 and "rbench plan mine" in text
+    assert path.read_text() == starter_suite() and path.read_text().count("#") > 10
+    catalog = LocalCatalog(CHECKPOINTS, None)
+    plan = make_plan(load_suite(path, catalog), catalog)
+    assert len(plan.cells) == 6 and not any(cell.refused for cell in plan.cells)
+    code, _, err = rbench("init", "work")
+    assert code == 2 and "mine.yaml" in err and path.read_text() == starter_suite()
+    monkeypatch.chdir(tmp_path / "work")
+    arguments = ("--no-time", "--json", "--checkpoints", CHECKPOINTS)
+    assert json.loads(rbench("plan", "mine", *arguments)[1])["suite"] == "mine"
+
+
+def test_what_the_starter_comments_out_is_a_suite_too(tmp_path: Path) -> None:
+    text = starter_suite().replace("# - autoattack", "- autoattack")
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    catalog = LocalCatalog(CHECKPOINTS, None)
+    assert len(make_plan(load_suite(path, catalog), catalog).cells) == 8
+    assert "{checkpoint: mine}" in text and yaml.safe_load(text)["suite"] == "mine"
+
+
+def in_a_terminal(**environment: str) -> bytes:
+    """What a listing prints into a terminal."""
+    inside, outside = pty.openpty()
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM", "COLUMNS")}
+    command = [*MAIN, "repair", "nowhere"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**kept, "TERM": "xterm-256color", **environment},
+        stdout=outside,
+        stderr=outside,
+    ) as process:
+        process.wait()
+    os.close(outside)
+    found = b""
+    while True:
+        try:
+            part = os.read(inside, 65536)
+        except OSError:  # all is read
+            break
+        if not part:
+            break
+        found += part
+    os.close(inside)
+    return found
+
+
+def test_no_color_is_respected() -> None:
+    coloured = in_a_terminal()
+    assert COLOUR.search(coloured) and b"error" in coloured
+    plain = in_a_terminal(NO_COLOR="1")
+    assert b"error" in plain and not COLOUR.search(plain)
+
+
+def test_pipes_are_plain_and_may_be_closed() -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
+    options: dict[str, Any] = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE}
+    done = subprocess.run([*MAIN, "list", "attacks"], stdout=subprocess.PIPE, **options)
+    assert done.returncode == 0 and b"\x1b" not in done.stdout
+    command = [*MAIN, "list", "recipes", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_names_are_completed_without_torch() -> None:
+    code = """
+import sys
+from bench.cli import completing
+print(completing.suites("quick"), completing.checkpoints("fmnist-resnet20-bn-"))
+print(completing.attacks("pg"), completing.listings("at"), completing.kinds("leader"))
+print(completing.tables("rna/table1"), completing.trackers("m"), "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "['quickstart'] ['fmnist-resnet20-bn-at']",
+        "['pgd'] ['attacks'] ['leaderboard']",
+        "['rna/table1'] ['mlflow'] False",
+    ]
+
+
+def test_the_shell_is_offered_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    environment = {"_RBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "rbench run quick"}
+    done = CliRunner().invoke(app, [], prog_name="rbench", env={**environment, "COMP_CWORD": "2"})
+    assert done.output.split() == ["quickstart"]
+
+
+def test_a_wrong_published_file_offers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.yaml").write_text("[")
+    monkeypatch.setenv("RBENCH_PUBLISHED", str(tmp_path))
+    assert completing.tables("") == []
