@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from bench.core.base import Spec
 from bench.core.identity import digest
@@ -55,6 +62,9 @@ class DataSpec(Spec):
         offset: Images skipped, after shuffling if there is a seed.
         seed: Shuffles before slicing; ``None`` keeps the split's own order.
         stratified: Takes the same number of images of each class, as far as ``limit`` divides.
+        index: The images themselves, by position in the split and in this order, in place of all
+            of the above but name and split. Written, and part of an id, only where it is given, so
+            that the ids of cells from before there was a choice stay as they are.
     """
 
     name: str
@@ -63,6 +73,43 @@ class DataSpec(Spec):
     offset: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=0)
     stratified: bool = False
+    index: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+
+    @field_validator("index")
+    @classmethod
+    def _unique(cls, index: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if index is not None and len(set(index)) < len(index):
+            twice = Counter(index).most_common(1)[0][0]
+            raise ValueError(f"expected each position once, found {twice} twice")
+        return index
+
+    @model_validator(mode="after")
+    def _either_way(self) -> DataSpec:
+        sliced = (self.limit, self.offset, self.seed, self.stratified) != (None, 0, None, False)
+        if self.index is not None and sliced:
+            raise ValueError(
+                "expected index alone, or limit, offset, seed and stratified; found both: leave "
+                "out one of them"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.index is None:
+            written.pop("index", None)
+        return written
+
+    @property
+    def n_images(self) -> int | None:
+        """How many images it takes; ``None`` for all of the split."""
+        return self.limit if self.index is None else len(self.index)
+
+    def first(self, n: int) -> DataSpec:
+        """Returns the slice of this one's first ``n`` images."""
+        if self.index is not None:
+            return self.model_copy(update={"index": self.index[:n]})
+        return self.model_copy(update={"limit": n})
 
 
 class CellSpec(Spec):

@@ -55,9 +55,9 @@ def take_slice(spec: DataSpec, root: Path | None = None) -> Slice:
 def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the positions of a slice's images in its split, in evaluation order.
 
-    The whole split is first put into an order; the slice is ``limit`` images of it from
-    ``offset`` on. So a smaller limit gives the first images of a larger one, and slices that
-    follow each other share no image. The order is
+    Where the spec gives positions, these are it. Else the whole split is first put into an order;
+    the slice is ``limit`` images of it from ``offset`` on. So a smaller limit gives the first
+    images of a larger one, and slices that follow each other share no image. The order is
 
     - without a seed, the split's own;
     - with a seed, a permutation drawn from it;
@@ -71,9 +71,17 @@ def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
         y: Labels of the whole split (n,).
 
     Raises:
-        UserError: When offset or limit go past the end, or a class has too few images.
+        UserError: When a position, offset or limit goes past the end, or a class has too few
+            images.
     """
     n = len(y)
+    if spec.index is not None:
+        if max(spec.index) >= n:
+            raise UserError(
+                f"{_describe(spec)}: expected positions below the split's {n} images, found "
+                f"{max(spec.index)}"
+            )
+        return np.array(spec.index, dtype=np.int64)
     if spec.offset >= n:
         raise UserError(
             f"{_describe(spec)}: expected an offset below the split's {n} images, "

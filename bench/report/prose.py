@@ -151,6 +151,8 @@ def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
 def data_text(data: DataSpec) -> str:
     """Returns which images a slice holds."""
     parts = [f"{data.name}, {data.split} split"]
+    if data.index is not None:
+        return ", ".join([*parts, f"{len(data.index)} images chosen by position"])
     parts.append("all images" if data.limit is None else f"{data.limit} images")
     if data.offset:
         parts.append(f"from image {data.offset} on")

@@ -36,7 +36,7 @@ def plan_sweeps(
     for cell in chosen.values():
         # Images of a batch may depend on each other; then one batch alone would show nothing.
         limit = min(max(n, 2 * cell.spec.batch_size if cell.batch_dependent else n), plan.n_images)
-        data = cell.spec.data.model_copy(update={"limit": limit})
+        data = cell.spec.data.first(limit)
         sweep = convergence_sweep(
             cell.spec, data, data_hash(data), stochastic=cell.spec.n_draws > 1
         )
@@ -68,7 +68,7 @@ def sweep_jobs(
     jobs: dict[str, Job] = {}
     for sweep, about in sweeps:
         for spec in sweep.cells:
-            n_images = spec.data.limit or about.n_images
+            n_images = spec.data.n_images or about.n_images
             share = n_images / about.n_images
             effort = (effort_of(spec, "n_iter") or 1) * spec.eot_iter
             base = (effort_of(about.spec, "n_iter") or 1) * about.spec.eot_iter

@@ -41,8 +41,7 @@ class ProbeJob:
     @property
     def shown(self) -> DataSpec:
         """The images that it is shown."""
-        limit = min(self.job.n_images, MAX_IMAGES)
-        return self.data.model_copy(update={"limit": limit})
+        return self.data.first(min(self.job.n_images, MAX_IMAGES))
 
     @property
     def key(self) -> str:

@@ -223,7 +223,7 @@ def _planned(index: int, suite: SuiteSpec, catalog: Catalog) -> PlannedAnalysis 
     norms = [m.norm_in_force(catalog.checkpoint(m.checkpoint).norm) for m in models]
     data = suite.data
     if entry.limit is not None:
-        data = data.model_copy(update={"limit": entry.limit})
+        data = data.first(entry.limit)
     spec = AnalysisSpec(
         analysis=entry.analysis,
         version=kind.version,
