@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 import bench
-from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.options import Checkpoints, DataRoot, Device, TrustCode, console, errors
 from bench.cli.speed import speed_app
 from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
@@ -109,6 +109,7 @@ def run(
         float,
         typer.Option("--task-gpus", min=0, help="GPUs that a chunk takes on Ray, or 0.5."),
     ] = 0,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -130,6 +131,7 @@ def run(
         address=address,
         task_cpus=task_cpus,
         task_gpus=task_gpus,
+        trust_code=trust_code,
     )
     raise typer.Exit(run_command(console, wanted))
 
@@ -151,6 +153,7 @@ def plan(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="As rbench run takes it.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.planning import plan_command
@@ -165,6 +168,7 @@ def plan(
         workers=workers,
         exact=exact,
         skip_missing=skip_missing,
+        trust_code=trust_code,
     )
     plan_command(console, wanted, timed=timed)
 
@@ -175,13 +179,15 @@ def verify(
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Check every stored adversarial example of a run anew, without its attack."""
     from bench.cli.verifying import verify_command
     from bench.core.places import folder_at
 
     folder = folder_at(run_folder)
-    raise typer.Exit(verify_command(console, folder, data_root, checkpoints, device))
+    places = (data_root, checkpoints, device)
+    raise typer.Exit(verify_command(console, folder, *places, trust_code=trust_code))
 
 
 @app.command()
@@ -197,15 +203,23 @@ def repair(
 
 @app.command()
 def probe(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint's name or folder.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A checkpoint's name or folder, or a URI: rbench list schemes.")
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Images to look with (default: its data set's).")
+    ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Look at what a checkpoint does: stochastic, batch-dependent, gradients, modes."""
     from bench.cli.probing import probe_command
 
-    raise typer.Exit(probe_command(console, checkpoint, checkpoints, data_root, device))
+    places = (checkpoints, data_root, device)
+    code = probe_command(console, checkpoint, *places, data=data, trust_code=trust_code)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -308,7 +322,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="analyses, attacks, norms, models, datasets, checkpoints, recipes or suites."
+            help="analyses, attacks, norms, models, schemes, datasets, checkpoints, recipes or "
+            "suites."
         ),
     ],
     checkpoints: Checkpoints = None,

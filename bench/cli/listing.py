@@ -36,6 +36,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
         "attacks": _attacks,
         "norms": lambda: _table(["norm", "what it is"], [list(item) for item in NORMS.items()]),
         "models": _models,
+        "schemes": _schemes,
         "datasets": _datasets,
         "checkpoints": lambda: _checkpoints(checkpoints_folder(checkpoints)),
         "recipes": lambda: _recipes(checkpoints_folder(checkpoints)),
@@ -105,6 +106,14 @@ def _models() -> Table:
     from bench.core.model_spec import ARCHITECTURES
 
     return _table(["architecture"], [[name] for name in ARCHITECTURES])
+
+
+def _schemes() -> Table:
+    from bench.zoo import SCHEMES
+
+    entries = [(name, SCHEMES.get(name)) for name in SCHEMES]
+    rows = [[name, one.example, ", ".join(one.keys), one.needs] for name, one in entries]
+    return _table(["scheme", "example of a model's URI", "keys", "needs"], rows)
 
 
 def _datasets() -> Table:

@@ -47,3 +47,6 @@ Checkpoints = Annotated[
     typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let python:MODULE:CALLABLE run that code.")
+]
