@@ -103,7 +103,8 @@ def parse_uri(text: str) -> ModelUri:
 
 def canonical_name(name: str) -> str:
     """Returns a model's name as cells have it: ``zoo:NAME`` is the checkpoint ``NAME``."""
-    return name.removeprefix("zoo:") if "?" not in name else name
+    plain = name.removeprefix("zoo:")
+    return name if is_uri(plain) or "?" in plain else plain
 
 
 def short_name(name: str) -> str:

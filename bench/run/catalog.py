@@ -11,10 +11,11 @@ from typing import Any
 from bench.analysis.registry import analysis_kind
 from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
-from bench.core.errors import UserError
+from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.identity import digest
+from bench.core.model_uri import is_uri
 from bench.data import Slice, get_dataset, take_slice
-from bench.models.external import Shelf
+from bench.models.external import ModelFacts, Shelf, Source
 from bench.published import load_table, table_ids
 from bench.suite import (
     AnalysisKind,
@@ -68,6 +69,7 @@ class LocalCatalog:
         self, checkpoints: Path, data_root: Path | None, *, trust_code: bool = False
     ) -> None:
         self._shelf, self._data_root = Shelf(checkpoints, trust_code), data_root
+        self._missing: dict[str, str] = {}
 
     def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
@@ -95,8 +97,7 @@ class LocalCatalog:
 
         A model of another library is built and hashed for that, once in a process.
         """
-        source = open_model(name, self._shelf)
-        facts = source.facts()
+        source, facts = self._opened(name)
         model = facts.spec
         info = CheckpointInfo(
             sha256=facts.sha256,
@@ -120,6 +121,18 @@ class LocalCatalog:
             sketch=sketch_file(folder / WEIGHTS, card.sha256),
             history=read_history(folder),
         )
+
+    def _opened(self, name: str) -> tuple[Source, ModelFacts]:
+        """Opens a model; asks once for one that a network would have to bring."""
+        if name in self._missing:
+            raise MissingCheckpointError(self._missing[name])
+        try:
+            source = open_model(name, self._shelf)
+            return source, source.facts()
+        except MissingCheckpointError as error:
+            if is_uri(name):
+                self._missing[name] = str(error)
+            raise
 
     def published_tables(self) -> Mapping[str, PublishedTable]:
         """Returns the axes of the published tables."""

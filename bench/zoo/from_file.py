@@ -48,7 +48,7 @@ class WeightsFile:
 
     @cached_property
     def _sha256(self) -> str:
-        said = [sha256_file(self.path), self.spec.model_dump(mode="json")]
+        said = [sha256_file(self.path), self.spec.model_dump(mode="json", exclude_defaults=True)]
         return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
     def load(self, stats: str | None = None) -> Classifier:

@@ -33,9 +33,16 @@ def open_hub(uri: ModelUri, shelf: Shelf) -> Source:
     except ImportError as error:
         raise missing_extra(uri.text, "hf", error) from None
     with library(uri.text):
-        revision = uri.query.get("revision")
-        found = hub.hf_hub_download("/".join(parts[:2]), "/".join(parts[2:]), revision=revision)
+        found = _file(hub, "/".join(parts[:2]), "/".join(parts[2:]), uri.query.get("revision"))
     return weights_file(uri, Path(found))
+
+
+def _file(hub: Any, repository: str, name: str, revision: str | None) -> str:
+    """Returns where a file lies: in the cache, which is not brought up to date, or fetched."""
+    try:
+        return str(hub.hf_hub_download(repository, name, revision=revision, local_files_only=True))
+    except OSError:  # what is not in the cache is a missing file
+        return str(hub.hf_hub_download(repository, name, revision=revision))
 
 
 SCHEME = Scheme(

@@ -151,7 +151,8 @@ def _check_logits(uri: str, model: Classifier) -> None:
 def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
     """Returns the sha256 of weights, of how images are prepared, and of what is declared."""
     said = {
-        **spec.model_dump(mode="json"),
+        **spec.model_dump(mode="json", exclude={"norm"}),
+        "declares": spec.norm.declares,
         "state": hash_tensors({**dict(net.named_buffers()), **net.state_dict()}),
         "random": declared.training == RANDOM,
         "code": declared.code,

@@ -69,7 +69,7 @@ def _build(
     if unknown or missing:
         raise UserError(
             f"{uri.text}: expected {', '.join(_WHOLE)} in the query or in the network's declares, "
-            f"and of the rest only {', '.join(_LISTS + _FLAGS)}; found {', '.join(values) or 'none'}"
+            f"and only {', '.join(_LISTS + _FLAGS)} beside; found {', '.join(values) or 'none'}"
         )
     channels = values["channels"]
     values.setdefault("mean", (0.0,) * channels)

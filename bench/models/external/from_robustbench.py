@@ -73,7 +73,7 @@ def _build(uri: ModelUri, utils: Any, entry: Mapping[str, Any]) -> tuple[nn.Modu
 
 
 def _folder(name: str, data: str, threat: str) -> Path:
-    """Returns where weights lie: RobustBench's own ./models if they are there, else torch's cache."""
+    """Returns where weights lie: in RobustBench's own ./models, or else in torch's cache."""
     own = Path("models")
     there = (own / data / threat.removesuffix("_3d")).glob(f"{name}*.pt")
     files = {f"{name}.pt", f"{name}_m0.pt"}

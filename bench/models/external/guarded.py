@@ -14,7 +14,7 @@ import torch
 from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.pickle_depth import check_torch_file
 
-_FETCHERS = ("gdown", "httpcore", "httpx", "huggingface_hub", "requests", "urllib", "urllib3")
+_FETCHERS = ("gdown", "httpcore", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3")
 """Libraries whose exceptions mean that something could not be fetched."""
 
 
