@@ -57,7 +57,7 @@ CHANGES = {
     "checkpoint-hides-code": (
         "[good]",
         '["zoo:python:os:getcwd"]',
-        "expected the name of a folder",
+        "no such checkpoint",
     ),
     "checkpoint-zoo-leaves": ("[good]", '["zoo:../good"]', "expected the name of a folder"),
     "checkpoint-any-file": (

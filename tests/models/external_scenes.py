@@ -18,11 +18,11 @@ from bench.zoo import open_model
 CLASSES = 3
 
 
-def make_data(folder: Path, *, size: int = 32, channels: int = 3) -> Path:
-    """Writes 8 random images of 3 classes."""
-    x = np.random.default_rng(0).random((8, channels, size, size)).astype(np.float32)
-    path = folder / f"made{size}x{channels}.npz"
-    np.savez(path, x=x, y=np.arange(8) % CLASSES)
+def make_data(folder: Path, n: int = 8) -> Path:
+    """Writes random images of 3 x 32 x 32 pixels and 3 classes."""
+    x = np.random.default_rng(0).random((n, 3, 32, 32)).astype(np.float32)
+    path = folder / f"made{n}.npz"
+    np.savez(path, x=x, y=np.arange(n) % CLASSES)
     return path
 
 

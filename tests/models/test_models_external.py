@@ -78,7 +78,8 @@ def test_tables_call_a_uri_by_a_few_words(name: str, short: str) -> None:
 
 def test_a_checkpoints_uri_is_its_name() -> None:
     assert canonical_name("zoo:first") == canonical_name("first") == "first"
-    assert canonical_name("file:a") == "file:a"
+    for other in ("file:a", "zoo:python:os:system", "zoo:zoo:a", "zoo:a?b=c"):
+        assert canonical_name(other) == other
 
 
 REFUSED = {

@@ -79,9 +79,9 @@ def specs(out: Path) -> list[CellSpec]:
     return [info.spec for info in infos]
 
 
-def run_and_verify(here: Path, models: list[Any], *options: str, size: int = 32) -> Path:
+def run_and_verify(here: Path, models: list[Any], *options: str) -> Path:
     """Runs a suite, checks its stored examples, and runs it again, which does nothing."""
-    suite, out = write_suite(here, make_data(here, size=size), models), here / "out"
+    suite, out = write_suite(here, make_data(here), models), here / "out"
     arguments = ("run", str(suite), "--out", str(out), "--save-adv", "--device", "cpu", *options)
     code, text = rbench(*arguments, "--workers", "1")
     assert code == 0, text
@@ -208,9 +208,9 @@ def test_skip_missing_leaves_out_what_cannot_be_had(
 
 
 def test_a_uri_is_probed(here: Path) -> None:
-    data = f"npz:{make_data(here)}"
+    data = f"npz:{make_data(here, 16)}"
     code, text = rbench("probe", TORCHVISION, "--data", data, "--device", "cpu")
-    assert code in (0, 1) and "resnet18 (torchvision random), 8 images" in text, text
+    assert code in (0, 1) and "resnet18 (torchvision random), 16 images" in text, text
     code, text = rbench("probe", TORCHVISION)
     assert code == 2 and "give --data" in text
     code, text = rbench("probe", "torchvision:resnet18?size=40&classes=3", "--data", data)
