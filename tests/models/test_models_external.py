@@ -23,7 +23,9 @@ from bench.core.model_uri import canonical_name, parse_uri, short_name
 from bench.core.norm_spec import NormSpec
 from bench.models import build_model
 from bench.models.external import Shelf
+from bench.models.external.foreign import Declared, Foreign
 from bench.models.external.guarded import library, tensors_only
+from bench.norms import replace_norms
 from bench.norms.on_batch import use_batch_statistics
 from bench.run.target import Target
 from bench.zoo import SCHEMES, open_model
@@ -320,6 +322,36 @@ def test_a_network_without_batch_norm_has_no_choice_of_statistics() -> None:
     assert source.facts().spec.norm == NormSpec(name="foreign")
     with pytest.raises(UserError, match="has no choice of statistics"):
         source.load("batch")
+
+
+@pytest.mark.parametrize(
+    ("norm", "name", "declares"),
+    [
+        ("bn", "bn", ()),
+        ({"name": "bn", "stats": "batch"}, "foreign", ("batch-dependent",)),
+        ("rn", "foreign", ("batch-dependent",)),
+        (
+            {"name": "rna", "pool": [{"name": "gn", "groups": 2}, "in"]},
+            "foreign",
+            ("stochastic",),
+        ),
+    ],
+)
+def test_layers_of_this_project_show_what_they_do(norm: Any, name: str, declares: Any) -> None:
+    """As in a network of one's own that ``replace_norms`` was put to use in."""
+
+    def build() -> tuple[nn.Module, Declared]:
+        net = models.resnet18(num_classes=3)
+        replace_norms(net, NormSpec.model_validate(norm))
+        return net, Declared("own", 3, 32, 3, (0.0,) * 3, (1.0,) * 3)
+
+    source = Foreign(parse_uri("python:own:net"), build)
+    found = source.facts().spec.norm
+    assert (found.name, found.declares) == (name, declares)
+    assert Target.of(source.load()).stochastic == found.stochastic
+    assert Target.of(source.load()).batch_dependent == found.batch_dependent
+    if name == "bn":
+        assert Target.of(source.load("batch")).batch_dependent
 
 
 # Files.

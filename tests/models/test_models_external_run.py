@@ -49,6 +49,18 @@ def plain():
 
 def noisy():
     return Net(0.5)
+
+
+class Wrong(Net):
+    declares = {"size": "32", "channels": 3, "classes": 3}
+
+
+def fails():
+    raise FileNotFoundError("no weights")
+
+
+def number():
+    return 3
 """
 SHAPE = "size=32&channels=3&classes=3"
 
@@ -182,6 +194,9 @@ def test_what_does_not_fit_is_said_where_it_stands(here: Path) -> None:
         (f"python:{name}:Net", {}, "expected size, channels, classes in the query"),
         (f"python:{name}:none?{SHAPE}", {}, "cannot be imported"),
         (f"python:{name}x:plain?{SHAPE}", {}, "cannot be imported"),
+        (f"python:{name}:Wrong", {}, "declares: size must be of type int, found str"),
+        (f"python:{name}:fails?{SHAPE}", {}, "FileNotFoundError: no weights"),
+        (f"python:{name}:number?{SHAPE}", {}, "expected an nn.Module, found int"),
         (f"python:{name}:plain?{SHAPE}&mean=0.5", {}, "mean and std need 3 values"),
         (f"python:{name}:plain?size=32&channels=1&classes=3", {}, "fails on images of 1 x 32 x 32"),
         (

@@ -21,7 +21,7 @@ from bench.core.errors import UserError
 from bench.core.identity import sha256_file
 from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import Declared, Foreign
-from bench.models.external.guarded import library
+from bench.models.external.guarded import one_line
 from bench.models.external.source import Scheme, Shelf
 from bench.norms.plain import seeded
 
@@ -55,32 +55,41 @@ def _said(uri: ModelUri) -> dict[str, Any]:
 def _build(
     uri: ModelUri, module: str, name: str, said: Mapping[str, Any]
 ) -> tuple[nn.Module, Declared]:
-    with library(uri.text), seeded(0):
-        make, code = _import(uri, module, name)
-        net = make()
-        own = getattr(net, "declares", {})
-    if not isinstance(net, nn.Module) or not isinstance(own, Mapping):
-        raise UserError(
-            f"{uri.text}: expected an nn.Module, whose declares is a mapping if it has one, found "
-            f"{type(net).__name__}"
-        )
+    make, code = _import(uri, module, name)
+    try:
+        with seeded(0):
+            net = make()
+        own = dict(getattr(net, "declares", {}))
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        raise UserError(f"{uri.text}: {one_line(error)}") from None
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{uri.text}: expected an nn.Module, found {type(net).__name__}")
     values = {**own, **said}
-    unknown, missing = sorted(set(values) - set(KEYS)), [key for key in _WHOLE if key not in values]
+    unknown, missing = set(values) - set(KEYS), [key for key in _WHOLE if key not in values]
     if unknown or missing:
         raise UserError(
             f"{uri.text}: expected {', '.join(_WHOLE)} in the query or in the network's declares, "
             f"and only {', '.join(_LISTS + _FLAGS)} beside; found {', '.join(values) or 'none'}"
         )
-    channels = values["channels"]
-    values.setdefault("mean", (0.0,) * channels)
-    declared = Declared(
+    return net, _declared(uri, values, code)
+
+
+def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
+    """Returns what is declared, with a mean of 0 and a std of 1 where they are not given."""
+    kinds = {"size": int, "channels": int, "classes": int, "mean": tuple, "std": tuple}
+    for key, value in values.items():
+        kind = kinds.get(key, bool)
+        if type(value) is not kind:
+            must = f"{key} must be of type {kind.__name__}"
+            raise UserError(f"{uri.text}: declares: {must}, found {type(value).__name__}")
+    plain = {"mean": (0.0,) * values["channels"], "std": (1.0,) * values["channels"]}
+    return Declared(
         arch=f"python:{uri.path}",
         training="as its code says",
         code=code,
         std_known="std" in values,
-        **{**values, "std": values.get("std", (1.0,) * channels)},
+        **{**plain, **values},
     )
-    return net, declared
 
 
 def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], str]:
@@ -92,8 +101,9 @@ def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], s
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{uri.text}: cannot be imported ({error}); from {here}") from None
+    except Exception as error:  # of the module's own code too
+        why = one_line(error)
+        raise UserError(f"{uri.text}: cannot be imported in {here} ({why})") from None
     if not callable(found):
         raise UserError(f"{uri.text}: expected something to call, found {type(found).__name__}")
     file = getattr(sys.modules[module], "__file__", None)
