@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from external_scenes import forget, make_data, rbench, sha256, write_suite
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.models.external import Shelf
-from bench.run.freight import needs_of
-from bench.run.job import Job, load_model
+from bench.run.freight import code_hash, needs_of
+from bench.run.job import Job, execute, load_model
 from bench.store import RunStore
 
 TORCHVISION = "torchvision:resnet18?size=32&classes=3"
@@ -247,6 +248,12 @@ def test_a_node_is_sent_checkpoints_and_resolves_the_rest(here: Path) -> None:
     spec = specs(out)[0]
     job = Job(spec, "bounded", here / "checkpoints", None, "cpu", 1.0, 8)
     assert not needs_of(job).checkpoints
+    pytest.importorskip("ray", reason="needs rbench[ray]")
+    from bench.run import on_ray
+
+    there = replace(job, trust_code=True)
+    done = on_ray._run(execute, there, {}, [], code_hash())  # as a node does it
+    assert done.info.complete, done.info.error
     named = Job(spec.model_copy(update={"checkpoint": "zoo:first"}), *vars_of(job))
     assert needs_of(named).checkpoints == {here / "checkpoints" / "first"}
 
