@@ -16,7 +16,7 @@ from bench.cli import completing
 from bench.cli.check_app import baseline_app, check
 from bench.cli.examples import add_examples
 from bench.cli.exporting import export
-from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, console, errors
+from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, TrustCode, console, errors
 from bench.cli.publishing import published_app
 from bench.cli.querying import query
 from bench.cli.speed import speed_app
@@ -134,6 +134,7 @@ def run(
             autocompletion=completing.trackers,
         ),
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run a suite and write its tables; what is stored already is not run again."""
     from bench.cli.ready import Wanted
@@ -156,6 +157,7 @@ def run(
         task_cpus=task_cpus,
         task_gpus=task_gpus,
         track=tuple(track or ()),
+        trust_code=trust_code,
     )
     raise typer.Exit(run_command(console, wanted))
 
@@ -178,6 +180,7 @@ def plan(
         bool, typer.Option("--skip-missing", help="As rbench run takes it.")
     ] = False,
     as_json: AsJson = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
     from bench.cli.planning import plan_command
@@ -192,6 +195,7 @@ def plan(
         workers=workers,
         exact=exact,
         skip_missing=skip_missing,
+        trust_code=trust_code,
     )
     plan_command(console, wanted, timed=timed, as_json=as_json)
 
@@ -205,13 +209,15 @@ def verify(
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Check every stored adversarial example of a run anew, without its attack."""
     from bench.cli.verifying import verify_command
     from bench.core.places import folder_at
 
     folder = folder_at(run_folder)
-    raise typer.Exit(verify_command(console, folder, data_root, checkpoints, device))
+    places = (data_root, checkpoints, device)
+    raise typer.Exit(verify_command(console, folder, *places, trust_code=trust_code))
 
 
 @app.command()
@@ -230,17 +236,24 @@ def probe(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint's name or folder.", autocompletion=completing.checkpoints
+            help="A checkpoint's name or folder, or a URI: rbench list schemes.",
+            autocompletion=completing.checkpoints,
         ),
     ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Images to look with (default: its data set's).")
+    ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Look at what a checkpoint does: stochastic, batch-dependent, gradients, modes."""
     from bench.cli.probing import probe_command
 
-    raise typer.Exit(probe_command(console, checkpoint, checkpoints, data_root, device))
+    places = (checkpoints, data_root, device)
+    code = probe_command(console, checkpoint, *places, data=data, trust_code=trust_code)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -348,7 +361,8 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="analyses, attacks, norms, models, datasets, checkpoints, recipes or suites.",
+            help="analyses, attacks, norms, models, schemes, datasets, checkpoints, recipes or "
+            "suites.",
             autocompletion=completing.listings,
         ),
     ],

@@ -84,6 +84,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
         "attacks": _attacks,
         "norms": lambda: Listing(["norm", "what it is"], [list(item) for item in NORMS.items()]),
         "models": _models,
+        "schemes": _schemes,
         "datasets": _datasets,
         "checkpoints": lambda: _checkpoints(folder),
         "recipes": lambda: _recipes(folder),
@@ -146,6 +147,14 @@ def _models() -> Listing:
     from bench.core.model_spec import ARCHITECTURES
 
     return Listing(["architecture"], [[name] for name in ARCHITECTURES])
+
+
+def _schemes() -> Listing:
+    from bench.zoo import SCHEMES
+
+    entries = [(name, SCHEMES.get(name)) for name in SCHEMES]
+    rows = [[name, one.example, ", ".join(one.keys), one.needs] for name, one in entries]
+    return Listing(["scheme", "example of a model's URI", "keys", "needs"], rows)
 
 
 def _datasets() -> Listing:

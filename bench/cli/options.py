@@ -48,3 +48,6 @@ Checkpoints = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Let python:MODULE:CALLABLE run that code.")
+]

@@ -49,6 +49,7 @@ class Wanted:
         task_cpus: Cores that a chunk takes on Ray.
         task_gpus: GPUs, or what part of one, that a chunk takes on Ray.
         track: Names of experiment trackers that are told of it.
+        trust_code: Whether code that a URI of the suite names may be run.
     """
 
     suite: str
@@ -67,6 +68,7 @@ class Wanted:
     task_cpus: float = 1
     task_gpus: float = 0
     track: tuple[str, ...] = ()
+    trust_code: bool = False
 
 
 class Ready:
@@ -89,7 +91,7 @@ class Ready:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted, self.device = wanted, _device(wanted)
         self._zoo = checkpoints_folder(wanted.checkpoints)
-        catalog = LocalCatalog(self._zoo, wanted.data_root)
+        catalog = LocalCatalog(self._zoo, wanted.data_root, trust_code=wanted.trust_code)
         path = find_suite(wanted.suite, suite_folders())
         spec = load_suite(path, catalog, skip_missing=wanted.skip_missing)
         spec = spec.model_copy(update={"search": "exact"}) if wanted.exact else spec
@@ -107,21 +109,22 @@ class Ready:
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Returns what is not stored yet: the suite's cells, and those of its sweeps."""
         places = (self._zoo, self._wanted.data_root, self.device)
-        save = self._wanted.save_adv
+        save, trust = self._wanted.save_adv, self._wanted.trust_code
         cells = cells_to_run(self.plan, self.store, save_adv=save)
-        jobs = make_jobs(cells, *places, save_adv=save)
+        jobs = make_jobs(cells, *places, save_adv=save, trust_code=trust)
         stored = [i for i in self.store.cell_ids() if self.store.has(i)]
         sweeps = sweep_jobs(
             self.sweeps,
             [*stored, *(job.spec.cell_id for job in jobs)],
-            lambda spec, kind, cost, n_images: Job(spec, kind, *places, cost, n_images),
+            lambda spec, kind, cost, n: Job(spec, kind, *places, cost, n, trust_code=trust),
         )
         return jobs, sweeps
 
     def analyses(self) -> list[AnalysisJob]:
         """Returns the analyses that are not stored yet."""
         pending = analyses_to_run(self.plan, AnalysisStore(self.folder))
-        return make_analysis_jobs(pending, self._zoo, self._wanted.data_root, self.device)
+        places = (self._zoo, self._wanted.data_root, self.device)
+        return make_analysis_jobs(pending, *places, trust_code=self._wanted.trust_code)
 
     def executor(self, stop: Stop, *pending: int) -> AbstractContextManager[Executor]:
         """Returns what runs so many jobs of each kind, until it is told to stop."""

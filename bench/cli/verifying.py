@@ -26,6 +26,8 @@ def verify_command(
     data_root: Path | None,
     checkpoints: Path | None,
     device: str,
+    *,
+    trust_code: bool = False,
 ) -> int:
     """Checks a run's stored examples, says what it found; returns the exit code.
 
@@ -47,7 +49,8 @@ def verify_command(
         names = (cell.model_label, cell.attack_label)
         if info.attack_kind == "none":
             continue  # the clean image itself
-        job = Job(info.spec, info.attack_kind, zoo, data_root, device, 1.0, len(rows))
+        places = (zoo, data_root, device)
+        job = Job(info.spec, info.attack_kind, *places, 1.0, len(rows), trust_code=trust_code)
         try:
             if not info.complete:
                 raise UserError(f"incomplete: {info.error}")

@@ -23,19 +23,18 @@ ARCHITECTURES = (
 paper's, is ``resnet50-bottleneck``."""
 
 
-class ModelSpec(Spec):
-    """Architecture, norm and input of a classifier.
+class ClassifierSpec(Spec):
+    """What an evaluation must know of a classifier of images in [0, 1], whoever made it.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``.
+        arch: Of this project one of ``ARCHITECTURES``, else its library's name.
         norm: The normalization of every layer that has one.
-        channels: Input channels, 1 or 3.
-        size: Input height and width in pixels: 28, 32 or 224.
+        channels: Input channels.
+        size: Input height and width in pixels, such as 28, 32 or 224.
         classes: Number of classes, 2 to 100,000: the upper limits keep a card from asking for all
             memory.
         mean: Per-channel mean that the model subtracts from images in [0, 1].
         std: Per-channel standard deviation that it divides by, > 0.
-        shortcut: ``pad`` (He et al.'s option A) or ``conv``, for the 6n+2 ResNets.
     """
 
     arch: str
@@ -45,6 +44,24 @@ class ModelSpec(Spec):
     classes: int = Field(ge=2, le=100_000)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_per_channel(self) -> ClassifierSpec:
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} values, one per channel")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError("mean and std must be finite, and every std greater than 0")
+        return self
+
+
+class ModelSpec(ClassifierSpec):
+    """Architecture, norm and input of a classifier that this project can build.
+
+    Attributes:
+        arch: One of ``ARCHITECTURES``.
+        shortcut: ``pad`` (He et al.'s option A) or ``conv``, for the 6n+2 ResNets.
+    """
+
     shortcut: str = "pad"
 
     @model_validator(mode="after")
@@ -53,8 +70,6 @@ class ModelSpec(Spec):
             raise ValueError(f"unknown arch '{self.arch}'; known: {', '.join(ARCHITECTURES)}")
         if self.shortcut not in ("pad", "conv"):
             raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError(f"mean and std need {self.channels} values, one per channel")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ValueError("mean and std must be finite, and every std greater than 0")
+        if self.norm.name == "foreign" or self.norm.declares:
+            raise ValueError("norm 'foreign' and declares are of networks from other libraries")
         return self

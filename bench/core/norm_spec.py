@@ -10,7 +10,7 @@ from bench.core.base import Spec
 from bench.core.errors import UserError
 from bench.core.numbers import Number
 
-NormName = Literal["none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna"]
+NormName = Literal["none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna", "foreign"]
 Stats = Literal["population", "batch", "tracked-mean"]
 BATCH_STATISTICS: dict[str, tuple[Stats, ...]] = {
     "bn": ("population", "batch"),
@@ -24,7 +24,8 @@ class NormSpec(Spec):
     """One normalization family with its parameters; the layer's channels come from the model.
 
     Attributes:
-        name: The family.
+        name: The family. ``foreign`` is whatever a network of another library has, without a
+            choice of statistics; it cannot be built.
         groups: Number of channel groups, for ``gn`` and ``bgn``.
         group_size: Channels per group, for ``gn`` and ``bgn``; give this or ``groups``.
         stats: What inference uses. ``bn``, ``bgn``: ``population`` (tracked) or ``batch``.
@@ -34,6 +35,7 @@ class NormSpec(Spec):
         pool: For ``rna``: the norms to draw from, each with its own affine parameters.
         scope: For ``rna``: draw a branch per ``layer``, or one for the whole ``network``.
         per: For ``rna``: draw one path per ``batch`` or one per ``sample``.
+        declares: What a network of others says of itself, beyond what its layers show.
     """
 
     name: NormName
@@ -44,6 +46,7 @@ class NormSpec(Spec):
     pool: tuple[NormSpec, ...] = Field(default=(), max_length=32)
     scope: Literal["layer", "network"] = "layer"
     per: Literal["batch", "sample"] = "batch"
+    declares: tuple[Literal["stochastic", "batch-dependent"], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +70,10 @@ class NormSpec(Spec):
             raise ValueError(f"norm '{self.name}' takes neither groups nor group_size")
         if (self.name == "rna") != bool(self.pool):
             raise ValueError("norm 'rna' needs a pool of norms, and only 'rna' takes one")
-        if any(member.name in ("rna", "fixup") for member in self.pool):
-            raise ValueError("the pool of 'rna' cannot hold 'rna' or 'fixup'")
+        if any(member.name in ("rna", "fixup", "foreign") for member in self.pool):
+            raise ValueError("the pool of 'rna' cannot hold 'rna', 'fixup' or 'foreign'")
+        if self.declares and self.name not in ("bn", "foreign"):
+            raise ValueError("declares is for networks of other libraries")
         if self.power != 0.2 and self.name != "rn":
             raise ValueError(f"norm '{self.name}' takes no power; only 'rn' does")
         if (self.scope, self.per) != ("layer", "batch") and self.name != "rna":
@@ -104,6 +109,11 @@ class NormSpec(Spec):
     @property
     def stochastic(self) -> bool:
         """Whether a forward pass draws at random."""
+        return self.draws_paths or "stochastic" in self.declares
+
+    @property
+    def draws_paths(self) -> bool:
+        """Whether layers of this project draw a path that can be held, enumerated and averaged."""
         return self.name == "rna" and len(self.pool) > 1
 
     @property
@@ -111,7 +121,8 @@ class NormSpec(Spec):
         """Whether one image's logits depend on the other images in its batch at inference."""
         if self.name == "rna":
             return any(member.batch_dependent for member in self.pool)
-        return self.inference_stats in ("batch", "tracked-mean")
+        declared = "batch-dependent" in self.declares
+        return declared or self.inference_stats in ("batch", "tracked-mean")
 
     def label(self) -> str:
         """Returns a short name, for example ``bn``, ``gn8``, ``rna(bn+in)``."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.core.model_spec import ModelSpec
+from bench.core.model_spec import ClassifierSpec, ModelSpec
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
@@ -26,7 +26,7 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: ModelSpec, net: nn.Module) -> None:
+    def __init__(self, spec: ClassifierSpec, net: nn.Module) -> None:
         super().__init__()
         self.spec, self.net = spec, net
         shape = (1, spec.channels, 1, 1)

@@ -58,6 +58,8 @@ def _layer(spec: NormSpec, channels: int) -> nn.Module:
         "ln": lambda: layer_norm(channels),
         "rn": lambda: RobustNorm(channels, spec.power, stats),
     }
+    if spec.name not in makers:
+        raise UserError(f"norm '{spec.name}' cannot be built; known: {', '.join(makers)}")
     return makers[spec.name]()
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.core.model_uri import short_name
 from bench.core.norm_spec import NormSpec
 from bench.report.cells import CellMaker
 from bench.report.figure import Figure, Heatmap
@@ -134,11 +135,11 @@ def _names(view: RunView, matrix: _Matrix) -> dict[Identity, str]:
             short.setdefault(entry.source_checkpoint, entry.varied["surrogate"])
     identities = dict.fromkeys(identity for place in matrix.cells for identity in place)
     checkpoints = dict.fromkeys(checkpoint for checkpoint, _ in identities)
-    of_name = Counter(short.get(checkpoint, checkpoint) for checkpoint in checkpoints)
+    of_name = Counter(short.get(checkpoint, short_name(checkpoint)) for checkpoint in checkpoints)
     of_checkpoint = Counter(checkpoint for checkpoint, _ in identities)
     names = {}
     for checkpoint, stats in identities:
-        name = short.get(checkpoint, checkpoint)
+        name = short.get(checkpoint, short_name(checkpoint))
         name = name if of_name[name] == 1 else checkpoint
         own = f" ({stats})" if of_checkpoint[checkpoint] > 1 else ""
         names[checkpoint, stats] = name + own

@@ -18,6 +18,7 @@ from bench.analysis.scene import Scene
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
+from bench.models.external import Shelf
 from bench.oracle import frozen
 from bench.run.cell import AttackError, machine, versions
 from bench.run.job import load_model, load_slice
@@ -37,6 +38,7 @@ class AnalysisJob:
         data_root: Where data sets lie; ``None`` for the defaults.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         cost: Estimated passes, for ordering.
+        trust_code: Whether code that a URI of it names may be run.
     """
 
     spec: AnalysisSpec
@@ -44,6 +46,7 @@ class AnalysisJob:
     data_root: Path | None
     device: str
     cost: float
+    trust_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,17 @@ def analyses_to_run(plan: Plan, store: AnalysisStore) -> list[PlannedAnalysis]:
 
 
 def make_analysis_jobs(
-    analyses: list[PlannedAnalysis], checkpoints: Path, data_root: Path | None, device: str
+    analyses: list[PlannedAnalysis],
+    checkpoints: Path,
+    data_root: Path | None,
+    device: str,
+    *,
+    trust_code: bool = False,
 ) -> list[AnalysisJob]:
     """Turns planned analyses into jobs for an executor."""
+    places = (checkpoints, data_root, device)
     return [
-        AnalysisJob(one.spec, checkpoints, data_root, device, one.passes or 1.0) for one in analyses
+        AnalysisJob(one.spec, *places, one.passes or 1.0, trust_code=trust_code) for one in analyses
     ]
 
 
@@ -125,8 +134,9 @@ def _values(job: AnalysisJob) -> pd.DataFrame:
     with ExitStack() as stack:
         targets = []
         for one in spec.subjects:
-            folder = job.checkpoints / one.checkpoint
-            target = Target.of(load_model(folder, one.stats, one.sha256, job.device))
+            shelf = Shelf(job.checkpoints, job.trust_code)
+            model = load_model(one.checkpoint, shelf, one.stats, one.sha256, job.device)
+            target = Target.of(model)
             stack.enter_context(frozen(target.model))
             targets.append(target)
         params = analysis.params.model_validate(spec.params)

@@ -15,11 +15,11 @@ import torch
 from bench.core.cell import CellSpec
 from bench.core.identity import digest
 from bench.data import take_slice
+from bench.models.external import Source
 from bench.oracle import Access, Oracle, cross_entropy, frozen
 from bench.run.job import Job
 from bench.run.target import Target
-from bench.zoo import open_checkpoint
-from bench.zoo.checkpoint import Checkpoint
+from bench.zoo import open_model
 
 FORWARD_ONLY = frozenset(("natural", "noise", "square"))
 """Attacks that ask for no gradient."""
@@ -68,11 +68,11 @@ class Calibration:
         """
         spec = job.spec
         source = spec.surrogate or spec
-        checkpoint = open_checkpoint(job.checkpoints / source.checkpoint)
-        key = _key(checkpoint, source.stats, spec, job.device)
+        model = open_model(source.checkpoint, job.shelf)
+        key = _key(model, source.stats, spec, job.device)
         if key not in self._known:
             with _threads(self._threads):
-                self._known[key] = _measure(checkpoint, source.stats, job)
+                self._known[key] = _measure(model, source.stats, job)
         return self._known[key].seconds(spec.attack, job.cost)
 
 
@@ -89,14 +89,14 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def _key(checkpoint: Checkpoint, stats: str | None, spec: CellSpec, device: str) -> str:
+def _key(source: Source, stats: str | None, spec: CellSpec, device: str) -> str:
     """Returns the same for models whose passes take the same time."""
-    model = checkpoint.card.model.model_dump(mode="json", exclude={"mean", "std"})
+    model = source.facts().spec.model_dump(mode="json", exclude={"mean", "std"})
     return digest([model, stats, spec.search, spec.batch_size, device])
 
 
-def _measure(checkpoint: Checkpoint, stats: str | None, job: Job) -> PassCost:
-    target = Target.of(checkpoint.load(stats).to(job.device))
+def _measure(source: Source, stats: str | None, job: Job) -> PassCost:
+    target = Target.of(source.load(stats).to(job.device))
     data = take_slice(job.spec.data, job.data_root)
     x = torch.from_numpy(data.x[: job.spec.batch_size]).to(job.device)
     y = torch.from_numpy(data.y[: job.spec.batch_size]).to(job.device)

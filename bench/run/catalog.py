@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from bench.analysis.registry import analysis_kind
 from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
-from bench.core.errors import UserError
+from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.identity import digest
+from bench.core.model_uri import is_uri
 from bench.data import Slice, get_dataset, take_slice
+from bench.models.external import ModelFacts, Shelf, Source
 from bench.published import load_table, table_ids
 from bench.suite import (
     AnalysisKind,
@@ -22,7 +25,7 @@ from bench.suite import (
     ParamsError,
     PublishedTable,
 )
-from bench.zoo import checkpoint_folder, open_checkpoint
+from bench.zoo import Checkpoint, open_model
 from bench.zoo.checkpoint import WEIGHTS
 from bench.zoo.history import read_history
 from bench.zoo.sketch import sketch_file
@@ -59,10 +62,14 @@ class LocalCatalog:
     Args:
         checkpoints: Folder of checkpoints.
         data_root: Where data sets lie; ``None`` for the defaults.
+        trust_code: Whether code that a URI names may be run.
     """
 
-    def __init__(self, checkpoints: Path, data_root: Path | None) -> None:
-        self._checkpoints, self._data_root = checkpoints, data_root
+    def __init__(
+        self, checkpoints: Path, data_root: Path | None, *, trust_code: bool = False
+    ) -> None:
+        self._shelf, self._data_root = Shelf(checkpoints, trust_code), data_root
+        self._missing: dict[str, str] = {}
 
     def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
@@ -86,25 +93,46 @@ class LocalCatalog:
         return _slice(data, self._data_root).sha256
 
     def checkpoint(self, name: str) -> CheckpointInfo:
-        """Returns what a checkpoint's card says; a name cannot leave the folder."""
-        folder = checkpoint_folder(self._checkpoints, name)
-        card = open_checkpoint(folder).card
-        model = card.model
-        return CheckpointInfo(
-            sha256=card.sha256,
+        """Returns what is known of a checkpoint, or of a URI's model; a name stays in its folder.
+
+        A model of another library is built and hashed for that, once in a process.
+        """
+        source, facts = self._opened(name)
+        model = facts.spec
+        info = CheckpointInfo(
+            sha256=facts.sha256,
             norm=model.norm,
-            dataset=card.dataset,
+            dataset=facts.dataset,
             channels=model.channels,
             size=model.size,
             classes=model.classes,
             std=model.std,
             arch=model.arch,
-            training=card.training,
+            training=facts.training,
+            std_known=facts.std_known,
+        )
+        if not isinstance(source, Checkpoint):
+            return info
+        card, folder = source.card, source.folder
+        return replace(
+            info,
             seed=card.seed,
             recipe=digest(card.recipe) if card.recipe else "",
             sketch=sketch_file(folder / WEIGHTS, card.sha256),
             history=read_history(folder),
         )
+
+    def _opened(self, name: str) -> tuple[Source, ModelFacts]:
+        """Opens a model; asks once for one that a network would have to bring."""
+        if name in self._missing:
+            raise MissingCheckpointError(self._missing[name])
+        try:
+            source = open_model(name, self._shelf)
+            return source, source.facts()
+        except MissingCheckpointError as error:
+            if is_uri(name):
+                self._missing[name] = str(error)
+            raise
 
     def published_tables(self) -> Mapping[str, PublishedTable]:
         """Returns the axes of the published tables."""

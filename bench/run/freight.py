@@ -15,6 +15,7 @@ from bench.core.errors import UserError
 from bench.run.analyses import AnalysisJob
 from bench.run.job import Job
 from bench.run.probing import ProbeJob
+from bench.zoo import shipped_folder
 from bench.zoo.checkpoint import CARD, WEIGHTS
 
 J = TypeVar("J")
@@ -52,20 +53,25 @@ def moved(job: Any, checkpoints: Path) -> Any:
 def _(job: Job) -> Needs:
     spec = job.spec
     names = {spec.checkpoint} | ({spec.surrogate.checkpoint} if spec.surrogate else set())
-    folders = frozenset(job.checkpoints / name for name in names)
-    return Needs(folders, frozenset({(spec.data, job.data_root)}))
+    return Needs(_folders(names, job.checkpoints), frozenset({(spec.data, job.data_root)}))
 
 
 @needs_of.register
 def _(job: ProbeJob) -> Needs:
-    folder = job.job.checkpoints / job.of.checkpoint
-    return Needs(frozenset({folder}), frozenset({(job.shown, job.job.data_root)}))
+    folders = _folders([job.of.checkpoint], job.job.checkpoints)
+    return Needs(folders, frozenset({(job.shown, job.job.data_root)}))
 
 
 @needs_of.register
 def _(job: AnalysisJob) -> Needs:
-    folders = frozenset(job.checkpoints / one.checkpoint for one in job.spec.subjects)
+    folders = _folders((one.checkpoint for one in job.spec.subjects), job.checkpoints)
     return Needs(folders, frozenset({(job.spec.data, job.data_root)}))
+
+
+def _folders(names: Iterable[str], checkpoints: Path) -> frozenset[Path]:
+    """Returns the folders of checkpoints; a node resolves other URIs itself, and checks hashes."""
+    found = (shipped_folder(name, checkpoints) for name in names)
+    return frozenset(folder for folder in found if folder is not None)
 
 
 @needs_of.register

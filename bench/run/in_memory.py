@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.data import Slice, hash_images, to_unit_range
 from bench.models import Classifier
+from bench.models.external.foreign import hash_tensors
 from bench.run.device import pick_device
 from bench.run.target import Target, device_of
 from bench.verify.probe import probe
@@ -171,10 +170,4 @@ def _classes(model: nn.Module, x: Tensor) -> int:
 
 def state_hash(model: nn.Module) -> str:
     """Returns the sha256 of a model's state: names, types, shapes and values of its tensors."""
-    hasher = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if isinstance(value, Tensor):
-            hasher.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode() + b"\n")
-            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            hasher.update(raw.numpy().data)
-    return hasher.hexdigest()
+    return hash_tensors(model.state_dict())

@@ -19,10 +19,11 @@ from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.data import Slice, take_slice
 from bench.models import Classifier
+from bench.models.external import Shelf
 from bench.run.cell import machine, run_cell
 from bench.run.device import no_tf32
 from bench.run.target import Target
-from bench.zoo import checkpoint_folder, open_checkpoint
+from bench.zoo import open_model
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Job:
         first: Number of its first batch.
         last: Number of the one after its last; ``None`` for all that there are.
         save_adv: Whether its adversarial examples are wanted too.
+        trust_code: Whether code that a URI of it names may be run.
     """
 
     spec: CellSpec
@@ -52,6 +54,12 @@ class Job:
     first: int = 0
     last: int | None = None
     save_adv: bool = False
+    trust_code: bool = False
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where its models are looked up."""
+        return Shelf(self.checkpoints, self.trust_code)
 
     @property
     def n_batches(self) -> int:
@@ -60,27 +68,26 @@ class Job:
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
-    model = load_model(
-        checkpoint_folder(job.checkpoints, of.checkpoint), of.stats, of.sha256, job.device
-    )
-    return Target.of(model)
+    return Target.of(load_model(of.checkpoint, job.shelf, of.stats, of.sha256, job.device))
 
 
 @lru_cache(maxsize=16)
-def load_model(folder: Path, stats: str | None, sha256: str, device: str) -> Classifier:
-    """Returns a checkpoint's model on a device; one that was loaded lately is not read again.
+def load_model(name: str, shelf: Shelf, stats: str | None, sha256: str, device: str) -> Classifier:
+    """Returns a model on a device; one that was loaded lately is not read again.
 
     Raises:
-        UserError: When it cannot be loaded, or its weights are not those that were planned with.
+        UserError: When it cannot be loaded, or is not what was planned with.
     """
     no_tf32()  # in every process that runs jobs
-    checkpoint = open_checkpoint(folder)
-    if checkpoint.card.sha256 != sha256:
+    source = open_model(name, shelf)
+    model = source.load(stats)
+    found = source.facts().sha256  # of another library's model, as it was loaded
+    if found != sha256:
         raise UserError(
-            f"{folder}: the checkpoint changed since the run was planned (sha256 was {sha256}, is "
-            f"{checkpoint.card.sha256}); start the run again"
+            f"{name}: the checkpoint changed since the run was planned (sha256 was {sha256}, is "
+            f"{found}); start the run again"
         )
-    return checkpoint.load(stats).to(device)
+    return model.to(device)
 
 
 _LENT: dict[DataSpec, Slice] = {}
@@ -132,12 +139,14 @@ def execute(job: Job) -> Done:
 
     try:
         target, surrogate, data = open_job(job)
+        # How others' layers draw is not known: no cell of theirs counts on another's passes.
+        share = not any(model.shares_draws for model in (target, surrogate or target))
         info, rows = run_cell(
             spec,
             target,
             data,
             surrogate,
-            share=True,
+            share=share,
             first=job.first,
             last=job.last,
             keep=keep if job.save_adv else None,

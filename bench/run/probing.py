@@ -18,7 +18,7 @@ from bench.run.local import Executor
 from bench.run.target import Target
 from bench.store import write_atomically
 from bench.verify.probe import MAX_IMAGES, probe
-from bench.zoo import open_checkpoint
+from bench.zoo import open_model
 
 VERSION = 1
 """Raised when the probe looks for something else, so that what is remembered is found out anew."""
@@ -103,7 +103,7 @@ def probe_models(jobs: Iterable[Job], folder: Folder, workers: Executor) -> dict
         if found is None:
             continue  # it cannot be loaded: its cells will say so, and the others go on
         if found.differs:
-            raise UserError(f"{one.job.checkpoints / one.of.checkpoint}: {found.differs}")
+            raise UserError(f"{one.of.checkpoint}: {found.differs}")
         known[one.key] = found
     if new:
         write_atomically(path, _Memory(models=known).model_dump_json(indent=2).encode())
@@ -114,8 +114,8 @@ def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
     no_tf32()
     try:
-        checkpoint = open_checkpoint(one.job.checkpoints / one.of.checkpoint)
-        model = checkpoint.load(one.of.stats).to(one.job.device)
+        model = open_model(one.of.checkpoint, one.job.shelf).load(one.of.stats)
+        model = model.to(one.job.device)
     except UserError:
         return None
     data = load_slice(one.shown, one.job.data_root)

@@ -71,6 +71,7 @@ def make_jobs(
     device: str,
     *,
     save_adv: bool = False,
+    trust_code: bool = False,
 ) -> list[Job]:
     """Turns planned cells into jobs for an executor."""
     places = (checkpoints, data_root, device)
@@ -82,6 +83,7 @@ def make_jobs(
             c.passes or 1.0,
             c.n_images,
             save_adv=save_adv and c.attack_kind != "none",
+            trust_code=trust_code,
         )
         for c in cells
     ]

@@ -32,9 +32,10 @@ class Target:
 
     @classmethod
     def of(cls, model: Classifier) -> Target:
-        """Returns a checkpoint's model, with the statistics that are now in force."""
+        """Returns a model, with the statistics that are now in force."""
         spec = model.spec
-        return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares_statistics(model))
+        shares = "batch-dependent" in spec.norm.declares or shares_statistics(model)
+        return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares)
 
     @property
     def device(self) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.model_uri import is_uri
 from bench.suite.catalog import Catalog
 from bench.suite.spec import SuiteSpec
 
@@ -30,7 +31,8 @@ def refuse_all_absent(suite: SuiteSpec, absent: dict[int, str]) -> None:
     """Raises ``UserError`` when no model of a suite can be run."""
     if len(absent) == len(suite.models):
         names = list(dict.fromkeys(absent.values()))
+        own = next((name for name in names if not is_uri(name)), None)
         raise UserError(
             f"{suite.suite}: none of its checkpoints is here, so that there is nothing to run: "
-            f"{', '.join(names)}; `rbench train {names[0]}` makes the first of them"
+            f"{', '.join(names)}" + (f"; `rbench train {own}` makes one of them" if own else "")
         )

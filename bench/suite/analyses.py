@@ -196,7 +196,7 @@ _WANTED = {
 def _fits(norm: NormSpec, wants: Literal["any", "tracked", "paths"]) -> bool:
     if wants == "tracked":
         return norm.name in BATCH_STATISTICS
-    return wants == "any" or (norm.stochastic and norm.scope == "layer")
+    return wants == "any" or (norm.draws_paths and norm.scope == "layer")
 
 
 def plan_analyses(suite: SuiteSpec, catalog: Catalog) -> tuple[PlannedAnalysis, ...]:

@@ -97,6 +97,7 @@ class CheckpointInfo:
         recipe: Of its training: a hash, where the card tells it.
         sketch: Of its weights, see ``bench.core.sketch``; empty where it is not known.
         history: Its training epoch by epoch, where that was written down.
+        std_known: Whether ``std`` is known; a network that normalizes its input itself keeps it.
     """
 
     sha256: str
@@ -112,6 +113,7 @@ class CheckpointInfo:
     recipe: str = ""
     sketch: str = ""
     history: tuple[Epoch, ...] = ()
+    std_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ def _check_models(
             else:
                 if parts.data is not None and dataset is not None:
                     yield from _check_shape(place, found[name], parts.data.name, dataset)
+                yield from _check_std(place, found[name], parts.threat)
         card, source = found.get(entry.checkpoint), found.get(entry.source_checkpoint)
         cards += [] if card is None else [card]
         yield from check_protocol(path, entry, card, source)
@@ -131,10 +132,23 @@ def _check_shape(
     found = (dataset.channels, dataset.size, dataset.classes)
     if expected != found:
         words = "{} channel(s), size {}, {} classes"
+        trained = f" (trained on {card.dataset})" if card.dataset else ""
         yield Problem(
             path,
-            f"expects {words.format(*expected)} (trained on {card.dataset}), but data "
+            f"expects {words.format(*expected)}{trained}, but data "
             f"'{name}' has {words.format(*found)}; choose another checkpoint or data set",
+        )
+
+
+def _check_std(
+    path: KeyPath, card: CheckpointInfo, threat: ThreatModel | None
+) -> Iterator[Problem]:
+    """Finds an eps in units of a normalized input that is not known."""
+    if threat is not None and threat.eps_space == "normalized" and not card.std_known:
+        yield Problem(
+            path,
+            "normalizes its input itself, so that an eps in normalized units means nothing; give "
+            "eps in pixels",
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.core.errors import did_you_mean
+from bench.core.model_uri import short_name
 from bench.suite.labels import attack_label, model_label, model_traits, source_name, varied_word
 from bench.suite.yaml_source import KeyPath, Problem, key_path
 
@@ -171,7 +172,7 @@ def _word(name: str, value: object) -> str:
     if name == "surrogate" and (source := source_name(value)):
         return source
     if isinstance(value, str):
-        return value
+        return short_name(value) if name == "checkpoint" else value
     return f"default {name}" if value is None else json.dumps(value, sort_keys=True)
 
 

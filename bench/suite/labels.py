@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bench.core.model_uri import short_name
+
 _WORDS = {
     "surrogate": "from {}",
     "batch_size": "batch size {}",
@@ -15,9 +17,9 @@ _WORDS = {
 def model_label(value: object) -> str:
     """Returns the label of a model entry as the file has it; an empty string if it has its own.
 
-    It is the checkpoint's name, with what the entry says of how it is attacked.
+    It is the checkpoint's name, a URI's in short, with what the entry says of how it is attacked.
     """
-    name = _unlabelled(value, "checkpoint")
+    name = short_name(_unlabelled(value, "checkpoint"))
     if not isinstance(value, dict) or not name:
         return ""
     said = ", ".join(model_traits(value))
@@ -77,6 +79,6 @@ def _draws(value: object) -> int:
 def source_name(surrogate: object) -> str:
     """Returns a surrogate in the words of a label, or an empty string."""
     if not isinstance(surrogate, dict):
-        return _text(surrogate)
-    parts = (_text(surrogate.get("checkpoint")), _text(surrogate.get("stats")))
+        return short_name(_text(surrogate))
+    parts = (short_name(_text(surrogate.get("checkpoint"))), _text(surrogate.get("stats")))
     return " ".join(filter(None, parts))

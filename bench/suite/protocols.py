@@ -76,11 +76,17 @@ def _check_norms(
 ) -> Iterator[Problem]:
     """Finds what the norms in force have no use for."""
     named = f"'{entry.checkpoint}' ({norm.label()})"
-    if entry.protocol == "fixed_path" and not norm.stochastic:
+    if entry.protocol == "fixed_path" and not norm.draws_paths:
         yield Problem(
             (*path, "protocol"),
             f"fixed_path is for models that draw a path at random (rna); {named} draws none; use "
             "white_box",
+        )
+    if (entry.eot or "plain") != "plain" and source.stochastic and not source.draws_paths:
+        yield Problem(
+            (*path, "eot"),
+            f"{entry.eot} is for layers that draw a path at random (rna), and "
+            f"'{entry.source_checkpoint}' has none; use plain",
         )
     same = entry.surrogate is not None and entry.surrogate.stats == norm.inference_stats
     if entry.protocol == "stats_transfer" and same and entry.source_checkpoint == entry.checkpoint:

@@ -34,6 +34,7 @@ from pydantic_core import PydanticCustomError
 from bench.core.base import Spec
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search
 from bench.core.errors import UserError
+from bench.core.model_uri import canonical_name
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
 from bench.core.numbers import Number
 from bench.core.threat import ThreatModel
@@ -76,13 +77,17 @@ class SurrogateEntry(Spec):
     A bare string stands for ``{checkpoint: STRING}``.
 
     Attributes:
-        checkpoint: Name of the checkpoint under ``transfer``. Under ``stats_transfer`` it is
+        checkpoint: Name or URI of the checkpoint under ``transfer``. Under ``stats_transfer`` it is
             always the entry's own, and is left out.
         stats: Inference statistics in force while crafting, in place of the card's. Required
             under ``stats_transfer``.
     """
 
-    checkpoint: Annotated[str, AfterValidator(lambda name: name and one_line(name))] = ""
+    checkpoint: Annotated[
+        str,
+        AfterValidator(lambda name: name and one_line(name)),
+        AfterValidator(canonical_name),
+    ] = ""
     stats: Stats | None = None
 
     @model_validator(mode="before")
@@ -95,9 +100,9 @@ class ModelEntry(Entry):
     """A row of the suite's tables. A bare string stands for ``{checkpoint: STRING}``.
 
     Attributes:
-        checkpoint: Name of the checkpoint.
-        label: Name in tables; by default the checkpoint's, with ``stats``, ``protocol``,
-            ``eot_iter``, ``eot`` and ``adversary`` if they are given.
+        checkpoint: Name of the checkpoint, or a URI (docs/models.md).
+        label: Name in tables; by default the checkpoint's, a URI's in short, with ``stats``,
+            ``protocol``, ``eot_iter``, ``eot`` and ``adversary`` if they are given.
         stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
         protocol: How it is attacked and scored.
         surrogate: What it is attacked through. ``transfer`` needs a checkpoint
@@ -112,7 +117,7 @@ class ModelEntry(Entry):
         published: The row of the published tables to show beside it.
     """
 
-    checkpoint: Line
+    checkpoint: Annotated[Line, AfterValidator(canonical_name)]
     stats: Stats | None = None
     protocol: Protocol = "white_box"
     surrogate: SurrogateEntry | None = None

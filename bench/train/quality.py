@@ -10,7 +10,7 @@ import torch
 
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.errors import UserError
-from bench.core.model_spec import ModelSpec
+from bench.core.model_spec import ClassifierSpec
 from bench.core.spec_file import check_spec
 from bench.core.threat import ThreatModel
 from bench.data import Slice, open_split, take_slice
@@ -77,7 +77,7 @@ def score_slice(
     return score_clean(model, x, y, split, batch_size=batch_size, n_draws=n_draws)
 
 
-def check_images(spec: ModelSpec, data: Slice, split: str) -> None:
+def check_images(spec: ClassifierSpec, data: Slice, split: str) -> None:
     """Raises ``UserError`` unless images and labels fit a model."""
     expected, found = (spec.channels, spec.size, spec.size), data.x.shape[1:]
     if found != expected:

@@ -8,8 +8,10 @@ from bench.zoo.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
+from bench.zoo.sources import SCHEMES, open_model, shipped_folder
 
 __all__ = [
+    "SCHEMES",
     "Card",
     "Checkpoint",
     "CleanAccuracy",
@@ -17,6 +19,8 @@ __all__ = [
     "checkpoint_folder",
     "list_checkpoints",
     "open_checkpoint",
+    "open_model",
     "read_card",
     "save_checkpoint",
+    "shipped_folder",
 ]

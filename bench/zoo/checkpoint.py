@@ -15,6 +15,7 @@ from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
 from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
+from bench.models.external import ModelFacts
 from bench.zoo.card import Card, read_card, write_card
 
 WEIGHTS, CARD = "model.safetensors", "card.yaml"
@@ -28,6 +29,11 @@ class Checkpoint:
 
     folder: Path
     card: Card
+
+    def facts(self) -> ModelFacts:
+        """Returns what its card says; the weights are not read."""
+        card = self.card
+        return ModelFacts(card.sha256, card.model, card.dataset, card.training)
 
     def load(self, stats: str | None = None) -> Classifier:
         """Builds the model in eval mode with its weights, loaded strictly.

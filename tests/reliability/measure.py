@@ -226,8 +226,8 @@ def page(known: dict[str, Any]) -> str:
         " by transfer) and four attacks, 60 Fashion-MNIST images in batches of 5; six cells land in"
         " chunks of one batch. Each kill is a SIGKILL at a moment drawn evenly from the length of a"
         " whole run; the same command then goes on. Tables are the Markdown, LaTeX and CSV of the"
-        " run, compared byte by byte with those of a run that was not killed. Orphans are processes that are"
-        " still there 20 seconds after their parent was killed.",
+        " run, compared byte by byte with those of a run that was not killed. Orphans are"
+        " processes that are still there 20 seconds after their parent was killed.",
         "",
         "| what is killed | kills | of these with chunks stored | runs ended | rows lost |"
         " rows doubled | tables alike | orphans |",

@@ -1,0 +1,118 @@
+"""``python:MODULE:CALLABLE``: a network that a function of yours returns.
+
+The one scheme that runs code which a suite names, so it asks for ``--trust-code``. The function is
+called without arguments and returns an ``nn.Module`` of images in [0, 1]. What the query does not
+say, an attribute ``declares`` of the module may: a mapping with the same keys.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench.core.errors import UserError
+from bench.core.identity import sha256_file
+from bench.core.model_uri import ModelUri
+from bench.models.external.foreign import Declared, Foreign
+from bench.models.external.guarded import one_line
+from bench.models.external.source import Scheme, Shelf
+from bench.norms.plain import seeded
+
+_NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_WHOLE, _FLAGS = ("size", "channels", "classes"), ("stochastic", "batch_dependent")
+_LISTS = ("mean", "std")
+KEYS = (*_WHOLE, *_LISTS, *_FLAGS)
+
+
+def open_python(uri: ModelUri, shelf: Shelf) -> Foreign:
+    """Returns a callable's network; nothing is imported before it is loaded."""
+    module, _, name = uri.path.partition(":")
+    if not _NAMES.fullmatch(module) or not _NAMES.fullmatch(name):
+        raise UserError(f"{uri.text}: expected python:MODULE:CALLABLE, found '{uri.path}'")
+    if not shelf.trust_code:
+        raise UserError(
+            f"{uri.text}: runs code of the module '{module}'; if you trust it, add --trust-code"
+        )
+    said = _said(uri)
+    return Foreign(uri, lambda: _build(uri, module, name, said))
+
+
+def _said(uri: ModelUri) -> dict[str, Any]:
+    """Returns what the query declares."""
+    found: dict[str, Any] = {key: uri.whole(key) for key in _WHOLE}
+    found |= {key: uri.numbers(key) for key in _LISTS}
+    found |= {key: uri.flag(key) for key in _FLAGS}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _build(
+    uri: ModelUri, module: str, name: str, said: Mapping[str, Any]
+) -> tuple[nn.Module, Declared]:
+    make, code = _import(uri, module, name)
+    try:
+        with seeded(0):
+            net = make()
+        own = dict(getattr(net, "declares", {}))
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        raise UserError(f"{uri.text}: {one_line(error)}") from None
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{uri.text}: expected an nn.Module, found {type(net).__name__}")
+    values = {**own, **said}
+    unknown, missing = set(values) - set(KEYS), [key for key in _WHOLE if key not in values]
+    if unknown or missing:
+        raise UserError(
+            f"{uri.text}: expected {', '.join(_WHOLE)} in the query or in the network's declares, "
+            f"and only {', '.join(_LISTS + _FLAGS)} beside; found {', '.join(values) or 'none'}"
+        )
+    return net, _declared(uri, values, code)
+
+
+def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
+    """Returns what is declared, with a mean of 0 and a std of 1 where they are not given."""
+    kinds = {"size": int, "channels": int, "classes": int, "mean": tuple, "std": tuple}
+    for key, value in values.items():
+        kind = kinds.get(key, bool)
+        if type(value) is not kind:
+            must = f"{key} must be of type {kind.__name__}"
+            raise UserError(f"{uri.text}: declares: {must}, found {type(value).__name__}")
+    plain = {"mean": (0.0,) * values["channels"], "std": (1.0,) * values["channels"]}
+    return Declared(
+        arch=f"python:{uri.path}",
+        training="as its code says",
+        code=code,
+        std_known="std" in values,
+        **{**plain, **values},
+    )
+
+
+def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], str]:
+    """Returns the callable, and the sha256 of the file that it is in."""
+    here = os.getcwd()
+    if here not in sys.path:  # behind all else, so that nothing installed is hidden
+        sys.path.append(here)
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # of the module's own code too
+        why = one_line(error)
+        raise UserError(f"{uri.text}: cannot be imported in {here} ({why})") from None
+    if not callable(found):
+        raise UserError(f"{uri.text}: expected something to call, found {type(found).__name__}")
+    file = getattr(sys.modules[module], "__file__", None)
+    return found, sha256_file(Path(file)) if file else ""
+
+
+SCHEME = Scheme(
+    open=open_python,
+    keys=KEYS,
+    example="python:mymodels:make?size=32&channels=3&classes=10",
+    needs="--trust-code",
+)
