@@ -1,7 +1,8 @@
 """What MkDocs does not do by itself: notebooks as pages, and files from outside ``docs``.
 
-Pages link to each other as they lie in the repository, so that the links work there. Here those that
-leave ``docs`` are led to a copy in the site (reports, the changelog), or become plain text (code).
+Pages link to each other as they lie in the repository, so that the links work there. Here those
+that leave ``docs`` are led to a copy in the site (reports, the changelog), or become plain text
+(code).
 """
 
 from __future__ import annotations
