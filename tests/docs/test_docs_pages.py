@@ -167,7 +167,7 @@ def test_the_planted_cases_of_the_traps_exist_and_none_is_missing() -> None:
 def test_every_alarm_is_explained() -> None:
     text = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \|", text, re.M)
-    assert [name for name in listed if name != "probe_"] == list(get_args(Code))
+    assert sorted(listed) == sorted(get_args(Code))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
