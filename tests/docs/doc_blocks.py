@@ -14,8 +14,8 @@ PAGES = (
 )
 NOTEBOOKS = tuple(sorted((ROOT / "docs").rglob("*.ipynb")))
 
-RUNS = "# runs"
-"""The first line of a block that is run by the tests."""
+RUNS, SLOWLY = "# runs", "# runs slowly"
+"""The first line of a block that is run by the tests; the second by those marked slow."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^ *```$", re.S | re.M)
 _EXCERPT = re.compile(r"^<!-- excerpt of (?P<path>\S+) -->\n(?P<text>.*?)(?:\n\n|\Z)", re.S | re.M)
@@ -37,7 +37,12 @@ class Block:
     @property
     def runs(self) -> bool:
         """Whether it is marked to be run."""
-        return self.code.startswith(RUNS + "\n")
+        return self.code.startswith((f"{RUNS}\n", f"{SLOWLY}\n"))
+
+    @property
+    def slow(self) -> bool:
+        """Whether that takes more than a few seconds."""
+        return self.code.startswith(f"{SLOWLY}\n")
 
 
 def blocks(page: Path) -> list[Block]:

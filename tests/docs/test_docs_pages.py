@@ -23,16 +23,18 @@ from bench.selftest import CASES
 from bench.suite import SuiteSpec
 from bench.verify.alarm_base import Code
 
-COMING = {"check", "baseline"}
-"""Commands that docs/ci.md tells of and that are being built."""
+COMING = {"--budget"}
+"""Options that docs/ci.md tells of and that are being built; take them out once they are there."""
 
 ABSENT = {"reports/regression_power.md", "reports/regression_changes.md"}
 """Files that docs/ci.md links to and that are being written."""
 
-NOT_A_COMMAND = {"in", "on", "that", "does", "is", "and", "knows", "says", "run's", "or"}
-"""Words that follow the name of the project in a sentence."""
-
-TO_RUN = [block for page in PAGES for block in blocks(page) if block.runs]
+TO_RUN = [
+    pytest.param(block, marks=[pytest.mark.slow] * block.slow, id=str(block))
+    for page in PAGES
+    for block in blocks(page)
+    if block.runs
+]
 
 
 def commands() -> dict[str, click.Command]:
@@ -78,7 +80,7 @@ def command_lines(page: Path) -> list[list[str]]:
 def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None:
     known = commands()
     for words in command_lines(page):
-        if words[0] in COMING or words[0].startswith("--"):
+        if words[0].startswith("--"):
             continue
         name = words[0] if words[0] in known else ""
         if len(words) > 1 and f"{words[0]} {words[1]}" in known:
@@ -86,7 +88,7 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
         assert name, f"{page.name} names 'rbench {' '.join(words)}'"
         options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert given <= options | {"--help"}, f"{page.name}: rbench {' '.join(words)}"
+        assert given <= options | COMING | {"--help"}, f"{page.name}: rbench {' '.join(words)}"
 
 
 def test_what_make_is_asked_for_is_a_target() -> None:
@@ -95,11 +97,10 @@ def test_what_make_is_asked_for_is_a_target() -> None:
     for page in PAGES:
         for code in code_of(page):
             for target in re.findall(r"^make ([a-z-]+)", code):
-                known = targets | ({"regression", "power"} if page.name == "ci.md" else set())
-                assert target in known, f"{page.name}: make {target}"
+                assert target in targets, f"{page.name}: make {target}"
 
 
-@pytest.mark.parametrize("block", TO_RUN, ids=str)
+@pytest.mark.parametrize("block", TO_RUN)
 def test_blocks_that_are_marked_run(block: Block, tmp_path: Path) -> None:
     _stage(block.page, tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": _path_with_rbench(tmp_path)}
