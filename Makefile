@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RACERS := $(VENV)/.racers
+SITE := $(VENV)/.site
 BUILD := $(abspath $(VENV)/build.txt)
 
 # Files of recipes in the order in which the suites need them.
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow check format regression power zoo bench reliability \
-	clean
+.PHONY: install demo quickstart test test-slow check format docs notebooks regression power zoo \
+	bench reliability clean
 
 install: $(READY)
 
@@ -71,9 +72,22 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, into site/: open site/index.html, or serve it for the search to work:
+# python -m http.server -d site
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(SITE): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,docs]"
+	touch $(SITE)
+
+# Runs the tutorials again and keeps what they print.
+notebooks: $(READY)
+	$(BIN)/python tests/docs/notebooks.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache

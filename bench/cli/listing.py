@@ -34,6 +34,7 @@ LISTINGS = (
     "attacks",
     "norms",
     "models",
+    "schemes",
     "datasets",
     "checkpoints",
     "recipes",

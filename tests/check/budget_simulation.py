@@ -157,7 +157,7 @@ def row(label: str, found: dict[str, np.ndarray]) -> str:
         f"{100 * drops:.1f} / {100 * gains:.1f} | {100 * power:.0f}"
         for drops, gains, power, _ in found.values()
     ]
-    return f"| {label} | {100 * found['near'][3]:.0f} | {' | '.join(cells)} |"
+    return f"| {label} | {100 * next(iter(found.values()))[3]:.0f} | {' | '.join(cells)} |"
 
 
 def main() -> None:
