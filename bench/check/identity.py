@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from bench.check.record import Record
 from bench.core.cell import CellSpec
 from bench.core.sketch import KIN, cosine
+from bench.metrics import Cluster
 from bench.store import CheckpointFacts
 
 SUBJECT = ("checkpoint", "sha256")
 """The parts of a cell's identity that a change of the model changes, which is what is looked for.
 All others say how it was measured."""
+
+_CLUSTER: dict[Cluster, str] = {
+    "batch": "images of a batch share statistics or draws, which they did not",
+    "sample": "images are independent, and those of a batch shared statistics or draws before",
+}
 
 UNKNOWN_KIN = "its weights changed, and nothing is known of how they are related to those before"
 
@@ -23,7 +29,7 @@ def differences(before: Record, now: Record) -> tuple[str, ...]:
     """
     found = list(_of_specs(before.spec, now.spec))
     if before.cluster != now.cluster:
-        found.append(f"cluster {now.cluster}, was {before.cluster}")
+        found.append(_CLUSTER[now.cluster])
     if before.index != now.index and not found:
         found.append("the images or their order")
     return tuple(found)

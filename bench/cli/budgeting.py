@@ -19,6 +19,7 @@ from bench.check.record import Key, Recording, read_run
 from bench.check.source import open_baseline
 from bench.check.subset import compare_chosen, measured_otherwise
 from bench.check.verdict import Check
+from bench.cli.checking import default_baseline
 from bench.cli.live import LiveTable, duration
 from bench.cli.ready import warn
 from bench.core.errors import UserError
@@ -71,7 +72,7 @@ def parse_budget(text: str) -> float:
 def budget_command(
     console: Console,
     suite: str,
-    baseline: str,
+    baseline: str | None,
     budget_text: str,
     out: str | None,
     data_root: Path | None,
@@ -85,7 +86,7 @@ def budget_command(
     Args:
         console: Shows how the run goes on.
         suite: A suite's file or name.
-        baseline: As ``open_baseline`` takes it.
+        baseline: As ``open_baseline`` takes it; ``None`` for the suite's own.
         budget_text: As ``parse_budget`` takes it; counts from the call on.
         out: Run folder; ``None`` for ``reports/SUITE_check``. Its cells are kept for the same check
             of the same code, and deleted by any other.
@@ -99,14 +100,16 @@ def budget_command(
         UserError: When the budget, the suite, the baseline or the run folder does not fit.
     """
     started, seconds = time.monotonic(), parse_budget(budget_text)
-    before = open_baseline(baseline)
     device = pick_device(device)
     n_workers = workers or default_workers(device)
     places = _Places(checkpoints_folder(checkpoints), data_root, device, n_workers)
     catalog = LocalCatalog(places.checkpoints, data_root)
     plan = make_plan(load_suite(find_suite(suite, suite_folders()), catalog), catalog)
+    suite_name = plan.suite.suite
+    where = default_baseline(suite_name, f"reports/{suite_name}") if baseline is None else baseline
+    before = open_baseline(where)
     fitting = _fitting(plan, before, catalog)
-    store = RunStore(folder_at(out) if out else Path("reports") / f"{plan.suite.suite}_check")
+    store = RunStore(folder_at(out) if out else Path("reports") / f"{suite_name}_check")
     _refuse_other_runs(store.folder)
 
     def told(stop: Stop) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from bench.cli.options import console, errors
+from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.core.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.check.verdict import Check
 
 baseline_app = typer.Typer(
     help="Baselines: the numbers that rbench check holds a run against.", no_args_is_help=True
@@ -15,7 +20,9 @@ baseline_app = typer.Typer(
 
 
 def check(
-    run: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
+    run: Annotated[
+        str, typer.Argument(help="A run folder, or its URL; with --budget a suite that is run.")
+    ],
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -57,19 +64,48 @@ def check(
             show_default=False,
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="Run a suite for so long, such as 5m: what shows a drop from the baseline best.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="With --budget: run folder (default: reports/SUITE_check)."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="With --budget: as rbench run takes it.")
+    ] = None,
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    device: Device = "auto",
 ) -> None:
     """Hold a run against a baseline, cell by cell: has robustness changed?
 
     Exit codes: 0 no, 1 it regressed, 2 misuse, 3 some cells could not be checked.
     """
     from bench.check.compare import Rules
-    from bench.cli.checking import Outputs, check_command
+    from bench.cli.checking import Outputs, check_command, check_run
     from bench.cli.github import on_github
 
+    if budget is None and (out is not None or workers is not None):
+        raise UserError("--out and --workers are for what is run here, with --budget 5m")
     rules = Rules(alpha=alpha, min_drop=min_drop / 100, accept_retrained=accept_retrained)
     github = on_github() if annotations is None else annotations
     outputs = Outputs(markdown=markdown, junit=junit, json=json, github=github)
-    raise typer.Exit(check_command(console, errors, run, baseline, rules, outputs))
+
+    def make(people: Console) -> Check:
+        if budget is None:
+            return check_run(run, baseline, rules)
+        from bench.cli.budgeting import budget_command
+
+        return budget_command(
+            people, run, baseline, budget, out, data_root, checkpoints, device, workers, rules
+        )
+
+    raise typer.Exit(check_command(console, errors, make, rules, outputs))
 
 
 @baseline_app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,21 +58,35 @@ class Outputs:
         return {option: file for option, file in given.items() if file is not None}
 
 
+def check_run(run: str, baseline: str | None, rules: Rules) -> Check:
+    """Holds a run against a baseline.
+
+    Args:
+        run: A folder or a URL.
+        baseline: As ``open_baseline`` takes it; ``None`` for the suite's own.
+        rules: When the check fails.
+
+    Raises:
+        UserError: When the run or the baseline is not what it should be.
+    """
+    recording = read_run(folder_at(run))
+    where = default_baseline(recording.suite, run) if baseline is None else baseline
+    return compare(recording, open_baseline(where), rules)
+
+
 def check_command(
     console: Console,
     errors: Console,
-    run: str,
-    baseline: str | None,
+    make: Callable[[Console], Check],
     rules: Rules,
     outputs: Outputs,
 ) -> int:
-    """Checks a run, says what was found, and writes it where that is wanted.
+    """Makes a check, says what was found, and writes it where that is wanted.
 
     Args:
         console: Where it is said; ``errors`` if a file goes to standard output.
         errors: For standard error.
-        run: A folder or a URL.
-        baseline: As ``open_baseline`` takes it; ``None`` for the suite's own.
+        make: Returns the check; is given where it may show how it goes on.
         rules: When the check fails.
         outputs: What else is written.
 
@@ -82,11 +97,9 @@ def check_command(
         UserError: When an option, the run or the baseline is not what it should be.
     """
     _refuse_misuse(rules, outputs)
-    recording = read_run(folder_at(run))
-    where = _default_baseline(recording.suite, run) if baseline is None else baseline
-    check = compare(recording, open_baseline(where), rules)
     people = errors if STDOUT in outputs.files.values() else console
     with no_commands(people):
+        check = make(people)
         show(people, check)
     makers = {"--markdown": to_markdown, "--junit": to_junit, "--json": to_json}
     for option, file in outputs.files.items():
@@ -111,7 +124,16 @@ def _refuse_misuse(rules: Rules, outputs: Outputs) -> None:
             raise UserError(f"{' and '.join(options)}: expected a file each, found {place} twice")
 
 
-def _default_baseline(suite: str, run: str) -> str:
+def default_baseline(suite: str, run: str) -> str:
+    """Returns the file of a suite's own baseline.
+
+    Args:
+        suite: The suite's name.
+        run: The run folder that is named where there is none.
+
+    Raises:
+        UserError: When it is not there.
+    """
     path = default_file(suite)
     if not path.is_file():
         raise UserError(

@@ -135,8 +135,8 @@ def test_near_images_are_those_that_a_drop_takes_first() -> None:
     near = preferred(away, 2000)[:300]
     assert (away[near] < REACH).all()
     lost = np.array(baseline.records["m0", "auto"].hits) < np.array(own.hits)
-    # The images that the stronger attack adds are three times as frequent among the near ones.
-    assert lost[near].mean() > 3 * lost.mean() > 0
+    # The images that the stronger attack adds are twice as frequent among the near ones.
+    assert lost[near].mean() > 2 * lost.mean() > 0
 
 
 def test_without_other_cells_images_come_as_they_are() -> None:
