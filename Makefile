@@ -75,7 +75,7 @@ check: $(READY)
 # The site, into site/: open site/index.html, or serve it for the search to work:
 # python -m http.server -d site
 docs: $(SITE)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 $(SITE): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,docs]"

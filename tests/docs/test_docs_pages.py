@@ -110,7 +110,7 @@ def test_blocks_that_are_marked_run(block: Block, tmp_path: Path) -> None:
         assert block.language in ("sh", "bash"), f"{block}: cannot run '{block.language}'"
         command = ["bash", "-euo", "pipefail", "-c", block.code]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, f"{block}:\n{done.stdout}\n{done.stderr}"
 
