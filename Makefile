@@ -39,7 +39,7 @@ regression: $(READY)
 	$(BIN)/rbench run suites/smoke.yaml --out build/smoke
 	$(BIN)/rbench check build/smoke
 
-# False alarms and power of rbench check, by simulation; takes about an hour.
+# False alarms and power of rbench check, by simulation; takes a quarter of an hour.
 power: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/check/power_simulation.py
 

@@ -21,9 +21,6 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md")
 """Pages of the site that lie elsewhere, besides the reports."""
 
-PENDING = ("reports/regression_power.md", "reports/regression_changes.md")
-"""Pages that are linked to and not written yet; take them out once they are there."""
-
 REPORT_ENDINGS = (".md", ".png", ".svg", ".html", ".csv")
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -71,7 +68,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             way = posixpath.relpath(own, posixpath.dirname(uri) or ".")
             keep = "" if there == "README.md" else hash_ + anchor
             return f"{picture}[{text}]({way}{keep})"
-        return text if (ROOT / there).exists() or there in PENDING else match.group()
+        return text if (ROOT / there).exists() else match.group()
 
     parts = _FENCE.split(markdown)
     # Split at fences: text, fence, code, fence, text, ...; code stays as it is.

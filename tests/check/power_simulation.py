@@ -194,7 +194,7 @@ def rows_of(found: Found, times: int, *first: str) -> str:
 WAYS = "`rbench check` | two proportions, 5 % | intervals apart | a point or more |"
 
 
-def page(times: int, seed: int) -> Iterator[str]:
+def page(times: int, power_times: int, seed: int) -> Iterator[str]:
     """Yields the lines of the report while it is made."""
     yield "# False alarms and power of `rbench check`"
     yield ""
@@ -220,18 +220,18 @@ def page(times: int, seed: int) -> Iterator[str]:
     yield ""
     yield "## Drops that are found"
     yield ""
-    yield f"| {times:,} pairs of runs; the drop | images that flip each way besides | {WAYS}"
+    yield f"| {power_times:,} pairs of runs; the drop | images that flip each way besides | {WAYS}"
     yield "| :-- | --: | --: | --: | --: | --: |"
     for cells, share in ((1, 0.03), (CELLS, 0.03), (1, 0.02), (1, 0.05)):
         for noise in (0.0, 0.005, 0.01, 0.02):
             world = World("", 1, False, coin_flips(noise))
             found = Found()
-            for _ in range(times):
+            for _ in range(power_times):
                 before, now = world.make(draw)
                 found.add(before, drops(before, now, draw, share, cells), world)
             where = "one cell" if cells == 1 else "every cell"
             title = f"{100 * share:g} points in {where}"
-            yield rows_of(found, times, title, f"{100 * noise:g} %")
+            yield rows_of(found, power_times, title, f"{100 * noise:g} %")
     yield ""
     yield (
         "The naive tests take the two runs as independent samples, and so need a drop of about "
@@ -247,12 +247,13 @@ def page(times: int, seed: int) -> Iterator[str]:
 def main() -> None:
     """Simulates and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=2_000)
+    parser.add_argument("--times", type=int, default=1_000)
+    parser.add_argument("--power-times", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=PAGE)
     given = parser.parse_args()
     lines = []
-    for line in page(given.times, given.seed):
+    for line in page(given.times, given.power_times, given.seed):
         print(line, flush=True)
         lines.append(line)
     given.out.write_text("\n".join(lines))
