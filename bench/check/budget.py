@@ -2,13 +2,14 @@
 
 Nothing is run here. Every model gets its natural column, on as many images as a tenth of the budget
 allows, and the attack that finds the smallest drop in the time there is; time is shared out so that
-all models' drops are about the same. What is left, if all images of these fit, goes to further
-attacks.
+all models' drops are about the same. What is left goes to more images, and, once all images of
+these are run, to further attacks.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,25 +137,27 @@ def _most(shares: Iterable[Share], clock: _Clock) -> list[Share]:
 def _add_further(
     models: Sequence[Sequence[Option]], shares: list[Share], clock: _Clock, alpha: float
 ) -> list[Share]:
-    """Adds what fits of the models' other cells, once all images of their best attacks do."""
+    """Spends what time is left: on more images, and, once all are run, on further attacks."""
     taken = {option.record.key: (option, n) for option, n in shares}
-    if any(not option.natural and n < option.n for option, n in shares):
-        return shares
     level = alpha / max(sum(map(len, models)), 1)
-    queues = [
-        sorted(options, key=lambda o: (not o.natural, -o.strength / max(o.cost, 1e-12)))
-        for options in models
-    ]
-    for turn in range(max(map(len, queues), default=0)):
-        for queue in queues:
-            if turn >= len(queue):
-                continue
-            option = queue[turn]
-            others = [share for key, share in taken.items() if key != option.record.key]
-            least = option.need(WORST_DROP, level)
-            n = _largest(option, others, clock)
-            if least is not None and n >= least:
-                taken[option.record.key] = (option, n)
+
+    def add(option: Option) -> None:
+        others = [share for key, share in taken.items() if key != option.record.key]
+        least = option.need(WORST_DROP, level)
+        n = _largest(option, others, clock)
+        if least is not None and n >= least:
+            taken[option.record.key] = (option, n)
+
+    for option, n in sorted(shares, key=lambda share: share[0].natural):
+        if n < option.n:
+            add(option)
+    if any(n < option.n for option, n in taken.values()):
+        return list(taken.values())
+    queues = [sorted(options, key=lambda o: -o.strength / max(o.cost, 1e-12)) for options in models]
+    for turn in itertools.zip_longest(*queues):
+        for option in turn:
+            if option is not None and option.record.key not in taken:
+                add(option)
     return list(taken.values())
 
 
