@@ -10,7 +10,7 @@ BUILD := $(abspath $(VENV)/build.txt)
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow check format zoo bench reliability clean
+.PHONY: install demo quickstart test test-slow check format zoo bench compatibility reliability clean
 
 install: $(READY)
 
@@ -50,6 +50,13 @@ $(RACERS): $(READY)
 	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
 	touch $(RACERS)
+
+# Runs every attack of every library that can be installed; takes some ten minutes.
+compatibility: $(READY)
+	echo 'setuptools<81' > $(BUILD)
+	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) $(BIN)/pip install --quiet \
+		--disable-pip-version-check --editable ".[dev,foolbox,advlib,art]"
+	$(BIN)/python -m bench.selftest.compatibility docs/compatibility.md
 
 # Kills runs again and again and counts what was lost; takes about an hour.
 reliability: $(READY)

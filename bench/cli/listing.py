@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, suite_folders
@@ -78,16 +80,29 @@ def _table(columns: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
-def _attacks() -> Table:
+def _attacks() -> RenderableType:
     from bench.attacks import ATTACKS
+    from bench.attacks.registry import LIBRARIES, library_attacks
 
-    rows = []
-    for name in ATTACKS:
-        attack = ATTACKS.get(name)
-        fields = attack.params.model_fields.items()
-        params = ", ".join(f"{k}={field.default}" for k, field in fields)
-        rows.append([name, attack.kind, "/".join(attack.norms), params, attack.summary])
-    return _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
+    found = {name: ATTACKS.get(name) for name in ATTACKS}
+    problems = []
+    for prefix in LIBRARIES:
+        try:
+            found |= {a.name: a for a in library_attacks(prefix) if a.name not in found}
+        except UserError as error:
+            problems.append(str(error))
+    rows = [
+        [name, attack.kind, "/".join(attack.norms), _params(attack.params), attack.summary]
+        for name, attack in found.items()
+    ]
+    table = _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
+    return Group(table, *(Text(problem) for problem in problems))
+
+
+def _params(params: type[Spec]) -> str:
+    """Returns parameters with their defaults; one that has none stands alone."""
+    fields = params.model_fields.items()
+    return ", ".join(k if f.is_required() else f"{k}={f.default}" for k, f in fields)
 
 
 def _analyses() -> Table:
@@ -96,8 +111,7 @@ def _analyses() -> Table:
     rows = []
     for name in ANALYSES:
         analysis = ANALYSES.get(name)
-        params = ", ".join(f"{k}={f.default}" for k, f in analysis.params.model_fields.items())
-        rows.append([name, params, analysis.summary])
+        rows.append([name, _params(analysis.params), analysis.summary])
     return _table(["analysis", "parameters", "what it is"], rows)
 
 
