@@ -12,7 +12,7 @@ ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mni
 	mnist-adversarial fmnist-power fmnist-spaces
 
 .PHONY: install demo quickstart test test-slow check format docs notebooks regression power zoo \
-	bench reliability clean
+	bench compatibility reliability clean
 
 install: $(READY)
 
@@ -61,6 +61,13 @@ $(RACERS): $(READY)
 	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) \
 		$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev,bench]"
 	touch $(RACERS)
+
+# Runs every attack of every library that can be installed; takes some ten minutes.
+compatibility: $(READY)
+	echo 'setuptools<81' > $(BUILD)
+	-PIP_CONSTRAINT=$(BUILD) PIP_BUILD_CONSTRAINT=$(BUILD) $(BIN)/pip install --quiet \
+		--disable-pip-version-check --editable ".[dev,foolbox,advlib,art]"
+	$(BIN)/python -m bench.selftest.compatibility docs/compatibility.md
 
 # Kills runs again and again and counts what was lost; takes about an hour.
 reliability: $(READY)

@@ -28,8 +28,15 @@ OUR_WORDS = {
     "nb_iter": "n_iter",
     "num_iter_set": "n_iter",
     "max_iterations": "n_iter",
+    "max_iter": "n_iter",
+    "num_steps": "n_iter",
+    "iter": "n_iter",
     "restarts": "n_restarts",
+    "nb_restarts": "n_restarts",
     "step_size": "alpha",
+    "abs_stepsize": "alpha",
+    "absolute_step_size": "alpha",
+    "eps_step": "alpha",
 }
 """What libraries call a parameter, and what it is called here."""
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Protocol, cast
+
 from bench.attacks.base import Attack
 from bench.core.errors import UserError, did_you_mean
 from bench.core.registry import Registry
 
 LIBRARY_PREFIX = "torchattacks:"
-"""``torchattacks:NAME`` also resolves classes of that library that are not listed."""
+
+LIBRARIES = {
+    "torchattacks": "bench.attacks.adapters.torchattacks_named",
+    "foolbox": "bench.attacks.adapters.foolbox",
+    "advlib": "bench.attacks.adapters.adversarial_library",
+    "art": "bench.attacks.adapters.art",
+}
+"""``PREFIX:NAME`` resolves any usable attack of a library, by way of its adapter."""
 
 ATTACKS: Registry[Attack] = Registry("attack")
 ATTACKS.add_lazy("natural", "bench.attacks.natural:NATURAL")
@@ -34,19 +44,43 @@ for _name in ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool"):
     ATTACKS.add_lazy(LIBRARY_PREFIX + _name, _target)
 
 
-def get_attack(name: str) -> Attack:
-    """Returns a registered attack, or any usable class of torchattacks as ``torchattacks:NAME``.
+class Adapter(Protocol):
+    """What a module in ``LIBRARIES`` offers."""
+
+    def named_attack(self, name: str) -> Attack:
+        """Returns the adapter of an attack, named without its prefix."""
+
+    def library_names(self) -> dict[str, str]:
+        """Returns every attack of the library with the reason to refuse it, or ``""``."""
+
+
+def adapter(prefix: str) -> Adapter:
+    """Returns the adapter of a library; this does not import the library."""
+    return cast(Adapter, importlib.import_module(LIBRARIES[prefix]))
+
+
+def library_attacks(prefix: str) -> list[Attack]:
+    """Returns every usable attack of a library.
 
     Raises:
-        UserError: For an unknown name, with the nearest one; for a class of torchattacks that
-            cannot serve here, with the reason.
+        UserError: When the library is not installed; the message says how to install it.
+    """
+    found = adapter(prefix)
+    return [found.named_attack(name) for name, why in found.library_names().items() if not why]
+
+
+def get_attack(name: str) -> Attack:
+    """Returns a registered attack, or any usable one of a library, as ``foolbox:LinfPGD``.
+
+    Raises:
+        UserError: For an unknown name, with the nearest one; for an attack of a library that
+            cannot serve here, with the reason; for a library that is not installed.
     """
     if name in ATTACKS:
         return ATTACKS.get(name)
-    if name.startswith(LIBRARY_PREFIX):
-        from bench.attacks.adapters.torchattacks_named import named_attack
-
-        return named_attack(name.removeprefix(LIBRARY_PREFIX))
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in LIBRARIES:
+        return adapter(prefix).named_attack(rest)
     same = [known for known in ATTACKS if known.rpartition(":")[2].lower() == name.lower()]
     hint = f"; did you mean '{same[0]}'?" if same else did_you_mean(name, ATTACKS)
     raise UserError(f"unknown attack '{name}'{hint}")

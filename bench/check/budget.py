@@ -139,25 +139,23 @@ def _add_further(
 ) -> list[Share]:
     """Spends what time is left: on more images, and, once all are run, on further attacks."""
     taken = {option.record.key: (option, n) for option, n in shares}
-    level = alpha / max(sum(map(len, models)), 1)
 
-    def add(option: Option) -> None:
+    def most(option: Option) -> int:
         others = [share for key, share in taken.items() if key != option.record.key]
-        least = option.need(WORST_DROP, level)
-        n = _largest(option, others, clock)
-        if least is not None and n >= least:
-            taken[option.record.key] = (option, n)
+        return _largest(option, others, clock)
 
     for option, n in sorted(shares, key=lambda share: share[0].natural):
-        if n < option.n:
-            add(option)
+        taken[option.record.key] = (option, max(n, most(option)))
     if any(n < option.n for option, n in taken.values()):
         return list(taken.values())
     queues = [sorted(options, key=lambda o: -o.strength / max(o.cost, 1e-12)) for options in models]
     for turn in itertools.zip_longest(*queues):
         for option in turn:
-            if option is not None and option.record.key not in taken:
-                add(option)
+            if option is None or option.record.key in taken:
+                continue
+            least = option.need(WORST_DROP, alpha / (len(taken) + 1))
+            if least is not None and (n := most(option)) >= least:
+                taken[option.record.key] = (option, n)
     return list(taken.values())
 
 

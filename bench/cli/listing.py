@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, suite_folders
@@ -44,10 +45,11 @@ LISTINGS = (
 
 @dataclass(frozen=True)
 class Listing:
-    """What is listed: values under headings."""
+    """What is listed: values under headings, and what is wrong with entries that are left out."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
+    problems: Sequence[str] = ()
 
     def table(self) -> Table:
         """Returns it to be read."""
@@ -96,6 +98,8 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
         typer.echo(found.json())
     else:
         console.print(found.table())
+        for problem in found.problems:
+            console.print(problem, highlight=False, markup=False, soft_wrap=True)
 
 
 def _recipes(folder: Path) -> Listing:
@@ -123,14 +127,26 @@ def _recipes(folder: Path) -> Listing:
 
 def _attacks() -> Listing:
     from bench.attacks import ATTACKS
+    from bench.attacks.registry import LIBRARIES, library_attacks
 
-    rows: list[list[object]] = []
-    for name in ATTACKS:
-        attack = ATTACKS.get(name)
-        fields = attack.params.model_fields.items()
-        params = ", ".join(f"{k}={field.default}" for k, field in fields)
-        rows.append([name, attack.kind, "/".join(attack.norms), params, attack.summary])
-    return Listing(["attack", "kind", "norms", "parameters", "what it is"], rows)
+    found = {name: ATTACKS.get(name) for name in ATTACKS}
+    problems = []
+    for prefix in LIBRARIES:
+        try:
+            found |= {a.name: a for a in library_attacks(prefix) if a.name not in found}
+        except UserError as error:
+            problems.append(str(error))
+    rows: list[list[object]] = [
+        [name, attack.kind, "/".join(attack.norms), _params(attack.params), attack.summary]
+        for name, attack in found.items()
+    ]
+    return Listing(["attack", "kind", "norms", "parameters", "what it is"], rows, problems)
+
+
+def _params(params: type[Spec]) -> str:
+    """Returns parameters with their defaults; one that has none stands alone."""
+    fields = params.model_fields.items()
+    return ", ".join(k if f.is_required() else f"{k}={f.default}" for k, f in fields)
 
 
 def _analyses() -> Listing:
@@ -139,8 +155,7 @@ def _analyses() -> Listing:
     rows: list[list[object]] = []
     for name in ANALYSES:
         analysis = ANALYSES.get(name)
-        params = ", ".join(f"{k}={f.default}" for k, f in analysis.params.model_fields.items())
-        rows.append([name, params, analysis.summary])
+        rows.append([name, _params(analysis.params), analysis.summary])
     return Listing(["analysis", "parameters", "what it is"], rows)
 
 

@@ -190,6 +190,13 @@ def test_time_that_is_left_goes_to_further_attacks() -> None:
     assert all(choice.alike == choice.nearest for choice in found)
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0, 6.0])
+def test_no_time_is_left_while_there_is_something_to_run(seconds: float) -> None:
+    baseline = world(models=2, n=200)
+    found = choose(baseline, costs(baseline), seconds, alpha=0.01)
+    assert sum(choice.seconds for choice in found) > 0.8 * seconds
+
+
 def test_too_short_a_budget_guards_nothing() -> None:
     baseline = world()
     assert choose(baseline, costs(baseline), 1e-6, alpha=0.01) == []
