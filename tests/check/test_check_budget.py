@@ -190,7 +190,7 @@ def test_time_that_is_left_goes_to_further_attacks() -> None:
     assert all(choice.alike == choice.nearest for choice in found)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0, 6.0])
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 6.0, 12.0])
 def test_no_time_is_left_while_there_is_something_to_run(seconds: float) -> None:
     baseline = world(models=2, n=200)
     found = choose(baseline, costs(baseline), seconds, alpha=0.01)
