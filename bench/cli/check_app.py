@@ -14,6 +14,8 @@ from bench.core.errors import UserError
 if TYPE_CHECKING:
     from bench.check.verdict import Check
 
+EXIT_INTERRUPTED = 130
+
 baseline_app = typer.Typer(
     help="Baselines: the numbers that rbench check holds a run against.", no_args_is_help=True
 )
@@ -105,7 +107,11 @@ def check(
             people, run, baseline, budget, out, data_root, checkpoints, device, workers, rules
         )
 
-    raise typer.Exit(check_command(console, errors, make, rules, outputs))
+    try:
+        raise typer.Exit(check_command(console, errors, make, rules, outputs))
+    except KeyboardInterrupt:
+        errors.print("ended at once: the same command goes on, nothing that is stored is lost")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @baseline_app.command()
