@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,9 +11,12 @@ from rich.text import Text
 
 from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
+from bench.core.registry import Registry
 from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, suite_folders
 from bench.suite import list_suites
+
+T = TypeVar("T")
 
 NORMS = {
     "none": "no normalization, a learned shift only",
@@ -36,9 +40,10 @@ def list_command(console: Console, what: str, checkpoints: Path | None) -> None:
     listings = {
         "analyses": _analyses,
         "attacks": _attacks,
-        "norms": lambda: _table(["norm", "what it is"], [list(item) for item in NORMS.items()]),
+        "norms": _norms,
         "models": _models,
         "datasets": _datasets,
+        "reports": _reports,
         "checkpoints": lambda: _checkpoints(checkpoints_folder(checkpoints)),
         "recipes": lambda: _recipes(checkpoints_folder(checkpoints)),
         "suites": _suites,
@@ -80,23 +85,62 @@ def _table(columns: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
+def _entries(registry: Registry[T]) -> tuple[dict[str, T], list[str]]:
+    """Returns the entries of a registry, and what is wrong with those that cannot be had."""
+    found: dict[str, T] = {}
+    problems = []
+    for name in registry:
+        try:
+            found[name] = registry.get(name)
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _origin(registry: Registry[T], name: str) -> str:
+    """Returns the package that brings an entry, with its version."""
+    plugin = registry.plugin(name) if name in registry else None
+    return plugin.origin if plugin else "rbench"
+
+
+def _with_problems(table: Table, problems: list[str]) -> RenderableType:
+    return Group(table, *(Text(problem) for problem in problems))
+
+
 def _attacks() -> RenderableType:
     from bench.attacks import ATTACKS
     from bench.attacks.registry import LIBRARIES, library_attacks
 
-    found = {name: ATTACKS.get(name) for name in ATTACKS}
-    problems = []
+    found, problems = _entries(ATTACKS)
     for prefix in LIBRARIES:
         try:
             found |= {a.name: a for a in library_attacks(prefix) if a.name not in found}
         except UserError as error:
             problems.append(str(error))
-    rows = [
-        [name, attack.kind, "/".join(attack.norms), _params(attack.params), attack.summary]
-        for name, attack in found.items()
-    ]
-    table = _table(["attack", "kind", "norms", "parameters", "what it is"], rows)
-    return Group(table, *(Text(problem) for problem in problems))
+    rows = []
+    for name, attack in found.items():
+        origin = _origin(ATTACKS, name) if ":" not in name else attack.library
+        params, norms = _params(attack.params), "/".join(attack.norms)
+        rows.append([name, attack.kind, norms, params, attack.summary, origin])
+    columns = ["attack", "kind", "norms", "parameters", "what it is", "from"]
+    return _with_problems(_table(columns, rows), problems)
+
+
+def _norms() -> RenderableType:
+    from bench.core.norm_spec import PLUGIN_NORMS
+
+    found, problems = _entries(PLUGIN_NORMS)
+    own = [[name, what, "rbench"] for name, what in NORMS.items()]
+    more = [[name, norm.summary, _origin(PLUGIN_NORMS, name)] for name, norm in found.items()]
+    return _with_problems(_table(["norm", "what it is", "from"], own + more), problems)
+
+
+def _reports() -> RenderableType:
+    from bench.report import REPORTS
+
+    found, problems = _entries(REPORTS)
+    rows = [[name, _origin(REPORTS, name)] for name in found]
+    return _with_problems(_table(["report", "from"], rows), problems)
 
 
 def _params(params: type[Spec]) -> str:
@@ -115,18 +159,25 @@ def _analyses() -> Table:
     return _table(["analysis", "parameters", "what it is"], rows)
 
 
-def _models() -> Table:
+def _models() -> RenderableType:
     from bench.core.model_spec import ARCHITECTURES
+    from bench.models.build import PLUGIN_MODELS
 
-    return _table(["architecture"], [[name] for name in ARCHITECTURES])
+    found, problems = _entries(PLUGIN_MODELS)
+    own = [[name, "rbench"] for name in ARCHITECTURES]
+    more = [[name, _origin(PLUGIN_MODELS, name)] for name in found]
+    return _with_problems(_table(["architecture", "from"], own + more), problems)
 
 
-def _datasets() -> Table:
+def _datasets() -> RenderableType:
     from bench.data import DATASETS
 
-    entries = [DATASETS.get(name) for name in DATASETS]
-    rows = [[d.name, str(d.classes), f"{d.channels} x {d.size} x {d.size}"] for d in entries]
-    return _table(["data set", "classes", "image"], rows)
+    found, problems = _entries(DATASETS)
+    rows = [
+        [d.name, str(d.classes), f"{d.channels} x {d.size} x {d.size}", _origin(DATASETS, d.name)]
+        for d in found.values()
+    ]
+    return _with_problems(_table(["data set", "classes", "image", "from"], rows), problems)
 
 
 def _checkpoints(folder: Path) -> Table:

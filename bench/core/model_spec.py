@@ -7,7 +7,9 @@ import math
 from pydantic import Field, model_validator
 
 from bench.core.base import Spec
+from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
+from bench.core.plugins import only_plugin, plugins
 
 ARCHITECTURES = (
     "resnet20",
@@ -22,12 +24,15 @@ ARCHITECTURES = (
 """``resnet50`` is the RobustNorm paper's 6n+2 network for CIFAR-10; ImageNet's ResNet-50, the RNA
 paper's, is ``resnet50-bottleneck``."""
 
+MODEL_GROUP = "rbench.models"
+"""Entry points by which other packages add architectures."""
+
 
 class ModelSpec(Spec):
     """Architecture, norm and input of a classifier.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``.
+        arch: One of ``ARCHITECTURES``, or a plugin's.
         norm: The normalization of every layer that has one.
         channels: Input channels, 1 or 3.
         size: Input height and width in pixels: 28, 32 or 224.
@@ -49,8 +54,13 @@ class ModelSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
-        if self.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown arch '{self.arch}'; known: {', '.join(ARCHITECTURES)}")
+        try:
+            plugin = only_plugin("arch", MODEL_GROUP, self.arch, own=self.arch in ARCHITECTURES)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if self.arch not in ARCHITECTURES and plugin is None:
+            known = ", ".join((*ARCHITECTURES, *plugins(MODEL_GROUP)))
+            raise ValueError(f"unknown arch '{self.arch}'; known: {known}")
         if self.shortcut not in ("pad", "conv"):
             raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
         if len(self.mean) != self.channels or len(self.std) != self.channels:

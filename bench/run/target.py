@@ -34,7 +34,8 @@ class Target:
     def of(cls, model: Classifier) -> Target:
         """Returns a checkpoint's model, with the statistics that are now in force."""
         spec = model.spec
-        return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares_statistics(model))
+        shared = shares_statistics(model) or (spec.norm.of_plugin and spec.norm.batch_dependent)
+        return cls(model, spec.std, spec.classes, spec.norm.stochastic, shared)
 
     @property
     def device(self) -> torch.device:

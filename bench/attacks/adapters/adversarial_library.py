@@ -85,7 +85,7 @@ def _latin(name: str) -> str:
 class _Words(dict[str, str]):
     """Our words for the library's; a name that is not here is its own, in Latin letters."""
 
-    def get(self, name: str, default: object = None) -> str:  # type: ignore[override]
+    def get(self, name: str, default: object = None) -> str:
         """Returns our word."""
         return self[name] if name in self else _latin(name)
 
