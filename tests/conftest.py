@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from bench.core.plugins import plugins
 
 settings.register_profile("no_deadline", deadline=None)  # machines are noisy
 settings.load_profile("no_deadline")
@@ -32,3 +37,38 @@ def shared_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the extra data folder; set RBENCH_SHARED to it")
     return folder
+
+
+@pytest.fixture
+def install_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Puts packages on the path as pip would leave them: a module, and metadata beside it."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+
+    def install(
+        name: str, groups: Mapping[str, Mapping[str, str]], code: str, version: str = "1.0"
+    ) -> None:
+        module = name.replace("-", "_")
+        info = folder / f"{module}-{version}.dist-info"
+        info.mkdir()
+        info.joinpath("METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        lines = []
+        for group, entries in groups.items():
+            lines += [f"[{group}]", *(f"{key} = {target}" for key, target in entries.items())]
+        info.joinpath("entry_points.txt").write_text("\n".join(lines) + "\n")
+        (folder / f"{module}.py").write_text(code)
+        importlib.invalidate_caches()
+        plugins.cache_clear()
+
+    modules = set(sys.modules)
+    plugins.cache_clear()
+    yield install
+    plugins.cache_clear()
+    for module in set(sys.modules) - modules:
+        if str(folder) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]

@@ -69,6 +69,8 @@ class Attack:
         summary: One line for listings.
         url: The paper or library.
         library: Distribution whose version is recorded; empty for native code.
+        distribution: Distribution of the plugin that brings the attack, whose version is recorded
+            too; empty for rbench's own.
         keeps_batch: Whether it always passes the whole batch to the oracle, in order. An attack
             that drops samples is refused on batch-dependent models.
         passes: Rough forward plus backward passes per image for given parameters, for planning;
@@ -86,6 +88,7 @@ class Attack:
     summary: str
     url: str
     library: str = ""
+    distribution: str = ""
     keeps_batch: bool = True
     passes: Callable[[Spec], float] | None = None
     extends: bool = False
@@ -94,6 +97,7 @@ class Attack:
     def may_be_fast(self) -> bool:
         """Whether it may search in low precision.
 
-        Not a library's, which decides for itself what is broken; nor one whose distances count.
+        Not a library's or a plugin's, which decides for itself what is broken; nor one whose
+        distances count.
         """
-        return self.kind == "bounded" and not self.library
+        return self.kind == "bounded" and not (self.library or self.distribution)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Protocol, cast
 
 from bench.attacks.base import Attack
 from bench.core.errors import UserError, did_you_mean
+from bench.core.plugins import Plugin
 from bench.core.registry import Registry
 
 LIBRARY_PREFIX = "torchattacks:"
@@ -19,7 +21,17 @@ LIBRARIES = {
 }
 """``PREFIX:NAME`` resolves any usable attack of a library, by way of its adapter."""
 
-ATTACKS: Registry[Attack] = Registry("attack")
+
+def _adopt(plugin: Plugin, found: object) -> Attack:
+    """Returns a plugin's attack, which tells where it comes from."""
+    if not isinstance(found, Attack):
+        raise ValueError(f"expected a bench.attacks.Attack, found {type(found).__name__}")
+    if found.name != plugin.name:
+        raise ValueError(f"its Attack is named '{found.name}', expected '{plugin.name}'")
+    return replace(found, distribution=plugin.distribution)
+
+
+ATTACKS: Registry[Attack] = Registry("attack", "rbench.attacks", _adopt)
 ATTACKS.add_lazy("natural", "bench.attacks.natural:NATURAL")
 for _file, _name in (
     ("fgsm", "fgsm"),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import typer
 from rich.console import Console
@@ -13,9 +14,12 @@ from rich.table import Table
 
 from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
+from bench.core.registry import Registry
 from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, suite_folders
 from bench.suite import list_suites
+
+T = TypeVar("T")
 
 NORMS = {
     "none": "no normalization, a learned shift only",
@@ -37,6 +41,7 @@ LISTINGS = (
     "models",
     "schemes",
     "datasets",
+    "reports",
     "checkpoints",
     "recipes",
     "suites",
@@ -85,10 +90,11 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
     listings = {
         "analyses": _analyses,
         "attacks": _attacks,
-        "norms": lambda: Listing(["norm", "what it is"], [list(item) for item in NORMS.items()]),
+        "norms": _norms,
         "models": _models,
         "schemes": _schemes,
         "datasets": _datasets,
+        "reports": _reports,
         "checkpoints": lambda: _checkpoints(folder),
         "recipes": lambda: _recipes(folder),
         "suites": _suites,
@@ -125,22 +131,57 @@ def _recipes(folder: Path) -> Listing:
     )
 
 
+def _entries(registry: Registry[T]) -> tuple[dict[str, T], list[str]]:
+    """Returns the entries of a registry, and what is wrong with those that cannot be had."""
+    found: dict[str, T] = {}
+    problems = []
+    for name in registry:
+        try:
+            found[name] = registry.get(name)
+        except UserError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _origin(registry: Registry[T], name: str) -> str:
+    """Returns the package that brings an entry, with its version."""
+    plugin = registry.plugin(name) if name in registry else None
+    return plugin.origin if plugin else "rbench"
+
+
 def _attacks() -> Listing:
     from bench.attacks import ATTACKS
     from bench.attacks.registry import LIBRARIES, library_attacks
 
-    found = {name: ATTACKS.get(name) for name in ATTACKS}
-    problems = []
+    found, problems = _entries(ATTACKS)
     for prefix in LIBRARIES:
         try:
             found |= {a.name: a for a in library_attacks(prefix) if a.name not in found}
         except UserError as error:
             problems.append(str(error))
-    rows: list[list[object]] = [
-        [name, attack.kind, "/".join(attack.norms), _params(attack.params), attack.summary]
-        for name, attack in found.items()
-    ]
-    return Listing(["attack", "kind", "norms", "parameters", "what it is"], rows, problems)
+    rows: list[list[object]] = []
+    for name, attack in found.items():
+        origin = _origin(ATTACKS, name) if ":" not in name else attack.library
+        params, norms = _params(attack.params), "/".join(attack.norms)
+        rows.append([name, attack.kind, norms, params, attack.summary, origin])
+    columns = ["attack", "kind", "norms", "parameters", "what it is", "from"]
+    return Listing(columns, rows, problems)
+
+
+def _norms() -> Listing:
+    from bench.core.norm_spec import PLUGIN_NORMS
+
+    found, problems = _entries(PLUGIN_NORMS)
+    own = [[name, what, "rbench"] for name, what in NORMS.items()]
+    more = [[name, norm.summary, _origin(PLUGIN_NORMS, name)] for name, norm in found.items()]
+    return Listing(["norm", "what it is", "from"], own + more, problems)
+
+
+def _reports() -> Listing:
+    from bench.report import REPORTS
+
+    found, problems = _entries(REPORTS)
+    return Listing(["report", "from"], [[n, _origin(REPORTS, n)] for n in found], problems)
 
 
 def _params(params: type[Spec]) -> str:
@@ -161,8 +202,12 @@ def _analyses() -> Listing:
 
 def _models() -> Listing:
     from bench.core.model_spec import ARCHITECTURES
+    from bench.models.build import PLUGIN_MODELS
 
-    return Listing(["architecture"], [[name] for name in ARCHITECTURES])
+    found, problems = _entries(PLUGIN_MODELS)
+    own = [[name, "rbench"] for name in ARCHITECTURES]
+    more = [[name, _origin(PLUGIN_MODELS, name)] for name in found]
+    return Listing(["architecture", "from"], own + more, problems)
 
 
 def _schemes() -> Listing:
@@ -176,9 +221,12 @@ def _schemes() -> Listing:
 def _datasets() -> Listing:
     from bench.data import DATASETS
 
-    entries = [DATASETS.get(name) for name in DATASETS]
-    rows = [[d.name, d.classes, f"{d.channels} x {d.size} x {d.size}"] for d in entries]
-    return Listing(["data set", "classes", "image"], rows)
+    found, problems = _entries(DATASETS)
+    rows = [
+        [d.name, d.classes, f"{d.channels} x {d.size} x {d.size}", _origin(DATASETS, d.name)]
+        for d in found.values()
+    ]
+    return Listing(["data set", "classes", "image", "from"], rows, problems)
 
 
 def _checkpoints(folder: Path) -> Listing:

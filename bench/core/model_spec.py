@@ -7,7 +7,9 @@ import math
 from pydantic import Field, model_validator
 
 from bench.core.base import Spec
+from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
+from bench.core.plugins import only_plugin, plugins
 
 ARCHITECTURES = (
     "resnet20",
@@ -22,12 +24,15 @@ ARCHITECTURES = (
 """``resnet50`` is the RobustNorm paper's 6n+2 network for CIFAR-10; ImageNet's ResNet-50, the RNA
 paper's, is ``resnet50-bottleneck``."""
 
+MODEL_GROUP = "rbench.models"
+"""Entry points by which other packages add architectures."""
+
 
 class ClassifierSpec(Spec):
     """What an evaluation must know of a classifier of images in [0, 1], whoever made it.
 
     Attributes:
-        arch: Of this project one of ``ARCHITECTURES``, else its library's name.
+        arch: One of ``ARCHITECTURES``, or a plugin's; of other networks their library's name.
         norm: The normalization of every layer that has one.
         channels: Input channels.
         size: Input height and width in pixels, such as 28, 32 or 224.
@@ -66,8 +71,13 @@ class ModelSpec(ClassifierSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
-        if self.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown arch '{self.arch}'; known: {', '.join(ARCHITECTURES)}")
+        try:
+            plugin = only_plugin("arch", MODEL_GROUP, self.arch, own=self.arch in ARCHITECTURES)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if self.arch not in ARCHITECTURES and plugin is None:
+            known = ", ".join((*ARCHITECTURES, *plugins(MODEL_GROUP)))
+            raise ValueError(f"unknown arch '{self.arch}'; known: {known}")
         if self.shortcut not in ("pad", "conv"):
             raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
         if self.norm.name == "foreign" or self.norm.declares:

@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bench.core.base import Spec
 from bench.core.errors import UserError
 from bench.core.numbers import Number
+from bench.core.plugins import Plugin, known_name
+from bench.core.registry import Registry
 
-NormName = Literal["none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna", "foreign"]
+NORM_NAMES = ("none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna", "foreign")
+NORM_GROUP = "rbench.norms"
+"""Entry points by which other packages add norms."""
+
+
+@dataclass(frozen=True)
+class PluginNorm:
+    """A norm of another package: what its entry point names.
+
+    Attributes:
+        make: ``"module:function"``; called with the number of channels, it returns the layer. It
+            is named, so that what only reads specifications need not import torch.
+        batch_dependent: Whether, at inference, an image's output depends on the rest of its batch.
+        stochastic: Whether a forward pass draws at random, from torch's global generator.
+        summary: One line for listings.
+    """
+
+    make: str
+    batch_dependent: bool = False
+    stochastic: bool = False
+    summary: str = ""
+
+
+def _adopt(plugin: Plugin, found: object) -> PluginNorm:
+    """Returns a plugin's norm."""
+    if not isinstance(found, PluginNorm):
+        raise ValueError(f"expected a PluginNorm, found {type(found).__name__}")
+    return found
+
+
+PLUGIN_NORMS: Registry[PluginNorm] = Registry("norm", NORM_GROUP, _adopt)
+
+
+def _known_norm(name: str) -> str:
+    return known_name("norm", NORM_GROUP, NORM_NAMES, name)
+
+
 Stats = Literal["population", "batch", "tracked-mean"]
 BATCH_STATISTICS: dict[str, tuple[Stats, ...]] = {
     "bn": ("population", "batch"),
@@ -24,8 +63,8 @@ class NormSpec(Spec):
     """One normalization family with its parameters; the layer's channels come from the model.
 
     Attributes:
-        name: The family. ``foreign`` is whatever a network of another library has, without a
-            choice of statistics; it cannot be built.
+        name: The family, or a plugin's norm, which takes no parameters. ``foreign`` is whatever a
+            network of another library has, without a choice of statistics; it cannot be built.
         groups: Number of channel groups, for ``gn`` and ``bgn``.
         group_size: Channels per group, for ``gn`` and ``bgn``; give this or ``groups``.
         stats: What inference uses. ``bn``, ``bgn``: ``population`` (tracked) or ``batch``.
@@ -38,7 +77,7 @@ class NormSpec(Spec):
         declares: What a network of others says of itself, beyond what its layers show.
     """
 
-    name: NormName
+    name: Annotated[str, AfterValidator(_known_norm)]
     groups: int | None = Field(default=None, ge=1)
     group_size: int | None = Field(default=None, ge=1)
     stats: Stats | None = None
@@ -74,6 +113,8 @@ class NormSpec(Spec):
             raise ValueError("the pool of 'rna' cannot hold 'rna', 'fixup' or 'foreign'")
         if self.declares and self.name not in ("bn", "foreign"):
             raise ValueError("declares is for networks of other libraries")
+        if any(member.name not in NORM_NAMES for member in self.pool):
+            raise ValueError("the pool of 'rna' cannot hold a plugin's norm")
         if self.power != 0.2 and self.name != "rn":
             raise ValueError(f"norm '{self.name}' takes no power; only 'rn' does")
         if (self.scope, self.per) != ("layer", "batch") and self.name != "rna":
@@ -107,8 +148,15 @@ class NormSpec(Spec):
         return self.stats or ("batch" if self.name == "rn" else "population")
 
     @property
+    def of_plugin(self) -> bool:
+        """Whether another package brings it."""
+        return self.name not in NORM_NAMES
+
+    @property
     def stochastic(self) -> bool:
         """Whether a forward pass draws at random."""
+        if self.of_plugin:
+            return PLUGIN_NORMS.get(self.name).stochastic
         return self.draws_paths or "stochastic" in self.declares
 
     @property
@@ -119,6 +167,8 @@ class NormSpec(Spec):
     @property
     def batch_dependent(self) -> bool:
         """Whether one image's logits depend on the other images in its batch at inference."""
+        if self.of_plugin:
+            return PLUGIN_NORMS.get(self.name).batch_dependent
         if self.name == "rna":
             return any(member.batch_dependent for member in self.pool)
         declared = "batch-dependent" in self.declares

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, did_you_mean
+from bench.core.plugins import Plugin
 from bench.core.registry import Registry
 from bench.data import class_names
 from bench.data.cifar import load_cifar10, load_cifar100
@@ -14,7 +15,17 @@ from bench.data.mnist import load_fashion_mnist, load_mnist
 from bench.data.path_forms import PATH_FORMS, is_path_form, path_dataset
 from bench.data.roots import data_root
 
-DATASETS: Registry[Dataset] = Registry("data set")
+
+def _adopt(plugin: Plugin, found: object) -> Dataset:
+    """Returns a plugin's data set."""
+    if not isinstance(found, Dataset):
+        raise ValueError(f"expected a bench.data.Dataset, found {type(found).__name__}")
+    if found.name != plugin.name:
+        raise ValueError(f"its Dataset is named '{found.name}', expected '{plugin.name}'")
+    return found
+
+
+DATASETS: Registry[Dataset] = Registry("data set", "rbench.datasets", _adopt)
 
 _BOTH = ("test", "train")
 _MNIST_MEAN, _MNIST_STD = (0.1307,), (0.3081,)
@@ -107,7 +118,7 @@ def get_dataset(name: str, root: Path | None = None) -> Dataset:
     """
     if is_path_form(name):
         return path_dataset(name, data_root(root))
-    try:
+    if name in DATASETS:
         return DATASETS.get(name)
-    except UserError as error:
-        raise UserError(f"{error} (own data: {' or '.join(PATH_FORMS)})") from None
+    hint = did_you_mean(name, DATASETS)
+    raise UserError(f"unknown data set '{name}'{hint} (own data: {' or '.join(PATH_FORMS)})")

@@ -7,12 +7,40 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.core.model_spec import ClassifierSpec, ModelSpec
+from bench.core.errors import UserError
+from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec
+from bench.core.plugins import Plugin
+from bench.core.registry import Registry
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
 from bench.norms import NormFactory, norm_factory
 from bench.norms.plain import fixup_init, seeded
+
+NetworkMaker = Callable[[ModelSpec, NormFactory], nn.Module]
+"""Makes a network that maps normalized images to logits."""
+
+
+def _adopt(plugin: Plugin, found: object) -> NetworkMaker:
+    """Returns a plugin's architecture, under which a failure of foreign code is one line."""
+    if not callable(found):
+        raise ValueError(f"expected a function of a spec and a norm, found {found!r:.60}")
+
+    def make(spec: ModelSpec, norm: NormFactory) -> nn.Module:
+        try:
+            net = found(spec, norm)
+        except UserError:
+            raise
+        except Exception as error:
+            raise plugin.broken("arch", f"{type(error).__name__}: {error}") from error
+        if not isinstance(net, nn.Module):
+            raise plugin.broken("arch", f"it returned {type(net).__name__}, not a Module")
+        return net
+
+    return make
+
+
+PLUGIN_MODELS: Registry[NetworkMaker] = Registry("arch", MODEL_GROUP, _adopt)
 
 
 class Classifier(nn.Module):
@@ -72,4 +100,6 @@ def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
         "vgg16": lambda: VGG(16, norm, *io),
         "wrn32": lambda: WideResNet(5, 10, norm, *io, fixup),
     }
+    if spec.arch not in makers:
+        return PLUGIN_MODELS.get(spec.arch)(spec, norm)
     return makers[spec.arch]()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from bench.core.errors import UserError
-from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
+from bench.core.norm_spec import BATCH_STATISTICS, PLUGIN_NORMS, NormSpec
 from bench.norms.aggregation import Paths, RandomNormAggregation
 from bench.norms.batch import BatchGroupNorm, BatchNorm
 from bench.norms.group import GroupNorm, instance_norm, layer_norm
@@ -58,9 +59,29 @@ def _layer(spec: NormSpec, channels: int) -> nn.Module:
         "ln": lambda: layer_norm(channels),
         "rn": lambda: RobustNorm(channels, spec.power, stats),
     }
+    if spec.of_plugin:
+        return _plugin_layer(spec.name, channels)
     if spec.name not in makers:
         raise UserError(f"norm '{spec.name}' cannot be built; known: {', '.join(makers)}")
     return makers[spec.name]()
+
+
+def _plugin_layer(name: str, channels: int) -> nn.Module:
+    """Makes a layer of another package.
+
+    Raises:
+        UserError: In one line, when that package does not give a layer.
+    """
+    plugin, norm = PLUGIN_NORMS.plugin(name), PLUGIN_NORMS.get(name)
+    assert plugin is not None
+    module, _, attribute = norm.make.partition(":")
+    try:
+        layer = getattr(importlib.import_module(module), attribute)(channels)
+    except Exception as error:  # foreign code
+        raise plugin.broken("norm", f"{type(error).__name__}: {error}") from error
+    if not isinstance(layer, nn.Module):
+        raise plugin.broken("norm", f"{norm.make} returned {type(layer).__name__}, not a Module")
+    return layer
 
 
 def replace_norms(model: nn.Module, spec: NormSpec, seed: int = 0) -> int:

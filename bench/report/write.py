@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.places import Folder
+from bench.core.plugins import Plugin
 from bench.core.registry import Registry
 from bench.report.alt_text import figure_stems
 from bench.report.compare import build_comparison, comparison_name
@@ -17,11 +18,31 @@ from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.store import write_atomically
 from bench.suite import ReportEntry
-from bench.suite.kinds import ANALYSIS_KINDS, REPORT_KINDS
+from bench.suite.kinds import ANALYSIS_KINDS, REPORT_GROUP, REPORT_KINDS
 
 ReportBuilder = Callable[[RunView, ReportEntry], Report]
 
-REPORTS: Registry[ReportBuilder] = Registry("report")
+
+def _adopt(plugin: Plugin, found: object) -> ReportBuilder:
+    """Returns a plugin's builder, under which a failure of foreign code is one line."""
+    if not callable(found):
+        raise ValueError(f"expected a function of a view and an entry, found {found!r:.60}")
+
+    def build(view: RunView, entry: ReportEntry) -> Report:
+        try:
+            report = found(view, entry)
+        except UserError:
+            raise
+        except Exception as error:
+            raise plugin.broken("report", f"{type(error).__name__}: {error}") from error
+        if not isinstance(report, Report):
+            raise plugin.broken("report", f"it returned {type(report).__name__}, not a Report")
+        return report
+
+    return build
+
+
+REPORTS: Registry[ReportBuilder] = Registry("report", REPORT_GROUP, _adopt)
 for _kind in REPORT_KINDS:
     REPORTS.add_lazy(_kind, f"bench.report.{_kind}:build")
 
@@ -73,6 +94,8 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
 
 
 def _built(view: RunView, entry: ReportEntry) -> Report:
+    if entry.kind not in REPORT_KINDS:
+        return _of_plugin(view, entry)
     builder = REPORTS.get(entry.kind)
     if entry.kind not in ANALYSIS_KINDS:
         return builder(view, entry)
@@ -81,6 +104,20 @@ def _built(view: RunView, entry: ReportEntry) -> Report:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         # The values are a table that anybody may have written.
         raise damaged(entry.kind, f"{type(error).__name__}: {error}") from error
+
+
+def _of_plugin(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a plugin's report; one that fails says so, and takes no other down with it."""
+    try:
+        return REPORTS.get(entry.kind)(view, entry)
+    except UserError as error:
+        return Report(
+            title=f"{entry.kind}: not made",
+            head=(str(error),),
+            tables=(),
+            footnotes=(),
+            sections=(),
+        )
 
 
 def _unlisted(kind: str) -> ReportEntry:

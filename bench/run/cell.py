@@ -299,9 +299,9 @@ def machine(device: torch.device) -> str:
 
 
 def versions(attack: Attack) -> dict[str, str]:
-    """Returns the versions of python, torch, rbench and the attack's library."""
+    """Returns the versions of python, torch, rbench, and the attack's library and plugin."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for name in ("rbench", attack.library):
+    for name in ("rbench", attack.library, attack.distribution):
         try:
             if name:
                 found[name] = importlib.metadata.version(name)

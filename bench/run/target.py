@@ -34,7 +34,9 @@ class Target:
     def of(cls, model: Classifier) -> Target:
         """Returns a model, with the statistics that are now in force."""
         spec = model.spec
-        shares = "batch-dependent" in spec.norm.declares or shares_statistics(model)
+        declared = "batch-dependent" in spec.norm.declares
+        of_plugin = spec.norm.of_plugin and spec.norm.batch_dependent
+        shares = declared or of_plugin or shares_statistics(model)
         return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares)
 
     @property

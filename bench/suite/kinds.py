@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from bench.core.plugins import known_name
+
 ReportKind = Literal[
     "agreement",
     "batch_size_curve",
@@ -33,3 +35,11 @@ ANALYSIS_KINDS = (
 """Kinds of reports that show a suite's analyses of their own name, and nothing else."""
 
 REPORT_KINDS: tuple[str, ...] = get_args(ReportKind)
+
+REPORT_GROUP = "rbench.reports"
+"""Entry points by which other packages add kinds."""
+
+
+def known_kind(kind: str) -> str:
+    """Returns a kind of report, of rbench or of a plugin; a pydantic validator."""
+    return known_name("report", REPORT_GROUP, REPORT_KINDS, kind)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bench.core.base import Spec
 from bench.suite.entry import Entry
 from bench.suite.fields import Line, Selector, as_tuples
-from bench.suite.kinds import ReportKind
+from bench.suite.kinds import known_kind
 
 PANELLED = (
     "batch_size_curve",
@@ -57,7 +59,7 @@ class ReportEntry(Spec):
             (surrogate x target model), or accuracy against eps (``eps_curve``), the attack's steps
             (``iteration_curve``), the batch (``batch_size_curve``) or RobustNorm's power
             (``power_curve``), or loss and accuracy against the epochs of the trainings
-            (``training_curve``). ``bench.suite.kinds`` lists them all.
+            (``training_curve``). ``bench.suite.kinds`` lists them all; plugins add more.
         published: The published table to show beside it, for example ``rna/table1``.
         where: Narrows that table's rows down, for all models.
         pairs: For ``agreement``, the labels of the attacks to compare, two by two.
@@ -66,7 +68,7 @@ class ReportEntry(Spec):
             makes.
     """
 
-    kind: ReportKind
+    kind: Annotated[str, AfterValidator(known_kind)]
     published: str = ""
     where: Selector = Field(default_factory=dict)
     pairs: tuple[tuple[Line, Line], ...] = ()

@@ -82,14 +82,17 @@ def nearest_boundary(case: Any, norm: str) -> Tensor:
     return torch.as_tensor((gaps / slopes).masked_fill(gaps == 0, float("inf")).amin(1))
 
 
-@pytest.mark.parametrize("name", ["advlib:pgd_linf", "advlib:apgd", "art:SquareAttack"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("advlib:pgd_linf", {"random_init": False}), ("advlib:apgd", {"loss_function": "ce"})],
+)
 def test_an_attack_that_returns_broken_images_breaks_a_linear_model_where_it_can_be(
-    name: str, linear: Callable[..., Any]
+    name: str, values: dict[str, Any], linear: Callable[..., Any]
 ) -> None:
     installed(name)
     case = linear(2)
     eps = 1.1 * float(nearest_boundary(case, "linf").median())
-    x_adv = attack(name, case, Budget("linf", (eps,)))
+    x_adv = attack(name, case, Budget("linf", (eps,)), **values)
     broken = case.model(x_adv).argmax(1) != case.y
     possible = nearest_boundary(case, "linf") <= eps
     assert torch.equal(broken, possible) and bool(broken.any())
@@ -206,6 +209,9 @@ def test_kinds_norms_and_parameters_agree_with_the_library(prefix: str) -> None:
         }
         assert set(entry.params.model_fields) <= takes, name
         assert not {"norm", "targeted", "batch_size", "distance"} & set(entry.params.model_fields)
+        if not any(field.is_required() for field in entry.params.model_fields.values()):
+            defaults = entry.params()  # a stored cell holds them all, and is read again
+            assert parse_params(entry, defaults.model_dump(mode="json")) == defaults, name
         assert set(entry.norms) <= {"linf", "l2"} and entry.version == 1 and entry.library
 
 

@@ -181,6 +181,8 @@ def _run(
             attack = found(_classifier(oracle, x), **arguments)
         except (TypeError, ValueError) as error:
             raise UserError(f"attack 'art:{name}' refused {params!r}: {error}") from error
+        for part in getattr(attack, "attacks", ()):  # AutoAttack's, which draw progress bars
+            part.verbose = False
         x_adv = attack.generate(x=x.cpu().numpy(), y=y.cpu().numpy())
     return torch.as_tensor(x_adv).to(x.device, torch.float32)
 

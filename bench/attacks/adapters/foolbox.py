@@ -129,6 +129,7 @@ def _run(
     """
     import foolbox
     import torch
+    from foolbox.models.pytorch import PyTorchModel
 
     from bench.attacks.randomness import seeded
 
@@ -144,6 +145,6 @@ def _run(
             attack = found(**arguments)
         except (TypeError, ValueError) as error:
             raise UserError(f"attack 'foolbox:{name}' refused {params!r}: {error}") from error
-        model = foolbox.models.PyTorchModel(oracle.module(), bounds=(0, 1), device=x.device)
+        model = PyTorchModel(oracle.module(), bounds=(0, 1), device=x.device)
         _, x_adv, _ = attack(model, x.contiguous(), y, epsilons=eps)
     return torch.as_tensor(x_adv).detach()

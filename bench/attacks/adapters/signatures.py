@@ -138,7 +138,7 @@ def _kind(word: str, argument: inspect.Parameter) -> Any:
     if word == "alpha":
         return Positive | None
     if word in ("n_iter", "n_restarts") and (isinstance(default, int) or types == {"int"}):
-        return Count
+        return Count if default is not None else Count | None
     if isinstance(default, bool):
         return StrictBool if types <= {"bool"} else None
     if choices := _choices(hint):
