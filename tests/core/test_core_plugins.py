@@ -34,7 +34,7 @@ ATTACK = Attack("NAME", 1, "bounded", ("linf",), NoParams, run, "does nothing", 
 
 def listing(what: str) -> str:
     out = StringIO()
-    list_command(Console(file=out, width=250), what, None)
+    list_command(Console(file=out, width=250), what, None, False)
     return out.getvalue()
 
 
