@@ -217,8 +217,9 @@ def preface() -> list[str]:
         "Percentages are verified robust accuracies under few iterations (`FEWER` in "
         "`bench/selftest/compatibility.py`): they say that an attack works, not which is best. A "
         "minimum-norm attack minimizes its own norm, and counts where it ends within eps in the "
-        "threat model's. *weaker*: by more than one image. *refused: drops samples*: it passes parts of a batch, which changes a "
-        "batch-dependent model. *fails*: a suite shows its cell as incomplete, never as robust.",
+        "threat model's. *weaker*: by more than one image. *refused: drops samples*: it passes "
+        "parts of a batch, which changes a batch-dependent model. *fails*: a suite shows its cell "
+        "as incomplete, never as robust.",
         "",
     ]
 
