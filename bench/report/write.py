@@ -15,7 +15,7 @@ from bench.report.compare import build_comparison, comparison_name
 from bench.report.looks import damaged
 from bench.report.render import to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView
-from bench.report.table import Report
+from bench.report.table import Cell, Column, Report, Table, TableRow
 from bench.store import write_atomically
 from bench.suite import ReportEntry
 from bench.suite.kinds import ANALYSIS_KINDS, REPORT_GROUP, REPORT_KINDS
@@ -111,13 +111,10 @@ def _of_plugin(view: RunView, entry: ReportEntry) -> Report:
     try:
         return REPORTS.get(entry.kind)(view, entry)
     except UserError as error:
-        return Report(
-            title=f"{entry.kind}: not made",
-            head=(str(error),),
-            tables=(),
-            footnotes=(),
-            sections=(),
-        )
+        cell = Cell(("not made",), status="incomplete", reason=str(error))
+        row = TableRow((entry.kind,), (cell,))
+        table = Table("", ("report",), (Column("outcome"),), (row,))
+        return Report(f"{entry.kind}: not made", (str(error),), (table,), (), ())
 
 
 def _unlisted(kind: str) -> ReportEntry:

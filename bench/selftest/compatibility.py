@@ -218,8 +218,8 @@ def preface() -> list[str]:
         "`bench/selftest/compatibility.py`): they say that an attack works, not which is best. A "
         "minimum-norm attack minimizes its own norm, and counts where it ends within eps in the "
         "threat model's. *weaker*: by more than one image. *refused: drops samples*: it passes "
-        "parts of a batch, which changes a batch-dependent model. *fails*: a suite "
-        "shows its cell as incomplete, never as robust.",
+        "parts of a batch, which changes a batch-dependent model. *fails*: a suite shows its cell "
+        "as incomplete, never as robust.",
         "",
     ]
 

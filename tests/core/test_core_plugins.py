@@ -120,11 +120,11 @@ def test_metadata_and_names_that_cannot_be_used_are_passed_over(install_plugin: 
 
 def test_a_report_kind_of_a_plugin_may_stand_in_a_suite(install_plugin: Install) -> None:
     with pytest.raises(ValueError, match="leaderboard"):
-        ReportEntry.model_validate("theirs")
-    install_plugin("their", {"rbench.reports": {"theirs": "their:build"}}, "build = 3")
-    assert ReportEntry.model_validate("theirs").kind == "theirs"
-    with pytest.raises(UserError, match=r"report 'theirs' of their 1.0 .* expected a function"):
-        REPORTS.get("theirs")
+        ReportEntry.model_validate("ours")
+    install_plugin("number", {"rbench.reports": {"ours": "number:build"}}, "build = 3")
+    assert ReportEntry.model_validate("ours").kind == "ours"
+    with pytest.raises(UserError, match=r"report 'ours' of number 1\.0 .* expected a function"):
+        REPORTS.get("ours")
 
 
 def test_a_data_set_of_a_plugin_is_found_by_name(install_plugin: Install) -> None:

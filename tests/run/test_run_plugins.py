@@ -44,7 +44,7 @@ def run(folder: Path, attacks: str, reports: str = "leaderboard", models: str = 
     model = open_checkpoint(folder / "checkpoints" / "first").load()
     with torch.no_grad():
         y = model(torch.from_numpy(x)).argmax(1).numpy()
-    np.savez(folder / "made.npz", x=x, y=np.where(np.arange(8) == 7, (y + 1) % 3, y))
+    np.savez(folder / "made.npz", x=x, y=np.where(np.arange(8) == 7, 2, y))
     suite = folder / "foreign.yaml"
     suite.write_text(
         SUITE.format(data=folder / "made.npz", attacks=attacks, reports=reports, models=models)
@@ -123,9 +123,8 @@ def test_a_report_of_a_plugin_that_fails_takes_no_other_down(
     run(tmp_path, "fgsm", "leaderboard, theirs")
     reports = dict(build_reports(tmp_path / "run"))
     assert reports["leaderboard"].tables
-    assert reports["theirs"].head == (
-        "report 'theirs' of their 1.0 cannot be used: KeyError: 'gone'",
-    )
+    why = "report 'theirs' of their 1.0 cannot be used: KeyError: 'gone'"
+    assert reports["theirs"].head == (why,)
     write_reports(tmp_path / "run")
 
 
