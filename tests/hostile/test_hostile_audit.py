@@ -41,11 +41,15 @@ CALLS = {
 METHODS = {"extractall", "extract", "read_pickle", "from_string"}
 LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"}
 IMPORTERS = {
+    "bench/attacks/adapters/signatures.py",
+    "bench/attacks/registry.py",
     "bench/core/registry.py",
     "bench/speed/contenders/base.py",
     "bench/models/external/from_python.py",
+    "bench/norms/build.py",
 }
-"""Who may import a module by its name: from lists in the package, or under --trust-code."""
+"""Who may import a module by its name: from lists in the package, of an installed plugin, or under
+--trust-code."""
 AUTOESCAPE_OFF = {"bench/report/render.py", "bench/report/index.py"}
 """Markdown and LaTeX have filters of their own, which their templates call by name."""
 
