@@ -247,6 +247,12 @@ def page(known: dict[str, Any]) -> str:
             f"| worker processes, local engine | {one['kills']} | | {one['exit_0']} of "
             f"{one['runs']} with exit code 0 | | | {one['tables_alike']} of {one['tables']} | |"
         )
+    if known.get("ray", {}).get("orphans"):
+        lines += [
+            "",
+            "The orphans on Ray are its own DashboardAgent and RuntimeEnvAgent, which notice within"
+            " a minute that their node is gone; no worker is among them.",
+        ]
     if "nodes" in known:
         one = known["nodes"]
         gain = one["one"] / one["two"]
