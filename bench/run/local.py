@@ -20,7 +20,7 @@ from bench.run.stop import Stop
 J = TypeVar("J")
 R = TypeVar("R")
 
-TRIES = 2
+TRIES = 3
 """Times that a job is begun whose worker process dies."""
 
 

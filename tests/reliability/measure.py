@@ -145,7 +145,7 @@ def kills(engine: str, n: int, seed: int, say: Any) -> dict[str, Any]:
 
 
 def workers_killed(n: int, seed: int, say: Any) -> dict[str, Any]:
-    """Kills worker processes of one run, n times in all; each chunk is begun anew once."""
+    """Kills worker processes of one run, n times in all; a chunk is begun three times."""
     draw = random.Random(seed)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,7 @@ def nodes(say: Any) -> dict[str, Any]:
         folder = Path(name)
         suite = folder / "killed.yaml"
         suite.write_text(
-            SUITE.replace("limit: 60", "limit: 300").replace("n_iter: 10", "n_iter: 40")
+            SUITE.replace("limit: 60", "limit: 150").replace("n_iter: 10", "n_iter: 20")
         )
         for case in ("one", "two", "one_of_two_lost"):
             cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -260,7 +260,7 @@ def page(known: dict[str, Any]) -> str:
             "",
             "## Two Ray nodes on one machine, a core each",
             "",
-            f"The suite with 300 images and 40 steps takes {one['one']} s on one node and"
+            f"The suite with 150 images and 20 steps takes {one['one']} s on one node and"
             f" {one['two']} s on two: {gain:.2f} times faster, starting included. With one of two"
             f" nodes killed after six cells it ends after {one['one_of_two_lost']} s. Tables of"
             f" all three runs are {'alike' if one['tables_alike'] else 'NOT alike'}.",

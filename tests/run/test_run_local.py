@@ -46,7 +46,7 @@ def test_jobs_that_kill_their_worker_or_hang_do_not_stop_the_others(tmp_path: Pa
     with Workers(2, limit=8.0) as workers:
         found = outcomes(workers, ["die", "hang", once, *(f"job {i}" for i in range(6))])
         later = outcomes(workers, ["after"])
-    assert found["die"].startswith("die lost: its worker process was ended by SIGKILL, 2 times")
+    assert found["die"].startswith("die lost: its worker process was ended by SIGKILL, 3 times")
     assert found["hang"] == "hang lost: ended after 8 s, the time limit of a chunk"
     assert found[once] == f"{once} done", "a worker that died once is replaced, its job begun anew"
     assert all(found[f"job {i}"] == f"job {i} done" for i in range(6))
