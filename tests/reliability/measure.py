@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.host import processor
+from bench.run.local import TRIES
 from bench.store import RunStore
 
 ROOT = Path(__file__).parents[2]
@@ -233,7 +234,11 @@ def page(known: dict[str, Any]) -> str:
         " rows doubled | tables alike | orphans |",
         "| :-- | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    for key, title in (("local", "the command, local engine"), ("ray", "the command, on Ray")):
+    for key, title in (
+        ("local", "the command, local engine"),
+        ("local_whole", "the same, of a suite whose cells are stored whole"),
+        ("ray", "the command, on Ray"),
+    ):
         if key in known:
             one = Counter(known[key])
             lines.append(
@@ -253,6 +258,13 @@ def page(known: dict[str, Any]) -> str:
             "The orphans on Ray are its own DashboardAgent and RuntimeEnvAgent, which notice within"
             " a minute that their node is gone; no worker is among them.",
         ]
+    if "workers" in known:
+        lines += [
+            "",
+            "A chunk whose worker dies as often as it may be begun is given up, and its cell marked"
+            " as incomplete (exit code 3) until the same command runs it again. When this was counted"
+            f" it was begun {known['workers'].get('tries', 3)} times.",
+        ]
     if "nodes" in known:
         one = known["nodes"]
         gain = one["one"] / one["two"]
@@ -264,6 +276,24 @@ def page(known: dict[str, Any]) -> str:
             f" {one['two']} s on two: {gain:.2f} times faster, starting included. With one of two"
             f" nodes killed after six cells it ends after {one['one_of_two_lost']} s. Tables of"
             f" all three runs are {'alike' if one['tables_alike'] else 'NOT alike'}.",
+        ]
+    if "fuzzing" in known:
+        lines += [
+            "",
+            "## Files of strangers",
+            "",
+            "| made by mutation | read | refused in one line | anything else |",
+            "| :-- | --: | --: | --: |",
+            *(
+                f"| {what} | {one['read']:,} | {one['refused']:,} | {one['other']:,} |"
+                for what, one in known["fuzzing"].items()
+            ),
+            "",
+            "Command: `python tests/hostile/fuzz.py 20000`. `tests/hostile` holds the hand-made"
+            " files, each put through a command: pickles with side effects, truncated and bit-flipped"
+            " weights and tables, YAML bombs, names that lead out, scripts in labels, wrong shapes,"
+            " NaN weights. `tests/run/test_run_gap.py` is the suite of 24 cells of which one"
+            " fails.",
         ]
     lines += ["", f"Machine: {known['machine']}, {known['date']}. Command: `make reliability`.", ""]
     return "\n".join(lines)
@@ -284,7 +314,7 @@ def main() -> None:
         if what == "nodes":
             result = nodes(say)
         elif what == "workers":
-            result = workers_killed(given.kills, given.seed, say)
+            result = workers_killed(given.kills, given.seed, say) | {"tries": TRIES}
         else:
             result = kills(what, given.kills, given.seed, say)
         known = json.loads(DATA.read_text()) if DATA.exists() else {}
