@@ -262,8 +262,8 @@ def page(known: dict[str, Any]) -> str:
         lines += [
             "",
             "A chunk whose worker dies as often as it may be begun is given up, and its cell marked"
-            " as incomplete (exit code 3) until the same command runs it again. When this was counted"
-            f" it was begun {known['workers'].get('tries', 3)} times.",
+            " as incomplete (exit code 3) until the same command runs it again. When this was"
+            f" counted it was begun {known['workers'].get('tries', 3)} times.",
         ]
     if "nodes" in known:
         one = known["nodes"]
@@ -290,7 +290,7 @@ def page(known: dict[str, Any]) -> str:
             ),
             "",
             "Command: `python tests/hostile/fuzz.py 20000`. `tests/hostile` holds the hand-made"
-            " files, each put through a command: pickles with side effects, truncated and bit-flipped"
+            " files, each put through a command: pickles with side effects, truncated and flipped"
             " weights and tables, YAML bombs, names that lead out, scripts in labels, wrong shapes,"
             " NaN weights. `tests/run/test_run_gap.py` is the suite of 24 cells of which one"
             " fails.",
