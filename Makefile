@@ -11,7 +11,7 @@ BUILD := $(abspath $(VENV)/build.txt)
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow check format docs notebooks regression power zoo \
+.PHONY: install demo quickstart test test-slow check format docs notebooks regression power wheel zoo \
 	bench compatibility reliability clean
 
 install: $(READY)
@@ -42,6 +42,10 @@ regression: $(READY)
 # False alarms and power of rbench check, by simulation; takes a quarter of an hour.
 power: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/check/power_simulation.py
+
+# One file with the suites, checkpoints and published tables in it, into dist/.
+wheel: $(READY)
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Trains what has no checkpoint yet; may be stopped and taken up again at any time.
 zoo: $(READY)
@@ -97,4 +101,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
 from bench.run.paths import checkpoints_folder, suite_folders
 
@@ -17,8 +18,9 @@ def suites(incomplete: str) -> list[str]:
 
 def checkpoints(incomplete: str) -> list[str]:
     """Returns the checkpoints of the default folder."""
-    cards = checkpoints_folder().glob("*/card.yaml")
-    return _begun((card.parent.name for card in cards), incomplete)
+    roots = checkpoint_roots(checkpoints_folder())
+    cards = (card for root in roots for card in root.glob("*/card.yaml"))
+    return _begun({card.parent.name for card in cards}, incomplete)
 
 
 def attacks(incomplete: str) -> list[str]:

@@ -17,7 +17,7 @@ from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.registry import Registry
 from bench.core.spec_file import read_yaml
-from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.paths import checkpoints_folder, recipes_folder, suite_folders
 from bench.suite import list_suites
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ def _recipes(folder: Path) -> Listing:
                 recipe.epochs,
                 recipe.name in there,
             ]
-            for recipe in list_recipes(folder / "recipes")
+            for recipe in list_recipes(recipes_folder(folder))
         ],
     )
 
@@ -237,11 +237,11 @@ def _datasets() -> Listing:
 
 
 def _checkpoints(folder: Path) -> Listing:
-    from bench.zoo import list_checkpoints, read_card
+    from bench.zoo import checkpoint_folder, list_checkpoints, read_card
 
     rows: list[list[object]] = []
     for name in list_checkpoints(folder):
-        card = read_card(folder / name / "card.yaml")
+        card = read_card(checkpoint_folder(folder, name) / "card.yaml")
         clean = card.clean_accuracy.value
         rows.append([name, card.model.norm.label(), card.training, card.dataset, clean])
     return Listing(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)

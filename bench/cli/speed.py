@@ -30,14 +30,14 @@ def training(
 ) -> None:
     """The trainer beside a plain PyTorch loop: images per second, in turns."""
     from bench.run.device import pick_device
-    from bench.run.paths import checkpoints_folder
+    from bench.run.paths import recipes_folder
     from bench.speed.host import describe_host
     from bench.speed.table import training_markdown, training_table
     from bench.speed.training import training_speed
     from bench.store import write_atomically
     from bench.train.book import find_recipes
 
-    where, folder = pick_device(device), checkpoints_folder() / "recipes"
+    where, folder = pick_device(device), recipes_folder()
     speeds = []
     for name in recipe or TRAINED:
         for found in find_recipes(name, folder):
@@ -100,10 +100,11 @@ def attacks(
     from bench.run.device import pick_device
     from bench.run.paths import checkpoints_folder
     from bench.speed.attacks import Wanted, race_attacks
+    from bench.zoo import checkpoint_folder
 
     folder = checkpoints_folder(checkpoints)
     wanted = Wanted(
-        checkpoints=[folder / name for name in checkpoint or RACED],
+        checkpoints=[checkpoint_folder(folder, name) for name in checkpoint or RACED],
         attacks=attack or [],
         contenders=contender or [],
         limit=limit,

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.core.errors import UserError, did_you_mean
 from bench.run.device import pick_device
-from bench.run.paths import checkpoints_folder
+from bench.run.paths import checkpoints_folder, recipes_folder
 from bench.train.book import find_recipes
 from bench.train.build import train_checkpoint
 from bench.train.recipe import Recipe
@@ -34,7 +34,7 @@ def train_command(
 ) -> None:
     """Trains recipes one after the other, leaving alone what is there."""
     folder = checkpoints_folder(out)
-    recipes = _chosen(find_recipes(what, checkpoints_folder() / "recipes"), only, what)
+    recipes = _chosen(find_recipes(what, recipes_folder()), only, what)
     where = pick_device(device)
     for recipe in recipes:
         there = folder / recipe.name / CARD

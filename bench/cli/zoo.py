@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
 from bench.report.escape import markdown
 from bench.run.cell import machine
-from bench.run.paths import checkpoints_folder
+from bench.run.paths import checkpoints_folder, recipes_folder
 from bench.store import write_atomically
 from bench.train.book import list_recipes
 from bench.train.quality import AuditOptions, audit_checkpoint
@@ -97,12 +98,17 @@ def _audit_json(audit: Audit) -> dict[str, object]:
 
 
 def _folders(names: Sequence[str], root: Path) -> list[Path]:
+    roots = checkpoint_roots(root)
     if not names:
-        files = [*root.glob(f"*/{CARD}"), *root.glob(f"*/{WEIGHTS}")]
+        # Weights without a card, too: what is damaged is to be told.
+        patterns = [f"*/{file}" for file in (CARD, WEIGHTS)]
+        files = [f for one in roots for pattern in patterns for f in one.glob(pattern)]
         if not files:
             raise UserError(f"{root}: expected checkpoints, found none; see --checkpoints")
-        return sorted({path.parent for path in files})
-    folders = [Path(name) if Path(name).is_dir() else root / name for name in names]
+        # The first to have a name wins.
+        return sorted({file.parent.name: file.parent for file in reversed(files)}.values())
+    wheres = [[Path(name), *(one / name for one in roots)] for name in names]
+    folders = [next((one for one in some if one.is_dir()), root / some[0]) for some in wheres]
     for folder in folders:
         if not folder.is_dir():
             open_checkpoint(folder)  # raises, with the nearest name
@@ -134,7 +140,7 @@ def readme_command(
         UserError: When a card or a recipe is wrong.
     """
     folder = checkpoints_folder(checkpoints)
-    page = render_readme(read_entries(folder), list_recipes(recipes or folder / "recipes"))
+    page = render_readme(read_entries(folder), list_recipes(recipes or recipes_folder(folder)))
     path = folder / README
     if not check:
         write_atomically(path, page.encode())

@@ -1,27 +1,29 @@
-"""Where checkpoints and suites are looked for."""
+"""Where checkpoints, recipes and suites are looked for."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).parents[2]
+from bench.core.builtin import OWN_CHECKPOINTS, builtin
 
 
 def checkpoints_folder(given: Path | None = None) -> Path:
-    """Returns the folder of checkpoints.
+    """Returns the folder of checkpoints: the one given, ``RBENCH_CHECKPOINTS``, ``./checkpoints``.
 
-    The first of: the one given, ``RBENCH_CHECKPOINTS``, ``./checkpoints``, that of the checkout
-    this package lies in.
+    It may be missing. What the last lacks is looked for among those that come with rbench.
     """
     if given is not None:
         return given
-    if "RBENCH_CHECKPOINTS" in os.environ:
-        return Path(os.environ["RBENCH_CHECKPOINTS"])
-    here = Path("checkpoints")
-    return here if here.is_dir() else _CHECKOUT / "checkpoints"
+    return Path(os.environ.get("RBENCH_CHECKPOINTS", OWN_CHECKPOINTS))
+
+
+def recipes_folder(checkpoints: Path | None = None) -> Path:
+    """Returns the folder of recipes: beside the checkpoints, else that of rbench."""
+    beside = checkpoints_folder(checkpoints) / "recipes"
+    return beside if beside.is_dir() else builtin("checkpoints") / "recipes"
 
 
 def suite_folders() -> list[Path]:
     """Returns the folders in which a suite's bare name is looked up."""
-    return [Path("suites"), _CHECKOUT / "suites"]
+    return [Path("suites"), builtin("suites")]

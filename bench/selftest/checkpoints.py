@@ -12,7 +12,7 @@ from bench.core.errors import UserError
 from bench.data import take_slice
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.train.quality import QUICK_EPS, scoring_split
-from bench.zoo import Card, list_checkpoints, open_checkpoint
+from bench.zoo import Card, checkpoint_folder, list_checkpoints, open_checkpoint
 
 ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
 
@@ -51,10 +51,11 @@ def look_at(folder: Path, data_root: Path | None = None) -> Iterator[Look]:
     for name in list_checkpoints(folder):
         threat = ""
         try:
-            checkpoint = open_checkpoint(folder / name)
+            where = checkpoint_folder(folder, name)
+            checkpoint = open_checkpoint(where)
             threat = threat_of(checkpoint.card)
             with seeded(SEED):
-                result = _evaluate(folder / name, threat, data_root)
+                result = _evaluate(where, threat, data_root)
         except UserError as error:
             yield Look(name, threat, f"not looked at: {error}", looked=False)
             continue

@@ -8,6 +8,7 @@ worth beside one step of FGSM under the parameters of ``FEWER``; it does not ran
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -154,7 +155,8 @@ def verdict(kind: str, norm: str, attack: str) -> str:
         drops = "drops samples" in str(error)
         return f"refused: {'drops samples' if drops else _short(str(error))}"
     except RuntimeError as error:
-        return f"fails: {_short(str(error))}"
+        _, refused, why = str(error).removeprefix(f"{attack} failed: ").rpartition("UserError: ")
+        return f"{'refused' if refused else 'fails'}: {_short(why)}"
     beside = _fgsm(kind, norm)
     if found > beside + 1 / N_IMAGES:
         return f"weaker than FGSM: {found:.0%} > {beside:.0%}"
@@ -173,7 +175,8 @@ def _rows(prefix: str) -> Iterator[tuple[str, ...]]:
         if not why:
             attack: Attack = library.named_attack(name)
             for norm in attack.norms:
-                cells = (verdict(kind, norm, attack.name) for kind in NORMS)
+                cells = [verdict(kind, norm, attack.name) for kind in NORMS]
+                logging.info("%s, %s: %s", attack.name, norm, cells)
                 yield (f"`{attack.name}`", attack.kind, norm, *cells)
 
 
@@ -230,8 +233,9 @@ def main(arguments: list[str]) -> None:
     lines = preface()
     for prefix in prefixes:
         lines += [*section(prefix), ""]
-    write_atomically(Path(arguments[0]), ("\n".join(lines).rstrip() + "\n").encode())
+        write_atomically(Path(arguments[0]), ("\n".join(lines).rstrip() + "\n").encode())
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(sys.argv[1:])

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bench.core.builtin import checkpoint_roots
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
 from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
@@ -146,12 +147,17 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
 
 
 def checkpoint_folder(root: Path, name: str) -> Path:
-    """Returns where a folder of checkpoints has one; raises ``UserError`` if a name leads out."""
+    """Returns where a folder of checkpoints has one, or would have it.
+
+    Raises:
+        UserError: When a name leads out of the folder.
+    """
     if Path(name).name != name or name in (".", "..") or len(name) > MAX_NAME:
         raise UserError(
             f"checkpoint '{name[:MAX_NAME]}': expected the name of a folder in checkpoints"
         )
-    return root / name
+    folders = [folder / name for folder in checkpoint_roots(root)]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -160,12 +166,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Where it is missing, that is a ``MissingCheckpointError``.
     """
     if not folder.is_dir():
-        siblings = list_checkpoints(folder.parent) if folder.parent.is_dir() else []
-        hint = did_you_mean(folder.name, siblings)
+        hint = did_you_mean(folder.name, list_checkpoints(folder.parent))
         raise MissingCheckpointError(f"{folder}: no such checkpoint{hint}")
     return Checkpoint(folder, read_card(folder / CARD))
 
 
 def list_checkpoints(root: Path) -> list[str]:
-    """Returns the names of the checkpoints in a folder, sorted."""
-    return sorted(path.parent.name for path in root.glob(f"*/{CARD}"))
+    """Returns the names of the checkpoints that a folder of them has, sorted."""
+    folders = checkpoint_roots(root)
+    return sorted({path.parent.name for folder in folders for path in folder.glob(f"*/{CARD}")})

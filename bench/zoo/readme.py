@@ -11,7 +11,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
-from bench.zoo.checkpoint import CARD, WEIGHTS, list_checkpoints
+from bench.zoo.checkpoint import CARD, WEIGHTS, checkpoint_folder, list_checkpoints
 
 INTRO = """\
 <!-- Written by `rbench zoo readme`. Change a card or a recipe, and run it again. -->
@@ -76,9 +76,10 @@ def read_entries(folder: Path) -> list[Entry]:
     """
     entries = []
     for name in list_checkpoints(folder):
-        weights = folder / name / WEIGHTS
+        one = checkpoint_folder(folder, name)
+        weights = one / WEIGHTS
         n_bytes = weights.stat().st_size if weights.is_file() else 0
-        entries.append(Entry(read_card(folder / name / CARD), n_bytes))
+        entries.append(Entry(read_card(one / CARD), n_bytes))
     return entries
 
 

@@ -9,14 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.core.builtin import builtin
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.threat import ThreatModel
 from bench.run import calibrate
 from bench.run.calibrate import Calibration, PassCost, makespan, predict
 from bench.run.job import Job
-from bench.run.paths import checkpoints_folder
 
-BN = checkpoints_folder() / "fmnist-resnet20-bn"
+BN = builtin("checkpoints") / "fmnist-resnet20-bn"
 
 needs_checkpoint = pytest.mark.skipif(not BN.is_dir(), reason="needs the checkpoint")
 

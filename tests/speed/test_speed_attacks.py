@@ -10,8 +10,8 @@ import torch
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.core.builtin import builtin
 from bench.oracle.runner import Runner
-from bench.run.paths import checkpoints_folder
 from bench.speed.arena import Arena
 from bench.speed.clock import Stopwatch
 from bench.speed.contenders import CONTENDERS, ContenderError, Library, Outcome
@@ -171,7 +171,7 @@ def test_images_outside_the_ball_are_a_failure(arena: Arena) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not (checkpoints_folder() / "fmnist-resnet20-bn-at").is_dir(), reason="needs the checkpoint"
+    not (builtin("checkpoints") / "fmnist-resnet20-bn-at").is_dir(), reason="needs the checkpoint"
 )
 def test_a_quick_race_writes_table_and_picture(tmp_path: Path) -> None:
     command = ["speed", "attacks", "--quick", "--checkpoint", "fmnist-resnet20-bn-at"]

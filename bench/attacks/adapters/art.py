@@ -208,7 +208,6 @@ def _arguments(found: Any, batch: int, budget: Budget, params: Spec, name: str) 
 
 def _classifier(oracle: Oracle, batch: Tensor) -> Any:
     """Returns the oracle as the library's classifier, which asks about whole batches."""
-    import numpy as np
     import torch
     from art.estimators.classification import PyTorchClassifier
 
@@ -217,11 +216,21 @@ def _classifier(oracle: Oracle, batch: Tensor) -> Any:
 
         def predict(self, x: Any, batch_size: int = 128, **more: Any) -> Any:
             size = len(x) if len(x) == len(batch) else batch_size
-            # Several attacks compute in float64, in which no model is.
-            return super().predict(np.float32(x), batch_size=size, **more)
+            return super().predict(x, batch_size=size, **more)
+
+    class Single(torch.nn.Module):
+        """Takes images in float64 too, in which several attacks compute, but no model."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = oracle.module()
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.inner(x.float())
+            return logits
 
     return Whole(
-        model=oracle.module(),
+        model=Single(),
         loss=torch.nn.CrossEntropyLoss(reduction="sum"),
         input_shape=tuple(batch.shape[1:]),
         nb_classes=oracle.n_classes,
