@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bench.cli.options import PlainConsole
 from bench.core.base import Spec
+from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError, did_you_mean
 from bench.core.registry import Registry
 from bench.core.spec_file import read_yaml
@@ -237,13 +238,13 @@ def _datasets() -> Listing:
 
 
 def _checkpoints(folder: Path) -> Listing:
-    from bench.zoo import checkpoint_folder, list_checkpoints, read_card
+    from bench.zoo import list_folders, read_card
 
     rows: list[list[object]] = []
-    for name in list_checkpoints(folder):
-        card = read_card(checkpoint_folder(folder, name) / "card.yaml")
+    for one in list_folders(checkpoint_roots(folder)):
+        card = read_card(one / "card.yaml")
         clean = card.clean_accuracy.value
-        rows.append([name, card.model.norm.label(), card.training, card.dataset, clean])
+        rows.append([one.name, card.model.norm.label(), card.training, card.dataset, clean])
     return Listing(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
 
 

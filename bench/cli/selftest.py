@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.run.paths import checkpoints_folder
+from bench.run.paths import whole_folder
 from bench.selftest import CASES, Summary, compare, look_at, pick, run_case, trials
 from bench.selftest.summary import CASE_COLUMNS, COMPARISON_COLUMNS, LOOK_COLUMNS
 from bench.store import write_atomically
@@ -51,7 +51,7 @@ def selftest_command(
     verdicts = _collect(console, "planted cases", map(run_case, cases))
     looks = None
     if with_checkpoints and case_id is None:
-        folder = checkpoints_folder(checkpoints)
+        folder = whole_folder(checkpoints)
         looks = _collect(console, "checkpoints", look_at(folder, data_root))
     shown = [t for t in trials() if case_id in (None, t.id)] if with_libraries else []
     comparisons = _collect(console, "libraries", map(compare, shown))

@@ -17,11 +17,11 @@ from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
 from bench.report.escape import markdown
 from bench.run.cell import machine
-from bench.run.paths import checkpoints_folder, recipes_folder
+from bench.run.paths import checkpoints_folder, recipes_folder, whole_folder
 from bench.store import write_atomically
 from bench.train.book import list_recipes
 from bench.train.quality import AuditOptions, audit_checkpoint
-from bench.zoo import Card, open_checkpoint
+from bench.zoo import Card, list_folders, open_checkpoint
 from bench.zoo.audit import COLUMNS, Audit, how_compared, passed
 from bench.zoo.checkpoint import CARD, WEIGHTS
 from bench.zoo.readme import read_entries, render_readme
@@ -55,7 +55,7 @@ def verify_command(
     Raises:
         UserError: For an unknown name, or a folder without checkpoints.
     """
-    folders = _folders(names, checkpoints_folder(checkpoints))
+    folders = _folders(names, whole_folder(checkpoints))
     audits: list[Audit] = []
     with console.status("verifying ...") as status:
         for i, folder in enumerate(folders):
@@ -98,16 +98,13 @@ def _audit_json(audit: Audit) -> dict[str, object]:
 
 
 def _folders(names: Sequence[str], root: Path) -> list[Path]:
-    roots = checkpoint_roots(root)
     if not names:
         # Weights without a card, too: what is damaged is to be told.
-        patterns = [f"*/{file}" for file in (CARD, WEIGHTS)]
-        files = [f for one in roots for pattern in patterns for f in one.glob(pattern)]
-        if not files:
+        found = list_folders([root], (CARD, WEIGHTS))
+        if not found:
             raise UserError(f"{root}: expected checkpoints, found none; see --checkpoints")
-        # The first to have a name wins.
-        return sorted({file.parent.name: file.parent for file in reversed(files)}.values())
-    wheres = [[Path(name), *(one / name for one in roots)] for name in names]
+        return found
+    wheres = [[Path(name), *(one / name for one in checkpoint_roots(root))] for name in names]
     folders = [next((one for one in some if one.is_dir()), root / some[0]) for some in wheres]
     for folder in folders:
         if not folder.is_dir():
@@ -139,7 +136,7 @@ def readme_command(
     Raises:
         UserError: When a card or a recipe is wrong.
     """
-    folder = checkpoints_folder(checkpoints)
+    folder = whole_folder(checkpoints)
     page = render_readme(read_entries(folder), list_recipes(recipes or recipes_folder(folder)))
     path = folder / README
     if not check:

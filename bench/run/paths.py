@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.core.builtin import OWN_CHECKPOINTS, builtin
+from bench.core.builtin import OWN_CHECKPOINTS, builtin, checkpoint_roots
 
 
 def checkpoints_folder(given: Path | None = None) -> Path:
@@ -18,10 +18,19 @@ def checkpoints_folder(given: Path | None = None) -> Path:
     return Path(os.environ.get("RBENCH_CHECKPOINTS", OWN_CHECKPOINTS))
 
 
+def whole_folder(checkpoints: Path | None = None) -> Path:
+    """Returns the folder of checkpoints that is meant as a whole, where none is named.
+
+    That is ``checkpoints_folder``, or, where there is none, that of rbench.
+    """
+    folders = checkpoint_roots(checkpoints_folder(checkpoints))
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
 def recipes_folder(checkpoints: Path | None = None) -> Path:
-    """Returns the folder of recipes: beside the checkpoints, else that of rbench."""
-    beside = checkpoints_folder(checkpoints) / "recipes"
-    return beside if beside.is_dir() else builtin("checkpoints") / "recipes"
+    """Returns the folder of recipes, beside the checkpoints; it may be missing."""
+    folders = [root / "recipes" for root in checkpoint_roots(checkpoints_folder(checkpoints))]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def suite_folders() -> list[Path]:

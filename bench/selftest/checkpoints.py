@@ -12,7 +12,7 @@ from bench.core.errors import UserError
 from bench.data import take_slice
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.train.quality import QUICK_EPS, scoring_split
-from bench.zoo import Card, checkpoint_folder, list_checkpoints, open_checkpoint
+from bench.zoo import Card, list_folders, open_checkpoint
 
 ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
 
@@ -48,10 +48,9 @@ def look_at(folder: Path, data_root: Path | None = None) -> Iterator[Look]:
         folder: Of checkpoints; may be missing or empty.
         data_root: Where data sets lie; ``None`` for the defaults.
     """
-    for name in list_checkpoints(folder):
-        threat = ""
+    for where in list_folders([folder]):
+        name, threat = where.name, ""
         try:
-            where = checkpoint_folder(folder, name)
             checkpoint = open_checkpoint(where)
             threat = threat_of(checkpoint.card)
             with seeded(SEED):

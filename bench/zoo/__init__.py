@@ -5,6 +5,7 @@ from bench.zoo.checkpoint import (
     Checkpoint,
     checkpoint_folder,
     list_checkpoints,
+    list_folders,
     open_checkpoint,
     save_checkpoint,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "RobustAccuracy",
     "checkpoint_folder",
     "list_checkpoints",
+    "list_folders",
     "open_checkpoint",
     "open_model",
     "read_card",

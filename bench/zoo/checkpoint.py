@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,5 +173,18 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 def list_checkpoints(root: Path) -> list[str]:
     """Returns the names of the checkpoints that a folder of them has, sorted."""
-    folders = checkpoint_roots(root)
-    return sorted({path.parent.name for folder in folders for path in folder.glob(f"*/{CARD}")})
+    return [folder.name for folder in list_folders(checkpoint_roots(root))]
+
+
+def list_folders(roots: Iterable[Path], files: Sequence[str] = (CARD,)) -> list[Path]:
+    """Returns the checkpoints of some folders, sorted by name; the first to have a name wins.
+
+    Args:
+        roots: Folders of checkpoints; may be missing.
+        files: One of these makes a folder a checkpoint.
+    """
+    found: dict[str, Path] = {}
+    for root in roots:
+        for path in (path for file in files for path in root.glob(f"*/{file}")):
+            found.setdefault(path.parent.name, path.parent)
+    return [found[name] for name in sorted(found)]

@@ -11,7 +11,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
-from bench.zoo.checkpoint import CARD, WEIGHTS, checkpoint_folder, list_checkpoints
+from bench.zoo.checkpoint import CARD, WEIGHTS, list_folders
 
 INTRO = """\
 <!-- Written by `rbench zoo readme`. Change a card or a recipe, and run it again. -->
@@ -75,8 +75,7 @@ def read_entries(folder: Path) -> list[Entry]:
         UserError: When a card is wrong.
     """
     entries = []
-    for name in list_checkpoints(folder):
-        one = checkpoint_folder(folder, name)
+    for one in list_folders([folder]):
         weights = one / WEIGHTS
         n_bytes = weights.stat().st_size if weights.is_file() else 0
         entries.append(Entry(read_card(one / CARD), n_bytes))
