@@ -21,7 +21,7 @@ from bench.check.subset import compare_chosen, measured_otherwise
 from bench.check.verdict import Check
 from bench.cli.checking import default_baseline
 from bench.cli.live import LiveTable, duration
-from bench.cli.ready import warn
+from bench.cli.ready import held
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.places import Folder, folder_at
@@ -40,9 +40,9 @@ from bench.run.sampled import (
     sampled_jobs,
     sampled_plan,
 )
-from bench.run.stop import Stop, stop_on_signals
+from bench.run.stop import Stop
 from bench.run.suite import run_suite
-from bench.store import RunStore, locked
+from bench.store import RunStore
 from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
 
 SLACK = 0.8
@@ -80,6 +80,8 @@ def budget_command(
     device: str,
     workers: int | None,
     rules: Rules,
+    *,
+    trust_code: bool = False,
 ) -> Check:
     """Runs what has most power to see a drop within a time, and compares it with a baseline.
 
@@ -95,6 +97,7 @@ def budget_command(
         device: As ``--device`` takes it.
         workers: Processes; ``None`` for the default.
         rules: When the check fails.
+        trust_code: Whether code that a URI of the suite names may be run.
 
     Raises:
         UserError: When the budget, the suite, the baseline or the run folder does not fit.
@@ -102,8 +105,8 @@ def budget_command(
     started, seconds = time.monotonic(), parse_budget(budget_text)
     device = pick_device(device)
     n_workers = workers or default_workers(device)
-    places = _Places(checkpoints_folder(checkpoints), data_root, device, n_workers)
-    catalog = LocalCatalog(places.checkpoints, data_root)
+    places = _Places(checkpoints_folder(checkpoints), data_root, device, n_workers, trust_code)
+    catalog = LocalCatalog(places.checkpoints, data_root, trust_code=trust_code)
     plan = make_plan(load_suite(find_suite(suite, suite_folders()), catalog), catalog)
     suite_name = plan.suite.suite
     where = default_baseline(suite_name, f"reports/{suite_name}") if baseline is None else baseline
@@ -112,10 +115,7 @@ def budget_command(
     store = RunStore(folder_at(out) if out else Path("reports") / f"{suite_name}_check")
     _refuse_other_runs(store.folder)
 
-    def told(stop: Stop) -> None:
-        warn(console, "stopping: what is at work is finished and stored; once more to end at once")
-
-    with locked(store.folder), stop_on_signals(told) as stop:
+    with held(console, store.folder) as stop:
         store.sweep()
         clock = _Clock(seconds, started + seconds)
         choices = _choices(console, plan, before, fitting, places, store.folder, clock, rules.alpha)
@@ -132,6 +132,7 @@ class _Places:
     data_root: Path | None
     device: str
     workers: int
+    trust_code: bool
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ def _costs(baseline: Recording, fitting: _Fitting, places: _Places) -> dict[Key,
         places.data_root,
         places.device,
         places.workers,
+        trust_code=places.trust_code,
     )
     return dict(zip(fitting.cells, seconds, strict=True))
 
@@ -277,6 +279,7 @@ def _run(
         places.checkpoints,
         places.data_root,
         places.device,
+        trust_code=places.trust_code,
     )
     n_workers = min(places.workers, max(1, sum(job.n_batches for job in jobs)))
     with (

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench.cli.options import Checkpoints, DataRoot, Device, console, errors
+from bench.cli.options import (
+    EXIT_INTERRUPTED,
+    Checkpoints,
+    DataRoot,
+    Device,
+    TrustCode,
+    console,
+    errors,
+)
+from bench.cli.run_app import Workers
 from bench.core.errors import UserError
 
 if TYPE_CHECKING:
     from bench.check.verdict import Check
-
-EXIT_INTERRUPTED = 130
 
 baseline_app = typer.Typer(
     help="Baselines: the numbers that rbench check holds a run against.", no_args_is_help=True
@@ -77,12 +84,11 @@ def check(
         str | None,
         typer.Option("--out", help="With --budget: run folder (default: reports/SUITE_check)."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="With --budget: as rbench run takes it.")
-    ] = None,
+    workers: Workers = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Hold a run against a baseline, cell by cell: has robustness changed?
 
@@ -103,8 +109,9 @@ def check(
             return check_run(run, baseline, rules)
         from bench.cli.budgeting import budget_command
 
+        places = (data_root, checkpoints, device, workers)
         return budget_command(
-            people, run, baseline, budget, out, data_root, checkpoints, device, workers, rules
+            people, run, baseline, budget, out, *places, rules, trust_code=trust_code
         )
 
     try:

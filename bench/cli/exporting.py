@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import console, errors
+from bench.cli.options import EXIT_INCOMPLETE, console, errors
 from bench.core.errors import UserError, did_you_mean
 from bench.core.places import Folder, folder_at
 
 FORMATS = ("csv", "parquet", "robustbench", "hf")
-EXIT_INCOMPLETE = 3
 STDOUT = "-"
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import PlainConsole
+from bench.cli.options import print_table
 from bench.core.base import Spec
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError, did_you_mean
@@ -22,9 +22,6 @@ from bench.run.paths import checkpoints_folder, recipes_folder, suite_folders
 from bench.suite import list_suites
 
 T = TypeVar("T")
-
-WIDEST = 400
-"""Columns of a table that goes into a pipe."""
 
 NORMS = {
     "none": "no normalization, a learned shift only",
@@ -108,10 +105,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
     if as_json:
         typer.echo(found.json())
     else:
-        # Into a pipe as wide as it is, so that names stay whole.
-        piped = not console.is_terminal
-        shown = PlainConsole(width=WIDEST, file=console.file) if piped else console
-        shown.print(found.table())
+        print_table(console, found.table())
         for problem in found.problems:
             console.print(problem, highlight=False, markup=False, soft_wrap=True)
 

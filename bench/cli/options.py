@@ -13,6 +13,10 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
+UNFOLDED = 100_000
+"""Columns of text into a pipe, where tables are as wide as they are."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -37,6 +41,13 @@ class PlainConsole(Console):
 _wide = sys.stdout.isatty() or "COLUMNS" in os.environ
 console: Console = PlainConsole() if _wide else PlainConsole(width=160)
 errors: Console = PlainConsole(stderr=True)
+
+
+def print_table(console: Console, table: RenderableType) -> None:
+    """Prints a table: folded to a terminal, and into a pipe as wide as it is."""
+    piped = not console.is_terminal
+    (PlainConsole(width=UNFOLDED, file=console.file) if piped else console).print(table)
+
 
 DataRoot = Annotated[
     Path | None,

@@ -10,7 +10,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.options import PlainConsole, console, errors
+from bench.cli.options import console, errors, print_table
 from bench.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 1_000
 """Lines of a table on the screen; a file takes any number."""
-MAX_WIDTH = 100_000
-"""Columns of text into a pipe, where nothing is folded."""
 
 
 def query(
@@ -69,8 +67,7 @@ def show(console: Console, table: pa.Table) -> None:
         shown.add_column(Text(field.name), overflow="fold", justify=_side(str(field.type)))
     for line in table.slice(0, MAX_SHOWN).to_pylist():
         shown.add_row(*[Text(_text(value)) for value in line.values()])
-    piped = not console.is_terminal
-    (PlainConsole(width=MAX_WIDTH) if piped else console).print(shown)
+    print_table(console, shown)
     if table.num_rows > MAX_SHOWN:
         left = f"{MAX_SHOWN:,} of {table.num_rows:,} lines; --format csv gives all"
         errors.print(left, style="yellow", highlight=False, soft_wrap=True)

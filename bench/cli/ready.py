@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,15 +18,31 @@ from bench.run.device import pick_device
 from bench.run.job import Job
 from bench.run.local import Executor, Workers, default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
-from bench.run.stop import Stop
+from bench.run.stop import Stop, stop_on_signals
 from bench.run.suite import cells_to_run, make_jobs
-from bench.store import AnalysisStore, RunStore
+from bench.store import AnalysisStore, RunStore, locked
 from bench.suite import Plan, find_suite, load_suite, make_plan
 
 
 def warn(console: Console, line: str) -> None:
     """Prints what the reader should not overlook."""
     console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def held(console: Console, folder: Folder) -> Iterator[Stop]:
+    """Holds a run folder; on a first signal, says that the run stops once what is at work is done.
+
+    Raises:
+        UserError: When another rbench holds it.
+        KeyboardInterrupt: Inside the context, on the second signal.
+    """
+
+    def told(stop: Stop) -> None:
+        warn(console, "stopping: what is at work is finished and stored; once more to end at once")
+
+    with locked(folder), stop_on_signals(told) as stop:
+        yield stop
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ import re
 
 from rich.console import Console
 
+from bench.cli.options import EXIT_INCOMPLETE
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.places import Folder
 from bench.store import RunStore, locked
 from bench.suite.rebuild import rebuild_manifest
-
-EXIT_INCOMPLETE = 3
 
 
 def repair_command(console: Console, run_folder: Folder) -> int:

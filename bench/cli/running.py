@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from rich.console import Console
 
 from bench.cli.live import LiveTable, duration
-from bench.cli.ready import Ready, Wanted, warn
+from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from bench.cli.ready import Ready, Wanted, held, warn
 from bench.core.analysis import AnalysisInfo
 from bench.report import write_reports
 from bench.run.analyses import AnalysisJob, AnalysisSummary, run_analyses
@@ -15,13 +16,11 @@ from bench.run.checks import raise_alarms
 from bench.run.job import Job
 from bench.run.local import Executor
 from bench.run.probing import Probed, probe_models
-from bench.run.stop import Stop, stop_on_signals
+from bench.run.stop import Stop
 from bench.run.suite import Summary, run_suite
-from bench.store import AnalysisStore, locked
+from bench.store import AnalysisStore
 from bench.suite import Plan
 from bench.track import Both, Tracking
-
-EXIT_INCOMPLETE, EXIT_INTERRUPTED = 3, 130
 
 
 def run_command(console: Console, wanted: Wanted) -> int:
@@ -30,10 +29,7 @@ def run_command(console: Console, wanted: Wanted) -> int:
     ready.say_absent(console)
     tracking = Tracking(wanted.track, ready.plan, lambda line: warn(console, line))
 
-    def told(stop: Stop) -> None:
-        warn(console, "stopping: what is at work is finished and stored; once more to end at once")
-
-    with locked(ready.folder), stop_on_signals(told) as stop:
+    with held(console, ready.folder) as stop:
         ready.store.sweep()
         jobs = [job for some in ready.jobs() for job in some]
         looks = ready.analyses()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.options import EXIT_INCOMPLETE
 from bench.core.errors import UserError
 from bench.core.places import Folder
 from bench.run.device import pick_device
@@ -16,7 +17,7 @@ from bench.run.paths import checkpoints_folder
 from bench.run.reverify import Verdict, reverify
 from bench.store import RunStore
 
-EXIT_FAILED, EXIT_INCOMPLETE = 1, 3
+EXIT_FAILED = 1
 SHOWN = 5
 
 

@@ -127,6 +127,8 @@ def image_seconds(
     data_root: Path | None,
     device: str,
     workers: int,
+    *,
+    trust_code: bool = False,
 ) -> list[float]:
     """Returns what an image of each cell takes one worker, from passes timed here and now.
 
@@ -134,7 +136,7 @@ def image_seconds(
         UserError: When a checkpoint or the data cannot be read.
     """
     calibration = Calibration(workers)
-    jobs = make_jobs(list(cells), checkpoints, data_root, device)
+    jobs = make_jobs(list(cells), checkpoints, data_root, device, trust_code=trust_code)
     return [
         calibration.seconds(replace(job, cost=cost)) for job, cost in zip(jobs, passes, strict=True)
     ]
@@ -148,6 +150,8 @@ def sampled_jobs(
     checkpoints: Path,
     data_root: Path | None,
     device: str,
+    *,
+    trust_code: bool = False,
 ) -> list[Job]:
     """Returns what is not stored yet, such that its chunks are short beside the budget.
 
@@ -159,12 +163,13 @@ def sampled_jobs(
         checkpoints: Folder that holds the checkpoints.
         data_root: Where data sets lie; ``None`` for the defaults.
         device: Where they are run.
+        trust_code: Whether code that a URI names may be run.
     """
     cells = cells_to_run(plan, store)
     chunk = min(CHUNK, budget / CHUNKS)
     # Costs are in passes, of which a chunk has a fixed number: here one that takes so long.
     costs = [PASSES * seconds[cell.model_label, cell.attack_label] / chunk for cell in cells]
-    jobs = make_jobs(cells, checkpoints, data_root, device)
+    jobs = make_jobs(cells, checkpoints, data_root, device, trust_code=trust_code)
     return [replace(job, cost=max(2.0, cost)) for job, cost in zip(jobs, costs, strict=True)]
 
 

@@ -187,8 +187,8 @@ def test_pages_of_the_site_are_listed_in_its_navigation() -> None:
 
 @pytest.mark.slow
 def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("material", reason="needs MkDocs Material: pip install 'rbench[docs]'")
-    pytest.importorskip("mkdocstrings", reason="needs mkdocstrings: pip install 'rbench[docs]'")
+    pytest.importorskip("material", reason="needs docs/requirements.txt; make docs builds too")
+    pytest.importorskip("mkdocstrings", reason="needs docs/requirements.txt")
     site = tmp_path / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
