@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 SITE := $(VENV)-docs
+LOWEST := $(VENV)-lowest
 BUILD := $(abspath $(VENV)/build.txt)
 
 # Files of recipes in the order in which the suites need them.
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow test-extras check format docs notebooks regression power wheel zoo \
-	bench compatibility reliability clean
+.PHONY: install demo quickstart test test-slow test-extras test-lowest check format docs notebooks regression \
+	power wheel zoo bench compatibility reliability clean
 
 install: $(READY)
 
@@ -37,6 +38,17 @@ test-slow: $(READY)
 # What make test skips for want of other people's libraries.
 test-extras: $(EXTRAS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/attacks tests/export tests/models tests/track
+
+# The tests with the oldest versions that setup.cfg allows; the other targets take the newest.
+test-lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2
+
+$(LOWEST)/.ready: setup.cfg
+	$(PYTHON) -m venv $(LOWEST)
+	sed -n '/^install_requires/,/^\[/s/ >= /==/p' setup.cfg | tr -d ' ' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check \
+		--constraint $(LOWEST)/lowest.txt --editable ".[dev]"
+	touch $(LOWEST)/.ready
 
 # Have this project's own numbers moved? See docs/ci.md.
 regression: $(READY)
@@ -105,4 +117,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(SITE) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(SITE) $(LOWEST) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

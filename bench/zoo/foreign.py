@@ -223,6 +223,8 @@ def _kind(value: object) -> str:
         return f"({type(value).__name__}, not a tensor)"
     if vars(value):
         return "(a tensor with attributes of its own)"
+    if value.is_nested:
+        return "(a nested tensor)"  # of no one shape
     kind = str(value.dtype).removeprefix("torch.")
     plain = kind == "float32" and value.layout is torch.strided
     return f"{tuple(value.shape)}" + ("" if plain else f" {kind}")

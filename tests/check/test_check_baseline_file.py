@@ -189,7 +189,7 @@ HOSTILE: dict[str, tuple[Callable[[list[Any]], None], str]] = {
     "digits": (add(f'{{"n": {"1" * 5_000}}}'), "x:5: damaged baseline: no JSON"),
     "deep": (add("[" * 100_000), "x:5: damaged baseline: no JSON"),
     "deep objects": (add('{"a":' * 100_000), "x:5: damaged baseline: no JSON"),
-    "nested": (in_spec(attack_params={"a": nested(300)}), "x:4: damaged baseline: Max"),
+    "nested": (in_spec(attack_params={"a": nested(300)}), "x:4: damaged baseline: "),
     "conflict": (add("<<<<<<< HEAD"), "x:5: damaged baseline: no JSON"),
     "twice": (lambda values: values.append(values[-1]), "x:5: damaged baseline: m / a occurs t"),
     "edited": (in_cell(accuracy=0.9), "accuracy says 0.9, the scores of its images say 0.8000: do"),

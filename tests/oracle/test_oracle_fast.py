@@ -272,7 +272,8 @@ def test_a_pass_too_large_for_memory_is_halved() -> None:
     oracle = Oracle(Small(), x, 4, Access())
     answer, expected = oracle.query(x, y, cross_entropy), Oracle(plain, x, 4, Access())
     assert answer.grad is not None
-    torch.testing.assert_close(answer, expected.query(x, y, cross_entropy))
+    whole = expected.query(x, y, cross_entropy)
+    torch.testing.assert_close(vars(answer), vars(whole))
     assert sum(sizes) == 37
     assert failed == [37, 18]
     oracle.query(x, y, cross_entropy)

@@ -62,7 +62,14 @@ def test_reports_are_as_they_were_looked_at(kind: str, tmp_path: Path) -> None:
         path = GOLDEN / f"{kind}.{ending}"
         if os.environ.get("RBENCH_UPDATE_GOLDEN"):
             path.write_text(text)
-        assert text == path.read_text(), f"{path.name} changed"
+        if ending == "figures.json":  # the last digits differ between versions of SciPy
+            assert rounded(text) == rounded(path.read_text()), f"{path.name} changed"
+        else:
+            assert text == path.read_text(), f"{path.name} changed"
+
+
+def rounded(text: str) -> Any:
+    return json.loads(text, parse_float=lambda number: f"{float(number):.9g}")
 
 
 @pytest.mark.parametrize("kind", RUNS)
