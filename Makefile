@@ -88,7 +88,7 @@ compatibility: $(EXTRAS)
 
 # Kills runs again and again and counts what was lost; takes about an hour.
 reliability: $(READY)
-	$(BIN)/python tests/reliability/measure.py local ray workers nodes
+	$(BIN)/python tests/reliability/measure.py local ray workers nodes fuzzing
 
 check: $(READY)
 	$(BIN)/ruff check .

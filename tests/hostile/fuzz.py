@@ -190,13 +190,15 @@ def fuzz(
     return counts, others
 
 
+def parsers() -> dict[str, tuple[Callable[[Path], object], Sequence[Path]]]:
+    """Returns what is fuzzed: how each kind of file is read, and the files to begin with."""
+    return {"suites": (suite_reader(), suite_files()), "cards": (read_card, card_files())}
+
+
 def main(count: int, seed: int = 0) -> int:
     """Fuzzes both parsers with ``count`` files each; returns 1 where one was neither."""
     failed = 0
-    for name, read, files in (
-        ("suite", suite_reader(), suite_files()),
-        ("card", read_card, card_files()),
-    ):
+    for name, (read, files) in parsers().items():
         started = time.monotonic()
         counts, others = fuzz(read, files, count, seed)
         print(f"{name}: {dict(counts)} from {len(files)} files, {time.monotonic() - started:.0f} s")
