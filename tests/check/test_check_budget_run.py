@@ -103,7 +103,7 @@ def check(made: Path, out: Path, budget: str = "1h", **changes: object) -> Check
 def dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes an image of an attack seem to cost minutes, so that there is time for some only."""
 
-    def seconds(cells: list, *_: object) -> list[float]:
+    def seconds(cells: list, *_: object, **__: object) -> list[float]:
         return [{"natural": 0.1, "fgsm": 15.0, "pgd": 15.0}[c.attack_label] for c in cells]
 
     monkeypatch.setattr(budgeting, "image_seconds", seconds)

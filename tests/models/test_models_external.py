@@ -382,6 +382,35 @@ def test_a_file_of_tensors_and_a_folder(tmp_path: Path) -> None:
     assert read_safetensors(folder / "model.safetensors")
 
 
+def test_a_file_of_the_hub_is_taken_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is laid out as the hub's own library does it; there is no network."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="needs rbench[hf]")
+    query = "arch=resnet20&norm=bn&channels=1&size=8&classes=3&mean=0.5&std=0.5"
+    uri = f"hf:me/nets/small/net.safetensors?{query}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(MissingCheckpointError, match="not in the local cache"):
+        open_model(uri, SHELF)
+    spec = ModelSpec.model_validate(
+        {"arch": "resnet20", "norm": "bn", "channels": 1, "size": 8, "classes": 3}
+        | {"mean": [0.5], "std": [0.5]}
+    )
+    model, commit = build_model(spec, seed=3).eval(), "0123456789abcdef" * 2 + "01234567"
+    repository = tmp_path / "models--me--nets"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    path = repository / "snapshots" / commit / "small" / "net.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, path)
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(open_model(uri, SHELF).load()(x), model(x))
+    assert sha256(uri) == sha256(f"{uri}&revision={commit}")
+    with pytest.raises(MissingCheckpointError, match="not in the local cache"):
+        open_model(f"{uri}&revision={'f' * 40}", SHELF)
+
+
 def test_a_file_that_does_not_fit_says_so(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     uri = f"file:{tmp_path}/a.safetensors?arch=resnet20&norm=bn&dataset=cifar10"
