@@ -11,7 +11,9 @@ import importlib.metadata
 import logging
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,7 @@ FEWER: dict[str, Params] = {
 
 SLOW = {"art:AutoAttack": "not run: 5,000 queries of Square, which no parameter lowers"}
 
+VERDICTS = ("ok", "weak", "fails", "refused", "not run")
 COLUMNS = ("attack", "kind", "norm", "plain", "stochastic", "batch-dependent")
 
 
@@ -152,14 +155,13 @@ def verdict(kind: str, norm: str, attack: str) -> str:
             warnings.simplefilter("ignore")
             found = _accuracy(kind, norm, attack)
     except UserError as error:
-        drops = "drops samples" in str(error)
-        return f"refused: {'drops samples' if drops else _short(str(error))}"
+        return "refused" if "drops samples" in str(error) else f"refused: {_short(str(error))}"
     except RuntimeError as error:
         _, refused, why = str(error).removeprefix(f"{attack} failed: ").rpartition("UserError: ")
         return f"{'refused' if refused else 'fails'}: {_short(why)}"
     beside = _fgsm(kind, norm)
     if found > beside + 1 / N_IMAGES:
-        return f"weaker than FGSM: {found:.0%} > {beside:.0%}"
+        return f"weak: {found:.0%}, FGSM {beside:.0%}"
     return f"ok: {found:.0%}"
 
 
@@ -177,7 +179,7 @@ def _rows(prefix: str) -> Iterator[tuple[str, ...]]:
             for norm in attack.norms:
                 cells = [verdict(kind, norm, attack.name) for kind in NORMS]
                 logging.info("%s, %s: %s", attack.name, norm, cells)
-                yield (f"`{attack.name}`", attack.kind, norm, *cells)
+                yield (f"`{name}`", attack.kind, norm, *cells)
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -185,12 +187,12 @@ def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[st
     return ["| " + " | ".join(row) + " |" for row in [*head, *rows]]
 
 
-def section(prefix: str) -> list[str]:
-    """Returns the lines about one library."""
+def section(prefix: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Returns the lines about one library, and its rows of the summary."""
     try:
         names = adapter(prefix).library_names()
     except UserError as error:
-        return [f"## {prefix}", "", str(error)]
+        return [f"## {prefix}", "", str(error)], []
     rows = list(_rows(prefix))
     library = adapter(prefix).named_attack(next(n for n, why in names.items() if not why)).library
     refused = [(f"`{prefix}:{name}`", why) for name, why in names.items() if why]
@@ -198,7 +200,16 @@ def section(prefix: str) -> list[str]:
     lines = [title, "", *_table(COLUMNS, rows)]
     if refused:
         lines += ["", "Refused:", "", *_table(("attack", "why"), refused)]
-    return lines
+    return lines, _counted(prefix, rows)
+
+
+def _counted(prefix: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Returns, for each kind of model, how often each verdict was found."""
+    found = []
+    for i, kind in enumerate(COLUMNS[3:], start=3):
+        words = Counter(row[i].split(":")[0] for row in rows)
+        found.append((f"`{prefix}:`", kind, *(str(words[word]) for word in VERDICTS)))
+    return found
 
 
 def preface() -> list[str]:
@@ -210,7 +221,8 @@ def preface() -> list[str]:
         "",
         "Written by `make compatibility`, which runs every attack; do not edit. "
         f"Model: two convolutions, {N_IMAGES} images of Fashion-MNIST in one batch, "
-        f"{' and '.join(THREATS.values())}, {N_DRAWS} fresh draws; torch {torch.__version__}. "
+        f"{' and '.join(THREATS.values())}, {N_DRAWS} fresh draws; torch {torch.__version__}, "
+        f"{datetime.now(UTC):%Y-%m-%d}. "
         "Clean accuracy: "
         + ", ".join(f"{kind} {value:.0%}" for kind, value in clean.items())
         + "; under FGSM (plain): "
@@ -220,9 +232,9 @@ def preface() -> list[str]:
         "Percentages are verified robust accuracies under few iterations (`FEWER` in "
         "`bench/selftest/compatibility.py`): they say that an attack works, not which is best. A "
         "minimum-norm attack minimizes its own norm, and counts where it ends within eps in the "
-        "threat model's. *weaker*: by more than one image. *refused: drops samples*: it passes "
-        "parts of a batch, which changes a batch-dependent model. *fails*: a suite shows its cell "
-        "as incomplete, never as robust.",
+        "threat model's. *weak*: it leaves more than one image more than one step of FGSM does. "
+        "*refused*: it passes parts of a batch, which changes a batch-dependent model. *fails*: a "
+        "suite shows its cell as incomplete, never as robust.",
         "",
     ]
 
@@ -230,10 +242,13 @@ def preface() -> list[str]:
 def main(arguments: list[str]) -> None:
     """Writes the page; the arguments are a file and, optionally, the libraries."""
     prefixes = arguments[1:] or list(LIBRARIES)
-    lines = preface()
+    head, body, counted = preface(), list[str](), list[tuple[str, ...]]()
     for prefix in prefixes:
-        lines += [*section(prefix), ""]
-        write_atomically(Path(arguments[0]), ("\n".join(lines).rstrip() + "\n").encode())
+        lines, counts = section(prefix)
+        body += [*lines, ""]
+        counted += counts
+        page = [*head, *_table(("library", "model", *VERDICTS), counted), "", *body]
+        write_atomically(Path(arguments[0]), ("\n".join(page).rstrip() + "\n").encode())
 
 
 if __name__ == "__main__":
