@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeAlias
-
-from upath import UPath
+from typing import TYPE_CHECKING, TypeAlias
 
 from bench.core.errors import UserError
 
-Folder: TypeAlias = Path | UPath
+if TYPE_CHECKING:
+    from upath import UPath  # brings fsspec and asyncio, which local folders do without
+
+Folder: TypeAlias = "Path | UPath"
 """``/runs/one``, ``s3://bucket/one``, or what else fsspec knows."""
 
 
@@ -21,6 +22,8 @@ def folder_at(name: str) -> Folder:
     """
     if "://" not in name:
         return Path(name)
+    from upath import UPath
+
     try:
         found = UPath(name)
         _ = found.fs  # finds out whether what serves it is installed

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from bench.core.base import Spec
 from bench.core.places import Folder
 from bench.store.entries import Entries, Facts, to_parquet
 from bench.store.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TYPES = {pa.int64(), pa.float64(), pa.string(), pa.binary()}
 _NARROW = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}

@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from bench.core.errors import UserError
 from bench.core.places import Folder
@@ -22,6 +21,9 @@ from bench.store.lock import LOCK
 from bench.store.manifest import Manifest
 from bench.store.rows import rows_of, rows_to_bytes
 from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION, StoredInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RunStore:
@@ -120,6 +122,8 @@ class RunStore:
         Raises:
             UserError: As ``read_cell`` does.
         """
+        import pandas as pd
+
         _, rows = self.read_cell(cell_id)
         return pd.DataFrame([asdict(row) for row in rows], columns=ROW_SCHEMA.names)
 

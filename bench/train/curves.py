@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.store import write_atomically
 from bench.train.recipe import Recipe
 
 DATA, PICTURE = "training.csv", "training.png"
@@ -16,7 +17,7 @@ _DIGITS = {"loss": 5, "accuracy": 5, "test_accuracy": 5, "seconds": 1}
 
 
 def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) -> None:
-    """Writes ``training.csv`` (one line an epoch) and ``training.png``; both land by rename.
+    """Writes ``training.csv`` (one line an epoch) and ``training.png``; each is replaced in one step.
 
     Columns: ``epoch`` from 1; ``loss`` and ``accuracy`` on what the epoch trained on, averaged
     while the weights moved; ``seconds``; ``test_accuracy`` after it on 1,024 clean test
@@ -24,12 +25,10 @@ def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) 
     """
     table = pd.DataFrame(history).round(_DIGITS)
     table["epoch"] = table["epoch"].astype(int)
-    aside = folder / (DATA + ".part")
-    table.to_csv(aside, index=False)
-    os.replace(aside, folder / DATA)
-    aside = folder / (PICTURE + ".part")
-    _draw(recipe, table).savefig(aside, format="png", dpi=100)
-    os.replace(aside, folder / PICTURE)
+    write_atomically(folder / DATA, table.to_csv(index=False).encode())
+    picture = BytesIO()
+    _draw(recipe, table).savefig(picture, format="png", dpi=100)
+    write_atomically(folder / PICTURE, picture.getvalue())
 
 
 def _draw(recipe: Recipe, table: pd.DataFrame) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.pickle_depth import check_torch_file
+from bench.store import write_atomically
 from bench.train.recipe import Recipe
 
 
@@ -40,11 +41,10 @@ def unreadable(path: Path) -> UserError:
 
 
 def write_state(path: Path, recipe: Recipe, state: dict[str, Any]) -> None:
-    """Writes the state; it lands by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    torch.save({"recipe": recipe_digest(recipe), **state}, aside)
-    os.replace(aside, path)
+    """Writes the state, in one step."""
+    content = BytesIO()
+    torch.save({"recipe": recipe_digest(recipe), **state}, content)
+    write_atomically(path, content.getvalue())
 
 
 def recipe_digest(recipe: Recipe) -> str:

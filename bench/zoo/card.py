@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from bench.core.base import Spec
 from bench.core.model_spec import ModelSpec
 from bench.core.spec_file import read_spec
+from bench.store import write_atomically
 
 
 class CleanAccuracy(Spec):
@@ -102,6 +102,4 @@ def read_card(path: Path) -> Card:
 def write_card(path: Path, card: Card) -> None:
     """Writes ``card.yaml``, leaving out what is at its default; it lands by rename."""
     data = card.model_dump(mode="json", exclude_defaults=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(yaml.safe_dump(data, sort_keys=False, width=100), encoding="utf-8")
-    os.replace(aside, path)
+    write_atomically(path, yaml.safe_dump(data, sort_keys=False, width=100).encode())

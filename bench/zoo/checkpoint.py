@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.core.builtin import checkpoint_roots
@@ -17,6 +17,7 @@ from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
 from bench.models.external import ModelFacts
+from bench.store import write_atomically
 from bench.zoo.card import Card, read_card, write_card
 
 WEIGHTS, CARD = "model.safetensors", "card.yaml"
@@ -128,20 +129,19 @@ def refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> 
 def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
     """Writes weights and card; the card's ``sha256`` is filled in here.
 
-    Both files land by rename. A kill between the two leaves a pair that loading refuses.
+    Each file is replaced in one step. A kill between the two leaves a pair that loading refuses.
 
     Raises:
-        UserError: When a weight is NaN or infinite; nothing is written then.
+        UserError: When a weight is NaN or infinite, and nothing is written; or when a file cannot
+            be written.
     """
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
     refuse_not_finite(
         weights, f"{folder}: not saved", "the training diverged; lower lr or set clip"
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / (WEIGHTS + ".part")
-    save_file(weights, aside)
-    card = card.model_copy(update={"sha256": sha256_file(aside)})
-    os.replace(aside, folder / WEIGHTS)
+    content = save(weights)
+    card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    write_atomically(folder / WEIGHTS, content)
     write_card(folder / CARD, card)
     return Checkpoint(folder, card)
 
