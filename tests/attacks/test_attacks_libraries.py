@@ -18,7 +18,18 @@ from bench.attacks.registry import LIBRARIES, adapter
 from bench.core.errors import UserError
 from bench.oracle import Access, Oracle, frozen
 
-MODULES = {"foolbox": "foolbox", "advlib": "adv_lib", "art": "art"}
+MODULES = {
+    "torchattacks": "torchattacks",
+    "foolbox": "foolbox",
+    "advlib": "adv_lib",
+    "art": "art",
+}
+LISTED = {
+    "torchattacks": "TORCHATTACKS",
+    "foolbox": "FOOLBOX",
+    "advlib": "ADV_LIB",
+    "art": "ART",
+}
 HERE = [prefix for prefix, module in MODULES.items() if importlib.util.find_spec(module)]
 WHOLE = {
     "foolbox": ("LinfPGD", "L2PGD", "MIFGSM", "L2DeepFoolAttack", "LInfFMNAttack", "DDNAttack"),
@@ -201,12 +212,9 @@ def test_kinds_norms_and_parameters_agree_with_the_library(prefix: str) -> None:
                 get_attack(f"{prefix}:{name}")
             continue
         entry = get_attack(f"{prefix}:{name}")
-        module = importlib.import_module(LIBRARIES[prefix])
-        library = {"foolbox": "FOOLBOX", "advlib": "ADV_LIB", "art": "ART"}[prefix]
-        found = getattr(getattr(module, library).attacks(name), name)
-        takes = {
-            getattr(module, library).words.get(p, p) for p in inspect.signature(found).parameters
-        }
+        library = getattr(importlib.import_module(LIBRARIES[prefix]), LISTED[prefix])
+        found = getattr(library.attacks(name), name)
+        takes = {library.words.get(p, p) for p in inspect.signature(found).parameters}
         assert set(entry.params.model_fields) <= takes, name
         assert not {"norm", "targeted", "batch_size", "distance"} & set(entry.params.model_fields)
         if not any(field.is_required() for field in entry.params.model_fields.values()):
@@ -279,15 +287,16 @@ def test_an_unknown_or_unusable_attack_is_refused(name: str, expected: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("prefix", "module", "distribution"),
+    ("prefix", "module", "distribution", "install"),
     [
-        ("foolbox", "foolbox", "foolbox"),
-        ("advlib", "adv_lib", "adv-lib"),
-        ("art", "art", "adversarial-robustness-toolbox"),
+        ("torchattacks", "torchattacks", "torchattacks", "torchattacks"),
+        ("foolbox", "foolbox", "foolbox", "rbench[foolbox]"),
+        ("advlib", "adv_lib", "adv-lib", "rbench[advlib]"),
+        ("art", "art", "adversarial-robustness-toolbox", "rbench[art]"),
     ],
 )
-def test_a_missing_extra_is_said_in_one_line(
-    prefix: str, module: str, distribution: str, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_library_is_said_in_one_line(
+    prefix: str, module: str, distribution: str, install: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Absent:
         def find_spec(self, name: str, *_: object) -> None:
@@ -299,8 +308,7 @@ def test_a_missing_extra_is_said_in_one_line(
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(UserError) as caught:
         get_attack(f"{prefix}:Anything")
-    install = f"pip install rbench[{prefix}]"
-    assert str(caught.value) == f"{prefix}:Anything needs {distribution}: {install}"
+    assert str(caught.value) == f"{prefix}:Anything needs {distribution}: pip install {install}"
 
 
 @pytest.mark.parametrize("name", ["foolbox:LinfPGD", "advlib:fmn", "art:ProjectedGradientDescent"])

@@ -13,12 +13,12 @@ import torchattacks
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
+from bench.attacks.adapters.torchattacks import MINIMUM_NORM
 from bench.attacks.adapters.torchattacks_named import (
     KEEPS_BATCH,
-    MINIMUM_NORM,
     THREE_CHANNELS,
-    _params_model,
     library_names,
+    named_attack,
 )
 from bench.core.errors import UserError
 from bench.oracle import Access, Oracle, frozen
@@ -150,7 +150,7 @@ def test_the_adapter_agrees_bitwise_with_the_library(
 @pytest.mark.parametrize("name", TYPED)
 def test_typed_parameters_match_the_constructor(name: str) -> None:
     typed = parse_params(get_attack(f"torchattacks:{name}"), {})
-    assert typed.model_dump() == _params_model(name)().model_dump()
+    assert typed.model_dump() == named_attack(name).params().model_dump()
 
 
 @pytest.mark.parametrize("name", ["FGSM", "BIM", "PGD", "MIFGSM"])

@@ -9,14 +9,11 @@ returns broken images only.
 from __future__ import annotations
 
 import inspect
-import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from bench.attacks.adapters.signatures import Library
+from bench.attacks.adapters.signatures import ORDER, Facts, Library
 from bench.attacks.base import Attack, Budget
 from bench.core.base import Spec
 
@@ -25,45 +22,22 @@ if TYPE_CHECKING:
 
     from bench.oracle import Oracle
 
-BOTH = ("linf", "l2")
-ORDER = {"linf": float("inf"), "l2": 2.0}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a function's signature does not tell.
-
-    Attributes:
-        kind: Whether it knows eps.
-        minimizes: The one norm that it minimizes or is bounded in; empty for the threat model's.
-        norm: The argument that takes the order of the norm, if there is one.
-        eps: The argument that takes the radius.
-        keeps_batch: Whether it was seen to pass the whole batch, in order, in every call.
-    """
-
-    kind: Literal["bounded", "minimum-norm"] = "minimum-norm"
-    minimizes: str = ""
-    norm: str = ""
-    eps: str = ""
-    keeps_batch: bool = False
-
-
 KNOWN = {
-    "alma": Facts(minimizes="l2", keeps_batch=True),
-    "apgd": Facts("bounded", norm="norm", eps="eps"),
-    "apgd_targeted": Facts("bounded", norm="norm", eps="eps"),
-    "carlini_wagner_l2": Facts(minimizes="l2", keeps_batch=True),
-    "carlini_wagner_linf": Facts(minimizes="linf"),
-    "ddn": Facts(minimizes="l2", keeps_batch=True),
-    "df": Facts(norm="norm"),
-    "fab": Facts(norm="norm", keeps_batch=True),
-    "fmn": Facts(norm="norm", keeps_batch=True),
-    "pdgd": Facts(minimizes="l2", keeps_batch=True),
-    "pdpgd": Facts(norm="norm", keeps_batch=True),
-    "pgd_linf": Facts("bounded", minimizes="linf", eps="ε"),
-    "sdf": Facts(minimizes="l2"),
-    "str_attack": Facts(minimizes="l2"),
-    "tr": Facts(norm="p"),
+    "alma": Facts("minimum-norm", "l2", keeps_batch=True),
+    "apgd": Facts("bounded"),
+    "apgd_targeted": Facts("bounded"),
+    "carlini_wagner_l2": Facts("minimum-norm", "l2", keeps_batch=True),
+    "carlini_wagner_linf": Facts("minimum-norm", "linf"),
+    "ddn": Facts("minimum-norm", "l2", keeps_batch=True),
+    "df": Facts("minimum-norm"),
+    "fab": Facts("minimum-norm", keeps_batch=True),
+    "fmn": Facts("minimum-norm", keeps_batch=True),
+    "pdgd": Facts("minimum-norm", "l2", keeps_batch=True),
+    "pdpgd": Facts("minimum-norm", keeps_batch=True),
+    "pgd_linf": Facts("bounded", "linf"),
+    "sdf": Facts("minimum-norm", "l2"),
+    "str_attack": Facts("minimum-norm", "l2"),
+    "tr": Facts("minimum-norm"),
 }
 
 REFUSED = {
@@ -94,8 +68,12 @@ ALPHA, EPSILON = "\N{GREEK SMALL LETTER ALPHA}", "\N{GREEK SMALL LETTER EPSILON}
 
 ADV_LIB = Library(
     prefix="advlib",
+    title="adversarial-library",
     distribution="adv-lib",
+    install="rbench[advlib]",
+    home="https://github.com/jeromerony/adversarial-library",
     module="adv_lib.attacks",
+    version=1,
     words=_Words(
         dict.fromkeys(STEPS, "n_iter"),
         absolute_step_size="alpha",
@@ -103,6 +81,7 @@ ADV_LIB = Library(
         eps="start_radius",
         **{ALPHA: "alpha_0", EPSILON: "start_eps"},
     ),
+    radius=frozenset(("eps", EPSILON)),
     withheld=frozenset(
         [
             "callback",
@@ -121,10 +100,11 @@ ADV_LIB = Library(
 
 def library_names() -> dict[str, str]:
     """Returns every function that the library exports with the reason to refuse it, or ``""``."""
-    found = vars(ADV_LIB.attacks("*")).items()
-    exported = sorted(name for name, value in found if inspect.isfunction(value))
     unknown = "rbench does not know what it minimizes"
-    return {name: REFUSED.get(name, "" if name in KNOWN else unknown) for name in exported}
+    return {
+        name: REFUSED.get(name, "" if name in KNOWN else unknown)
+        for name in ADV_LIB.exports(inspect.isfunction)
+    }
 
 
 @cache
@@ -134,40 +114,12 @@ def named_attack(name: str) -> Attack:
     Raises:
         UserError: When the library is missing, has no such function, or it cannot serve here.
     """
-    attacks = ADV_LIB.attacks(name)
-    ADV_LIB.check_name(name, library_names())
-    function, facts = getattr(attacks, name), KNOWN[name]
-    bounded = facts.kind == "bounded"
-    link = re.search(r"https?://[^\s\]\"'<>`]+", function.__doc__ or "")
-    what = f"{name} of adversarial-library, " + ("in" if bounded else "minimizes")
-    return Attack(
-        name=f"advlib:{name}",
-        version=1,
-        kind=facts.kind,
-        norms=(facts.minimizes,) if bounded and facts.minimizes else BOTH,
-        params=ADV_LIB.params_model(name, function, _ball(facts)),
-        run=partial(_run, name, function),
-        summary=f"{what} {facts.minimizes or 'the norm of the threat model'}",
-        url=link[0].rstrip(".,)") if link else "https://github.com/jeromerony/adversarial-library",
-        library="adv-lib",
-        keeps_batch=facts.keeps_batch,
-    )
-
-
-def _ball(facts: Facts) -> tuple[str, ...]:
-    """Returns the arguments that the threat model gives."""
-    return tuple(argument for argument in (facts.norm, facts.eps) if argument)
+    found = ADV_LIB.find(name, library_names)
+    return ADV_LIB.attack(name, found, partial(_run, name), KNOWN[name])
 
 
 def _run(
-    name: str,
-    function: Callable[..., Any],
-    oracle: Oracle,
-    x: Tensor,
-    y: Tensor,
-    budget: Budget,
-    params: Spec,
-    seed: int,
+    name: str, oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
     """Runs a function of the library on images (b, c, h, w) in [0, 1] with labels (b,).
 
@@ -178,12 +130,10 @@ def _run(
 
     from bench.attacks.randomness import seeded
 
-    facts = KNOWN[name]
-    arguments = ADV_LIB.arguments(function, params, _ball(facts))
-    if facts.norm:
-        arguments[facts.norm] = ORDER[budget.norm]
-    if facts.eps:
-        arguments[facts.eps] = budget.radius(f"advlib:{name}")
+    found = getattr(ADV_LIB.attacks(name), name)
+    eps = budget.radius(f"advlib:{name}") if KNOWN[name].bounded else None
+    norm = dict.fromkeys(("norm", "p"), ORDER[budget.norm])
+    arguments = ADV_LIB.arguments(found, params, eps, norm)
     with seeded(seed), torch.enable_grad():
-        x_adv = function(oracle.module(), x.contiguous(), y, **arguments)
+        x_adv = found(oracle.module(), x.contiguous(), y, **arguments)
     return torch.as_tensor(x_adv).detach()

@@ -9,31 +9,30 @@ that are broken (``keeps_batch`` is false for these).
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bench.attacks.adapters.signatures import Library
+from bench.attacks.adapters.signatures import ORDER, Facts, Library, missing
 from bench.attacks.base import Attack, Budget
 from bench.core.base import Spec
-from bench.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.oracle import Oracle
 
-BOTH = ("linf", "l2")
-ORDER = {"linf": float("inf"), "l2": 2}
-
 ART = Library(
     prefix="art",
+    title="ART",
     distribution="adversarial-robustness-toolbox",
+    install="rbench[art]",
+    home="https://github.com/Trusted-AI/adversarial-robustness-toolbox",
     module="art.attacks.evasion",
+    version=1,
     words={"max_iter": "n_iter", "eps_step": "alpha", "nb_restarts": "n_restarts"},
+    radius=frozenset(("eps",)),
     withheld=frozenset(
         [
             "adv_criterion",
@@ -41,7 +40,6 @@ ART = Library(
             "attacks",
             "batch_size",
             "classifier",
-            "eps",
             "estimator",
             "estimator_orig",
             "eval_perform",
@@ -55,24 +53,6 @@ ART = Library(
         ]
     ),
 )
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a constructor does not tell.
-
-    Attributes:
-        kind: Whether it knows eps.
-        norm: The one norm that it minimizes or is bounded in; empty for the threat model's, which
-            its constructor takes.
-        keeps_batch: Whether it was seen to pass the whole batch, in order, in every call.
-        alone: Whether it can only take one image at a time.
-    """
-
-    kind: Literal["bounded", "minimum-norm"]
-    norm: str = ""
-    keeps_batch: bool = False
-    alone: bool = False
 
 
 KNOWN = {
@@ -97,8 +77,11 @@ KNOWN = {
     "SignOPTAttack": Facts("minimum-norm", "l2"),
     "SquareAttack": Facts("bounded"),
     "UniversalPerturbation": Facts("bounded"),
-    "ZooAttack": Facts("minimum-norm", "l2", alone=True),
+    "ZooAttack": Facts("minimum-norm", "l2"),
 }
+
+ALONE = frozenset(("ZooAttack",))
+"""Classes that can only take one image at a time."""
 
 NEEDS = {"AutoAttack": "multiprocess", "BrendelBethgeAttack": "numba"}
 """Packages without which a class is not there or does not run, and which ART does not bring."""
@@ -123,15 +106,11 @@ REFUSED = {
 
 def library_names() -> dict[str, str]:
     """Returns every class that the library exports with the reason to refuse it, or ``""``."""
-    found = {n: c for n, c in vars(ART.attacks("*")).items() if inspect.isclass(c)}
-    missing = {
-        name: f"it needs {package}: pip install {package}"
-        for name, package in NEEDS.items()
-        if importlib.util.find_spec(package) is None
-    }
+    found = ART.exports(inspect.isclass)
+    absent = {name: missing(package) for name, package in NEEDS.items() if missing(package)}
     other = "it is not for classifiers of images in memory, or needs more than a model and images"
     unusable = {name: REFUSED.get(name, other) for name in found if name not in KNOWN}
-    return dict(sorted({**dict.fromkeys(KNOWN, ""), **unusable, **missing}.items()))
+    return dict(sorted({**dict.fromkeys(KNOWN, ""), **unusable, **absent}.items()))
 
 
 @cache
@@ -141,23 +120,7 @@ def named_attack(name: str) -> Attack:
     Raises:
         UserError: When the library is missing, has no such class, or the class cannot serve here.
     """
-    attacks = ART.attacks(name)
-    ART.check_name(name, library_names())
-    facts = KNOWN[name]
-    bounded = facts.kind == "bounded"
-    what = f"{name} of ART, " + ("in" if bounded else "minimizes")
-    return Attack(
-        name=f"art:{name}",
-        version=1,
-        kind=facts.kind,
-        norms=(facts.norm,) if bounded and facts.norm else BOTH,
-        params=ART.params_model(name, getattr(attacks, name)),
-        run=partial(_run, name),
-        summary=f"{what} {facts.norm or 'the norm of the threat model'}",
-        url="https://github.com/Trusted-AI/adversarial-robustness-toolbox",
-        library=ART.distribution,
-        keeps_batch=facts.keeps_batch,
-    )
+    return ART.attack(name, ART.find(name, library_names), partial(_run, name), KNOWN[name])
 
 
 def _run(
@@ -174,36 +137,23 @@ def _run(
     from bench.attacks.randomness import seeded
 
     found = getattr(ART.attacks(name), name)
-    arguments = _arguments(found, len(x), budget, params, name)
+    eps = budget.radius(f"art:{name}") if KNOWN[name].bounded else None
+    elsewhere: dict[str, object] = {
+        "attacker_params": {"verbose": False},
+        "norm": ORDER[budget.norm],
+        "batch_size": 1 if name in ALONE else len(x),
+        "targeted": False,
+        "verbose": False,
+    }
+    arguments = ART.arguments(found, params, eps, elsewhere)
     device = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with seeded(seed), torch.enable_grad(), device:
-        try:
+        with ART.refusing(name, params):
             attack = found(_classifier(oracle, x), **arguments)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"attack 'art:{name}' refused {params!r}: {error}") from error
         for part in getattr(attack, "attacks", ()):  # AutoAttack's, which draw progress bars
             part.verbose = False
         x_adv = attack.generate(x=x.cpu().numpy(), y=y.cpu().numpy())
     return torch.as_tensor(x_adv).to(x.device, torch.float32)
-
-
-def _arguments(found: Any, batch: int, budget: Budget, params: Spec, name: str) -> dict[str, Any]:
-    """Translates budget and parameters into what the constructor takes."""
-    takes = inspect.signature(found).parameters
-    arguments = ART.arguments(found, params)
-    if KNOWN[name].kind == "bounded":
-        eps = budget.radius(f"art:{name}")
-        arguments["eps"] = eps
-        if "eps_step" in takes and "eps_step" not in arguments:
-            arguments["eps_step"] = eps * takes["eps_step"].default / takes["eps"].default
-    fixed: dict[str, object] = {
-        "attacker_params": {"verbose": False},
-        "norm": ORDER[budget.norm],
-        "batch_size": 1 if KNOWN[name].alone else batch,
-        "targeted": False,
-        "verbose": False,
-    }
-    return {**arguments, **{key: value for key, value in fixed.items() if key in takes}}
 
 
 def _classifier(oracle: Oracle, batch: Tensor) -> Any:

@@ -6,43 +6,80 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model
 
+from bench.attacks.base import Attack, AttackFunction
 from bench.attacks.params import Count, Positive
 from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.numbers import Number
 
+ORDER = {"linf": float("inf"), "l2": 2.0}
+"""The norms of a threat model, as orders."""
+
+COUNTED = ("n_iter", "n_restarts")
+
 _Whole = Annotated[StrictInt, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class Library:
-    """A library of attacks that is an extra of rbench.
+class Facts:
+    """What a signature does not tell of an attack.
 
     Attributes:
-        prefix: Before the colon in an attack's name, and the name of the extra.
-        distribution: What pip installs.
+        kind: Whether it knows eps.
+        norm: The one norm that it minimizes or is bounded in; empty for the threat model's.
+        keeps_batch: Whether it was seen to pass the whole batch, in order, in every call.
+    """
+
+    kind: Literal["bounded", "minimum-norm"]
+    norm: str = ""
+    keeps_batch: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it knows eps."""
+        return self.kind == "bounded"
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms of threat models that it serves."""
+        return (self.norm,) if self.bounded and self.norm else tuple(ORDER)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of attacks, which is imported when one of them is asked for.
+
+    Attributes:
+        prefix: Before the colon in an attack's name.
+        title: What people call it.
+        distribution: Its name in package indexes.
+        install: What pip installs to have it.
+        home: Its page.
         module: Where its attacks are.
+        version: Of its attacks here; raised whenever what they return changes.
         words: What it calls a parameter, and what rbench does.
-        withheld: Arguments that are no parameters: they come from elsewhere, or no file of plain
-            data can hold them.
+        radius: Arguments of a bounded attack that take the radius.
+        withheld: Other arguments that are no parameters: they come from elsewhere, or no file of
+            plain data can hold them.
     """
 
     prefix: str
+    title: str
     distribution: str
+    install: str
+    home: str
     module: str
+    version: int
     words: Mapping[str, str]
+    radius: frozenset[str]
     withheld: frozenset[str]
-
-    @property
-    def installed(self) -> bool:
-        """Whether it is here; this imports nothing of it."""
-        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
 
     def attacks(self, name: str) -> Any:
         """Returns the module of its attacks.
@@ -58,8 +95,8 @@ class Library:
         except ModuleNotFoundError as error:
             if error.name != self.module.partition(".")[0]:
                 raise self._broken(name, error) from error
-            install = f"pip install rbench[{self.prefix}]"
-            raise UserError(f"{self.prefix}:{name} needs {self.distribution}: {install}") from error
+            needs = f"{self.prefix}:{name} needs {self.distribution}"
+            raise UserError(f"{needs}: pip install {self.install}") from error
         except Exception as error:  # foreign code runs here
             raise self._broken(name, error) from error
 
@@ -70,13 +107,23 @@ class Library:
             f"imported: {why}"
         )
 
-    def check_name(self, name: str, refusals: Mapping[str, str]) -> None:
-        """Raises ``UserError`` for an attack that there is not, or that cannot be used.
+    def exports(self, what: Callable[[object], bool]) -> dict[str, Any]:
+        """Returns what the module of its attacks holds of a kind, such as ``inspect.isclass``."""
+        found = vars(self.attacks("*"))
+        return {name: found[name] for name in sorted(found) if what(found[name])}
+
+    def find(self, name: str, names: Callable[[], Mapping[str, str]]) -> Any:
+        """Returns the class or function of an attack.
 
         Args:
             name: Without the prefix.
-            refusals: Every attack of the library, with the reason to refuse it, or ``""``.
+            names: Returns every attack of the library, with the reason to refuse it, or ``""``.
+
+        Raises:
+            UserError: When the library is missing, has no such attack, or it cannot be used.
         """
+        attacks = self.attacks(name)
+        refusals = names()
         if name not in refusals:
             same = [known for known in refusals if known.lower() == name.lower()]
             usable = [known for known, reason in refusals.items() if not reason]
@@ -85,48 +132,99 @@ class Library:
             raise UserError(f"unknown attack '{self.prefix}:{name}'{hint}")
         if refusals[name]:
             raise UserError(f"attack '{self.prefix}:{name}' cannot be used: {refusals[name]}")
+        return getattr(attacks, name)
 
-    def parameters(
-        self, call: Callable[..., Any], but: Collection[str] = ()
-    ) -> dict[str, tuple[str, Any, Any]]:
-        """Returns the parameters of an attack as our word -> (its word, pydantic type, default).
+    def attack(
+        self, name: str, call: Callable[..., Any], run: AttackFunction, facts: Facts
+    ) -> Attack:
+        """Returns the entry of an attack, its parameters read off the class or function."""
+        verb = "in" if facts.bounded else "minimizes"
+        norm = facts.norm or "the norm of the threat model"
+        link = re.search(r"https?://[^\s\]\"'<>`]+", call.__doc__ or "")
+        return Attack(
+            name=f"{self.prefix}:{name}",
+            version=self.version,
+            kind=facts.kind,
+            norms=facts.norms,
+            params=self._params_model(name, call, facts),
+            run=run,
+            summary=f"{call.__name__} of {self.title}, {verb} {norm}",
+            url=link[0].rstrip(".,)") if link else self.home,
+            library=self.distribution,
+            keeps_batch=facts.keeps_batch,
+        )
 
-        Args:
-            call: The class or function of the library.
-            but: Arguments to leave out, besides those that are always withheld.
-        """
-        found: dict[str, tuple[str, Any, Any]] = {}
+    def _params_model(self, name: str, call: Callable[..., Any], facts: Facts) -> type[Spec]:
+        """Returns the parameters of an attack as a model that checks them."""
+        withheld = self.withheld | self.radius if facts.bounded else self.withheld
+        fields: dict[str, Any] = {}
         for argument in inspect.signature(call).parameters.values():
             word = self.words.get(argument.name, argument.name)
-            if argument.name in self.withheld or argument.name in but:
-                continue
-            kind = _kind(word, argument)
+            argument = _documented(word, argument, inspect.getdoc(call) or "")
+            kind = None if argument.name in withheld else _kind(word, argument)
             if kind is not None:
                 default = None if word == "alpha" else argument.default
                 needed = default is inspect.Parameter.empty
-                found[word] = (argument.name, kind, ... if needed else default)
-        return found
-
-    def params_model(
-        self, name: str, call: Callable[..., Any], but: Collection[str] = ()
-    ) -> type[Spec]:
-        """Returns the parameters of an attack as a model that checks them."""
-        fields: dict[str, Any] = {
-            word: (kind, default) for word, (_, kind, default) in self.parameters(call, but).items()
-        }
+                fields[word] = (kind, ... if needed else default)
         model: type[Spec] = create_model(f"{name}Params", __base__=Spec, **fields)
         return model
 
     def arguments(
-        self, call: Callable[..., Any], params: Spec, but: Collection[str] = ()
+        self,
+        call: Callable[..., Any],
+        params: Spec,
+        radius: float | None = None,
+        elsewhere: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
-        """Translates parameters into the arguments of the library, a step size of None left out."""
-        given = params.model_dump()
-        return {
-            theirs: given[word]
-            for word, (theirs, _, _) in self.parameters(call, but).items()
-            if not (word == "alpha" and given[word] is None)
-        }
+        """Returns the arguments of a class or function of the library.
+
+        Args:
+            call: The class or function.
+            params: In our words. A step size of ``None`` has the ratio to the radius that the
+                defaults of the library have, and is left out where these say none.
+            radius: Of the ball; ``None`` for an attack that takes none.
+            elsewhere: Further arguments; those that it does not take are left out.
+        """
+        takes = inspect.signature(call).parameters
+        given = dict(elsewhere or {})
+        if radius is not None:
+            given |= dict.fromkeys(self.radius, radius)
+        ours = params.model_dump()
+        found: dict[str, Any] = {}
+        for key, argument in takes.items():
+            word = self.words.get(key, key)
+            if key in given:
+                found[key] = given[key]
+            elif word == "alpha" and ours.get(word, 0) is None:
+                balls = [takes[ball].default for ball in self.radius if ball in takes]
+                if radius is not None and balls and argument.default is not None:
+                    found[key] = radius * argument.default / balls[0]
+            elif word in ours:
+                found[key] = ours[word]
+        return found
+
+    @contextmanager
+    def refusing(self, name: str, params: Spec) -> Iterator[None]:
+        """Makes what a constructor raises about its arguments a ``UserError``."""
+        try:
+            yield
+        except (TypeError, ValueError, NotImplementedError) as error:
+            attack = f"{self.prefix}:{name}"
+            raise UserError(f"attack '{attack}' refused {params!r}: {error}") from error
+
+
+def missing(package: str) -> str:
+    """Returns that an attack needs a package, ``""`` where it is installed."""
+    absent = importlib.util.find_spec(package) is None
+    return f"it needs {package}: pip install {package}" if absent else ""
+
+
+def _documented(word: str, argument: inspect.Parameter, doc: str) -> inspect.Parameter:
+    """Returns an argument with a default of type float if ``doc`` says that it is one."""
+    whole = type(argument.default) is int and word not in COUNTED
+    if whole and re.search(rf"\b{argument.name} \(float\)", doc):
+        return argument.replace(default=float(argument.default))
+    return argument
 
 
 def _kind(word: str, argument: inspect.Parameter) -> Any:
@@ -137,7 +235,7 @@ def _kind(word: str, argument: inspect.Parameter) -> Any:
         return None
     if word == "alpha":
         return Positive | None
-    if word in ("n_iter", "n_restarts") and (isinstance(default, int) or types == {"int"}):
+    if word in COUNTED and (isinstance(default, int) or types == {"int"}):
         return Count if default is not None else Count | None
     if isinstance(default, bool):
         return StrictBool if types <= {"bool"} else None

@@ -14,39 +14,40 @@ are the library's own and are kept as they are:
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.attacks.adapters.signatures import Library
 from bench.attacks.base import Attack, Budget
-from bench.attacks.params import OUR_WORDS, Count, NoParams, NotNegative, Positive
+from bench.attacks.params import ELSEWHERE, OUR_WORDS, Count, NoParams, NotNegative, Positive
 from bench.core.base import Spec
-from bench.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.oracle import Oracle
 
-LIBRARY = "torchattacks"
-RADIUS = ("eps", "max_epsilon")
-"""Constructor arguments that take the radius of the ball."""
+TORCHATTACKS = Library(
+    prefix="torchattacks",
+    title="torchattacks",
+    distribution="torchattacks",
+    install="torchattacks",
+    home="https://github.com/Harry24k/adversarial-attacks-pytorch",
+    module="torchattacks",
+    version=1,
+    words=OUR_WORDS,
+    radius=frozenset(("eps", "max_epsilon")),
+    # Pixle's update_each_iteration takes one image at a time.
+    withheld=frozenset((*ELSEWHERE, "verbose", "update_each_iteration")),
+)
+
+MINIMUM_NORM = frozenset(
+    ("CW", "DeepFool", "EADEN", "EADL1", "JSMA", "OnePixel", "Pixle", "SparseFool")
+)
+"""Classes that know no eps. FAB is not one of them: it returns x where it ends beyond eps."""
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 """What the library calls the norms of a threat model."""
-
-
-def library_class(name: str) -> Any:
-    """Returns a class of the library, which is imported here: it is slow to import."""
-    import torchattacks
-
-    return getattr(torchattacks, name)
-
-
-def constructor(name: str) -> dict[str, Any]:
-    """Returns the default of each constructor argument of a class, without the model's."""
-    signature = inspect.signature(library_class(name))
-    return {p.name: p.default for p in list(signature.parameters.values())[1:]}
 
 
 def run_class(
@@ -62,40 +63,20 @@ def run_class(
 
     from bench.attacks.randomness import seeded
 
-    arguments = _arguments(name, oracle.n_classes, budget, params, seed)
+    found = getattr(TORCHATTACKS.attacks(name), name)
+    eps = None if name in MINIMUM_NORM else budget.radius(f"torchattacks:{name}")
+    elsewhere: dict[str, object] = {
+        "n_classes": oracle.n_classes,
+        "norm": NORMS[budget.norm],
+        "seed": seed,
+        "verbose": False,
+    }
+    arguments = TORCHATTACKS.arguments(found, params, eps, elsewhere)
     with seeded(seed), torch.enable_grad():
-        try:
-            attack = library_class(name)(oracle.module(), **arguments)
-        except (ValueError, NotImplementedError) as error:
-            raise UserError(f"attack '{LIBRARY}:{name}' refused {params!r}: {error}") from error
+        with TORCHATTACKS.refusing(name, params):
+            attack = found(oracle.module(), **arguments)
         x_adv: Tensor = attack(x.contiguous(), y)  # it uses view(), which needs this layout
     return x_adv.detach().to(x.device)
-
-
-def _arguments(
-    name: str, n_classes: int, budget: Budget, params: Spec, seed: int
-) -> dict[str, object]:
-    """Translates budget, parameters and seed into what the constructor takes."""
-    given = params.model_dump()
-    defaults = constructor(name)
-    arguments: dict[str, object] = {}
-    for key, default in defaults.items():
-        word = OUR_WORDS.get(key, key)
-        if key in RADIUS:
-            arguments[key] = budget.radius(f"{LIBRARY}:{name}")
-        elif key == "norm":
-            arguments[key] = NORMS[budget.norm]
-        elif key == "n_classes":
-            arguments[key] = n_classes
-        elif key == "seed":
-            arguments[key] = seed
-        elif key == "verbose":
-            arguments[key] = False
-        elif word == "alpha" and given.get("alpha", 0) is None:
-            arguments[key] = budget.radius(f"{LIBRARY}:{name}") * default / defaults["eps"]
-        elif word in given:
-            arguments[key] = given[word]
-    return arguments
 
 
 class IterativeParams(Spec):
@@ -176,7 +157,7 @@ FGSM = Attack(
     run=partial(run_class, "FGSM"),
     summary="fast gradient sign method: one step of size eps",
     url="https://arxiv.org/abs/1412.6572",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     passes=lambda params: 2.0,
 )
 BIM = Attack(
@@ -188,7 +169,7 @@ BIM = Attack(
     run=partial(run_class, "BIM"),
     summary="basic iterative method: sign steps from x",
     url="https://arxiv.org/abs/1607.02533",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     passes=_twice_n_iter,
 )
 PGD = Attack(
@@ -200,7 +181,7 @@ PGD = Attack(
     run=partial(run_class, "PGD"),
     summary="projected gradient descent from a random start",
     url="https://arxiv.org/abs/1706.06083",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     passes=_twice_n_iter,
 )
 MIFGSM = Attack(
@@ -212,7 +193,7 @@ MIFGSM = Attack(
     run=partial(run_class, "MIFGSM"),
     summary="momentum iterative FGSM",
     url="https://arxiv.org/abs/1710.06081",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     passes=_twice_n_iter,
 )
 CW = Attack(
@@ -224,7 +205,7 @@ CW = Attack(
     run=partial(run_class, "CW"),
     summary="Carlini and Wagner: minimizes the l2 distance for one fixed c",
     url="https://arxiv.org/abs/1608.04644",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     passes=_twice_n_iter,
 )
 DEEPFOOL = Attack(
@@ -236,7 +217,7 @@ DEEPFOOL = Attack(
     run=partial(run_class, "DeepFool"),
     summary="DeepFool: steps to the nearest linearized boundary in l2, image by image",
     url="https://arxiv.org/abs/1511.04599",
-    library=LIBRARY,
+    library=TORCHATTACKS.distribution,
     keeps_batch=False,
     passes=_deepfool_passes,
 )
