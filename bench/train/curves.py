@@ -17,7 +17,7 @@ _DIGITS = {"loss": 5, "accuracy": 5, "test_accuracy": 5, "seconds": 1}
 
 
 def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) -> None:
-    """Writes ``training.csv`` (one line an epoch) and ``training.png``; each is replaced in one step.
+    """Writes ``training.csv`` (a line an epoch) and ``training.png``, each in one step.
 
     Columns: ``epoch`` from 1; ``loss`` and ``accuracy`` on what the epoch trained on, averaged
     while the weights moved; ``seconds``; ``test_accuracy`` after it on 1,024 clean test

@@ -176,7 +176,9 @@ def test_an_attack_that_drops_samples_does_not_claim_to_keep_the_batch(
     assert {len(batch) for batch in watched.batches} > {len(case.x)}
 
 
-@pytest.mark.parametrize("name", ["foolbox:LinfPGD", "advlib:pgd_linf", "art:SquareAttack"])
+@pytest.mark.parametrize(
+    "name", ["foolbox:LinfPGD", "advlib:pgd_linf", "art:SquareAttack", "art:HopSkipJump"]
+)
 def test_the_seed_alone_decides_and_global_state_stays(name: str, conv: Callable[..., Any]) -> None:
     installed(name)
     case, before = conv(), torch.get_rng_state()
