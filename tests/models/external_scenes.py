@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.core.errors import UserError
+from bench.core.errors import MissingCheckpointError, UserError
 from bench.models.external import Shelf, foreign
 from bench.run import job
 from bench.zoo import open_model
@@ -18,11 +18,22 @@ from bench.zoo import open_model
 CLASSES = 3
 
 
-def make_data(folder: Path, n: int = 8) -> Path:
-    """Writes random images of 3 x 32 x 32 pixels and 3 classes."""
+ROBUST = "robustbench:Rade2021Helper_R18_ddpm?dataset=cifar10&threat=Linf"
+
+
+def need_robustbench() -> None:
+    """Skips a test where RobustBench's zoo cannot be imported."""
+    try:
+        open_model(ROBUST, Shelf(Path()))
+    except MissingCheckpointError as error:
+        pytest.skip(f"needs rbench[robustbench]: {error}")
+
+
+def make_data(folder: Path, n: int = 8, classes: int = CLASSES) -> Path:
+    """Writes random images of 3 x 32 x 32 pixels."""
     x = np.random.default_rng(0).random((n, 3, 32, 32)).astype(np.float32)
     path = folder / f"made{n}.npz"
-    np.savez(path, x=x, y=np.arange(n) % CLASSES)
+    np.savez(path, x=x, y=np.arange(n) % classes)
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from external_scenes import forget, sha256
+from external_scenes import ROBUST, forget, need_robustbench, sha256
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
@@ -471,16 +471,10 @@ def test_timms_weights_are_read_as_tensors_alone(
     assert not (tmp_path / "canary").exists()
 
 
-ROBUST = "robustbench:Rade2021Helper_R18_ddpm?dataset=cifar10&threat=Linf"
-
-
 @pytest.fixture
 def robustbench() -> Any:
     """RobustBench's zoo, where it can be imported."""
-    try:
-        open_model(ROBUST, SHELF)
-    except MissingCheckpointError as error:
-        pytest.skip(f"needs rbench[robustbench]: {error}")
+    need_robustbench()
     return sys.modules["robustbench.utils"]
 
 

@@ -12,14 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from external_scenes import forget, make_data, rbench, sha256, write_suite
+import torch
+from external_scenes import (
+    ROBUST,
+    forget,
+    make_data,
+    need_robustbench,
+    rbench,
+    sha256,
+    write_suite,
+)
+from safetensors.torch import save_file
 
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
+from bench.core.model_spec import ModelSpec
+from bench.models import build_model
 from bench.models.external import Shelf
 from bench.run.freight import code_hash, needs_of
 from bench.run.job import Job, execute, load_model
 from bench.store import RunStore
+from bench.zoo import open_model
 
 TORCHVISION = "torchvision:resnet18?size=32&classes=3"
 MODULE = """
@@ -92,9 +105,9 @@ def specs(out: Path) -> list[CellSpec]:
     return [info.spec for info in infos]
 
 
-def run_and_verify(here: Path, models: list[Any], *options: str) -> Path:
+def run_and_verify(here: Path, models: list[Any], *options: str, data: Path | None = None) -> Path:
     """Runs a suite, checks its stored examples, and runs it again, which does nothing."""
-    suite, out = write_suite(here, make_data(here), models), here / "out"
+    suite, out = write_suite(here, data or make_data(here), models), here / "out"
     arguments = ("run", str(suite), "--out", str(out), "--save-adv", "--device", "cpu", *options)
     code, text = rbench(*arguments, "--workers", "1")
     assert code == 0, text
@@ -133,6 +146,30 @@ def test_a_suite_of_timm(here: Path) -> None:
         (uri, "batch"),
     }
     assert "test_efficientnet (timm random)" in (out / "leaderboard.md").read_text()
+
+
+def test_a_suite_of_robustbench_with_weights_made_here(here: Path) -> None:
+    need_robustbench()
+    net = open_model(f"{ROBUST}&weights=none", Shelf(here)).load().net
+    path = here / "models" / "cifar10" / "Linf" / "Rade2021Helper_R18_ddpm.pt"
+    path.parent.mkdir(parents=True)
+    torch.save({"state_dict": net.state_dict()}, path)
+    out = run_and_verify(here, [ROBUST], data=make_data(here, n=10, classes=10))
+    assert {spec.sha256 for spec in specs(out)} == {sha256(ROBUST)}
+    assert "RobustBench cifar10 Linf" in (out / "leaderboard.md").read_text()
+
+
+def test_a_suite_of_a_file_of_tensors(here: Path) -> None:
+    spec = ModelSpec.model_validate(
+        {"arch": "resnet20", "norm": "bn", "channels": 3, "size": 32, "classes": 3}
+        | {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.3]}
+    )
+    save_file(build_model(spec, seed=1).net.state_dict(), here / "net.safetensors")
+    query = f"arch=resnet20&norm=bn&{SHAPE}&mean=0.5,0.4,0.3&std=0.2,0.2,0.3"
+    uri = f"file:{here}/net.safetensors?{query}"
+    out = run_and_verify(here, [uri, {"checkpoint": uri, "stats": "batch"}])
+    assert {spec.sha256 for spec in specs(out)} == {sha256(uri)}
+    assert "net (file)" in (out / "leaderboard.md").read_text()
 
 
 def test_a_suite_of_a_callable_needs_trust(here: Path) -> None:
