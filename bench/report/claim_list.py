@@ -45,6 +45,41 @@ def _transfer(attack: str, *, chosen: bool) -> Contrast:
     return Contrast("transfer over white_box", better, Side(own, (attack,)))
 
 
+def _on_batch_statistics(data: str, suffix: str) -> Claim:
+    """Returns the claim of RobustNorm's Table 1 for the rows of another data set."""
+    run = f"robustnorm_table1_{suffix}"
+    sides = (_one("bn B", *RN_ATTACKS, "CW"), _one("bn P", *RN_ATTACKS, "CW"))
+    return Claim(
+        text=f"Batch statistics beat population statistics on {data}",
+        source="RobustNorm, Table 1",
+        paper=Trial(
+            run,
+            "the paper's attacks, white_box and joint, on batches of 128",
+            _under_each("bn B", "bn P", RN_ATTACKS),
+        ),
+        strongest=Trial(
+            run, "worst case of FGSM, BIM, MIM, CW and PGD", (Contrast("worst case", *sides),)
+        ),
+    )
+
+
+def _robust_norm(data: str, run: str) -> Claim:
+    """Returns the claim of RobustNorm's Figure 3 for a data set."""
+    sides = (_one("rn", *RN_ATTACKS, "CW"), _one("bn", *RN_ATTACKS, "CW"))
+    return Claim(
+        text=f"RobustNorm beats BatchNorm{data}",
+        source="RobustNorm, Figure 3",
+        paper=Trial(
+            run,
+            "the paper's attacks, rn on the statistics of batches of 128",
+            _under_each("rn", "bn", RN_ATTACKS),
+        ),
+        strongest=Trial(
+            run, "worst case of FGSM, BIM, MIM, CW and PGD", (Contrast("worst case", *sides),)
+        ),
+    )
+
+
 CLAIMS = (
     Claim(
         text="Batch statistics beat population statistics",
@@ -71,24 +106,8 @@ CLAIMS = (
             ),
         ),
     ),
-    Claim(
-        text="Batch statistics beat population statistics on CIFAR-10",
-        source="RobustNorm, Table 1",
-        paper=Trial(
-            "robustnorm_table1_cifar10",
-            "the paper's attacks, white_box and joint, on batches of 128",
-            _under_each("bn B", "bn P", RN_ATTACKS),
-        ),
-        strongest=Trial(
-            "robustnorm_table1_cifar10",
-            "worst case of FGSM, BIM, MIM, CW and PGD",
-            (
-                Contrast(
-                    "worst case", _one("bn B", *RN_ATTACKS, "CW"), _one("bn P", *RN_ATTACKS, "CW")
-                ),
-            ),
-        ),
-    ),
+    _on_batch_statistics("CIFAR-10", "cifar10"),
+    _on_batch_statistics("MNIST", "mnist"),
     Claim(
         text="Norms that track nothing are more robust than BatchNorm",
         source="RobustNorm, Table 3",
@@ -111,20 +130,8 @@ CLAIMS = (
             ),
         ),
     ),
-    Claim(
-        text="RobustNorm beats BatchNorm",
-        source="RobustNorm, Figure 3",
-        paper=Trial(
-            "robustnorm_fig3",
-            "the paper's attacks, rn on the statistics of batches of 128",
-            _under_each("rn", "bn", RN_ATTACKS),
-        ),
-        strongest=Trial(
-            "robustnorm_fig3",
-            "worst case of FGSM, BIM, MIM, CW and PGD",
-            (Contrast("worst case", _one("rn", *RN_ATTACKS, "CW"), _one("bn", *RN_ATTACKS, "CW")),),
-        ),
-    ),
+    _robust_norm("", "robustnorm_fig3"),
+    _robust_norm(" on MNIST", "robustnorm_fig3_mnist"),
     Claim(
         text="Transferability between norms is low",
         source="RNA, Figure 1 (d)",

@@ -157,7 +157,7 @@ def test_index_names_runs_files_and_what_became_of_each_claim(tmp_path: Path) ->
     text = write_index(folder).read_text()
     assert text == index_text(folder)
     lines = text.splitlines()
-    (claim,) = [line for line in lines if line.startswith("| RobustNorm beats BatchNorm")]
+    (claim,) = [line for line in lines if line.startswith("| RobustNorm beats BatchNorm (")]
     expected = paired_difference(make_rows(HIGH), make_rows(LOW))
     assert expected.low is not None and expected.high is not None
     number = f"+87.5 [{100 * expected.low:+.1f}, {100 * expected.high:+.1f}]"
