@@ -220,6 +220,9 @@ def train(
     compile_model: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")
     ] = True,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Train in float32, not under bfloat16 autocast.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train again what has a checkpoint.")
     ] = False,
@@ -229,8 +232,10 @@ def train(
     On several GPUs: torchrun --nproc-per-node 4 -m bench train NAME
     """
     from bench.cli.training import train_command
+    from bench.train.compute import Compute
 
-    train_command(console, recipe, only or [], out, data_root, device, compile_model, force)
+    compute = Compute(device, compile_model, exact)
+    train_command(console, recipe, only or [], out, data_root, compute, force)
 
 
 @app.command(name="list")

@@ -15,6 +15,7 @@ from bench.run.device import pick_device
 from bench.run.paths import checkpoints_folder, recipes_folder
 from bench.train.book import find_recipes
 from bench.train.build import train_checkpoint
+from bench.train.compute import Compute
 from bench.train.recipe import Recipe
 from bench.train.state import recipe_digest
 from bench.train.trainer import Progress as Step
@@ -28,20 +29,19 @@ def train_command(
     only: list[str],
     out: Path | None,
     data_root: Path | None,
-    device: str,
-    compiled: bool,
+    compute: Compute,
     force: bool,
 ) -> None:
     """Trains recipes one after the other, leaving alone what is there."""
     folder = checkpoints_folder(out)
     recipes = _chosen(find_recipes(what, recipes_folder()), only, what)
-    where = pick_device(device)
+    own = compute.on(pick_device(compute.device))
     for recipe in recipes:
         there = folder / recipe.name / CARD
         if there.is_file() and not force:
             _say(console, f"{recipe.name}: {_kept(recipe, read_card(there))}")
             continue
-        _train_one(console, recipe, folder, data_root, where, compiled)
+        _train_one(console, recipe, folder, data_root, own)
 
 
 def _chosen(recipes: list[Recipe], only: list[str], what: str) -> list[Recipe]:
@@ -68,14 +68,13 @@ def _train_one(
     recipe: Recipe,
     folder: Path,
     data_root: Path | None,
-    device: str,
-    compiled: bool,
+    compute: Compute,
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
     with Progress(*columns, console=console, disable=silent) as bar:
         show = _display(console, bar, recipe)
-        checkpoint = train_checkpoint(recipe, folder, data_root, show, device, compiled)
+        checkpoint = train_checkpoint(recipe, folder, data_root, show, compute)
     if checkpoint is not None:
         clean = checkpoint.card.clean_accuracy
         reached = f"clean accuracy {clean.value:.2%} on {clean.n} images ({clean.split})"

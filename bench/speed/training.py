@@ -20,6 +20,7 @@ from bench.data.load import load_split
 from bench.models import build_model
 from bench.norms import find_paths
 from bench.speed.timing import ratio, take_turns
+from bench.train.compute import Compute
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
 from bench.train.trainer import Trainer
@@ -102,7 +103,7 @@ def _trainer_rounds(recipe: Recipe, images: Images, folder: Path, device: str) -
     """Trains an epoch of the trainer each time it is asked."""
     x, y = torch.from_numpy(images.x.copy()), torch.from_numpy(images.y.copy())
     source = DeviceSource(x, y, recipe.augment, torch.device(device))
-    trainer = Trainer(recipe, source, folder / "state.pt", device)
+    trainer = Trainer(recipe, source, folder / "state.pt", Compute(device))
     while True:
         trainer.train_epoch(lambda _: None)
         yield

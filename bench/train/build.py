@@ -12,6 +12,7 @@ import torch
 
 import bench
 from bench.models import Classifier
+from bench.train.compute import Compute
 from bench.train.curves import write_curves
 from bench.train.images import scoring_images, training_source
 from bench.train.recipe import Recipe
@@ -22,6 +23,7 @@ from bench.zoo import Card, Checkpoint, CleanAccuracy, save_checkpoint
 
 N_VALIDATED = 1024
 STATE = "train_state.pt"
+CPU = Compute()
 
 
 def train_checkpoint(
@@ -29,8 +31,7 @@ def train_checkpoint(
     out: Path,
     data_root: Path | None,
     report: Callable[[Progress], None],
-    device: str = "cpu",
-    compiled: bool = True,
+    compute: Compute = CPU,
 ) -> Checkpoint | None:
     """Trains a recipe, scores it on its test images and writes ``out/NAME``.
 
@@ -53,18 +54,19 @@ def train_checkpoint(
         x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
         return score_clean(model, x, y, split, n_draws=n_draws)
 
-    with joined(device) as (world, own_device):
+    with joined(compute.device) as (world, own_device):
         source = training_source(recipe, data_root, torch.device(own_device))
 
         def validate(model: Classifier) -> float:
             return score(model, min(N_VALIDATED, n_test), 1).value
 
-        trainer = Trainer(recipe, source, folder / STATE, own_device, compiled, world, validate)
+        own = compute.on(own_device)
+        trainer = Trainer(recipe, source, folder / STATE, own, world, validate)
         model = trainer.run(report if world.rank == 0 else _silent)
         if world.rank:
             return None
     model = model.to(memory_format=torch.contiguous_format)
-    card = _card(recipe, score(model, n_test, SCORING_DRAWS), own_device)
+    card = _card(recipe, score(model, n_test, SCORING_DRAWS), own)
     checkpoint = save_checkpoint(folder, model.net, card)
     write_curves(folder, recipe, trainer.history)
     (folder / STATE).unlink(missing_ok=True)
@@ -75,7 +77,7 @@ def _silent(_: Progress) -> None:
     pass
 
 
-def _card(recipe: Recipe, accuracy: CleanAccuracy, device: str) -> Card:
+def _card(recipe: Recipe, accuracy: CleanAccuracy, compute: Compute) -> Card:
     told = recipe.model_dump(mode="json", exclude={"name", "model", "notes"}, exclude_none=True)
     return Card(
         name=recipe.name,
@@ -91,13 +93,7 @@ def _card(recipe: Recipe, accuracy: CleanAccuracy, device: str) -> Card:
             "torch": str(torch.__version__),
             "rbench": bench.__version__,
         },
-        trained=f"{datetime.now(UTC):%Y-%m-%d}, {_machine(device)}",
+        trained=f"{datetime.now(UTC):%Y-%m-%d}, {compute}",
         sha256="0" * 64,
         notes=recipe.notes,
     )
-
-
-def _machine(device: str) -> str:
-    if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(device)}, bf16 autocast"
-    return f"CPU, {torch.get_num_threads()} threads, bf16 autocast"

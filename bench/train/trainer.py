@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.models import Classifier, build_model
-from bench.norms import RandomNormAggregation, find_paths
+from bench.norms import find_paths
+from bench.train.compute import Compute, compile_model
 from bench.train.inner import perturb
 from bench.train.recipe import Recipe
 from bench.train.schedule import rate_fraction
@@ -54,8 +55,7 @@ class Trainer:
         recipe: What to train.
         source: Where the images come from.
         state_file: Where the state is kept after each epoch.
-        device: Where to train.
-        compiled: Whether to use ``torch.compile``.
+        compute: Where and how to train.
         world: The processes that train together.
         validate: Gives the accuracy in [0, 1] of the model in eval mode after an epoch; called in
             the first process only.
@@ -66,18 +66,18 @@ class Trainer:
         recipe: Recipe,
         source: Source,
         state_file: Path,
-        device: str = "cpu",
-        compiled: bool = True,
+        compute: Compute,
         world: World | None = None,
         validate: Callable[[Classifier], float] | None = None,
     ) -> None:
         self.recipe, self.source, self.state_file = recipe, source, state_file
-        self.device, self.world, self.validate = torch.device(device), world or World(), validate
+        self.compute, self.device = compute, torch.device(compute.device)
+        self.world, self.validate = world or World(), validate
         model: Classifier = build_model(recipe.model, recipe.seed).to(self.device)
         self.model = model = model.to(memory_format=torch.channels_last)
         self.paths = find_paths(model)
         # The attack's passes leave the gradients alone, so they go past the wrapper.
-        self.forward = _compiled(model) if compiled else model
+        self.forward = compile_model(model) if compute.compiled else model
         self.learner = self.world.wrap(self.forward, self.paths is not None)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
@@ -192,7 +192,7 @@ class Trainer:
             self.paths.pinned = None
 
     def _logits(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.compute.autocast():
             return forward(x).float()
 
     def _refuse_diverged(self, loss: float) -> None:
@@ -224,17 +224,6 @@ class Trainer:
             self.epoch, self.history = int(state["epoch"]), list(state["history"])
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             raise unreadable(self.state_file) from None
-
-
-def _compiled(model: nn.Module) -> nn.Module:
-    """Compiles the whole model, or, as RNA's graph changes each pass, its branches one by one."""
-    if find_paths(model) is None:
-        return cast(nn.Module, torch.compile(model))
-    for module in model.modules():
-        if isinstance(module, RandomNormAggregation):
-            for branch in module.branches:
-                branch.compile()
-    return model
 
 
 def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

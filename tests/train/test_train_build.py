@@ -17,6 +17,7 @@ import bench
 from bench.core.errors import UserError
 from bench.core.identity import digest, sha256_file
 from bench.train.build import train_checkpoint
+from bench.train.compute import Compute
 from bench.train.recipe import Recipe
 from bench.train.trainer import Progress
 from bench.zoo import open_checkpoint
@@ -24,12 +25,14 @@ from bench.zoo import open_checkpoint
 Make = Callable[..., Recipe]
 FILES = ["card.yaml", "model.safetensors", "training.csv", "training.png"]
 
+PLAIN = Compute(compiled=False)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
 from bench.train.book import read_recipes
 from bench.train.build import train_checkpoint
+from bench.train.compute import Compute
 
 torch.set_num_threads(int(sys.argv[4]))
 
@@ -38,7 +41,8 @@ def report(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 train_checkpoint(
-    *read_recipes(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), report, compiled=False
+    *read_recipes(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), report,
+    Compute(compiled=False),
 )
 """
 
@@ -61,14 +65,12 @@ def trained(
         seed=4,
     )
     out = tmp_path_factory.mktemp("out")
-    train_checkpoint(recipe, out, idx_root, silent, compiled=False)
+    train_checkpoint(recipe, out, idx_root, silent, PLAIN)
     return recipe, out / "tiny"
 
 
 def test_training_learns(make_recipe: Make, idx_root: Path, tmp_path: Path) -> None:
-    checkpoint = train_checkpoint(
-        make_recipe("bn", epochs=4), tmp_path, idx_root, silent, compiled=False
-    )
+    checkpoint = train_checkpoint(make_recipe("bn", epochs=4), tmp_path, idx_root, silent, PLAIN)
     assert checkpoint.card.clean_accuracy.value > 0.8, "chance is 0.25"
 
 
@@ -99,9 +101,7 @@ def test_the_checkpoint_scores_what_its_card_says(
 ) -> None:
     from bench.data.load import load_split
 
-    checkpoint = train_checkpoint(
-        make_recipe("bn", epochs=1), tmp_path, idx_root, silent, compiled=False
-    )
+    checkpoint = train_checkpoint(make_recipe("bn", epochs=1), tmp_path, idx_root, silent, PLAIN)
     test = load_split("fashion-mnist", "test", idx_root)
     x = torch.from_numpy(test.x.copy()).float() / 255
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert os.listdir(tmp_path / "tiny") == ["train_state.pt"]
     (tmp_path / "tiny" / "train_state.part").write_bytes(b"cut off while writing")
     seen: list[Progress] = []
-    train_checkpoint(recipe, tmp_path, idx_root, seen.append, compiled=False)
+    train_checkpoint(recipe, tmp_path, idx_root, seen.append, PLAIN)
     assert seen[0].epoch == 2 and seen[0].step == 3, "the first epoch was trained again"
     name = "model.safetensors"
     assert (tmp_path / "tiny" / name).read_bytes() == (uninterrupted / name).read_bytes()
@@ -150,7 +150,7 @@ def test_a_recipe_that_does_not_fit_the_data_is_refused(
     message: str,
 ) -> None:
     with pytest.raises(UserError, match=message):
-        train_checkpoint(make_recipe(**change), tmp_path, idx_root, silent, compiled=False)
+        train_checkpoint(make_recipe(**change), tmp_path, idx_root, silent, PLAIN)
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +160,7 @@ def test_more_classes_in_the_data_than_in_the_model(
     recipe = make_recipe()
     narrow = recipe.model_copy(update={"model": recipe.model.model_copy(update={"classes": 3})})
     with pytest.raises(UserError, match="has label 3, the recipe's model has 3 classes"):
-        train_checkpoint(narrow, tmp_path, idx_root, silent, compiled=False)
+        train_checkpoint(narrow, tmp_path, idx_root, silent, PLAIN)
 
 
 def test_the_global_seed_has_no_say(make_recipe: Make, idx_root: Path, tmp_path: Path) -> None:
@@ -169,6 +169,6 @@ def test_the_global_seed_has_no_say(make_recipe: Make, idx_root: Path, tmp_path:
     for name in ("a", "b"):
         torch.manual_seed(len(results))
         recipe = make_recipe("bn", epochs=1, limit=64)
-        results.append(train_checkpoint(recipe, tmp_path / name, idx_root, silent, compiled=False))
+        results.append(train_checkpoint(recipe, tmp_path / name, idx_root, silent, PLAIN))
     torch.set_rng_state(before)
     assert results[0].card.sha256 == results[1].card.sha256
