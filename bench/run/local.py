@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Protocol, TypeVar
-
-import torch
-from pebble import ProcessExpired, ProcessPool
+from typing import Any, Protocol, TypeVar
 
 from bench.run.stop import Stop
+from bench.run.worker import Assigned, Worker
 
 J = TypeVar("J")
 R = TypeVar("R")
 
 TRIES = 3
-"""Times that a job is begun whose worker process dies."""
+"""Times that a job is begun whose worker process dies, and starts in a row that may fail."""
 
 
 def default_workers(device: str) -> int:
@@ -52,7 +48,7 @@ class Workers:
 
     One worker is this process, with all threads, unless a job may be ended from outside. Several
     are processes of their own, with the cores shared out among them: small batches do not fill more
-    than one core. A process that dies or is ended is replaced.
+    than one core. A process that dies or is ended is replaced, whenever that happens.
 
     Args:
         n: How many.
@@ -61,13 +57,11 @@ class Workers:
     """
 
     def __init__(self, n: int, limit: float | None = None, stop: Stop | None = None) -> None:
-        self._limit, self._stop = limit, stop or Stop()
-        self._pool: ProcessPool | None = None
-        if n > 1 or limit is not None:
-            threads = max(1, len(os.sched_getaffinity(0)) // n)
-            context = multiprocessing.get_context("spawn")
-            initial = (threads, os.getpid())
-            self._pool = ProcessPool(n, 0, _initialize, initial, context)
+        self._n, self._limit, self._stop = n, limit, stop or Stop()
+        self._here = n == 1 and limit is None
+        self._threads = max(1, len(os.sched_getaffinity(0)) // n)
+        self._workers: list[Worker[Any]] = []
+        self._failed_starts = 0
 
     def __enter__(self) -> Workers:
         return self
@@ -78,79 +72,93 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is None:
-            return
-        if kind is None and not self._stop.asked:
-            self._pool.close()  # type: ignore[no-untyped-call]
-        else:  # nothing that is still at work is waited for, be it a worker that only starts
-            self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
 
     def run(
         self, work: Callable[[J], R], jobs: Sequence[J], lost: Callable[[J, str], R]
     ) -> Iterator[tuple[J, R] | None]:
         """Runs jobs, see ``Executor``."""
-        if self._pool is None:
-            for job in jobs:
-                yield None
-                if self._stop.asked:
-                    return
-                yield job, work(job)
+        if not self._here:
+            try:
+                yield from self._run(work, deque(Assigned(job) for job in jobs), lost)
+            finally:  # what an abandoned run was doing is not for the next
+                for worker in [w for w in self._workers if w.task is not None]:
+                    self._end(worker)
             return
-        yield from self._collect(self._pool, work, jobs, lost)
-
-    def _collect(
-        self,
-        pool: ProcessPool,
-        work: Callable[[J], R],
-        jobs: Sequence[J],
-        lost: Callable[[J, str], R],
-    ) -> Iterator[tuple[J, R] | None]:
-        def begin(job: J) -> Future[R]:
-            return pool.schedule(work, args=(job,), timeout=self._limit)
-
-        pending = {begin(job): (job, 1) for job in jobs}
-        while pending:
-            done, _ = wait(pending, timeout=0.25, return_when=FIRST_COMPLETED)
+        for job in jobs:
             yield None
             if self._stop.asked:
-                for future in [f for f in pending if not f.done() and not f.running()]:
-                    pending.pop(future)
-                    future.cancel()
-            for future in done:
-                job, tries = pending.pop(future)
-                if future.cancelled():
-                    continue
-                try:
-                    outcome = future.result()
-                except TimeoutError:
-                    outcome = lost(job, f"ended after {self._limit:g} s, the time limit of a chunk")
-                except ProcessExpired as error:
-                    if tries < TRIES and not self._stop.asked:
-                        pending[begin(job)] = (job, tries + 1)
-                        continue
-                    outcome = lost(job, _how_it_died(error))
-                yield job, outcome
+                return
+            yield job, work(job)
+
+    def _run(
+        self, work: Callable[[J], R], waiting: deque[Assigned[J]], lost: Callable[[J, str], R]
+    ) -> Iterator[tuple[J, R] | None]:
+        while True:
+            if self._stop.asked:
+                waiting.clear()
+            busy = sum(worker.task is not None for worker in self._workers)
+            if not waiting and not busy:
+                return
+            self._start(min(self._n, len(waiting) + busy))
+            self._hand_out(work, waiting)
+            signs = wait([sign for worker in self._workers for sign in worker.signs], 0.25)
+            yield None
+            for worker in [w for w in self._workers if any(sign in signs for sign in w.signs)]:
+                yield from self._hear(worker, waiting, lost)
+            for worker in [w for w in self._workers if w.overdue(self._limit)]:
+                assert worker.task is not None
+                self._end(worker)
+                why = f"ended after {self._limit:g} s, the time limit of a chunk"
+                yield worker.task.job, lost(worker.task.job, why)
+
+    def _start(self, n: int) -> None:
+        while len(self._workers) < n:
+            self._workers.append(Worker(self._threads))
+
+    def _hand_out(self, work: Callable[[J], Any], waiting: deque[Assigned[J]]) -> None:
+        for worker in self._workers:
+            # One that has died is found out when it is heard.
+            if waiting and worker.idle and worker.begin(work, waiting[0]):
+                waiting.popleft()
+
+    def _hear(
+        self, worker: Worker[J], waiting: deque[Assigned[J]], lost: Callable[[J, str], R]
+    ) -> Iterator[tuple[J, R]]:
+        """Takes what a worker says, or that it has died; yields what has come to an end."""
+        answer, task = worker.answer(), worker.task
+        if answer is not None:
+            self._failed_starts, worker.task = 0, None
+            fine, outcome = answer
+            if not fine:
+                raise outcome
+            if task is not None:
+                yield task.job, outcome
+            return
+        self._workers.remove(worker)
+        code = worker.end(5.0)
+        if task is not None and task.tries < TRIES and not self._stop.asked:
+            waiting.append(task)
+        elif task is not None:
+            yield task.job, lost(task.job, _how_it_died(code, task.tries))
+        elif not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == TRIES:
+                for left in waiting:
+                    yield left.job, lost(left.job, _how_it_died(code, TRIES, ", as it started"))
+                self._failed_starts = 0
+                waiting.clear()
+
+    def _end(self, worker: Worker[Any]) -> None:
+        self._workers.remove(worker)
+        worker.end()
 
 
-def _how_it_died(error: ProcessExpired) -> str:
-    code = error.exitcode
+def _how_it_died(code: int, times: int, when: str = "") -> str:
     if code >= 0:
-        return f"its worker process ended with code {code}, {TRIES} times"
-    name = signal.Signals(-code).name
+        return f"its worker process ended with code {code}, {times} times{when}"
     memory = ": too little memory, perhaps; try --workers 1" * (code == -signal.SIGKILL)
-    return f"its worker process was ended by {name}, {TRIES} times{memory}"
-
-
-def _initialize(threads: int, parent: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: int) -> None:
-    """Ends this worker once its parent is gone: a killed run must not leave work behind."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    name = signal.Signals(-code).name
+    return f"its worker process was ended by {name}, {times} times{when}{memory}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from bench.core.errors import UserError
 from bench.run.local import Workers
 from bench.run.stop import Stop, stop_on_signals
+from bench.run.worker import Worker
 
 
 def work(job: str) -> str:
@@ -28,6 +31,8 @@ def work(job: str) -> str:
         time.sleep(600)
     if kind == "refuse":
         raise UserError("refused")
+    if kind == "unsendable":
+        return lambda: job  # type: ignore[return-value]
     if kind == "nap":
         time.sleep(float(rest))
     return f"{job} done"
@@ -59,6 +64,45 @@ def test_one_worker_can_be_ended_too_where_there_is_a_limit() -> None:
             "hang": "hang lost: ended after 5 s, the time limit of a chunk",
             "job": "job done",
         }
+
+
+def test_workers_killed_before_they_have_a_job_are_replaced() -> None:
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < 2:
+            for process in multiprocessing.active_children():
+                if process.pid is not None and process.pid not in killed:
+                    killed.add(process.pid)
+                    os.kill(process.pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with Workers(2) as workers:
+        found = outcomes(workers, [f"job {i}" for i in range(4)])
+    killer.join()
+    assert found == {f"job {i}": f"job {i} done" for i in range(4)}
+
+
+def test_workers_that_cannot_start_do_not_start_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.run.local.Worker", lambda threads: Worker(-1))
+    with Workers(2) as workers:
+        found = outcomes(workers, ["a", "b"])
+    why = "its worker process ended with code 1, 3 times, as it started"
+    assert found == {job: f"{job} lost: {why}" for job in "ab"}
+
+
+def test_what_cannot_be_sent_back_is_told() -> None:
+    with pytest.raises(AttributeError, match="lambda"), Workers(2) as workers:
+        outcomes(workers, ["unsendable"])
+
+
+def test_a_run_that_is_given_up_leaves_nothing_to_the_next() -> None:
+    with Workers(2) as workers:
+        for _ in workers.run(work, ["nap 30", "nap 31", "job"], lost):
+            if any(worker.task for worker in workers._workers):
+                break
+        assert outcomes(workers, ["after"]) == {"after": "after done"}
 
 
 def test_an_expected_failure_reaches_the_caller() -> None:
@@ -98,8 +142,6 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 
 def test_signals_are_left_alone_outside_the_main_thread() -> None:
-    import threading
-
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def look() -> None:
