@@ -119,7 +119,8 @@ def _say(console: Console, summary: Summary, seconds: float) -> None:
     parts += [f"{summary.swept} more to see whether they converged"] * bool(summary.swept)
     parts += [f"{summary.kept} already stored"] * bool(summary.kept)
     parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
-    console.print(", ".join(parts), highlight=False)
+    again = "; to run them again: --out ANOTHER_FOLDER" if summary.kept and not summary.ran else ""
+    console.print(", ".join(parts) + again, highlight=False, soft_wrap=True)
     for model, attack, reason in summary.incomplete:
         line = f"incomplete: {model} / {attack}: {reason}"
         console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
