@@ -198,9 +198,7 @@ def climb(
         followed = answer.grad if follow is None else follow(answer.grad, followed)
         x_adv = project(x_adv + alpha * ascent_direction(followed, budget), x, budget)
     if trails is not None and (known is None or known.n_iter < params.n_iter):
-        best = (
-            (x_adv, torch.zeros_like(x[:, 0, 0, 0])) if seen is None else (seen.x_adv, seen.score)
-        )
+        best = None if seen is None else (seen.x_adv, seen.score)
         trails[key] = Trail(params.n_iter, x_adv, followed, best, oracle.spent())
     return x_adv
 

@@ -23,13 +23,6 @@ def checkpoints(incomplete: str) -> list[str]:
     return _begun({card.parent.name for card in cards}, incomplete)
 
 
-def attacks(incomplete: str) -> list[str]:
-    """Returns the names of attacks."""
-    from bench.attacks import ATTACKS
-
-    return _begun(ATTACKS, incomplete)
-
-
 def listings(incomplete: str) -> list[str]:
     """Returns what ``rbench list`` lists."""
     from bench.cli.listing import LISTINGS

@@ -1,7 +1,8 @@
-"""Where a run's files may lie: a local folder, or one of an object store."""
+"""Where files lie: a run's, in a local folder or an object store, and what is kept for all runs."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -35,3 +36,11 @@ def folder_at(name: str) -> Folder:
 def is_local(folder: Folder) -> bool:
     """Says whether a folder lies in this machine's file system."""
     return isinstance(folder, Path) or folder.protocol in ("", "file", "local")
+
+
+def cache_folder() -> Path:
+    """Returns ``$RBENCH_CACHE``, else ``rbench`` in the user's folder for caches."""
+    if chosen := os.environ.get("RBENCH_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rbench"

@@ -32,7 +32,7 @@ def fetch(name: str, root: Path | None = None) -> Path:
 
     Args:
         name: A name in ``DATASETS``.
-        root: Data root; ``None`` takes ``RBENCH_DATA``, else ``~/.cache/rbench/data``.
+        root: Data root; ``None`` takes the default, see ``data_root``.
 
     Returns:
         The data root.

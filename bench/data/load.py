@@ -18,7 +18,7 @@ def open_split(name: str, split: str, root: Path | None = None) -> Split:
     Args:
         name: A name in ``DATASETS``, ``npz:PATH`` or ``folder:PATH``.
         split: ``test`` or ``train``.
-        root: Data root; ``None`` takes ``RBENCH_DATA``, else ``~/.cache/rbench/data``. What is
+        root: Data root; ``None`` takes the default, see ``data_root``. What is
             not there is looked for in the package, then in the system's folder of data sets.
 
     Raises:

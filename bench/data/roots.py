@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bench.core.errors import UserError
+from bench.core.places import cache_folder
 
 ENVIRONMENT_VARIABLE = "RBENCH_DATA"
 SYSTEM_FOLDER = Path("/usr/share/datasets")
@@ -16,13 +17,16 @@ SYSTEM_FOLDER = Path("/usr/share/datasets")
 
 
 def data_root(root: Path | None = None) -> Path:
-    """Returns the data root: the argument, else ``RBENCH_DATA``, else ``~/.cache/rbench/data``."""
+    """Returns the data root: the argument, ``RBENCH_DATA``, or ``data`` in rbench's cache folder.
+
+    That is ``$RBENCH_CACHE``, else ``rbench`` in the user's folder for caches (``~/.cache``).
+    """
     if root is not None:
         return root.expanduser()
     from_environment = os.environ.get(ENVIRONMENT_VARIABLE)
     if from_environment:
         return Path(from_environment).expanduser()
-    return Path.home() / ".cache" / "rbench" / "data"
+    return cache_folder() / "data"
 
 
 def bundled(name: str) -> Traversable:

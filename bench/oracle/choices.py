@@ -13,13 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
-def cache_folder() -> Path:
-    """Returns ``$RBENCH_CACHE``, else ``rbench`` in the user's folder for caches."""
-    if chosen := os.environ.get("RBENCH_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rbench"
+from bench.core.places import cache_folder
 
 
 def settled(key: str, find_out: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:

@@ -75,25 +75,6 @@ class Plan:
     analyses: tuple[PlannedAnalysis, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def to_run(self) -> tuple[PlannedCell, ...]:
-        """The cells that may run, each id once."""
-        unique: dict[str, PlannedCell] = {}
-        for cell in self.cells:
-            if not cell.refused:
-                unique.setdefault(cell.cell_id, cell)
-        return tuple(unique.values())
-
-    @property
-    def known_passes(self) -> float:
-        """The estimated passes of all cells to run that have an estimate."""
-        return sum(cell.passes for cell in self.to_run if cell.passes is not None)
-
-    @property
-    def n_unknown(self) -> int:
-        """The number of cells to run without an estimate."""
-        return sum(cell.passes is None for cell in self.to_run)
-
     def manifest(self) -> Manifest:
         """Returns what a store keeps of this plan, so that its tables can be written again."""
         cells = tuple(

@@ -168,7 +168,7 @@ def test_names_are_completed_without_torch() -> None:
 import sys
 from bench.cli import completing
 print(completing.suites("quick"), completing.checkpoints("fmnist-resnet20-bn-"))
-print(completing.attacks("pg"), completing.listings("at"), completing.kinds("leader"))
+print(completing.listings("at"), completing.kinds("leader"))
 print(completing.tables("rna/table1"), completing.trackers("m"), "torch" in sys.modules)
 """
     done = subprocess.run(
@@ -176,7 +176,7 @@ print(completing.tables("rna/table1"), completing.trackers("m"), "torch" in sys.
     )
     assert done.stdout.splitlines() == [
         "['quickstart'] ['fmnist-resnet20-bn-at']",
-        "['pgd'] ['attacks'] ['leaderboard']",
+        "['attacks'] ['leaderboard']",
         "['rna/table1'] ['mlflow'] False",
     ]
 

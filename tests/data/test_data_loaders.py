@@ -77,6 +77,12 @@ def test_root_is_argument_then_environment_then_home(
     assert data_root(Path("~/arg")) == tmp_path / "arg"
     assert data_root() == tmp_path / "env"
     monkeypatch.setenv("RBENCH_DATA", "")
+    monkeypatch.setenv("RBENCH_CACHE", str(tmp_path / "kept"))
+    assert data_root() == tmp_path / "kept" / "data"
+    monkeypatch.delenv("RBENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert data_root() == tmp_path / "xdg" / "rbench" / "data"
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert data_root() == tmp_path / ".cache" / "rbench" / "data"
 
 
