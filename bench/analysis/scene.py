@@ -72,6 +72,7 @@ class Scene:
         return Scoring(
             n_draws=one.n_draws,
             seed=self.seed(batch),
+            stochastic=target.stochastic,
             batch_dependent=target.batch_dependent,
             adversary=one.adversary,
             may_decline=False,

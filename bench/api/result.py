@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import CellInfo, Row
-from bench.metrics import Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
+from bench.metrics import Cluster, Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
 from bench.report.escape import markdown, one_line
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class EvaluationResult:
     def worst_case(self) -> Estimate:
         """Estimates the accuracy against the best complete attack, image by image.
 
+        Where images share statistics and the adversary has the whole batch, batch by batch.
+
         Where an attack is incomplete this is an upper bound, and ``method`` says so.
 
         Raises:
@@ -95,7 +97,9 @@ class EvaluationResult:
             raise UserError("no attack is complete, so there is no worst case")
         clustered = any(cell.info.cluster == "batch" for cell in done)
         rows = [cell.rows for cell in done]
-        estimate = worst_case_accuracy(rows, "batch" if clustered else "sample")
+        whole = all(cell.info.whole_batches for cell in done)
+        cluster: Cluster = "batch" if clustered else "sample"
+        estimate = worst_case_accuracy(rows, cluster, whole_batches=whole)
         absent = [label for label, cell in attacks.items() if not cell.info.complete]
         if absent:
             bound = f"{estimate.method}; without {', '.join(absent)}: an upper bound"

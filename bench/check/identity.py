@@ -10,9 +10,9 @@ from bench.core.sketch import KIN, cosine
 from bench.metrics import Cluster
 from bench.store import CheckpointFacts
 
-SUBJECT = ("checkpoint", "sha256")
-"""The parts of a cell's identity that a change of the model changes, which is what is looked for.
-All others say how it was measured."""
+SUBJECT = ("checkpoint", "sha256", "library")
+"""The parts of a cell's identity that a change of the model, or an upgrade of an attack's library,
+changes, which is what is looked for. All others say how it was measured."""
 
 _CLUSTER: dict[Cluster, str] = {
     "batch": "images of a batch share statistics or draws, which they did not",

@@ -34,6 +34,10 @@ often, each of them distributed as a plain one. ``mean_field``: not at all; one 
 surrogate in which every RNA layer returns the mean of its branches gives the direction. That is
 another model, so what it finds is compared, and scored, on draws of the model itself."""
 
+RULES = 2
+"""Version of how x_adv is judged and scored, and of the draws that an attack and a score see; part
+of every cell's id. Whatever changes what a row says, and no attack's version tells, raises it."""
+
 Search = Literal["fast", "exact"]
 """The precision of an attack's passes. Claims are confirmed, and numbers scored, in float32."""
 
@@ -43,7 +47,7 @@ class Surrogate(Spec):
 
     Attributes:
         checkpoint: Its name.
-        sha256: Of its weights.
+        sha256: Of its weights, and of all else that decides its logits but ``stats``.
         stats: Its inference statistics; ``None`` for a norm without the choice.
     """
 
@@ -117,7 +121,7 @@ class CellSpec(Spec):
 
     Attributes:
         checkpoint: Name of the checkpoint.
-        sha256: Of its weights.
+        sha256: Of its weights, and of all else that decides its logits but ``stats``.
         stats: Inference statistics in force: ``population``, ``batch``, ``tracked-mean``; ``None``
             for a norm without the choice.
         data: The slice.
@@ -125,6 +129,7 @@ class CellSpec(Spec):
         threat_model: The ball; minimum-norm attacks succeed only inside it.
         attack: Name in the attack registry.
         attack_version: Version of its code; a change of behaviour raises it.
+        library: The library or plugin that it comes from, with its version; empty for native code.
         attack_params: Its parameters, every default filled in, as plain JSON values.
         protocol: What the attack may use of the model.
         surrogate: What it is crafted on under ``transfer`` and ``stats_transfer``, else ``None``.
@@ -148,6 +153,7 @@ class CellSpec(Spec):
     threat_model: ThreatModel
     attack: str
     attack_version: int
+    library: str = ""
     attack_params: dict[str, Any]
     protocol: Protocol
     surrogate: Surrogate | None = None
@@ -161,9 +167,9 @@ class CellSpec(Spec):
 
     @property
     def cell_id(self) -> str:
-        """The first 16 hex digits of the sha256 of this spec's canonical JSON."""
+        """The first 16 hex digits of the sha256 of this spec's canonical JSON and ``RULES``."""
         plain = {"eot"} if self.eot == "plain" else set()
-        return digest(self.model_dump(mode="json", exclude=plain))
+        return digest(self.model_dump(mode="json", exclude=plain) | {"rules": RULES})
 
 
 def averaging(eot: Eot, eot_iter: int) -> tuple[Eot, int]:

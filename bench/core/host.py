@@ -1,7 +1,8 @@
-"""The machine, in words."""
+"""The machine and what is installed on it, in words."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 
 
@@ -15,3 +16,14 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def installed(*distributions: str) -> dict[str, str]:
+    """Returns the versions of installed distributions by name; empty names are left out."""
+    found = {}
+    for name in filter(None, distributions):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -69,6 +69,8 @@ class CellInfo(Spec):
         attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
         cluster: What is independent of what: ``sample``, or ``batch`` where the images of a batch
             share statistics or a path.
+        whole_batches: Whether the adversary plays x_adv on all images of a batch or on none, as
+            they share statistics and all of them are attacked.
         alarms: Reasons to doubt the number, in plain words.
         seconds: Wall-clock time of the cell.
         precision: Of the attack's passes: ``float32``, or for example
@@ -84,6 +86,7 @@ class CellInfo(Spec):
     error: str = ""
     attack_kind: Literal["none", "bounded", "minimum-norm"]
     cluster: Literal["sample", "batch"]
+    whole_batches: bool = False
     alarms: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
     precision: str = "float32"

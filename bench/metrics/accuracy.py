@@ -66,7 +66,9 @@ def worst_of_draws_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") ->
     )
 
 
-def worst_case_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> Estimate:
+def worst_case_accuracy(
+    cells: Sequence[Sequence[Row]], cluster: Cluster = "sample", *, whole_batches: bool = False
+) -> Estimate:
     """Estimates the accuracy against an adversary who knows, per sample, the best of all attacks.
 
     The scores of stochastic models are themselves estimates, and the smallest of several is
@@ -75,29 +77,52 @@ def worst_case_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "samp
     Args:
         cells: The rows of each attack, of the same samples in any order.
         cluster: What is independent of what.
+        whole_batches: Whether an attack is played on all images of a batch or on none, so that the
+            adversary has one choice for each batch.
 
     Raises:
         UserError: When the attacks were not run on the same samples, in the same batches where
             these are the clusters.
         ValueError: When there is no attack, or a row has no verified score.
     """
-    return robust_accuracy(worst_case_rows(cells, cluster), cluster)
+    rows = worst_case_rows(cells, cluster, whole_batches=whole_batches)
+    return robust_accuracy(rows, cluster)
 
 
-def worst_case_rows(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> list[Row]:
-    """Returns the rows of the first attack, each with the smallest score of all attacks.
+def worst_case_rows(
+    cells: Sequence[Sequence[Row]], cluster: Cluster = "sample", *, whole_batches: bool = False
+) -> list[Row]:
+    """Returns the rows of the first attack, each with the score under the best of all attacks.
 
     Arguments and errors are those of ``worst_case_accuracy``.
     """
     if not cells:
         raise ValueError("expected the rows of at least one attack")
     aligned = [aligned_rows(cells[0], rows, cluster) for rows in cells]
-    scores = [min(column) for column in zip(*map(robust_scores, aligned), strict=True)]
+    columns = [robust_scores(rows) for rows in aligned]
+    if whole_batches:
+        scores = _best_for_batches([row.batch for row in cells[0]], columns)
+    else:
+        scores = [min(column) for column in zip(*columns, strict=True)]
     return [replace(row, robust=score) for row, score in zip(cells[0], scores, strict=True)]
 
 
+def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]) -> list[float]:
+    """Returns for each row the score under the attack that leaves least of its batch."""
+    left: dict[int, list[float]] = {batch: [0.0] * len(columns) for batch in batches}
+    for i, column in enumerate(columns):
+        for batch, score in zip(batches, column, strict=True):
+            left[batch][i] += score
+    best = {batch: sums.index(min(sums)) for batch, sums in left.items()}
+    return [columns[best[batch]][row] for row, batch in enumerate(batches)]
+
+
 def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate | None:
-    """Estimates how often the attack breaks an image that was surely right when clean.
+    """Estimates how often the attack breaks an image that was right when clean.
+
+    Of a model that is right in a part of its draws, this is the part of its clean accuracy that is
+    lost, without an interval: images chosen for being right on every draw would, on fresh ones, be
+    wrong on some without any attack.
 
     Returns:
         ``None`` when the model is right on no clean image, so that there is nothing to break.
@@ -105,6 +130,10 @@ def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Est
     Raises:
         ValueError: When a row has no verified score.
     """
+    scores, clean = robust_scores(rows), [row.clean_correct for row in rows]
+    if any(0 < share < 1 for share in clean):
+        value = max(0.0, 1 - sum(scores) / sum(clean))
+        return Estimate(value, None, None, len(rows), "ratio of accuracies")
     right = [row for row in rows if row.clean_correct == 1]
     if not right:
         return None

@@ -44,7 +44,7 @@ class Draws:
             )
         self._real = False
         self._generator = torch.Generator().manual_seed(access.seed)
-        self._strata: Tensor | None = None
+        self._ahead: Tensor | None = None
 
     @property
     def mean_field(self) -> bool:
@@ -66,16 +66,20 @@ class Draws:
             self._real = before
 
     def begin(self, n_paths: int) -> None:
-        """Makes the paths of a query before its passes, if they are stratified.
+        """Draws the paths of a query before its passes.
 
         Passes take them in turn, draw by draw, so it does not matter how the query is cut.
 
         Args:
             n_paths: Paths that one draw of the whole query takes.
         """
-        self._strata = None
-        if self._access.stochastic and self._access.eot == "stratified" and self.paths is not None:
-            self._strata = self.paths.sample_stratified(n_paths, self.number, self._generator)
+        self._ahead = None
+        if self.paths is None or self.paths.pinned is not None or self.mean_field:
+            return
+        if self._access.stochastic and self._access.eot == "stratified":
+            self._ahead = self.paths.sample_stratified(n_paths, self.number, self._generator)
+        else:
+            self._ahead = self.paths.sample(n_paths * self.number, self._generator)
 
     @contextmanager
     def one(self, n: int) -> Iterator[None]:
@@ -109,9 +113,9 @@ class Draws:
 
     def _next(self, paths: Paths, n: int | None) -> Tensor:
         """Returns the path of a pass over n images, or of one that all its images share."""
-        if self._strata is None:
+        if self._ahead is None:
             return paths.sample(n, self._generator)
         size = 1 if n is None else n
-        path, rest = self._strata[:, :size], self._strata[:, size:]
-        self._strata = rest if rest.shape[1] else None
+        path, rest = self._ahead[:, :size], self._ahead[:, size:]
+        self._ahead = rest if rest.shape[1] else None
         return path[:, 0] if n is None else path

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.core.errors import UserError
-from bench.core.result import Row
-from bench.metrics import Difference, paired_difference, worst_case_rows
+from bench.core.result import CellInfo, Row
+from bench.metrics import Cluster, Difference, paired_difference, worst_case_rows
 from bench.report.run_view import RunView
 
 Verdict = Literal["holds", "does not hold", "open"]
@@ -28,10 +28,13 @@ class Side:
             attacks counts, as if the adversary knew the best for each image; then comes the mean
             over the groups.
         attacks: Attack labels.
+        declines: Whether an image that is wrong when clean counts as broken, also where the cell's
+            protocol scores x_adv as it is.
     """
 
     groups: tuple[tuple[str, ...], ...]
     attacks: tuple[str, ...]
+    declines: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,18 +148,26 @@ def _score(view: RunView, side: Side) -> _Scored:
     clustered = False
     alarms: list[str] = []
     for group in side.groups:
-        cells: list[Sequence[Row]] = []
-        for model in group:
-            for attack in side.attacks:
-                rows, in_batches, doubts = _cell(view, model, attack)
-                cells.append(rows)
-                clustered |= in_batches
-                alarms += doubts
-        found.append(worst_case_rows(cells))
+        cells = [_cell(view, model, attack) for model in group for attack in side.attacks]
+        infos = [info for _, info in cells]
+        clustered |= any(info.cluster == "batch" for info in infos)
+        alarms += [alarm for info in infos for alarm in info.alarms]
+        whole = all(info.whole_batches for info in infos)
+        cluster: Cluster = "batch" if whole else "sample"
+        rows = [_declined(rows) if side.declines else rows for rows, _ in cells]
+        found.append(worst_case_rows(rows, cluster, whole_batches=whole))
     return _Scored(_mean(found), clustered, tuple(alarms))
 
 
-def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], bool, tuple[str, ...]]:
+def _declined(rows: Sequence[Row]) -> list[Row]:
+    """Returns rows as if the adversary had played the clean image where that is wrong already."""
+    return [
+        row if row.robust is None else replace(row, robust=min(row.robust, row.clean_correct))
+        for row in rows
+    ]
+
+
+def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], CellInfo]:
     suite = view.suite.suite
     models = [i for i, entry in enumerate(view.models) if entry.label == model]
     attacks = [j for j, entry in enumerate(view.attacks) if entry.label == attack]
@@ -166,7 +177,7 @@ def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], bool, 
     outcome = view.outcome(models[0], attacks[0])
     if outcome.status != "ok" or outcome.info is None:
         raise UserError(f"'{model}' under {attack} in run {suite}: {outcome.reason}")
-    return outcome.rows, outcome.info.cluster == "batch", outcome.info.alarms
+    return outcome.rows, outcome.info
 
 
 def _mean(groups: Sequence[Sequence[Row]]) -> list[Row]:

@@ -81,7 +81,10 @@ def _within_eps(view: RunView) -> list[int]:
 
 
 def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> _WorstCase:
-    """Returns the accuracy against the best of a model's complete attacks, image by image."""
+    """Returns the accuracy against the best of a model's complete attacks.
+
+    That is decided image by image; where attacks are played on whole batches, batch by batch.
+    """
     outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
     done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
     absent = [label for label, outcome in outcomes if outcome.status != "ok"]
@@ -93,7 +96,8 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
     clustered = any(info.cluster == "batch" for _, info in done)
     cluster: Cluster = "batch" if clustered else "sample"
-    rows = worst_case_rows([rows for rows, _ in done], cluster)
+    whole = all(info.whole_batches for _, info in done)
+    rows = worst_case_rows([rows for rows, _ in done], cluster, whole_batches=whole)
     estimate = robust_accuracy(rows, cluster)
     alarms = tuple(dict.fromkeys(alarm for _, info in done for alarm in info.alarms))
     marks = maker.marks(estimate, alarms)

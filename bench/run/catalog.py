@@ -12,6 +12,7 @@ from bench.analysis.registry import analysis_kind
 from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
 from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.host import installed
 from bench.core.identity import digest
 from bench.core.model_uri import is_uri
 from bench.data import Slice, get_dataset, take_slice
@@ -48,6 +49,10 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
     filled = parse_params(attack, params)
     return AttackInfo(
         version=attack.version,
+        library=", ".join(
+            f"{name} {version}"
+            for name, version in installed(attack.library, attack.distribution).items()
+        ),
         params=filled.model_dump(mode="json"),
         kind=attack.kind,
         keeps_batch=attack.keeps_batch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.host import processor
+from bench.core.host import installed, processor
 from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
@@ -129,6 +128,7 @@ def run_cell(
         error=error,
         attack_kind=attack.kind,
         cluster="batch" if _clustered(spec, target, source) else "sample",
+        whole_batches=target.batch_dependent and spec.adversary == "joint",
         seconds=round(time.monotonic() - started, 3),
         precision=precision,
         machine=machine(target.device),
@@ -243,6 +243,7 @@ def judge_batch(
     scoring = Scoring(
         n_draws=spec.n_draws,
         seed=_batch_seed(spec, batch),
+        stochastic=target.stochastic,
         batch_dependent=target.batch_dependent,
         adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
@@ -301,10 +302,4 @@ def machine(device: torch.device) -> str:
 def versions(attack: Attack) -> dict[str, str]:
     """Returns the versions of python, torch, rbench, and the attack's library and plugin."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for name in ("rbench", attack.library, attack.distribution):
-        try:
-            if name:
-                found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return found | installed("rbench", attack.library, attack.distribution)

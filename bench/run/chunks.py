@@ -55,7 +55,7 @@ def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
     Args:
         chunks: At least one, of all its batches, those that failed among them.
     """
-    ordered = sorted(chunks, key=lambda chunk: chunk.first)
+    ordered = _once(sorted(chunks, key=lambda chunk: chunk.first))
     infos = [chunk.info for chunk in ordered]
     rows = [row for chunk in ordered for row in chunk.rows]
     errors = [chunk.info.error for chunk in ordered]
@@ -74,6 +74,18 @@ def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
         }
     )
     return info, rows
+
+
+def _once(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Leaves out batches that an earlier chunk has: runs may have been cut in different places."""
+    taken: set[int] = set()
+    found = []
+    for chunk in chunks:
+        rows = [row for row in chunk.rows if row.batch not in taken]
+        if not taken.issuperset(chunk.batches):
+            found.append(replace(chunk, rows=rows))
+        taken.update(chunk.batches)
+    return found
 
 
 def _named(names: Iterable[str]) -> str:
@@ -128,7 +140,7 @@ class Parts:
     def _joined(self, cell_id: str) -> tuple[CellInfo, list[Row]] | None:
         """Returns a cell of which every batch has ended."""
         chunks = self._chunks[cell_id]
-        n = sum(len(chunk.batches) for chunk in chunks)
+        n = len({batch for chunk in chunks for batch in chunk.batches})
         return join(chunks) if n >= self._wanted[cell_id] else None
 
     def _store_whole(self, info: CellInfo, rows: list[Row]) -> tuple[CellInfo, list[Row]]:

@@ -17,7 +17,7 @@ from bench.core.errors import UserError
 from bench.data import Slice, hash_images, to_unit_range
 from bench.models import Classifier
 from bench.models.external.foreign import hash_tensors
-from bench.run.device import pick_device
+from bench.run.device import no_tf32, pick_device
 from bench.run.target import Target, device_of
 from bench.verify.probe import probe
 from bench.verify.probe_result import Finding
@@ -82,6 +82,8 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     home = device_of(model)
+    tf32 = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    no_tf32()
     if device is not None:
         model.to(pick_device(device))
     model.eval()
@@ -92,6 +94,7 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
             module.training = training
         if device is not None:
             model.to(home)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 @dataclass(frozen=True)

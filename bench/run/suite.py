@@ -55,13 +55,13 @@ def cells_to_run(plan: Plan, store: RunStore, *, save_adv: bool = False) -> list
 
     With ``save_adv``, one without stored adversarial examples is run again for them.
     """
-    pending: dict[str, PlannedCell] = {}
-    for cell in plan.cells:
+    pending = []
+    for cell in plan.to_run:
         wants = save_adv and cell.attack_kind != "none"
         lacks = wants and not store.examples.has(cell.cell_id, cell.n_batches)
-        if not cell.refused and (lacks or not store.has(cell.cell_id)):
-            pending.setdefault(cell.spec.cell_id, cell)
-    return list(pending.values())
+        if lacks or not store.has(cell.cell_id):
+            pending.append(cell)
+    return pending
 
 
 def make_jobs(

@@ -32,6 +32,7 @@ class AttackInfo:
 
     Attributes:
         version: Of the attack's code.
+        library: The library or plugin that it comes from, with its version; empty for native code.
         params: Every parameter, defaults included, as plain JSON values.
         kind: ``none`` (the clean image), ``bounded`` or ``minimum-norm``.
         keeps_batch: Whether it always passes the whole batch to the model, in order.
@@ -41,6 +42,7 @@ class AttackInfo:
     """
 
     version: int
+    library: str
     params: dict[str, Any]
     kind: AttackKind
     keeps_batch: bool

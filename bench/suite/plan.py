@@ -75,6 +75,12 @@ class Plan:
     analyses: tuple[PlannedAnalysis, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def to_run(self) -> tuple[PlannedCell, ...]:
+        """The cells that may run, each id once."""
+        unique = {cell.cell_id: cell for cell in reversed(self.cells) if not cell.refused}
+        return tuple(cell for cell in self.cells if unique.get(cell.cell_id) is cell)
+
     def manifest(self) -> Manifest:
         """Returns what a store keeps of this plan, so that its tables can be written again."""
         cells = tuple(
@@ -224,6 +230,7 @@ def _cell_spec(
         threat_model=column.threat_model(suite.threat_model),
         attack=column.attack,
         attack_version=attack.version,
+        library=attack.library,
         attack_params=attack.params,
         protocol=model.protocol,
         surrogate=model.surrogate,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
-from bench.core.identity import sha256_file
+from bench.core.identity import canonical_json, sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
 from bench.models.external import ModelFacts
@@ -35,7 +35,7 @@ class Checkpoint:
     def facts(self) -> ModelFacts:
         """Returns what its card says; the weights are not read."""
         card = self.card
-        return ModelFacts(card.sha256, card.model, card.dataset, card.training)
+        return ModelFacts(identity(card), card.model, card.dataset, card.training)
 
     def load(self, stats: str | None = None) -> Classifier:
         """Builds the model in eval mode with its weights, loaded strictly.
@@ -59,6 +59,18 @@ class Checkpoint:
             raise UserError(f"{self.folder / CARD}: {error}") from None
         _load_strict(model.net, read_safetensors(path), path, spec)
         return model.eval()
+
+
+def identity(card: Card) -> str:
+    """Returns the sha256 of all that decides a checkpoint's logits: its weights and its model.
+
+    The same weights under another norm, std or power are another model. The statistics of the norm
+    are left out, as a cell names those that are in force.
+    """
+    model = card.model.model_dump(mode="json")
+    del model["norm"]["stats"]
+    said = canonical_json({"weights": card.sha256, "model": model})
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def verify_hash(path: Path, card: Card) -> None:

@@ -390,7 +390,9 @@ def test_pure_label_noise_scores_its_expectation(name: str, linear: Callable[...
     budget = Budget("linf", (0.1,))
     values = TINY.get(name, {"n_iter": 5})
     x_adv = attack(name, case, budget, access=Access(stochastic=True, eot_iter=2), **values)
-    rows = verify_batch(case.model, x, y, x_adv, budget, "bounded", Scoring(n_draws=20, seed=0))
+    rows = verify_batch(
+        case.model, x, y, x_adv, budget, "bounded", Scoring(n_draws=20, seed=0, stochastic=True)
+    )
     # 3,000 draws: a standard deviation of 0.55 points
     assert np.mean([row.robust for row in rows]) == pytest.approx(0.9, abs=0.02)
 

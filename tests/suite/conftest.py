@@ -118,6 +118,7 @@ class FakeCatalog:
             raise ParamsError(tuple(problems))
         kind = "minimum-norm" if name in MINIMUM_NORM else "bounded"
         return AttackInfo(
+            library="",
             version=self.version,
             params={**known, **params},
             kind="none" if name == "natural" else kind,

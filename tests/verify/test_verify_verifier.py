@@ -12,7 +12,7 @@ from bench.attacks.base import Budget
 from bench.verify import ModelGuard, Scoring, check_candidate, judge, verify_batch
 
 LINF = Budget("linf", (0.1,))
-ONE_DRAW = Scoring(n_draws=1, seed=0)
+ONE_DRAW = Scoring(n_draws=1, seed=0, stochastic=False)
 
 
 class Threshold(nn.Module):
@@ -55,7 +55,7 @@ def test_an_image_that_is_wrong_already_stays_wrong() -> None:
 
 def test_fixed_path_scores_the_candidate_as_it_is() -> None:
     x, y = images(0.55), torch.tensor([0])
-    scoring = Scoring(n_draws=1, seed=0, may_decline=False)
+    scoring = Scoring(n_draws=1, seed=0, stochastic=False, may_decline=False)
     (row,) = verify_batch(Threshold(), x, y, x - 0.1, LINF, "bounded", scoring)
     assert (row.robust, row.played) == (1.0, "adv")
 
@@ -124,7 +124,7 @@ def test_batch_dependent_batch_is_scored_whole() -> None:
     # brightening the second image turns the first, which the attack left alone
     x, y = images(0.50, 0.48), torch.tensor([1, 0])
     x_adv = images(0.50, 0.54)
-    whole = Scoring(n_draws=1, seed=0, batch_dependent=True)
+    whole = Scoring(n_draws=1, seed=0, stochastic=False, batch_dependent=True)
     rows = verify_batch(BatchMean(), x, y, x_adv, LINF, "bounded", whole)
     assert [r.clean_correct for r in rows] == [1.0, 1.0]
     assert [r.robust for r in rows] == [0.0, 0.0]
@@ -132,14 +132,14 @@ def test_batch_dependent_batch_is_scored_whole() -> None:
 
 def test_one_violation_spoils_a_batch_dependent_batch() -> None:
     x, y = images(0.50, 0.48), torch.tensor([1, 0])
-    whole = Scoring(n_draws=1, seed=0, batch_dependent=True)
+    whole = Scoring(n_draws=1, seed=0, stochastic=False, batch_dependent=True)
     rows = verify_batch(BatchMean(), x, y, images(0.50, 0.80), LINF, "bounded", whole)
     assert [r.robust for r in rows] == [None, None]
 
 
 def test_beyond_eps_image_is_clean_in_the_batch_that_is_played() -> None:
     x, y = images(0.50, 0.40), torch.tensor([1, 0])
-    whole = Scoring(n_draws=1, seed=0, batch_dependent=True)
+    whole = Scoring(n_draws=1, seed=0, stochastic=False, batch_dependent=True)
     rows = verify_batch(BatchMean(), x, y, images(0.45, 0.80), LINF, "minimum-norm", whole)
     assert [r.status for r in rows] == ["ok", "beyond_eps"]
     assert [r.robust for r in rows] == [1.0, 1.0]  # 0.45 against a clean 0.40 is still brighter

@@ -255,5 +255,9 @@ def _verified(
 ) -> list[Row]:
     target = arena.target
     budget = Budget(norm, arena.threat(norm).pixel_eps(target.std))
-    scoring = Scoring(n_draws=N_DRAWS if target.stochastic else 1, seed=arena.seed)
+    scoring = Scoring(
+        n_draws=N_DRAWS if target.stochastic else 1,
+        seed=arena.seed,
+        stochastic=target.stochastic,
+    )
     return verify_batch(target.model, x, y, x_adv, budget, kind, scoring)
