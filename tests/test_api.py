@@ -84,6 +84,25 @@ def test_the_result_is_what_a_suite_stores() -> None:
     assert evaluate(model, x, y, "linf:0.1", ["fgsm"])["fgsm"].info.cell_id != info.cell_id
 
 
+def test_scores_are_float32_also_where_torch_would_round_to_tf32() -> None:
+    seen = []
+
+    class Recorder(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+            seen.append(cudnn.allow_tf32 or matmul.allow_tf32)
+            return torch.stack([x.flatten(1).mean(1), 1 - x.flatten(1).mean(1)], 1)
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        evaluate(Recorder(), torch.rand(4, 1, 4, 4), [0, 1, 0, 1], attacks=["fgsm"])
+        assert torch.backends.cudnn.allow_tf32, "as it was"
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert seen and not any(seen)
+
+
 def test_8_bit_images_are_the_same_as_their_255ths() -> None:
     y = torch.arange(4) % 2
     x8 = (100 + 55 * y).to(torch.uint8).view(-1, 1, 1, 1).expand(4, 1, 8, 8)

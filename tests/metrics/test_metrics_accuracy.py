@@ -76,6 +76,23 @@ def test_worst_case_takes_the_minimum_per_image_not_of_the_means() -> None:
     assert worst_case_accuracy([first, list(reversed(second))]).value == 0.5
 
 
+def test_worst_case_of_whole_batches_takes_one_attack_a_batch() -> None:
+    first = [replace(row(i, 1, robust), batch=i // 2) for i, robust in enumerate([0, 1, 0, 1])]
+    second = [replace(row(i, 1, robust), batch=i // 2) for i, robust in enumerate([1, 0, 0, 0])]
+    assert worst_case_accuracy([first, second], "batch").value == 0
+    assert worst_case_accuracy([first, second], "batch", whole_batches=True).value == 0.25
+
+
+def test_success_rate_of_a_stochastic_model_is_zero_where_nothing_is_lost() -> None:
+    """Images that were right on all draws by luck would be wrong on some fresh ones."""
+    noisy = [row(0, 1, 0.9), row(1, 0.8, 0.9), row(2, 0.9, 0.9)]
+    estimate = attack_success_rate(noisy)
+    assert estimate is not None
+    assert (estimate.value, estimate.low) == (pytest.approx(0), None)
+    lost = attack_success_rate([row(0, 1, 0.5), row(1, 0.5, 0.25)])
+    assert lost is not None and lost.value == pytest.approx(0.5)
+
+
 def test_worst_case_needs_the_same_images_and_batches() -> None:
     other = [*ROWS[:3], row(9, 1, 1)]
     for wrong in (other, ROWS[:3], [*ROWS, ROWS[0]]):

@@ -288,3 +288,17 @@ def test_only_models_with_paths_can_be_asked_for_more_than_plain_draws() -> None
             x, torch.tensor([0, 1]), cross_entropy
         )
         assert isinstance(answer, Evaluation)
+
+
+@pytest.mark.parametrize("eot", ["plain", "stratified"])
+def test_how_a_query_is_cut_into_passes_does_not_change_its_draws(
+    eot: Any,
+) -> None:
+    x, y = images(6)
+    found = []
+    for size in (100, 4, 1):
+        oracle = oracle_for(network(), x, eot_iter=3, eot=eot, seed=7)
+        oracle._runner._cutter.fits = size
+        found.append(oracle.query(x, y, cross_entropy).loss)
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])

@@ -209,3 +209,15 @@ def test_a_cell_in_pieces_is_the_cell(made: Path, cuts: set[int]) -> None:
     assert joined_rows == rows
     timeless = {"seconds": 0, "date": ""}
     assert joined.model_copy(update=timeless) == whole.model_copy(update=timeless)
+
+
+def test_chunks_of_runs_that_were_cut_differently_hold_each_batch_once(made: Path) -> None:
+    job = one_job(made)
+    _, rows, _ = execute(job)
+    overlapping = [
+        Chunk(first, last, *execute(replace(job, first=first, last=last))[:2])
+        for first, last in ((0, 1), (0, 2), (1, 4), (3, 5))
+    ]
+    info, joined_rows = join(overlapping)
+    assert info.complete
+    assert joined_rows == rows

@@ -53,6 +53,32 @@ def test_an_image_that_is_wrong_already_stays_wrong() -> None:
     assert (row.clean_correct, row.adv_correct, row.robust, row.played) == (0.0, 1.0, 0.0, "clean")
 
 
+class Noisy(nn.Module):
+    """Right in nine draws of ten, whatever it is shown."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wrong = torch.rand(len(x)) < 0.1
+        return torch.stack([(~wrong).float(), wrong.float()], 1)
+
+
+@pytest.mark.parametrize("n_draws", [1, 5])
+def test_one_draw_of_a_stochastic_model_is_not_judged_by_itself(n_draws: int) -> None:
+    x, y = torch.full((4000, 1, 2, 2), 0.5), torch.zeros(4000, dtype=torch.long)
+    scoring = Scoring(n_draws=n_draws, seed=0, stochastic=True)
+    rows = verify_batch(Noisy(), x, y, x, LINF, "bounded", scoring)
+    # Broken once, so broken, would be 81 % for one draw; a standard deviation is 0.5 points.
+    assert sum(float(r.robust or 0) for r in rows) / 4000 == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_border_of_an_l2_ball_is_wide_enough_for_sums_in_float32() -> None:
+    x = torch.full((1, 3, 224, 224), 0.5)
+    delta = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    ball = Budget("l2", (5.0, 5.0, 5.0))
+    for length, status in ((5 * (1 + 5e-6), "ok"), (5 * (1 + 3e-5), "out_of_ball")):
+        x_adv = x + (delta.double() * (length / delta.double().norm())).float()
+        assert judge(x, x_adv, ball, "bounded") == [status]
+
+
 def test_fixed_path_scores_the_candidate_as_it_is() -> None:
     x, y = images(0.55), torch.tensor([0])
     scoring = Scoring(n_draws=1, seed=0, stochastic=False, may_decline=False)

@@ -28,6 +28,7 @@ from bench.zoo import (
     read_card,
     save_checkpoint,
 )
+from bench.zoo.checkpoint import identity
 
 BN_IN: dict[str, Any] = {"name": "rna", "pool": ["bn", "in"]}
 
@@ -368,3 +369,26 @@ def test_the_card_reads_well(folder: Path) -> None:
     assert data["recipe"] == {"lr": 0.1, "attack": {"alpha": 0.05}}
     assert "group_size" not in text, "defaults are left out"
     assert read_card(folder / "card.yaml").clean_accuracy.n == 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"std": [0.5]},
+        {"mean": [0.2]},
+        {"norm": {"name": "gn", "groups": 4}},
+        {"norm": {"name": "rn", "power": 0.25}},
+    ],
+    ids=str,
+)
+def test_the_same_weights_under_another_card_are_another_model(change: dict[str, Any]) -> None:
+    base = card_of({"name": "rn", "power": 0.2})
+    other = card_of(change.get("norm", {"name": "rn", "power": 0.2}))
+    model = ModelSpec.model_validate(other.model.model_dump() | change)
+    assert identity(other.model_copy(update={"model": model})) != identity(base)
+    assert identity(base.model_copy(update={"notes": "other words", "seed": 9})) == identity(base)
+
+
+def test_statistics_are_named_by_the_cell_and_not_by_the_identity() -> None:
+    cards = [card_of({"name": "bn", "stats": stats}) for stats in ("population", "batch")]
+    assert identity(cards[0]) == identity(cards[1])
