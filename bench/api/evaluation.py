@@ -89,6 +89,8 @@ def evaluate(
             declared; when an attack drops images from the batch of a batch-dependent model. An
             attack that fails is no error: its cell is incomplete.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
     ball = _threat_model(threat)
     if ball.eps_space == "normalized" and not isinstance(model, Classifier):
         raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from bench.core.errors import UserError
 from bench.core.places import Folder, folder_at
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.catalog import LocalCatalog
@@ -117,11 +118,24 @@ class Ready:
         self.sweeps = plan_sweeps(self.plan, catalog.data_hash)
         out = folder_at(wanted.out) if wanted.out else Path("reports") / spec.suite
         self.store = RunStore(out)
+        self._refuse_another_suite()
 
     @property
     def folder(self) -> Folder:
         """The run folder."""
         return self.store.folder
+
+    def _refuse_another_suite(self) -> None:
+        """Raises ``UserError`` where the folder holds a run of a suite of another name."""
+        try:
+            held = self.store.read_manifest().suite.get("suite")
+        except UserError:  # no run yet, or one whose damage is told of where it matters
+            return
+        if held != self.plan.suite.suite:
+            raise UserError(
+                f"{self.folder}: holds a run of suite '{held}', which one of suite "
+                f"'{self.plan.suite.suite}' would replace; choose another --out"
+            )
 
     def jobs(self) -> tuple[list[Job], list[Job]]:
         """Returns what is not stored yet: the suite's cells, and those of its sweeps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 
 from rich.console import Console
@@ -76,7 +77,7 @@ def _run(
             if store.stored(cell_id):
                 Both(live, tracking).show(*store.read_cell(cell_id))
     console.print(live.table())
-    _say(console, summary, took)
+    _say(console, summary, took, dict.fromkeys(c.refused for c in plan.cells if c.refused))
     for cell_id, texts in alarms.items():
         for text in texts:
             place = places[cell_id]
@@ -113,7 +114,7 @@ def _analyse(
     return summary
 
 
-def _say(console: Console, summary: Summary, seconds: float) -> None:
+def _say(console: Console, summary: Summary, seconds: float, reasons: Iterable[str]) -> None:
     console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
     parts = [f"{summary.ran} cells run in {duration(seconds)}"]
     parts += [f"{summary.swept} more to see whether they converged"] * bool(summary.swept)
@@ -121,6 +122,8 @@ def _say(console: Console, summary: Summary, seconds: float) -> None:
     parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
     again = "; to run them again: --out ANOTHER_FOLDER" if summary.kept and not summary.ran else ""
     console.print(", ".join(parts) + again, highlight=False, soft_wrap=True)
+    for reason in reasons:
+        console.print(f"refused: {reason}", highlight=False, markup=False, soft_wrap=True)
     for model, attack, reason in summary.incomplete:
         line = f"incomplete: {model} / {attack}: {reason}"
         console.print(line, style="red", highlight=False, markup=False, soft_wrap=True)

@@ -75,6 +75,10 @@ def verify_command(
     if failed:
         console.print(f"{failed} cells do not hold what they claim", style="bold red")
         return EXIT_FAILED
+    if table.row_count == unchecked:
+        text = "nothing was checked: run with --save-adv to store adversarial examples"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        return EXIT_INCOMPLETE
     console.print("every checked example is what its row says", highlight=False)
     return EXIT_INCOMPLETE if unchecked else 0
 

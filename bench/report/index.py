@@ -20,6 +20,9 @@ from bench.store import write_atomically
 
 INDEX = "README.md"
 
+_MARK = "<!-- Written by `rbench index`"
+"""How the index begins, as its template has it."""
+
 _RULE = (
     "One line for each claim, decided from the stored rows. Numbers are paired differences of "
     "robust accuracy on the same images, in percentage points, with 95 % intervals (clustered by "
@@ -58,11 +61,15 @@ def write_index(reports: Path) -> Path:
     The same stores and files always give the same bytes.
 
     Raises:
-        UserError: When there is no such folder.
+        UserError: When there is no such folder, or its ``README.md`` is somebody's own.
     """
     if not reports.is_dir():
         raise UserError(f"{reports}: no such folder; expected one of runs, as rbench run makes it")
     path = reports / INDEX
+    if path.is_file() and not path.read_text(errors="replace").startswith(_MARK):
+        raise UserError(
+            f"{path}: was not written by rbench index, so it is left alone; move it away first"
+        )
     write_atomically(path, index_text(reports).encode())
     return path
 

@@ -23,6 +23,7 @@ from bench.report.page_words import (
     gap_words,
     headline,
     protocol_words,
+    unfinished,
 )
 from bench.report.run_view import RunView
 from bench.report.table import Report, Section
@@ -80,6 +81,7 @@ def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
         headline=headline(view),
         finding=finding(reports),
         alarms=alarm_words(view),
+        unfinished=unfinished(view),
         gaps=gap_words(view),
         protocol=protocol_words(view),
         reports=shown,

@@ -96,18 +96,26 @@ def _count(n: int, word: str) -> str:
 def finding(reports: Sequence[tuple[str, Report]]) -> str:
     """Returns which models the first leaderboard puts first, or an empty string without ranks.
 
-    Only models under one protocol are compared: that of white boxes, or else the first one's.
+    Only models under one protocol are compared: that of white boxes, or else the first one's. One
+    whose number has no interval is left out, and one under an alarm is named as such.
     """
     cells = next((_worst_cases(report) for name, report in reports if name == "leaderboard"), [])
     kinds = [_protocol(cell) for _, cell in cells]
     kind = "white_box" if "white_box" in kinds else next(iter(kinds), "")
-    alike = [found for found, own in zip(cells, kinds, strict=True) if own == kind]
+    alike = [
+        found
+        for found, own in zip(cells, kinds, strict=True)
+        if own == kind and found[1].low is not None
+    ]
     if len(alike) < 2:
         return ""
     first = min(_rank(cell) for _, cell in alike)
     leaders = [found for found in alike if _rank(found[1]) == first]
     leaders.sort(key=lambda found: -(found[1].value or 0.0))
-    shown = [f"{label} ({100 * (cell.value or 0.0):.1f} %)" for label, cell in leaders]
+    shown = [
+        f"{label} ({100 * (cell.value or 0.0):.1f} %{', under an alarm' * bool(cell.alarms)})"
+        for label, cell in leaders
+    ]
     among = f"Of the {len(alike)} models with a worst case over all attacks under {kind}"
     if len(shown) == 1:
         return f"{among}, {shown[0]} stands first."
@@ -131,6 +139,11 @@ def _rank(cell: Cell) -> int:
 
 def _protocol(cell: Cell) -> str:
     return cell.protocol.split(",")[0].split(" ")[0]
+
+
+def unfinished(view: RunView) -> bool:
+    """Says whether cells have not been run yet, so that the checks at a run's end were not made."""
+    return any(outcome.status == "missing" for _, _, outcome in _places(view))
 
 
 def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:

@@ -47,6 +47,10 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
     if problems:
         raise ParamsError(problems)
     filled = parse_params(attack, params)
+    alpha = getattr(filled, "alpha", None)
+    if norm == "linf" and isinstance(alpha, float) and alpha > 1:
+        why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
+        raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
     return AttackInfo(
         version=attack.version,
         library=", ".join(

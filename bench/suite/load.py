@@ -77,7 +77,12 @@ def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> S
         suite = _validate(SuiteSpec, grid.value)
     except ValidationError as error:
         # The checks of parts find repeated labels too, and know the entry's line.
-        found_here = [one for one in error.errors() if one["type"] != "repeated_label"]
+        # A list whose entries are all wrong is not an empty one.
+        found_here = [
+            one
+            for one in error.errors()
+            if one["type"] != "repeated_label" and not (one["type"] == "too_short" and one["input"])
+        ]
         problems += [_problem(one, source, grid) for one in found_here]
     parts = _sound_parts(grid, skip_missing)
     shown = check_analysis_reports(parts.reports, grid.value.get("analyses"))
@@ -142,7 +147,11 @@ def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
     if kind == "missing":
         return Problem(path, "required, but missing")
     if kind == "extra_forbidden":
-        return Problem(path, f"unknown key{did_you_mean(str(path[-1]), _known_keys(path[:-1]))}")
+        key = str(path[-1])
+        if path[0] == "attacks" and len(path) == 3:
+            aside = f"; a parameter of the attack goes under params: {{{key}: ...}}"
+            return Problem(path, f"unknown key{aside}")
+        return Problem(path, f"unknown key{did_you_mean(key, _known_keys(path[:-1]))}")
     if kind == "too_short":
         return Problem(path, "expected at least one entry, found none")
     found = f", found {_shown(error['input'])}"

@@ -18,7 +18,7 @@ from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec_file import check_spec
 from bench.models.build import Classifier
-from bench.models.external.guarded import one_line
+from bench.models.external.guarded import one_line, place_of
 from bench.models.external.source import ModelFacts
 from bench.norms import find_paths
 from bench.norms.on_batch import batch_norms, use_batch_statistics
@@ -138,7 +138,9 @@ def _check_logits(uri: str, model: Classifier) -> None:
         with torch.no_grad(), seeded(0):
             z = model(x)
     except Exception as error:  # foreign code: whatever it raises is its failure
-        raise UserError(f"{uri}: fails on {images}: {one_line(error)}") from None
+        raise UserError(f"{uri}: fails on {images}: {one_line(error)}{place_of(error)}") from None
+    if not isinstance(z, Tensor):
+        raise UserError(f"{uri}: expected logits as a tensor, found {type(z).__name__}")
     if z.shape != (2, spec.classes):
         raise UserError(
             f"{uri}: expected logits of shape (2, {spec.classes}) from 2 {images}, found "

@@ -21,7 +21,7 @@ from bench.core.errors import UserError
 from bench.core.identity import sha256_file
 from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import Declared, Foreign
-from bench.models.external.guarded import one_line
+from bench.models.external.guarded import one_line, place_of
 from bench.models.external.source import Scheme, Shelf
 from bench.norms.plain import seeded
 
@@ -60,8 +60,8 @@ def _build(
         with seeded(0):
             net = make()
         own = dict(getattr(net, "declares", {}))
-    except Exception as error:  # foreign code: whatever it raises is its failure
-        raise UserError(f"{uri.text}: {one_line(error)}") from None
+    except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its failure
+        raise UserError(f"{uri.text}: {one_line(error)}{place_of(error)}") from None
     if not isinstance(net, nn.Module):
         raise UserError(f"{uri.text}: expected an nn.Module, found {type(net).__name__}")
     values = {**own, **said}
@@ -101,8 +101,8 @@ def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], s
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # of the module's own code too
-        why = one_line(error)
+    except (Exception, SystemExit) as error:  # of the module's own code too
+        why = one_line(error) + place_of(error)
         raise UserError(f"{uri.text}: cannot be imported in {here} ({why})") from None
     if not callable(found):
         raise UserError(f"{uri.text}: expected something to call, found {type(found).__name__}")

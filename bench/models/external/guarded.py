@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -68,7 +69,13 @@ def library(uri: str) -> Iterator[None]:
         raise UserError(f"{uri}: {why}") from None
 
 
-def one_line(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
+    """Returns where an exception was raised, as ``" (file.py:12)"``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def one_line(error: BaseException) -> str:
     """Returns an exception in a line of at most 300 letters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
