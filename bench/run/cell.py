@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
@@ -19,11 +19,11 @@ from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
 from bench.core.host import processor
-from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.data import Slice
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
+from bench.run.batches import Batch, batch_seed, batches
 from bench.run.shared import memo_of
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
@@ -31,36 +31,6 @@ from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 class AttackError(Exception):
     """The attack failed on a batch: it raised, or what it returned is not an image batch."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One fixed batch of a slice: images (b, c, h, w), labels (b,), positions (b,), its number."""
-
-    x: Tensor
-    y: Tensor
-    index: list[int]
-    number: int
-
-
-def batches(
-    data: Slice, size: int, device: torch.device, first: int = 0, last: int | None = None
-) -> Iterator[Batch]:
-    """Cuts a slice into batches of ``size`` images in the slice's order; the last may be short.
-
-    Args:
-        data: The slice.
-        size: Images in a batch.
-        device: Where they are put.
-        first: Number of the first batch that is wanted.
-        last: Number of the one after the last; ``None`` for all that there are.
-    """
-    starts = range(0, len(data.y), size)
-    for number in range(len(starts))[first:last]:
-        rows = slice(starts[number], starts[number] + size)
-        # Copies: a slice that came from another machine may not be written.
-        x, y = torch.tensor(data.x[rows]).to(device), torch.tensor(data.y[rows]).to(device)
-        yield Batch(x, y, data.index[rows].tolist(), number)
 
 
 def run_cell(
@@ -166,7 +136,7 @@ def _craft(
 
     ``n_images`` are all of the cell's, in all its batches.
     """
-    seed = _batch_seed(spec, batch)
+    seed = batch_seed(spec.seed, batch.number)
     access = Access(
         stochastic=source.stochastic,
         batch_dependent=source.batch_dependent,
@@ -242,22 +212,18 @@ def judge_batch(
     """
     scoring = Scoring(
         n_draws=spec.n_draws,
-        seed=_batch_seed(spec, batch),
+        seed=batch_seed(spec.seed, batch.number),
         batch_dependent=target.batch_dependent,
         adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
     )
-    with seeded(_batch_seed(spec, batch, "score")):
+    with seeded(batch_seed(spec.seed, batch.number, "score")):
         rows = verify_batch(
             target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
         )
     return [
         replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
     ]
-
-
-def _batch_seed(spec: CellSpec, batch: Batch, *purpose: str) -> int:
-    return int(digest([spec.seed, batch.number, *purpose], 8), 16)
 
 
 def _propose(
