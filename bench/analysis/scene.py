@@ -46,8 +46,7 @@ class Scene:
 
     def budget(self, subject: int) -> Budget:
         """Returns the ball around the images of a subject, in pixel units."""
-        threat = self.spec.threat_model
-        return Budget(threat.norm, threat.pixel_eps(self.targets[subject].std))
+        return Budget.of(self.spec.threat_model, self.targets[subject].std)
 
     def seed(self, batch: Batch, *purpose: str) -> int:
         """Returns the seed of a batch, the one that a cell has too."""

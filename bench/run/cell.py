@@ -73,7 +73,7 @@ def run_cell(
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
     source = surrogate or target
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
+    budget = Budget.of(spec.threat_model, target.std)
     rows: list[Row] = []
     error, precision = "", str(EXACT)
     with frozen(source.model):
@@ -171,7 +171,7 @@ def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> 
     """
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(source.std))
+    budget = Budget.of(spec.threat_model, source.std)
     with frozen(source.model):
         guard = ModelGuard(source.model)
         return _craft(spec, attack, params, source, guard, batch, budget, n_images)[0]

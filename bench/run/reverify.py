@@ -75,7 +75,7 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
     """
     target, _, data = open_job(job)
     spec, attack = info.spec, get_attack(info.spec.attack)
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
+    budget = Budget.of(spec.threat_model, target.std)
     stored: dict[int, list[Row]] = {}
     for row in rows:
         stored.setdefault(row.batch, []).append(row)
