@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from bench.core.base import Spec
 from bench.core.cell import CellSpec
 from bench.core.host import processor
 from bench.core.result import VIOLATIONS, CellInfo, Row
+from bench.core.times import now
 from bench.data import Slice
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
@@ -103,7 +103,7 @@ def run_cell(
         precision=precision,
         machine=machine(target.device),
         versions=versions(attack),
-        date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        date=now(),
     )
     return info, rows
 

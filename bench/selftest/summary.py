@@ -6,11 +6,11 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import torch
 from tabulate import tabulate
 
+from bench.core.times import today
 from bench.report.escape import markdown
 from bench.run.cell import machine
 from bench.selftest.case import TRAPS, Verdict
@@ -127,7 +127,7 @@ def _head() -> str:
     facts = (
         f"machine: {machine(torch.device('cpu'))}",
         f"versions: {', '.join(versions)}",
-        f"date: {datetime.now(UTC):%Y-%m-%d}",
+        f"date: {today()}",
     )
     return "\n".join(f"- {markdown(fact)}" for fact in facts)
 
