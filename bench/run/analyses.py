@@ -20,9 +20,10 @@ from bench.core.errors import UserError
 from bench.core.times import now
 from bench.models.external import Shelf
 from bench.oracle import frozen
-from bench.run.cell import AttackError, machine, versions
+from bench.run.cell import AttackError
 from bench.run.job import load_model, load_slice
 from bench.run.local import Executor
+from bench.run.provenance import machine, versions
 from bench.run.target import Target
 from bench.store import AnalysisStore
 from bench.suite import Plan, PlannedAnalysis

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +15,13 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.host import processor
 from bench.core.result import VIOLATIONS, CellInfo, Row
 from bench.core.times import now
 from bench.data import Slice
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
 from bench.run.batches import Batch, batch_seed, batches
+from bench.run.provenance import machine, versions
 from bench.run.shared import memo_of
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
@@ -255,22 +253,3 @@ def violations(rows: Sequence[Row]) -> str:
     counts = {s: sum(r.status == s for r in rows) for s in VIOLATIONS}
     found = [f"{n} of {len(rows)} {s.replace('_', ' ')}" for s, n in counts.items() if n]
     return "the attack's images fail verification: " + ", ".join(found) if found else ""
-
-
-def machine(device: torch.device) -> str:
-    """Names the device in a few words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor()}, {torch.get_num_threads()} thread(s) a cell"
-
-
-def versions(attack: Attack) -> dict[str, str]:
-    """Returns the versions of python, torch, rbench, and the attack's library and plugin."""
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for name in ("rbench", attack.library, attack.distribution):
-        try:
-            if name:
-                found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -20,8 +20,9 @@ from bench.core.times import now
 from bench.data import Slice, take_slice
 from bench.models import Classifier
 from bench.models.external import Shelf
-from bench.run.cell import machine, run_cell
+from bench.run.cell import run_cell
 from bench.run.device import no_tf32
+from bench.run.provenance import machine
 from bench.run.target import Target
 from bench.zoo import open_model
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from tabulate import tabulate
 
 from bench.core.times import today
 from bench.report.escape import markdown
-from bench.run.cell import machine
+from bench.run.provenance import machine, version_of
 from bench.selftest.case import TRAPS, Verdict
 from bench.selftest.checkpoints import Look
 from bench.selftest.libraries import Comparison
@@ -123,17 +122,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _head() -> str:
     versions = [f"python {platform.python_version()}"]
-    versions += [f"{name} {_version(name)}" for name in _PACKAGES]
+    versions += [f"{name} {version_of(name)}" for name in _PACKAGES]
     facts = (
         f"machine: {machine(torch.device('cpu'))}",
         f"versions: {', '.join(versions)}",
         f"date: {today()}",
     )
     return "\n".join(f"- {markdown(fact)}" for fact in facts)
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

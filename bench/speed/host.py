@@ -9,7 +9,7 @@ import platform
 import torch
 
 from bench.core.times import today
-from bench.run.cell import machine
+from bench.run.provenance import machine
 
 
 def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:

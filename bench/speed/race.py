@@ -16,8 +16,8 @@ from torch import nn
 import bench
 from bench.core.identity import digest
 from bench.core.times import now
-from bench.run.cell import machine
 from bench.run.in_memory import state_hash
+from bench.run.provenance import machine
 from bench.speed.arena import Arena, Case
 from bench.speed.contenders import Contender, ContenderError
 from bench.speed.memory import MemoryMeter
