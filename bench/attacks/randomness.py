@@ -1,8 +1,9 @@
-"""Randomness of third-party attacks, which draw from global generators."""
+"""State of the process that third-party attacks use: global generators and the trace function."""
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,3 +41,16 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.RandomState = _RANDOM_STATE  # type: ignore[misc]
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def tracing_kept() -> Iterator[None]:
+    """Restores the trace function, which pyautoattack's check for dynamic defences removes.
+
+    A debugger or the measurement of coverage would end there.
+    """
+    tracer = sys.gettrace()
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
