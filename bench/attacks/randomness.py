@@ -21,6 +21,13 @@ class _FromGlobal(np.random.RandomState):
         super().__init__(np.random.randint(2**31) if seed is None else seed)
 
 
+def reseed(seed: int) -> None:
+    """Seeds torch's, numpy's and Python's global generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seeds torch's, numpy's and Python's global generators, and restores them on leaving.
@@ -31,9 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
     cuda = list(range(torch.cuda.device_count()))
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        reseed(seed)
         try:
             np.random.RandomState = _FromGlobal  # type: ignore[misc]
             yield
