@@ -15,10 +15,11 @@ from bench.core.threat import ThreatModel
 from bench.data import Slice
 from bench.models import Classifier
 from bench.norms import find_paths
+from bench.norms.on_batch import stats_in_force
 from bench.run.catalog import attack_info
 from bench.run.cell import run_cell
 from bench.run.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
-from bench.run.target import Target, stats_in_force
+from bench.run.target import Target
 from bench.suite import AttackEntry, AttackInfo
 from bench.suite.spec import check_eot, repeated_labels
 from bench.verify.alarm_base import CellResult, alarms_by_cell

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.core.errors import UserError
+from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.export.naming import file_stems
@@ -114,7 +115,7 @@ def _lacking(info: CellInfo) -> Iterator[str]:
         yield f"expected protocol white_box, found {spec.protocol}"
     if spec.n_draws > 1:
         yield "expected a deterministic model, found a stochastic one"
-    if info.cluster == "batch" or spec.stats in ("batch", "tracked-mean"):
+    if info.cluster == "batch" or uses_batch(spec.stats):
         yield "expected independent images, found a model that depends on the batch"
 
 

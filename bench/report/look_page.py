@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.core.analysis import AnalysisSpec, Subject
 from bench.core.errors import UserError
+from bench.core.norm_spec import uses_batch
 from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.looks import Look
@@ -196,7 +197,7 @@ def short(value: float) -> str:
 
 def shares_statistics(subject: Subject) -> bool:
     """Says whether the images of a batch depend on each other."""
-    return subject.stats in ("batch", "tracked-mean")
+    return uses_batch(subject.stats)
 
 
 def attack_text(spec: AnalysisSpec) -> str:
