@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
-from bench.core.result import CellInfo, Row
+from bench.core.result import CellInfo, Row, alarms_of, cluster_of
 from bench.metrics import Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
 from bench.report.escape import markdown, one_line
 
@@ -93,9 +93,8 @@ class EvaluationResult:
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
-        clustered = any(cell.info.cluster == "batch" for cell in done)
         rows = [cell.rows for cell in done]
-        estimate = worst_case_accuracy(rows, "batch" if clustered else "sample")
+        estimate = worst_case_accuracy(rows, cluster_of(cell.info for cell in done))
         absent = [label for label, cell in attacks.items() if not cell.info.complete]
         if absent:
             bound = f"{estimate.method}; without {', '.join(absent)}: an upper bound"
@@ -162,8 +161,7 @@ class EvaluationResult:
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
         chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
-        alarms = [alarm for cell in chosen if cell is not None for alarm in cell.info.alarms]
-        return tuple(dict.fromkeys(alarms))
+        return alarms_of(cell.info for cell in chosen if cell is not None)
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}

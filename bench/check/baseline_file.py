@@ -18,7 +18,7 @@ from bench.check.record import Key, Record, Recording
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
-from bench.metrics import Cluster
+from bench.core.result import Cluster
 from bench.store import CheckpointFacts
 from bench.store.schema import first_line
 

@@ -11,7 +11,7 @@ from bench.metrics.accuracy import (
     worst_case_rows,
     worst_of_draws_accuracy,
 )
-from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
+from bench.metrics.estimate import Estimate, estimate_mean, wilson
 from bench.metrics.gain import Gain, relative_gain
 from bench.metrics.independent import independent_difference
 from bench.metrics.paired import Difference, agreement, paired_difference
@@ -19,7 +19,6 @@ from bench.metrics.ranks import Contender, ranks
 from bench.metrics.real import mean_from_moments, real_mean, real_median
 
 __all__ = [
-    "Cluster",
     "Contender",
     "Difference",
     "Estimate",

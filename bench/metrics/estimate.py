@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +22,6 @@ from bench.metrics.distributions import normal_quantile, student_quantile
 
 ONE_CLUSTER = "no interval: all samples lie in one batch"
 """The method of an estimate without interval."""
-
-Cluster = Literal["sample", "batch"]
-"""What is independent of what: every sample, or only whole batches."""
 
 
 @dataclass(frozen=True)

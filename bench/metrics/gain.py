@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.result import Row
+from bench.core.result import Cluster, Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
 from bench.metrics.distributions import normal_quantile, student_quantile
-from bench.metrics.estimate import ONE_CLUSTER, Cluster, cluster_variance
+from bench.metrics.estimate import ONE_CLUSTER, cluster_variance
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.core.errors import UserError
-from bench.core.result import Row
+from bench.core.result import CellInfo, Row, alarms_of, cluster_of
 from bench.metrics import Difference, paired_difference, worst_case_rows
 from bench.report.run_view import RunView
 
@@ -98,7 +98,7 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
     if view is None:
         return Outcome("open", {}, f"no stored run of suite {trial.suite}")
     differences: dict[str, Difference] = {}
-    alarms: dict[str, None] = {}
+    infos: list[CellInfo] = []
     missing = ""
     for contrast in trial.contrasts:
         try:
@@ -107,9 +107,9 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
         except UserError as error:
             missing = missing or str(error)
         else:
-            alarms |= dict.fromkeys((*better.alarms, *worse.alarms))
+            infos += better.infos + worse.infos
     verdict = "open" if missing else _verdict(list(differences.values()))
-    return Outcome(verdict, differences, missing, tuple(alarms))
+    return Outcome(verdict, differences, missing, alarms_of(infos))
 
 
 def _verdict(differences: Sequence[Difference]) -> Verdict:
@@ -121,42 +121,37 @@ def _verdict(differences: Sequence[Difference]) -> Verdict:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Rows of a side, whether their batches are clusters, and the alarms of their cells."""
+    """Rows of a side, and the cells that they rest on."""
 
     rows: list[Row]
-    clustered: bool
-    alarms: tuple[str, ...]
+    infos: list[CellInfo]
 
 
 def _difference(better: _Scored, worse: _Scored) -> Difference:
     rows = better.rows
-    if worse.clustered and not better.clustered:
+    cluster = cluster_of(better.infos + worse.infos)
+    if cluster != cluster_of(better.infos):
         batches = {row.index: row.batch for row in worse.rows}
         rows = [replace(row, batch=batches.get(row.index, row.batch)) for row in rows]
-    cluster: Literal["batch", "sample"] = "sample"
-    if better.clustered or worse.clustered:
-        cluster = "batch"
     return paired_difference(rows, worse.rows, cluster)
 
 
 def _score(view: RunView, side: Side) -> _Scored:
     """Returns the score of each image; raises ``UserError`` where a cell is missing."""
     found: list[list[Row]] = []
-    clustered = False
-    alarms: list[str] = []
+    infos: list[CellInfo] = []
     for group in side.groups:
         cells: list[Sequence[Row]] = []
         for model in group:
             for attack in side.attacks:
-                rows, in_batches, doubts = _cell(view, model, attack)
+                rows, info = _cell(view, model, attack)
                 cells.append(rows)
-                clustered |= in_batches
-                alarms += doubts
+                infos.append(info)
         found.append(worst_case_rows(cells))
-    return _Scored(_mean(found), clustered, tuple(alarms))
+    return _Scored(_mean(found), infos)
 
 
-def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], bool, tuple[str, ...]]:
+def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], CellInfo]:
     suite = view.suite.suite
     models = [i for i, entry in enumerate(view.models) if entry.label == model]
     attacks = [j for j, entry in enumerate(view.attacks) if entry.label == attack]
@@ -166,7 +161,7 @@ def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], bool, 
     outcome = view.outcome(models[0], attacks[0])
     if outcome.status != "ok" or outcome.info is None:
         raise UserError(f"'{model}' under {attack} in run {suite}: {outcome.reason}")
-    return outcome.rows, outcome.info.cluster == "batch", outcome.info.alarms
+    return outcome.rows, outcome.info
 
 
 def _mean(groups: Sequence[Sequence[Row]]) -> list[Row]:

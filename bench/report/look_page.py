@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.core.analysis import AnalysisSpec, Subject
 from bench.core.errors import UserError
 from bench.core.norm_spec import uses_batch
+from bench.core.result import alarms_of
 from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.looks import Look
@@ -181,9 +182,9 @@ class LookPage:
                 for j, attack in enumerate(self.view.attacks)
                 if attack.label in attacks
             ]
-            texts = [alarm for info in infos if info is not None for alarm in info.alarms]
+            texts = alarms_of(info for info in infos if info is not None)
             if model.label in named and texts:
-                found[model.label] = "; ".join(dict.fromkeys(texts))
+                found[model.label] = "; ".join(texts)
         return found
 
 

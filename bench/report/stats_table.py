@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.metrics import Cluster, Difference, paired_difference
+from bench.core.result import alarms_of, cluster_of
+from bench.metrics import Difference, paired_difference
 from bench.report.cells import CellMaker, attack_columns, distance_table
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, head, model_section, title
@@ -98,9 +99,8 @@ def _difference_cell(
         reason = "a difference needs a complete P and a complete B"
         mark = maker.footnotes.mark(reason)
         return Cell(("—",), (mark,), status="incomplete", reason=reason)
-    cluster: Cluster = "batch" if any(i.cluster == "batch" for i in infos) else "sample"
-    result = paired_difference(first.rows, second.rows, cluster)
-    alarms = tuple(dict.fromkeys(alarm for info in infos for alarm in info.alarms))
+    result = paired_difference(first.rows, second.rows, cluster_of(infos))
+    alarms = alarms_of(infos)
     marks = maker.alarm_marks(alarms)
     if result.low is None:
         marks += (maker.footnotes.mark(result.method),)
