@@ -55,7 +55,7 @@ def _pairs(view: RunView) -> list[tuple[int, int]]:
     batch: list[tuple[tuple[str, str], int]] = []
     for i, model in enumerate(view.models):
         key = (model.checkpoint, model.protocol)
-        stats = _stats(view, i)
+        stats = view.stats(i)
         if model.surrogate is not None:
             continue
         if stats == "population":
@@ -71,12 +71,6 @@ def _pairs(view: RunView) -> list[tuple[int, int]]:
             _ORDER.get(_trained(view, pair[1])[1], len(_ORDER)),
         ),
     )
-
-
-def _stats(view: RunView, model: int) -> str | None:
-    """Returns the statistics in force, as stored, or as asked for where nothing is stored."""
-    info = view.info_of_model(model)
-    return view.models[model].stats if info is None else info.spec.stats
 
 
 def _trained(view: RunView, model: int) -> tuple[str, str]:

@@ -169,9 +169,7 @@ def _dates(days: Sequence[str]) -> str:
 
 
 def _sizes(view: RunView) -> str:
-    places = [(i, j) for i in range(len(view.models)) for j in range(len(view.attacks))]
-    found = [view.outcome(i, j) for i, j in places]
-    sizes = sorted({len(outcome.rows) for outcome in found if outcome.status == "ok"})
+    sizes = sorted({len(o.rows) for _, _, o in view.outcomes() if o.status == "ok"})
     return " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else "0"
 
 

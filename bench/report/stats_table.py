@@ -46,7 +46,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 def _group(view: RunView, checkpoint: str, maker: CellMaker, paper: Paper) -> list[TableRow]:
     """Returns the rows of one checkpoint."""
     members = [i for i, model in enumerate(view.models) if model.checkpoint == checkpoint]
-    stats = {i: _stats(view, i) for i in members}
+    stats = {i: view.stats(i) for i in members}
     order = {"population": 0, "batch": 1}
     members.sort(key=lambda i: order.get(stats[i] or "", 2))
     names = _names(view, members, stats)
@@ -67,12 +67,6 @@ def _group(view: RunView, checkpoint: str, maker: CellMaker, paper: Paper) -> li
         cells = tuple(_difference_cell(view, p, b, j, maker, paper) for j in attacks)
         rows.append(TableRow((checkpoint, label), cells))
     return rows
-
-
-def _stats(view: RunView, model: int) -> str | None:
-    """Returns the statistics in force, as stored, or as asked for where nothing is stored."""
-    info = view.info_of_model(model)
-    return view.models[model].stats if info is None else info.spec.stats
 
 
 def _names(view: RunView, members: Sequence[int], stats: dict[int, str | None]) -> dict[int, str]:
