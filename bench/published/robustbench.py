@@ -17,8 +17,9 @@ import yaml
 from bench.core.errors import UserError
 from bench.core.numbers import parse_number
 from bench.core.safe_yaml import read_limited
+from bench.core.threat import CAPITALS
 
-NORMS = {"Linf": "linf", "L2": "l2"}
+NORMS = {theirs: ours for ours, theirs in CAPITALS.items()}
 """Its folders, and our names of norms."""
 
 N_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}

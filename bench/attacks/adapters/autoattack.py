@@ -16,6 +16,7 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
 from bench.core.base import Spec
 from bench.core.errors import UserError
+from bench.core.threat import CAPITALS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,7 @@ def _build(oracle: Oracle, budget: Budget, params: AutoAttackParams, seed: int) 
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     view = oracle.module()
-    eps, norm = budget.radius("pyautoattack"), {"linf": "Linf", "l2": "L2"}[budget.norm]
+    eps, norm = budget.radius("pyautoattack"), CAPITALS[budget.norm]
     device, targets = view.anchor.device, min(N_TARGETS, oracle.n_classes - 1)
     ensemble = AutoAttack(
         view,

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.randomness import tracing_kept
+from bench.core.threat import CAPITALS
 from bench.speed.contenders.base import Call, Library, Request
-
-NORMS = {"linf": "Linf", "l2": "L2"}
 
 _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
@@ -58,7 +57,7 @@ def _ensemble(module: Any, model: nn.Module, device: torch.device, request: Requ
     ensemble = module.AutoAttack(
         model,
         attacks=None if version else [request.target],
-        norm=NORMS[request.norm],
+        norm=CAPITALS[request.norm],
         eps=request.eps,
         version=request.target if version else "custom",
         seed=request.seed,
