@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.damage import DAMAGED
 from bench.core.errors import UserError
 from bench.data.images import Images, Pixels
 
 _CHANNELS = (1, 3)
-_DAMAGED = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
+_DAMAGED: tuple[type[Exception], ...] = (
+    *DAMAGED,
     RuntimeError,  # encrypted, or compressed in an unknown way
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
+    tokenize.TokenError,  # its headers are read as Python literals, never run
     zipfile.BadZipFile,
-    zlib.error,
 )
-"""What a damaged file ends in: its headers are read as Python literals, never run."""
 
 
 def read_npz(path: Path) -> Images:
