@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.api.result import AttackResult, EvaluationResult
 from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
-from bench.core.errors import UserError
+from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
 from bench.data import Slice
 from bench.models import Classifier
@@ -178,8 +178,8 @@ def _entries(attacks: Sequence[AttackLike]) -> list[AttackEntry]:
 
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    text = first["msg"].removeprefix("Value error, ")
+    where = key_path(first)
+    text = our_words(first)
     simple = isinstance(first["input"], str | int | float) and "found" not in text
     return f"{where}: " * bool(where) + text + f", found {first['input']!r}" * simple
 

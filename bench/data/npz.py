@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.damage import DAMAGED
-from bench.core.errors import UserError
+from bench.core.errors import UserError, words_of
 from bench.data.images import Images, Pixels
 
 _CHANNELS = (1, 3)
@@ -57,7 +57,7 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected an .npz file with keys x and y") from None
     except _DAMAGED as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = words_of(error, 200)
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 

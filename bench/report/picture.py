@@ -7,6 +7,7 @@ from io import BytesIO
 from PIL import Image
 
 from bench.core.damage import DAMAGED
+from bench.core.errors import words_of
 
 MAX_SIDE = 4_096
 _DAMAGED: tuple[type[Exception], ...] = (*DAMAGED, Image.DecompressionBombError)
@@ -22,5 +23,5 @@ def why_not_png(content: object) -> str:
                 return f"{picture.width}x{picture.height} pixels, more than {MAX_SIDE}"
             picture.load()
     except _DAMAGED as error:
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return words_of(error, 200)
     return ""

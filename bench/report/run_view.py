@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from bench.core.cell import CellSpec, Eot
-from bench.core.errors import UserError
+from bench.core.errors import UserError, first_problem
 from bench.core.places import Folder
 from bench.core.result import CellInfo, Row
 from bench.report.looks import NOT_RUN, Look, Looks
@@ -52,10 +52,8 @@ class RunView:
         try:
             self.suite = SuiteSpec.model_validate(manifest.suite)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise UserError(
-                f"{run_folder / 'store' / 'run.json'}: suite.{where}: {first['msg']}; run the "
+                f"{run_folder / 'store' / 'run.json'}: suite.{first_problem(error, '')}; run the "
                 f"suite again to write it, stored cells are kept"
             ) from None
         self._checkpoints, self._absent = manifest.checkpoints, manifest.absent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from pydantic import ValidationError
 
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.places import Folder
 from bench.core.plugins import Plugin
 from bench.core.registry import Registry
@@ -121,7 +121,7 @@ def _unlisted(kind: str) -> ReportEntry:
     try:
         return ReportEntry.model_validate({"kind": kind})
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = our_words(error.errors()[0])
         raise UserError(
             f"report '{kind}' is not in this run's suite, and cannot be made without an entry "
             f"there: {why}"

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line
 from bench.core.identity import canonical_json
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec_file import check_spec
 from bench.models.build import Classifier
-from bench.models.external.guarded import one_line
 from bench.models.external.source import ModelFacts
 from bench.norms import find_paths
 from bench.norms.on_batch import batch_norms, shares_statistics, use_batch_statistics

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.errors import MissingCheckpointError, UserError, one_line
 from bench.core.pickle_depth import check_torch_file
 
 _FETCHERS = ("gdown", "httpcore", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3")
@@ -66,11 +66,6 @@ def library(uri: str) -> Iterator[None]:
                 f"nothing of it was run ({why})"
             ) from None
         raise UserError(f"{uri}: {why}") from None
-
-
-def one_line(error: Exception) -> str:
-    """Returns an exception in a line of at most 300 letters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def missing_extra(uri: str, extra: str, error: ImportError) -> MissingCheckpointError:
