@@ -29,15 +29,7 @@ def _adopt(plugin: Plugin, found: object) -> ReportBuilder:
         raise ValueError(f"expected a function of a view and an entry, found {found!r:.60}")
 
     def build(view: RunView, entry: ReportEntry) -> Report:
-        try:
-            report = found(view, entry)
-        except UserError:
-            raise
-        except Exception as error:
-            raise plugin.broken("report", f"{type(error).__name__}: {error}") from error
-        if not isinstance(report, Report):
-            raise plugin.broken("report", f"it returned {type(report).__name__}, not a Report")
-        return report
+        return plugin.call("report", found, Report, view, entry)
 
     return build
 
