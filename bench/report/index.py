@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 from tabulate import tabulate
 
 from bench.core.errors import UserError
@@ -15,6 +14,7 @@ from bench.metrics import Difference
 from bench.report import escape
 from bench.report.claim_list import CLAIMS
 from bench.report.claims import Claim, Outcome, Trial, decide
+from bench.report.render import TEMPLATES
 from bench.report.run_view import RunView
 from bench.store import write_atomically
 
@@ -26,14 +26,6 @@ _RULE = (
     "batch where images share statistics or a path). A claim holds if every difference is shown to "
     "be above 0, does not hold if one is shown to be below 0, and is open otherwise, or where rows "
     "are missing. What holds here holds for these networks, data and attacks."
-)
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("bench.report"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # the filter escapes for Markdown
 )
 
 
@@ -78,7 +70,7 @@ def index_text(reports: Path) -> str:
         (claim, decide(claim.paper, by_suite), decide(claim.strongest, by_suite))
         for claim in CLAIMS
     ]
-    return _TEMPLATES.get_template("index.md.j2").render(
+    return TEMPLATES.get_template("index.md.j2").render(
         rule=_RULE,
         claims=_claims_table(outcomes),
         details=[item for claim in CLAIMS for item in _details(claim)],
