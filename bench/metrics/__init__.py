@@ -12,7 +12,7 @@ from bench.metrics.accuracy import (
     worst_of_draws_accuracy,
 )
 from bench.metrics.estimate import Estimate, estimate_mean, wilson
-from bench.metrics.gain import Gain, relative_gain
+from bench.metrics.gain import relative_gain
 from bench.metrics.independent import independent_difference
 from bench.metrics.paired import Difference, agreement, paired_difference
 from bench.metrics.ranks import Contender, ranks
@@ -22,7 +22,6 @@ __all__ = [
     "Contender",
     "Difference",
     "Estimate",
-    "Gain",
     "MedianDistance",
     "agreement",
     "attack_success_rate",

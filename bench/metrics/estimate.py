@@ -29,7 +29,8 @@ class Estimate:
     """A number and how far to trust it.
 
     Attributes:
-        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median.
+        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median; of two
+            results, how far the first is above the second, or what it gains relative to it.
         low: Lower end of the confidence interval; ``None`` where the data allow no interval.
         high: Upper end.
         n: Number of samples or values behind it.

@@ -47,6 +47,11 @@ class Difference:
     confidence: float
 
     @property
+    def estimate(self) -> Estimate:
+        """The difference with its interval, without the test."""
+        return Estimate(self.value, self.low, self.high, self.n, self.method)
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the first is shown to differ: the interval and, if there is one, p must agree."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
