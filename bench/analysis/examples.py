@@ -17,7 +17,7 @@ from bench.analysis.scene import Scene
 from bench.attacks.params import Count
 from bench.core.base import Spec
 from bench.data import get_dataset
-from bench.run.cell import Batch
+from bench.run.batches import Batch
 from bench.verify.scoring import fraction_correct
 
 COLUMNS = {

@@ -17,7 +17,7 @@ from bench.analysis.scene import Scene
 from bench.attacks.params import Count, Positive
 from bench.core.base import Spec
 from bench.oracle import cross_entropy
-from bench.run.cell import Batch
+from bench.run.batches import Batch
 
 COLUMNS = {
     "model": "position among the subjects",

@@ -18,7 +18,7 @@ from bench.analysis.scene import Scene
 from bench.attacks.params import Count
 from bench.core.base import Spec
 from bench.norms import find_paths, pinned
-from bench.run.cell import Batch
+from bench.run.batches import Batch
 from bench.verify.scoring import predict_path
 
 COLUMNS = {

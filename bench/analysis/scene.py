@@ -14,11 +14,11 @@ from bench.attacks.base import Budget
 from bench.core.analysis import AnalysisSpec
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.identity import digest
 from bench.core.result import VIOLATIONS
 from bench.data import Slice
 from bench.oracle import Access, Oracle
-from bench.run.cell import Batch, batches, craft_batch
+from bench.run.batches import Batch, batch_seed, batches
+from bench.run.cell import craft_batch
 from bench.run.target import Target
 from bench.verify import Scoring, judge
 
@@ -46,12 +46,11 @@ class Scene:
 
     def budget(self, subject: int) -> Budget:
         """Returns the ball around the images of a subject, in pixel units."""
-        threat = self.spec.threat_model
-        return Budget(threat.norm, threat.pixel_eps(self.targets[subject].std))
+        return Budget.of(self.spec.threat_model, self.targets[subject].std)
 
     def seed(self, batch: Batch, *purpose: str) -> int:
         """Returns the seed of a batch, the one that a cell has too."""
-        return int(digest([self.spec.seed, batch.number, *purpose], 8), 16)
+        return batch_seed(self.spec.seed, batch.number, *purpose)
 
     def oracle(self, subject: int, batch: Batch) -> Oracle:
         """Returns an exact oracle of a subject, always on the same draws for the same batch."""

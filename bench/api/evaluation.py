@@ -10,15 +10,16 @@ from torch import nn
 
 from bench.api.result import AttackResult, EvaluationResult
 from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
-from bench.core.errors import UserError
+from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
 from bench.data import Slice
 from bench.models import Classifier
 from bench.norms import find_paths
+from bench.norms.on_batch import stats_in_force
 from bench.run.catalog import attack_info
 from bench.run.cell import run_cell
 from bench.run.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
-from bench.run.target import Target, stats_in_force
+from bench.run.target import Target
 from bench.suite import AttackEntry, AttackInfo
 from bench.suite.spec import check_eot, repeated_labels
 from bench.verify.alarm_base import CellResult, alarms_by_cell
@@ -179,8 +180,8 @@ def _entries(attacks: Sequence[AttackLike]) -> list[AttackEntry]:
 
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    text = first["msg"].removeprefix("Value error, ")
+    where = key_path(first)
+    text = our_words(first)
     simple = isinstance(first["input"], str | int | float) and "found" not in text
     return f"{where}: " * bool(where) + text + f", found {first['input']!r}" * simple
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
-from bench.core.result import CellInfo, Row
-from bench.metrics import Cluster, Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
+from bench.core.result import CellInfo, Row, alarms_of, cluster_of
+from bench.metrics import Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
 from bench.report.escape import markdown, one_line
 
 if TYPE_CHECKING:
@@ -95,10 +95,9 @@ class EvaluationResult:
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
-        clustered = any(cell.info.cluster == "batch" for cell in done)
         rows = [cell.rows for cell in done]
         whole = all(cell.info.whole_batches for cell in done)
-        cluster: Cluster = "batch" if clustered else "sample"
+        cluster = cluster_of(cell.info for cell in done)
         estimate = worst_case_accuracy(rows, cluster, whole_batches=whole)
         absent = [label for label, cell in attacks.items() if not cell.info.complete]
         if absent:
@@ -166,8 +165,7 @@ class EvaluationResult:
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
         chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
-        alarms = [alarm for cell in chosen if cell is not None for alarm in cell.info.alarms]
-        return tuple(dict.fromkeys(alarms))
+        return alarms_of(cell.info for cell in chosen if cell is not None)
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}

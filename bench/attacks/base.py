@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from bench.core.base import Spec
 from bench.core.errors import UserError
+from bench.core.threat import ThreatModel
 
 if TYPE_CHECKING:  # names of attacks are listed without importing torch
     from torch import Tensor
@@ -26,6 +27,11 @@ class Budget:
 
     norm: str
     eps: tuple[float, ...]
+
+    @classmethod
+    def of(cls, threat_model: ThreatModel, std: tuple[float, ...]) -> Budget:
+        """Returns a threat model's ball around the images of a model that divides by ``std``."""
+        return cls(threat_model.norm, threat_model.pixel_eps(std))
 
     @property
     def scalar(self) -> float | None:

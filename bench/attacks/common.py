@@ -14,6 +14,15 @@ def radius(budget: Budget, x: Tensor) -> Tensor:
     return eps.expand(1, x.shape[1], 1, 1)
 
 
+def rim(budget: Budget, x: Tensor) -> Tensor | float:
+    """Returns how far along ``ascent_direction`` the ball around images (b, c, h, w) ends.
+
+    Under linf each channel has a radius of its own, (1, c, 1, 1). Under l2 the channels share one
+    length, so there is one radius; were they given several, the smallest holds for all.
+    """
+    return radius(budget, x) if budget.norm == "linf" else min(budget.eps)
+
+
 def project(x_adv: Tensor, x: Tensor, budget: Budget) -> Tensor:
     """Returns the nearest point in the ball around x, clipped to the box [0, 1].
 

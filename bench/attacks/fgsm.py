@@ -23,13 +23,12 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     The step is eps times the sign of the cross-entropy's gradient (linf), or the gradient scaled
     to length eps (l2). Nothing is random.
     """
-    from bench.attacks.common import ascent_direction, project, radius
+    from bench.attacks.common import ascent_direction, project, rim
     from bench.oracle import cross_entropy
 
     grad = oracle.query(x, y, cross_entropy).grad
     assert grad is not None
-    eps = radius(budget, x) if budget.norm == "linf" else min(budget.eps)
-    return project(x + eps * ascent_direction(grad, budget), x, budget)
+    return project(x + rim(budget, x) * ascent_direction(grad, budget), x, budget)
 
 
 FGSM = Attack(

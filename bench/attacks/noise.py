@@ -55,11 +55,10 @@ def _on_the_rim(x: Tensor, budget: Budget, generator: torch.Generator) -> Tensor
     """
     import torch
 
-    from bench.attacks.common import ascent_direction, project, radius
+    from bench.attacks.common import ascent_direction, project, rim
 
     gauss = torch.randn(x.shape, generator=generator).to(x)
-    eps = radius(budget, x) if budget.norm == "linf" else min(budget.eps)
-    return project(x + eps * ascent_direction(gauss, budget), x, budget)
+    return project(x + rim(budget, x) * ascent_direction(gauss, budget), x, budget)
 
 
 def passes(params: Spec) -> float:

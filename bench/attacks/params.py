@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from bench.attacks.base import Attack
 from bench.core.base import Spec
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.numbers import Number
 
 Count = Annotated[StrictInt, Field(ge=1)]
@@ -105,7 +105,7 @@ def _problem(params: type[Spec], found: ErrorDetails, what: str) -> tuple[str, s
     if found["type"] == "extra_forbidden":
         return key, f"unknown parameter{_nearest(key, params, what)}"
     if found["type"] == "value_error":
-        return key, found["msg"].removeprefix("Value error, ")
+        return key, our_words(found)
     return key, f"{found['msg'].lower()}, found {found['input']!r}"
 
 

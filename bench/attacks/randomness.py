@@ -1,8 +1,9 @@
-"""Randomness of third-party attacks, which draw from global generators."""
+"""State of the process that third-party attacks use: global generators and the trace function."""
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,13 @@ class _FromGlobal(np.random.RandomState):
         super().__init__(np.random.randint(2**31) if seed is None else seed)
 
 
+def reseed(seed: int) -> None:
+    """Seeds torch's, numpy's and Python's global generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seeds torch's, numpy's and Python's global generators, and restores them on leaving.
@@ -30,9 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
     cuda = list(range(torch.cuda.device_count()))
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        reseed(seed)
         try:
             np.random.RandomState = _FromGlobal  # type: ignore[misc]
             yield
@@ -40,3 +46,16 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.RandomState = _RANDOM_STATE  # type: ignore[misc]
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def tracing_kept() -> Iterator[None]:
+    """Restores the trace function, which pyautoattack's check for dynamic defences removes.
+
+    A debugger or the measurement of coverage would end there.
+    """
+    tracer = sys.gettrace()
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)

@@ -17,10 +17,9 @@ from bench.check.packing import MOST, pack_counts, pack_runs, unpack_counts, unp
 from bench.check.record import Key, Record, Recording
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.errors import UserError
-from bench.metrics import Cluster
+from bench.core.errors import UserError, first_line, first_problem
+from bench.core.result import Cluster
 from bench.store import CheckpointFacts
-from bench.store.schema import first_line
 
 VERSION = 1
 """Of the layout of a baseline."""
@@ -148,7 +147,7 @@ def from_text(text: str, origin: str) -> Recording:
                     raise ValueError(f"{' / '.join(record.key)} occurs twice")
                 records[record.key] = record
         except ValidationError as error:
-            raise _damaged(where, _first(error)) from None
+            raise _damaged(where, first_problem(error, "the line")) from None
         except ValueError as error:
             raise _damaged(where, first_line(error)) from None
     return Recording(
@@ -174,7 +173,7 @@ def _head(line: str, origin: str) -> _Head:
     try:
         return _Head.model_validate(value)
     except ValidationError as error:
-        raise _damaged(f"{origin}:1", _first(error)) from None
+        raise _damaged(f"{origin}:1", first_problem(error, "the line")) from None
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:
@@ -215,11 +214,6 @@ def _record(cell: _Cell, images: dict[str, tuple[int, ...]]) -> Record:
             f"{record.accuracy.value:.4f}: do not edit a baseline by hand"
         )
     return record
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
 
 
 def _damaged(where: str, what: str) -> UserError:

@@ -61,8 +61,7 @@ class _Pair:
         """Now less before, with its 95 % interval."""
         if self.apart:
             return independent_difference(self.now.accuracy, self.before.accuracy)
-        found = score_difference(self.now.scores, self.before.scores, self.now.groups)
-        return Estimate(found.value, found.low, found.high, found.n, found.method)
+        return score_difference(self.now.scores, self.before.scores, self.now.groups).estimate
 
     @property
     def unchanged(self) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from bench.check.record import Record
 from bench.core.cell import CellSpec
+from bench.core.result import Cluster
 from bench.core.sketch import KIN, cosine
-from bench.metrics import Cluster
 from bench.store import CheckpointFacts
 
 SUBJECT = ("checkpoint", "sha256", "library")

@@ -9,8 +9,8 @@ from pathlib import Path
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.places import Folder
-from bench.core.result import CellInfo, Row
-from bench.metrics import Cluster, Estimate, estimate_mean
+from bench.core.result import CellInfo, Cluster, Row
+from bench.metrics import Estimate, estimate_mean
 from bench.metrics.accuracy import robust_scores
 from bench.store import CheckpointFacts, Manifest, RunStore
 

@@ -26,11 +26,11 @@ from bench.core.errors import UserError
 from bench.core.identity import digest
 from bench.core.places import Folder, folder_at
 from bench.run.catalog import LocalCatalog
-from bench.run.cell import versions
 from bench.run.device import pick_device
 from bench.run.freight import code_hash
 from bench.run.local import Workers, default_workers
 from bench.run.paths import checkpoints_folder, suite_folders
+from bench.run.provenance import versions
 from bench.run.sampled import (
     Deadline,
     ShortestFirst,

@@ -16,8 +16,8 @@ from rich.text import Text
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
 from bench.report.escape import markdown
-from bench.run.cell import machine
 from bench.run.paths import checkpoints_folder, recipes_folder, whole_folder
+from bench.run.provenance import machine
 from bench.store import write_atomically
 from bench.train.book import list_recipes
 from bench.train.quality import AuditOptions, audit_checkpoint

@@ -59,6 +59,11 @@ BATCH_STATISTICS: dict[str, tuple[Stats, ...]] = {
 """Norms that compute statistics over the batch while training, and what inference may use."""
 
 
+def uses_batch(stats: str | None) -> bool:
+    """Says whether these inference statistics are the batch's, in full or in part."""
+    return stats in ("batch", "tracked-mean")
+
+
 class NormSpec(Spec):
     """One normalization family with its parameters; the layer's channels come from the model.
 
@@ -172,7 +177,7 @@ class NormSpec(Spec):
         if self.name == "rna":
             return any(member.batch_dependent for member in self.pool)
         declared = "batch-dependent" in self.declares
-        return declared or self.inference_stats in ("batch", "tracked-mean")
+        return declared or uses_batch(self.inference_stats)
 
     def label(self) -> str:
         """Returns a short name, for example ``bn``, ``gn8``, ``rna(bn+in)``."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
 from bench.core.errors import UserError
+
+R = TypeVar("R")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """No colon: ``foolbox:`` and ``npz:`` stay rbench's own."""
@@ -50,6 +53,28 @@ class Plugin:
             return self.entry.load()
         except (Exception, SystemExit) as error:
             raise self.broken(kind, f"{type(error).__name__}: {error}") from error
+
+    def call(self, kind: str, function: Callable[..., object], result: type[R], *args: object) -> R:
+        """Calls a function of it.
+
+        Args:
+            kind: What it is, for the message.
+            function: What its entry point names.
+            result: What the function should return.
+            *args: What it is given.
+
+        Raises:
+            UserError: Its own; or, in one line, whatever else goes wrong: it is foreign code.
+        """
+        try:
+            made = function(*args)
+        except UserError:
+            raise
+        except Exception as error:
+            raise self.broken(kind, f"{type(error).__name__}: {error}") from error
+        if not isinstance(made, result):
+            raise self.broken(kind, f"it returned {type(made).__name__}, not a {result.__name__}")
+        return made
 
     def broken(self, kind: str, why: str) -> UserError:
         """Returns the error that says, in one line, what is wrong with it."""

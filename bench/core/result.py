@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,9 @@ minimum-norm attack, farther than eps, so the adversary plays the clean image. T
 violations by a bounded attack: the image is not scored and the cell is incomplete."""
 
 VIOLATIONS: tuple[Status, ...] = ("out_of_ball", "out_of_box", "not_finite")
+
+Cluster = Literal["sample", "batch"]
+"""What is independent of what: every sample, or only whole batches."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class CellInfo(Spec):
     complete: bool
     error: str = ""
     attack_kind: Literal["none", "bounded", "minimum-norm"]
-    cluster: Literal["sample", "batch"]
+    cluster: Cluster
     whole_batches: bool = False
     alarms: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
@@ -93,3 +97,13 @@ class CellInfo(Spec):
     machine: str
     versions: dict[str, str]
     date: str
+
+
+def cluster_of(infos: Iterable[CellInfo]) -> Cluster:
+    """Returns what is independent of what in a number that rests on several cells."""
+    return "batch" if any(info.cluster == "batch" for info in infos) else "sample"
+
+
+def alarms_of(infos: Iterable[CellInfo]) -> tuple[str, ...]:
+    """Returns the alarms of cells in their order, each once."""
+    return tuple(dict.fromkeys(alarm for info in infos for alarm in info.alarms))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from bench.core.base import Spec
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, key_path, our_words
 from bench.core.safe_yaml import YamlError, load, read_limited
 
 S = TypeVar("S", bound=Spec)
@@ -56,11 +56,11 @@ def _explain(error: ValidationError, kind: type[Spec]) -> str:
     """Returns one error as ``key.path: what is wrong``; a misspelt key before what it left out."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    where = key_path(first) or "the whole file"
     if first["type"] == "extra_forbidden":
         names = _fields(kind, first["loc"][:-1])
         return f"{where}: unknown key{did_you_mean(str(first['loc'][-1]), names)}"
-    text = first["msg"].removeprefix("Value error, ")
+    text = our_words(first)
     found = first["input"]
     simple = first["type"] != "value_error" and isinstance(found, str | int | float)
     return f"{where}: {text}" + (f", found {found!r}" if simple else "")

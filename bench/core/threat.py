@@ -9,6 +9,9 @@ from pydantic import field_validator, model_validator
 from bench.core.base import Spec
 from bench.core.numbers import Number
 
+CAPITALS = {"linf": "Linf", "l2": "L2"}
+"""Norms as AutoAttack, torchattacks and RobustBench write them."""
+
 
 class ThreatModel(Spec):
     """A ball around each image, inside the box of valid pixels [0, 1].

@@ -10,7 +10,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, words_of
 from bench.data.folder import imagenet_remedy
 from bench.data.load import open_split
 from bench.data.path_forms import is_path_form
@@ -53,10 +53,9 @@ def fetch(name: str, root: Path | None = None) -> Path:
         with _members_stay_inside():
             _download(downloader, target)
     except (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{name}: could not be downloaded into {target} ({reason}); check the network and "
-            "try again, or copy the files there by hand"
+            f"{name}: could not be downloaded into {target} ({words_of(error)}); check the network "
+            "and try again, or copy the files there by hand"
         ) from None
     for split in ("train", "test"):
         open_split(name, split, target)  # says what is wrong with what came

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.core.damage import DAMAGED
 from bench.core.errors import UserError
 from bench.data.images import Images
 from bench.data.roots import missing
@@ -22,19 +21,7 @@ from bench.data.roots import missing
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is read, whatever a file is called. Pillow hands others to programs: PostScript to gs."""
 MAX_PIXELS = 50_000_000
-_DAMAGED = (
-    ArithmeticError,
-    EOFError,
-    Image.DecompressionBombError,
-    LookupError,
-    MemoryError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED, Image.DecompressionBombError)
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGENET_CLASSES = 1000
 _GRAY_MODES = ("1", "L")

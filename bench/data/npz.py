@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.errors import UserError
+from bench.core.damage import DAMAGED
+from bench.core.errors import UserError, words_of
 from bench.data.images import Images, Pixels
 
 _CHANNELS = (1, 3)
-_DAMAGED = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
+_DAMAGED: tuple[type[Exception], ...] = (
+    *DAMAGED,
     RuntimeError,  # encrypted, or compressed in an unknown way
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
+    tokenize.TokenError,  # its headers are read as Python literals, never run
     zipfile.BadZipFile,
-    zlib.error,
 )
-"""What a damaged file ends in: its headers are read as Python literals, never run."""
 
 
 def read_npz(path: Path) -> Images:
@@ -68,7 +57,7 @@ def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected an .npz file with keys x and y") from None
     except _DAMAGED as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        why = words_of(error, 200)
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 

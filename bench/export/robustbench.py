@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.core.errors import UserError
+from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
-from bench.core.threat import ThreatModel
+from bench.core.threat import CAPITALS, ThreatModel
 from bench.export.naming import file_stems
 from bench.metrics import Estimate, clean_accuracy, robust_accuracy
+from bench.published.robustbench import N_IMAGES
 from bench.report.run_view import Outcome, RunView
-
-FOLDERS = {"linf": "Linf", "l2": "L2"}
-"""RobustBench's names of norms, which are those of its folders."""
 
 THREATS: dict[str, dict[Literal["linf", "l2"], float]] = {
     "cifar10": {"linf": 8 / 255, "l2": 0.5},
@@ -28,9 +27,6 @@ THREATS: dict[str, dict[Literal["linf", "l2"], float]] = {
     "imagenet": {"linf": 4 / 255},
 }
 """The radii of its leaderboards."""
-
-N_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
-"""Of its evaluations."""
 
 _STANDARD = {
     "autoattack": {"version": "standard", "n_iter": 100, "n_queries": 5000, "n_target_classes": 9},
@@ -70,7 +66,7 @@ def export_robustbench(view: RunView) -> Exported:
             continue
         info = found.info
         assert info is not None
-        folder = f"{info.spec.data.name}/{FOLDERS[info.spec.threat_model.norm]}"
+        folder = f"{info.spec.data.name}/{CAPITALS[info.spec.threat_model.norm]}"
         content = json.dumps(_entry(view, i, found, info), indent=2, ensure_ascii=False)
         files[f"{folder}/{stem}.json"] = (content + "\n").encode()
     if not files:
@@ -114,7 +110,7 @@ def _lacking(info: CellInfo) -> Iterator[str]:
         yield f"expected protocol white_box, found {spec.protocol}"
     if spec.n_draws > 1:
         yield "expected a deterministic model, found a stochastic one"
-    if info.cluster == "batch" or spec.stats in ("batch", "tracked-mean"):
+    if info.cluster == "batch" or uses_batch(spec.stats):
         yield "expected independent images, found a model that depends on the batch"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -111,7 +111,7 @@ def rows_table(view: RunView) -> pa.Table:
     """
     parts = [
         _rows_of(model, attack, outcome)
-        for model, attack, outcome in _places(view)
+        for model, attack, outcome in view.outcomes()
         if outcome.info is not None and outcome.rows
     ]
     return pa.concat_tables([ROWS.empty_table(), *parts]).unify_dictionaries()
@@ -157,12 +157,6 @@ def published_table() -> pa.Table:
                 }
                 lines.append(line)
     return pa.Table.from_pylist(lines, schema=PUBLISHED)
-
-
-def _places(view: RunView) -> Iterator[tuple[str, str, Outcome]]:
-    for i, model in enumerate(view.models):
-        for j, attack in enumerate(view.attacks):
-            yield model.label, attack.label, view.outcome(i, j)
 
 
 def _rows_of(model: str, attack: str, outcome: Outcome) -> pa.Table:

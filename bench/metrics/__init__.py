@@ -11,19 +11,17 @@ from bench.metrics.accuracy import (
     worst_case_rows,
     worst_of_draws_accuracy,
 )
-from bench.metrics.estimate import Cluster, Estimate, estimate_mean, wilson
-from bench.metrics.gain import Gain, relative_gain
+from bench.metrics.estimate import Estimate, estimate_mean, wilson
+from bench.metrics.gain import relative_gain
 from bench.metrics.independent import independent_difference
 from bench.metrics.paired import Difference, agreement, paired_difference
 from bench.metrics.ranks import Contender, ranks
 from bench.metrics.real import mean_from_moments, real_mean, real_median
 
 __all__ = [
-    "Cluster",
     "Contender",
     "Difference",
     "Estimate",
-    "Gain",
     "MedianDistance",
     "agreement",
     "attack_success_rate",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.errors import UserError
-from bench.core.result import Row
-from bench.metrics.estimate import Cluster, Estimate, estimate_mean
+from bench.core.result import Cluster, Row
+from bench.metrics.estimate import Estimate, estimate_mean
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +23,14 @@ from bench.metrics.distributions import normal_quantile, student_quantile
 ONE_CLUSTER = "no interval: all samples lie in one batch"
 """The method of an estimate without interval."""
 
-Cluster = Literal["sample", "batch"]
-"""What is independent of what: every sample, or only whole batches."""
-
 
 @dataclass(frozen=True)
 class Estimate:
     """A number and how far to trust it.
 
     Attributes:
-        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median.
+        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median; of two
+            results, how far the first is above the second, or what it gains relative to it.
         low: Lower end of the confidence interval; ``None`` where the data allow no interval.
         high: Upper end.
         n: Number of samples or values behind it.

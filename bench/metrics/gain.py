@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.result import Row
+from bench.core.result import Cluster, Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
 from bench.metrics.distributions import normal_quantile, student_quantile
-from bench.metrics.estimate import ONE_CLUSTER, Cluster, cluster_variance
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A relative gain ``(first - second) / second``.
-
-    Attributes:
-        value: At least -1, and 1 where the first is twice the second.
-        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
-        high: Upper end.
-        n: Number of pairs.
-        method: How the interval was made, or why there is none.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    method: str
+from bench.metrics.estimate import ONE_CLUSTER, Estimate, cluster_variance
 
 
 def relative_gain(
@@ -39,7 +19,7 @@ def relative_gain(
     second: Sequence[Row],
     cluster: Cluster = "sample",
     confidence: float = 0.95,
-) -> Gain | None:
+) -> Estimate | None:
     """Compares the robust scores of two results on the same samples by their ratio.
 
     For independent samples the interval is that of the logarithm of a ratio of paired proportions,
@@ -57,7 +37,9 @@ def relative_gain(
         confidence: Two-sided coverage, in (0, 1).
 
     Returns:
-        ``None`` where the second's accuracy is 0, and relative to it nothing is defined.
+        ``(first - second) / second``: at least -1, and 1 where the first is twice the second; ``n``
+        is the number of pairs. ``None`` where the second's accuracy is 0, and relative to it
+        nothing is defined.
 
     Raises:
         UserError: When the two do not hold the same samples.
@@ -76,14 +58,14 @@ def relative_gain(
     if groups is not None and len(set(groups)) < a.size:
         k = len(set(groups))
         if k == 1:
-            return Gain(value, None, None, a.size, ONE_CLUSTER)
+            return Estimate(value, None, None, a.size, ONE_CLUSTER)
         variance = max(variance, _between(a, b, groups))
         quantile = student_quantile((1 + confidence) / 2, k - 1)
         method = f"log ratio, Student's t, {k} batches as clusters"
     half = quantile * math.sqrt(variance)
     # The logarithm has no place for a first of 0, whose gain is exactly -1.
     low = min(value, math.exp(centre - half) - 1)
-    return Gain(value, low, math.exp(centre + half) - 1, a.size, method)
+    return Estimate(value, low, math.exp(centre + half) - 1, a.size, method)
 
 
 def _log_ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:

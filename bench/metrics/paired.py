@@ -10,12 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.result import Row
+from bench.core.result import Cluster, Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
 from bench.metrics.distributions import normal_quantile, sign_test, student_quantile
 from bench.metrics.estimate import (
     ONE_CLUSTER,
-    Cluster,
     Estimate,
     cluster_variance,
     estimate_mean,
@@ -46,6 +45,11 @@ class Difference:
     p_value: float | None
     method: str
     confidence: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference with its interval, without the test."""
+        return Estimate(self.value, self.low, self.high, self.n, self.method)
 
     @property
     def verdict(self) -> Verdict:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.core.result import Row
-from bench.metrics.estimate import Cluster
+from bench.core.result import Cluster, Row
 from bench.metrics.paired import paired_difference
 
 

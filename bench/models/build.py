@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import UserError
 from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec
 from bench.core.plugins import Plugin
 from bench.core.registry import Registry
@@ -27,15 +26,7 @@ def _adopt(plugin: Plugin, found: object) -> NetworkMaker:
         raise ValueError(f"expected a function of a spec and a norm, found {found!r:.60}")
 
     def make(spec: ModelSpec, norm: NormFactory) -> nn.Module:
-        try:
-            net = found(spec, norm)
-        except UserError:
-            raise
-        except Exception as error:
-            raise plugin.broken("arch", f"{type(error).__name__}: {error}") from error
-        if not isinstance(net, nn.Module):
-            raise plugin.broken("arch", f"it returned {type(net).__name__}, not a Module")
-        return net
+        return plugin.call("arch", found, nn.Module, spec, norm)
 
     return make
 

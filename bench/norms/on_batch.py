@@ -1,4 +1,4 @@
-"""Batch statistics in the batch normalization of any network, as it stands."""
+"""Batch statistics in the normalization of any network, as it stands: in force, or put there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.core.norm_spec import uses_batch
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -29,6 +31,17 @@ def use_batch_statistics(model: nn.Module) -> int:
             layer.__class__ = _on_batch(type(layer))  # type: ignore[arg-type]
         setattr(layer, "stats", "batch")  # noqa: B010 - mypy cannot see the attribute
     return len(layers)
+
+
+def stats_in_force(model: nn.Module) -> tuple[str, ...]:
+    """Returns the inference statistics of this project's layers, each once, sorted."""
+    found = (getattr(module, "stats", None) for module in model.modules())
+    return tuple(sorted({stats for stats in found if isinstance(stats, str)}))
+
+
+def shares_statistics(model: nn.Module) -> bool:
+    """Returns whether a layer of this project computes statistics over the batch, as now set."""
+    return any(uses_batch(stats) for stats in stats_in_force(model))
 
 
 @lru_cache(maxsize=64)

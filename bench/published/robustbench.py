@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, first_line
 from bench.core.numbers import parse_number
 from bench.core.safe_yaml import read_limited
+from bench.core.threat import CAPITALS
 
-NORMS = {"Linf": "linf", "L2": "l2"}
+NORMS = {theirs: ours for ours, theirs in CAPITALS.items()}
 """Its folders, and our names of norms."""
 
 N_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
@@ -132,7 +133,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         entry = json.loads(read_limited(path, "an entry of RobustBench"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: not valid JSON ({first_line(error)})") from None
     if not isinstance(entry, dict):
         raise UserError(f"{path}: expected an object, as RobustBench's model_info has")
     return entry

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.core.result import CellInfo
-from bench.metrics import Cluster, agreement, paired_difference
+from bench.core.result import cluster_of
+from bench.metrics import agreement, paired_difference
 from bench.report.cells import CellMaker
 from bench.report.prose import attack_section, head, model_section, title
 from bench.report.run_view import Outcome, RunView
@@ -55,7 +55,7 @@ def _compared(first: Outcome, second: Outcome, maker: CellMaker) -> tuple[Cell, 
         reason = "a comparison needs both cells complete"
         absent = Cell(("—",), (maker.footnotes.mark(reason),), status="incomplete", reason=reason)
         return absent, absent
-    cluster = _cluster(first.info, second.info)
+    cluster = cluster_of((first.info, second.info))
     result = paired_difference(first.rows, second.rows, cluster)
     lines = [f"{100 * result.value:+.1f}"]
     marks: tuple[str, ...] = ()
@@ -95,10 +95,6 @@ def _passes(outcome: Outcome) -> Cell:
     )
     extra = {"forwards": forwards, "backwards": backwards}
     return Cell((f"{forwards + backwards:,.0f}",), n=len(outcome.rows), extra=extra)
-
-
-def _cluster(*infos: CellInfo) -> Cluster:
-    return "batch" if any(info.cluster == "batch" for info in infos) else "sample"
 
 
 def _reading() -> Section:

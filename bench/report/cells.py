@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.core.result import CellInfo, Row
+from bench.core.result import CellInfo, Cluster, Row
 from bench.metrics import (
-    Cluster,
     Estimate,
     attack_success_rate,
     majority_accuracy,
@@ -172,7 +171,7 @@ def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:
     details: dict[str, Raw] = {"median_linf": None, "median_l2": None, "n_broken": None}
     details["attack_success_rate"] = None
     details["majority_accuracy"] = details["worst_of_draws_accuracy"] = None
-    cluster: Cluster = info.cluster
+    cluster = info.cluster
     if info.spec.n_draws > 1:
         details["majority_accuracy"] = majority_accuracy(outcome.rows, cluster).value
         details["worst_of_draws_accuracy"] = worst_of_draws_accuracy(outcome.rows, cluster).value

@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.core.errors import UserError
-from bench.core.result import CellInfo, Row
-from bench.metrics import Cluster, Difference, paired_difference, worst_case_rows
+from bench.core.result import CellInfo, Cluster, Row, alarms_of, cluster_of
+from bench.metrics import Difference, paired_difference, worst_case_rows
 from bench.report.run_view import RunView
+
+NO_RUN = "no stored run of suite"
+"""How the reason begins where the rows of a claim's run are not here."""
 
 Verdict = Literal["holds", "does not hold", "open"]
 
@@ -99,9 +102,9 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
     """Decides a trial from stored runs, by the names of their suites."""
     view = runs.get(trial.suite)
     if view is None:
-        return Outcome("open", {}, f"no stored run of suite {trial.suite}")
+        return Outcome("open", {}, f"{NO_RUN} {trial.suite}")
     differences: dict[str, Difference] = {}
-    alarms: dict[str, None] = {}
+    infos: list[CellInfo] = []
     missing = ""
     for contrast in trial.contrasts:
         try:
@@ -110,9 +113,9 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
         except UserError as error:
             missing = missing or str(error)
         else:
-            alarms |= dict.fromkeys((*better.alarms, *worse.alarms))
+            infos += better.infos + worse.infos
     verdict = "open" if missing else _verdict(list(differences.values()))
-    return Outcome(verdict, differences, missing, tuple(alarms))
+    return Outcome(verdict, differences, missing, alarms_of(infos))
 
 
 def _verdict(differences: Sequence[Difference]) -> Verdict:
@@ -124,39 +127,33 @@ def _verdict(differences: Sequence[Difference]) -> Verdict:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Rows of a side, whether their batches are clusters, and the alarms of their cells."""
+    """Rows of a side, and the cells that they rest on."""
 
     rows: list[Row]
-    clustered: bool
-    alarms: tuple[str, ...]
+    infos: list[CellInfo]
 
 
 def _difference(better: _Scored, worse: _Scored) -> Difference:
     rows = better.rows
-    if worse.clustered and not better.clustered:
+    cluster = cluster_of(better.infos + worse.infos)
+    if cluster != cluster_of(better.infos):
         batches = {row.index: row.batch for row in worse.rows}
         rows = [replace(row, batch=batches.get(row.index, row.batch)) for row in rows]
-    cluster: Literal["batch", "sample"] = "sample"
-    if better.clustered or worse.clustered:
-        cluster = "batch"
     return paired_difference(rows, worse.rows, cluster)
 
 
 def _score(view: RunView, side: Side) -> _Scored:
     """Returns the score of each image; raises ``UserError`` where a cell is missing."""
     found: list[list[Row]] = []
-    clustered = False
-    alarms: list[str] = []
+    infos: list[CellInfo] = []
     for group in side.groups:
         cells = [_cell(view, model, attack) for model in group for attack in side.attacks]
-        infos = [info for _, info in cells]
-        clustered |= any(info.cluster == "batch" for info in infos)
-        alarms += [alarm for info in infos for alarm in info.alarms]
-        whole = all(info.whole_batches for info in infos)
+        whole = all(info.whole_batches for _, info in cells)
         cluster: Cluster = "batch" if whole else "sample"
         rows = [_declined(rows) if side.declines else rows for rows, _ in cells]
         found.append(worst_case_rows(rows, cluster, whole_batches=whole))
-    return _Scored(_mean(found), clustered, tuple(alarms))
+        infos += [info for _, info in cells]
+    return _Scored(_mean(found), infos)
 
 
 def _declined(rows: Sequence[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.published import AttackSetting, Setting, share_of_eps
@@ -76,7 +77,7 @@ def _about_model(
     if theirs.stats and info.spec.stats != theirs.stats:
         here = STATS_TEXT.get(info.spec.stats or "", "a norm without the choice")
         yield Mismatch("statistics", here, STATS_TEXT[theirs.stats])
-    shares = info.spec.stats in ("batch", "tracked-mean")
+    shares = uses_batch(info.spec.stats)
     if shares and theirs.batch_size and info.spec.batch_size != theirs.batch_size:
         yield Mismatch("batch size", str(info.spec.batch_size), str(theirs.batch_size))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.metrics import Cluster, relative_gain, robust_accuracy
+from bench.core.result import alarms_of, cluster_of
+from bench.metrics import relative_gain, robust_accuracy
 from bench.published import load_table
 from bench.report.cells import CellMaker
 from bench.report.paper import Paper
@@ -54,7 +55,7 @@ def _pairs(view: RunView) -> list[tuple[int, int]]:
     batch: list[tuple[tuple[str, str], int]] = []
     for i, model in enumerate(view.models):
         key = (model.checkpoint, model.protocol)
-        stats = _stats(view, i)
+        stats = view.stats(i)
         if model.surrogate is not None:
             continue
         if stats == "population":
@@ -70,12 +71,6 @@ def _pairs(view: RunView) -> list[tuple[int, int]]:
             _ORDER.get(_trained(view, pair[1])[1], len(_ORDER)),
         ),
     )
-
-
-def _stats(view: RunView, model: int) -> str | None:
-    """Returns the statistics in force, as stored, or as asked for where nothing is stored."""
-    info = view.info_of_model(model)
-    return view.models[model].stats if info is None else info.spec.stats
 
 
 def _trained(view: RunView, model: int) -> tuple[str, str]:
@@ -118,10 +113,9 @@ def _gain_cell(
 ) -> Cell:
     """Returns the cell of two complete outcomes, B and P."""
     infos = [outcome.info for outcome in (first, second) if outcome.info is not None]
-    cluster: Cluster = "batch" if any(i.cluster == "batch" for i in infos) else "sample"
-    gain = relative_gain(first.rows, second.rows, cluster)
+    gain = relative_gain(first.rows, second.rows, cluster_of(infos))
     b, p = robust_accuracy(first.rows).value, robust_accuracy(second.rows).value
-    alarms = tuple(dict.fromkeys(alarm for info in infos for alarm in info.alarms))
+    alarms = alarms_of(infos)
     reason = "not defined: P is 0" if gain is None else ""
     method = reason if gain is None else gain.method
     marks = maker.alarm_marks(alarms)

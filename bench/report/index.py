@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
 from tabulate import tabulate
 
 from bench.core.errors import UserError
 from bench.metrics import Difference
 from bench.report import escape
 from bench.report.claim_list import CLAIMS
-from bench.report.claims import Claim, Outcome, Trial, decide
+from bench.report.claims import NO_RUN, Claim, Outcome, Trial, decide
+from bench.report.render import TEMPLATES
 from bench.report.run_view import RunView
 from bench.store import write_atomically
 
@@ -23,20 +24,14 @@ INDEX = "README.md"
 _MARK = "<!-- Written by `rbench index`"
 """How the index begins, as its template has it."""
 
+_EARLIER = " (of an earlier run, whose rows are not here)"
+
 _RULE = (
     "One line for each claim, decided from the stored rows. Numbers are paired differences of "
     "robust accuracy on the same images, in percentage points, with 95 % intervals (clustered by "
     "batch where images share statistics or a path). A claim holds if every difference is shown to "
     "be above 0, does not hold if one is shown to be below 0, and is open otherwise, or where rows "
     "are missing. What holds here holds for these networks, data and attacks."
-)
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("bench.report"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # the filter escapes for Markdown
 )
 
 
@@ -58,7 +53,8 @@ class _Runs:
 def write_index(reports: Path) -> Path:
     """Writes ``README.md`` of a folder of runs, and returns its path.
 
-    The same stores and files always give the same bytes.
+    The same stores and files always give the same bytes. What the index before says of a claim is
+    kept where the rows of its run are not here, and marked so.
 
     Raises:
         UserError: When there is no such folder, or its ``README.md`` is somebody's own.
@@ -66,16 +62,22 @@ def write_index(reports: Path) -> Path:
     if not reports.is_dir():
         raise UserError(f"{reports}: no such folder; expected one of runs, as rbench run makes it")
     path = reports / INDEX
-    if path.is_file() and not path.read_text(errors="replace").startswith(_MARK):
+    before = path.read_text(errors="replace") if path.is_file() else ""
+    if before and not before.startswith(_MARK):
         raise UserError(
             f"{path}: was not written by rbench index, so it is left alone; move it away first"
         )
-    write_atomically(path, index_text(reports).encode())
+    write_atomically(path, index_text(reports, before).encode())
     return path
 
 
-def index_text(reports: Path) -> str:
-    """Returns the index as Markdown."""
+def index_text(reports: Path, before: str = "") -> str:
+    """Returns the index as Markdown.
+
+    Args:
+        reports: The folder of runs.
+        before: The index that it replaces.
+    """
     runs = _find_runs(reports)
     by_suite: dict[str, RunView] = {}
     for folder, view in runs.views.items():
@@ -85,9 +87,9 @@ def index_text(reports: Path) -> str:
         (claim, decide(claim.paper, by_suite), decide(claim.strongest, by_suite))
         for claim in CLAIMS
     ]
-    return _TEMPLATES.get_template("index.md.j2").render(
+    return TEMPLATES.get_template("index.md.j2").render(
         rule=_RULE,
-        claims=_claims_table(outcomes),
+        claims=_claims_table(outcomes, _said_before(before)),
         details=[item for claim in CLAIMS for item in _details(claim)],
         runs=_runs_table(reports, runs.views),
         others=", ".join(f"{_plain(path.name)} ({_links(path)})" for path in runs.others),
@@ -112,13 +114,30 @@ def _find_runs(reports: Path) -> _Runs:
     return _Runs(views, unread, tuple(others))
 
 
-def _claims_table(outcomes: Sequence[tuple[Claim, Outcome, Outcome]]) -> str:
-    rows = [
-        [f"{_plain(claim.text)} ({_plain(claim.source)})", _decided(paper), _decided(strongest)]
-        for claim, paper, strongest in outcomes
-    ]
+def _said_before(index: str) -> dict[str, list[str]]:
+    """Returns the cells of an index's tables by the first of their line."""
+    lines = [line for line in index.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return {line[0]: line[1:] for line in cells}
+
+
+def _claims_table(
+    outcomes: Sequence[tuple[Claim, Outcome, Outcome]], before: Mapping[str, Sequence[str]]
+) -> str:
+    rows = []
+    for claim, *decisions in outcomes:
+        name = f"{_plain(claim.text)} ({_plain(claim.source)})"
+        old = before.get(name, ("", ""))
+        rows.append([name, *map(_kept_or_decided, decisions, old)])
     heading = ["claim", "under the paper's protocol", "under the strongest attack here"]
     return tabulate(rows, heading, "pipe", disable_numparse=True)
+
+
+def _kept_or_decided(outcome: Outcome, before: str) -> str:
+    """Returns a verdict, or where its run has no rows here the one from before."""
+    if not outcome.missing.startswith(NO_RUN) or not before or NO_RUN in before:
+        return _decided(outcome)
+    return before if before.endswith(_EARLIER) else before + _EARLIER
 
 
 def _decided(outcome: Outcome) -> str:
@@ -176,9 +195,7 @@ def _dates(days: Sequence[str]) -> str:
 
 
 def _sizes(view: RunView) -> str:
-    places = [(i, j) for i in range(len(view.models)) for j in range(len(view.attacks))]
-    found = [view.outcome(i, j) for i, j in places]
-    sizes = sorted({len(outcome.rows) for outcome in found if outcome.status == "ok"})
+    sizes = sorted({len(o.rows) for _, _, o in view.outcomes() if o.status == "ok"})
     return " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1]))) if sizes else "0"
 
 

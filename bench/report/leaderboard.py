@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.metrics import Cluster, Contender, ranks, robust_accuracy, worst_case_rows
+from bench.core.result import alarms_of, cluster_of
+from bench.metrics import Contender, ranks, robust_accuracy, worst_case_rows
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, head, model_section, protocol_text, title
@@ -94,12 +95,11 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         reason = "no attack on this model is complete"
         mark = maker.footnotes.mark(reason)
         return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
-    clustered = any(info.cluster == "batch" for _, info in done)
-    cluster: Cluster = "batch" if clustered else "sample"
-    whole = all(info.whole_batches for _, info in done)
+    infos = [info for _, info in done]
+    cluster, whole = cluster_of(infos), all(info.whole_batches for info in infos)
     rows = worst_case_rows([rows for rows, _ in done], cluster, whole_batches=whole)
     estimate = robust_accuracy(rows, cluster)
-    alarms = tuple(dict.fromkeys(alarm for _, info in done for alarm in info.alarms))
+    alarms = alarms_of(infos)
     marks = maker.marks(estimate, alarms)
     reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
     if reason:
@@ -112,7 +112,7 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         high=estimate.high,
         n=estimate.n,
         status="partial" if absent else "ok",
-        protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for _, info in done)),
+        protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for info in infos)),
         alarms=alarms,
         reason=reason,
         extra={"method": estimate.method},

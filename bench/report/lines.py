@@ -22,6 +22,5 @@ def attack_line(view: RunView, attack: int, without: Collection[str]) -> str:
 
 def stats_text(view: RunView, model: int) -> str:
     """Returns a model's statistics in force, as stored, or an empty string without any."""
-    info = view.info_of_model(model)
-    stats = view.models[model].stats if info is None else info.spec.stats
+    stats = view.stats(model)
     return STATS_TEXT.get(stats or "", stats or "")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from bench.core.analysis import AnalysisSpec, Subject
 from bench.core.errors import UserError
+from bench.core.norm_spec import uses_batch
+from bench.core.result import alarms_of
 from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.looks import Look
@@ -180,9 +182,9 @@ class LookPage:
                 for j, attack in enumerate(self.view.attacks)
                 if attack.label in attacks
             ]
-            texts = [alarm for info in infos if info is not None for alarm in info.alarms]
+            texts = alarms_of(info for info in infos if info is not None)
             if model.label in named and texts:
-                found[model.label] = "; ".join(dict.fromkeys(texts))
+                found[model.label] = "; ".join(texts)
         return found
 
 
@@ -196,7 +198,7 @@ def short(value: float) -> str:
 
 def shares_statistics(subject: Subject) -> bool:
     """Says whether the images of a batch depend on each other."""
-    return subject.stats in ("batch", "tracked-mean")
+    return uses_batch(subject.stats)
 
 
 def attack_text(spec: AnalysisSpec) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.report.leaderboard import WORST_CASE
 from bench.report.looks import Look
 from bench.report.prose import protocol_text
-from bench.report.run_view import Outcome, RunView
+from bench.report.run_view import RunView
 from bench.report.table import Cell, Report
 
 PROTOCOLS = {
@@ -47,14 +47,6 @@ class CellLine:
     versions: str
     date: str
     cell_id: str
-
-
-def _places(view: RunView) -> list[tuple[str, str, Outcome]]:
-    return [
-        (model.label, attack.label, view.outcome(i, j))
-        for i, model in enumerate(view.models)
-        for j, attack in enumerate(view.attacks)
-    ]
 
 
 def _looks(view: RunView) -> list[Look]:
@@ -143,13 +135,13 @@ def _protocol(cell: Cell) -> str:
 
 def unfinished(view: RunView) -> bool:
     """Says whether cells have not been run yet, so that the checks at a run's end were not made."""
-    return any(outcome.status == "missing" for _, _, outcome in _places(view))
+    return any(outcome.status == "missing" for _, _, outcome in view.outcomes())
 
 
 def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:
     """Returns each alarm with the cells that are under it."""
     cells: dict[str, list[str]] = {}
-    for model, attack, outcome in _places(view):
+    for model, attack, outcome in view.outcomes():
         for alarm in outcome.info.alarms if outcome.info is not None else ():
             cells.setdefault(alarm, []).append(f"{model} / {attack}")
     return [(alarm, tuple(dict.fromkeys(places))) for alarm, places in cells.items()]
@@ -158,7 +150,7 @@ def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:
 def gap_words(view: RunView) -> list[tuple[str, str, tuple[str, ...]]]:
     """Returns why cells have no number: what became of them, the reason, and which they are."""
     cells: dict[tuple[str, str], list[str]] = {}
-    for model, attack, outcome in _places(view):
+    for model, attack, outcome in view.outcomes():
         if outcome.status in STATUS:
             reason = "" if outcome.status in ("missing", "left_out") else outcome.reason
             key = (STATUS[outcome.status], reason)
@@ -183,7 +175,7 @@ def protocol_words(view: RunView) -> list[tuple[str, str]]:
 def cell_lines(view: RunView) -> list[CellLine]:
     """Returns a line for each cell: where, when and with what it was run."""
     lines = []
-    for model, attack, outcome in _places(view):
+    for model, attack, outcome in view.outcomes():
         info = outcome.info
         if outcome.status == "left_out":
             continue

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 
 from PIL import Image
 
+from bench.core.damage import DAMAGED
+from bench.core.errors import words_of
+
 MAX_SIDE = 4_096
+_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED, Image.DecompressionBombError)
 
 
 def why_not_png(content: object) -> str:
@@ -20,17 +22,6 @@ def why_not_png(content: object) -> str:
             if max(picture.size) > MAX_SIDE:
                 return f"{picture.width}x{picture.height} pixels, more than {MAX_SIDE}"
             picture.load()
-    except (
-        ArithmeticError,
-        EOFError,
-        Image.DecompressionBombError,
-        LookupError,
-        OSError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        return " ".join(str(error).split())[:200]
+    except _DAMAGED as error:
+        return words_of(error, 200)
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.core.analysis import AnalysisInfo
 from bench.core.cell import CellSpec, DataSpec
+from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.report.run_view import RunView
 from bench.report.table import Section
@@ -122,7 +123,7 @@ def _surrogate(spec: CellSpec) -> str:
 
 def _batch_facts(info: CellInfo) -> list[str]:
     spec = info.spec
-    shares = {spec.stats, spec.surrogate and spec.surrogate.stats} & {"batch", "tracked-mean"}
+    shares = any(uses_batch(model.stats) for model in (spec, spec.surrogate or spec))
     facts = []
     if info.cluster == "batch" or shares:
         facts.append(f"attacked and scored in fixed batches of {spec.batch_size}")

@@ -31,7 +31,7 @@ cells have."""
 
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
-_MARKDOWN = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("bench.report"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -39,7 +39,8 @@ _MARKDOWN = jinja2.Environment(
     keep_trailing_newline=True,
     autoescape=False,  # the filters escape, each for its own language
 )
-_LATEX = _MARKDOWN.overlay(  # braces and percent signs are LaTeX's own
+"""For Markdown."""
+_LATEX = TEMPLATES.overlay(  # braces and percent signs are LaTeX's own
     block_start_string="<%",
     block_end_string="%>",
     variable_start_string="<<",
@@ -57,7 +58,7 @@ def to_markdown(report: Report, name: str = "") -> str:
         name: Of the report's files, which its figures' names begin with.
     """
     tables = [(escape.markdown(t.caption), _markdown_table(t)) for t in report.shown_tables]
-    return _MARKDOWN.get_template("report.md.j2").render(
+    return TEMPLATES.get_template("report.md.j2").render(
         report=report,
         figures=_figures(report, name),
         tables=tables,

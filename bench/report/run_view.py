@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from bench.core.cell import CellSpec, Eot
-from bench.core.errors import UserError
+from bench.core.errors import UserError, first_problem
 from bench.core.places import Folder
 from bench.core.result import CellInfo, Row
 from bench.report.looks import NOT_RUN, Look, Looks
@@ -52,10 +52,8 @@ class RunView:
         try:
             self.suite = SuiteSpec.model_validate(manifest.suite)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise UserError(
-                f"{run_folder / 'store' / 'run.json'}: suite.{where}: {first['msg']}; run the "
+                f"{run_folder / 'store' / 'run.json'}: suite.{first_problem(error, '')}; run the "
                 f"suite again to write it, stored cells are kept"
             ) from None
         self._checkpoints, self._absent = manifest.checkpoints, manifest.absent
@@ -103,14 +101,26 @@ class RunView:
         """Returns a model's outcomes in the order of the attacks."""
         return [self.outcome(model, j) for j in range(len(self.attacks))]
 
+    def outcomes(self) -> list[tuple[str, str, Outcome]]:
+        """Returns every planned cell, model by model: the labels of model and attack, outcome."""
+        return [
+            (model.label, attack.label, self.outcome(i, j))
+            for i, model in enumerate(self.models)
+            for j, attack in enumerate(self.attacks)
+        ]
+
     def infos(self) -> list[CellInfo]:
         """Returns the info of every stored cell, model by model."""
-        outcomes = [o for i in range(len(self.models)) for o in self.outcomes_of(i)]
-        return [outcome.info for outcome in outcomes if outcome.info is not None]
+        return [outcome.info for _, _, outcome in self.outcomes() if outcome.info is not None]
 
     def info_of_model(self, model: int) -> CellInfo | None:
         """Returns the info of a model's first stored cell."""
         return next((o.info for o in self.outcomes_of(model) if o.info is not None), None)
+
+    def stats(self, model: int) -> str | None:
+        """Returns a model's statistics in force, as stored, or as asked for where nothing is."""
+        info = self.info_of_model(model)
+        return self.models[model].stats if info is None else info.spec.stats
 
     def eot_iters(self, model: int) -> list[int]:
         """Returns over how many draws the attacks on a model averaged, each number once."""
@@ -147,8 +157,7 @@ class RunView:
 
     def common_n(self) -> int | None:
         """Returns the number of images behind every number, or ``None`` where it differs."""
-        outcomes = [o for i in range(len(self.models)) for o in self.outcomes_of(i)]
-        sizes = {len(outcome.rows) for outcome in outcomes if outcome.status == "ok"}
+        sizes = {len(outcome.rows) for _, _, outcome in self.outcomes() if outcome.status == "ok"}
         return sizes.pop() if len(sizes) == 1 else None
 
 

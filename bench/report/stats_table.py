@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.metrics import Cluster, Difference, paired_difference
+from bench.core.result import alarms_of, cluster_of
+from bench.metrics import Difference, paired_difference
 from bench.report.cells import CellMaker, attack_columns, distance_table
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, head, model_section, title
@@ -45,7 +46,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 def _group(view: RunView, checkpoint: str, maker: CellMaker, paper: Paper) -> list[TableRow]:
     """Returns the rows of one checkpoint."""
     members = [i for i, model in enumerate(view.models) if model.checkpoint == checkpoint]
-    stats = {i: _stats(view, i) for i in members}
+    stats = {i: view.stats(i) for i in members}
     order = {"population": 0, "batch": 1}
     members.sort(key=lambda i: order.get(stats[i] or "", 2))
     names = _names(view, members, stats)
@@ -66,12 +67,6 @@ def _group(view: RunView, checkpoint: str, maker: CellMaker, paper: Paper) -> li
         cells = tuple(_difference_cell(view, p, b, j, maker, paper) for j in attacks)
         rows.append(TableRow((checkpoint, label), cells))
     return rows
-
-
-def _stats(view: RunView, model: int) -> str | None:
-    """Returns the statistics in force, as stored, or as asked for where nothing is stored."""
-    info = view.info_of_model(model)
-    return view.models[model].stats if info is None else info.spec.stats
 
 
 def _names(view: RunView, members: Sequence[int], stats: dict[int, str | None]) -> dict[int, str]:
@@ -98,9 +93,8 @@ def _difference_cell(
         reason = "a difference needs a complete P and a complete B"
         mark = maker.footnotes.mark(reason)
         return Cell(("—",), (mark,), status="incomplete", reason=reason)
-    cluster: Cluster = "batch" if any(i.cluster == "batch" for i in infos) else "sample"
-    result = paired_difference(first.rows, second.rows, cluster)
-    alarms = tuple(dict.fromkeys(alarm for info in infos for alarm in info.alarms))
+    result = paired_difference(first.rows, second.rows, cluster_of(infos))
+    alarms = alarms_of(infos)
     marks = maker.alarm_marks(alarms)
     if result.low is None:
         marks += (maker.footnotes.mark(result.method),)

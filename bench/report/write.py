@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from pydantic import ValidationError
 
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.places import Folder
 from bench.core.plugins import Plugin
 from bench.core.registry import Registry
@@ -29,15 +29,7 @@ def _adopt(plugin: Plugin, found: object) -> ReportBuilder:
         raise ValueError(f"expected a function of a view and an entry, found {found!r:.60}")
 
     def build(view: RunView, entry: ReportEntry) -> Report:
-        try:
-            report = found(view, entry)
-        except UserError:
-            raise
-        except Exception as error:
-            raise plugin.broken("report", f"{type(error).__name__}: {error}") from error
-        if not isinstance(report, Report):
-            raise plugin.broken("report", f"it returned {type(report).__name__}, not a Report")
-        return report
+        return plugin.call("report", found, Report, view, entry)
 
     return build
 
@@ -121,7 +113,7 @@ def _unlisted(kind: str) -> ReportEntry:
     try:
         return ReportEntry.model_validate({"kind": kind})
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = our_words(error.errors()[0])
         raise UserError(
             f"report '{kind}' is not in this run's suite, and cannot be made without an entry "
             f"there: {why}"

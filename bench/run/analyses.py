@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +17,13 @@ from bench.analysis.scene import Scene
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
+from bench.core.times import now
 from bench.models.external import Shelf
 from bench.oracle import frozen
-from bench.run.cell import AttackError, machine, versions
+from bench.run.cell import AttackError
 from bench.run.job import load_model, load_slice
 from bench.run.local import Executor
+from bench.run.provenance import machine, versions
 from bench.run.target import Target
 from bench.store import AnalysisStore
 from bench.suite import Plan, PlannedAnalysis
@@ -121,7 +122,7 @@ def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
         seconds=round(seconds, 3),
         machine=machine(torch.device(job.device)),
         versions=versions(get_attack(spec.attack.attack if spec.attack else "natural")),
-        date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        date=now(),
     )
 
 

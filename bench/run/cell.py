@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +15,13 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.host import installed, processor
-from bench.core.identity import digest
 from bench.core.result import VIOLATIONS, CellInfo, Row
+from bench.core.times import now
 from bench.data import Slice
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
+from bench.run.batches import Batch, batch_seed, batches
+from bench.run.provenance import machine, versions
 from bench.run.shared import memo_of
 from bench.run.target import Target
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
@@ -30,36 +29,6 @@ from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 class AttackError(Exception):
     """The attack failed on a batch: it raised, or what it returned is not an image batch."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One fixed batch of a slice: images (b, c, h, w), labels (b,), positions (b,), its number."""
-
-    x: Tensor
-    y: Tensor
-    index: list[int]
-    number: int
-
-
-def batches(
-    data: Slice, size: int, device: torch.device, first: int = 0, last: int | None = None
-) -> Iterator[Batch]:
-    """Cuts a slice into batches of ``size`` images in the slice's order; the last may be short.
-
-    Args:
-        data: The slice.
-        size: Images in a batch.
-        device: Where they are put.
-        first: Number of the first batch that is wanted.
-        last: Number of the one after the last; ``None`` for all that there are.
-    """
-    starts = range(0, len(data.y), size)
-    for number in range(len(starts))[first:last]:
-        rows = slice(starts[number], starts[number] + size)
-        # Copies: a slice that came from another machine may not be written.
-        x, y = torch.tensor(data.x[rows]).to(device), torch.tensor(data.y[rows]).to(device)
-        yield Batch(x, y, data.index[rows].tolist(), number)
 
 
 def run_cell(
@@ -102,7 +71,7 @@ def run_cell(
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
     source = surrogate or target
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
+    budget = Budget.of(spec.threat_model, target.std)
     rows: list[Row] = []
     error, precision = "", str(EXACT)
     with frozen(source.model):
@@ -133,7 +102,7 @@ def run_cell(
         precision=precision,
         machine=machine(target.device),
         versions=versions(attack),
-        date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        date=now(),
     )
     return info, rows
 
@@ -166,7 +135,7 @@ def _craft(
 
     ``n_images`` are all of the cell's, in all its batches.
     """
-    seed = _batch_seed(spec, batch)
+    seed = batch_seed(spec.seed, batch.number)
     access = Access(
         stochastic=source.stochastic,
         batch_dependent=source.batch_dependent,
@@ -201,7 +170,7 @@ def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> 
     """
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(source.std))
+    budget = Budget.of(spec.threat_model, source.std)
     with frozen(source.model):
         guard = ModelGuard(source.model)
         return _craft(spec, attack, params, source, guard, batch, budget, n_images)[0]
@@ -242,23 +211,19 @@ def judge_batch(
     """
     scoring = Scoring(
         n_draws=spec.n_draws,
-        seed=_batch_seed(spec, batch),
+        seed=batch_seed(spec.seed, batch.number),
         stochastic=target.stochastic,
         batch_dependent=target.batch_dependent,
         adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
     )
-    with seeded(_batch_seed(spec, batch, "score")):
+    with seeded(batch_seed(spec.seed, batch.number, "score")):
         rows = verify_batch(
             target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
         )
     return [
         replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
     ]
-
-
-def _batch_seed(spec: CellSpec, batch: Batch, *purpose: str) -> int:
-    return int(digest([spec.seed, batch.number, *purpose], 8), 16)
 
 
 def _propose(
@@ -290,16 +255,3 @@ def violations(rows: Sequence[Row]) -> str:
     counts = {s: sum(r.status == s for r in rows) for s in VIOLATIONS}
     found = [f"{n} of {len(rows)} {s.replace('_', ' ')}" for s, n in counts.items() if n]
     return "the attack's images fail verification: " + ", ".join(found) if found else ""
-
-
-def machine(device: torch.device) -> str:
-    """Names the device in a few words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor()}, {torch.get_num_threads()} thread(s) a cell"
-
-
-def versions(attack: Attack) -> dict[str, str]:
-    """Returns the versions of python, torch, rbench, and the attack's library and plugin."""
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    return found | installed("rbench", attack.library, attack.distribution)

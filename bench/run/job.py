@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,11 +16,13 @@ from torch import Tensor
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
+from bench.core.times import now
 from bench.data import Slice, take_slice
 from bench.models import Classifier
 from bench.models.external import Shelf
-from bench.run.cell import machine, run_cell
+from bench.run.cell import run_cell
 from bench.run.device import no_tf32
+from bench.run.provenance import machine
 from bench.run.target import Target
 from bench.zoo import open_model
 
@@ -189,7 +190,7 @@ def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
         seconds=round(seconds, 3),
         machine=machine(torch.device(job.device)),
         versions={"torch": str(torch.__version__)},
-        date=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        date=now(),
     )
 
 

@@ -12,7 +12,8 @@ from bench.attacks.base import Attack, Budget
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.oracle import frozen
-from bench.run.cell import Batch, batches, judge_batch
+from bench.run.batches import Batch, batches
+from bench.run.cell import judge_batch
 from bench.run.job import Job, open_job
 from bench.run.target import Target
 from bench.store import RunStore
@@ -74,7 +75,7 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
     """
     target, _, data = open_job(job)
     spec, attack = info.spec, get_attack(info.spec.attack)
-    budget = Budget(spec.threat_model.norm, spec.threat_model.pixel_eps(target.std))
+    budget = Budget.of(spec.threat_model, target.std)
     stored: dict[int, list[Row]] = {}
     for row in rows:
         stored.setdefault(row.batch, []).append(row)

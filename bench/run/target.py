@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.models import Classifier
 from bench.norms import find_paths
+from bench.norms.on_batch import shares_statistics
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,3 @@ def device_of(model: nn.Module) -> torch.device:
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
-
-
-def stats_in_force(model: nn.Module) -> tuple[str, ...]:
-    """Returns the inference statistics of this project's layers, each once, sorted."""
-    found = (getattr(module, "stats", None) for module in model.modules())
-    return tuple(sorted({stats for stats in found if isinstance(stats, str)}))
-
-
-def shares_statistics(model: nn.Module) -> bool:
-    """Returns whether a layer of this project computes statistics over the batch, as now set."""
-    return bool({"batch", "tracked-mean"} & set(stats_in_force(model)))

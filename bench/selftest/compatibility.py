@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from bench.attacks.base import Attack
 from bench.attacks.registry import LIBRARIES, adapter
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
+from bench.core.times import today
 from bench.norms import norm_factory
 from bench.selftest.exact import N_CLASSES, images, template_images
 from bench.store import write_atomically
@@ -222,7 +222,7 @@ def preface() -> list[str]:
         "Written by `make compatibility`, which runs every attack; do not edit. "
         f"Model: two convolutions, {N_IMAGES} images of Fashion-MNIST in one batch, "
         f"{' and '.join(THREATS.values())}, {N_DRAWS} fresh draws; torch {torch.__version__}, "
-        f"{datetime.now(UTC):%Y-%m-%d}. "
+        f"{today()}. "
         "Clean accuracy: "
         + ", ".join(f"{kind} {value:.0%}" for kind, value in clean.items())
         + "; under FGSM (plain): "

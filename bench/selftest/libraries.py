@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import AttackLike, evaluate
-from bench.attacks.randomness import seeded
+from bench.attacks.randomness import seeded, tracing_kept
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.selftest.exact import EPS, Images, cut
 
@@ -126,7 +125,7 @@ def _pyautoattack(trial: Trial) -> str:
     checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts on from model to model
     model, (x, y) = trial.make(), (trial.data.x, trial.data.y)
     version = "rand" if trial.stochastic else "standard"
-    with _warnings() as messages, _tracing_kept():
+    with _warnings() as messages, tracing_kept():
         adversary = AutoAttack(model, norm="Linf", eps=trial.eps, version=version, seed=SEED)
         adversary.square.n_queries, adversary.fab.n_iter = N_QUERIES, FAB_ITER
         x_adv, y_adv = adversary.run_standard_evaluation(x, y, batch_size=trial.batch_size)
@@ -178,13 +177,3 @@ def _warnings() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
-
-
-@contextmanager
-def _tracing_kept() -> Iterator[None]:
-    """Restores the trace function, which pyautoattack's check for dynamic defences removes."""
-    tracer = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import torch
 from tabulate import tabulate
 
+from bench.core.host import installed
+from bench.core.times import today
 from bench.report.escape import markdown
-from bench.run.cell import machine
+from bench.run.provenance import machine
 from bench.selftest.case import TRAPS, Verdict
 from bench.selftest.checkpoints import Look
 from bench.selftest.libraries import Comparison
@@ -123,17 +123,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _head() -> str:
     versions = [f"python {platform.python_version()}"]
-    versions += [f"{name} {_version(name)}" for name in _PACKAGES]
+    versions += [f"{name} {version}" for name, version in installed(*_PACKAGES).items()]
     facts = (
         f"machine: {machine(torch.device('cpu'))}",
         f"versions: {', '.join(versions)}",
-        f"date: {datetime.now(UTC):%Y-%m-%d}",
+        f"date: {today()}",
     )
     return "\n".join(f"- {markdown(fact)}" for fact in facts)
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from datetime import UTC, datetime
 
 import torch
 
-from bench.run.cell import machine
+from bench.core.times import today
+from bench.run.provenance import machine
 
 
 def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:
@@ -19,4 +19,4 @@ def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) 
     cores, threads = os.cpu_count(), torch.get_num_threads()
     host = f"{where}, {cores} cores, {threads} torch thread(s)"
     python = f"Python {platform.python_version()}"
-    return f"{host}, {python}, {versions}, {datetime.now(UTC):%Y-%m-%d}"
+    return f"{host}, {python}, {versions}, {today()}"

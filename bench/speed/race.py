@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch import nn
 
 import bench
 from bench.core.identity import digest
-from bench.run.cell import machine
+from bench.core.times import now
 from bench.run.in_memory import state_hash
+from bench.run.provenance import machine
 from bench.speed.arena import Arena, Case
 from bench.speed.contenders import Contender, ContenderError
 from bench.speed.memory import MemoryMeter
@@ -105,7 +105,7 @@ def run_race(race: Race, records: Records, say: Callable[[str], None]) -> None:
         records: What was measured already; grows.
         say: Is told of every measurement.
     """
-    session = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    session = now()
     for setting in race.settings:
         _Heat(race, setting, records, session, say).run()
 
@@ -171,7 +171,7 @@ class _Heat:
 def measure_memory(race: Race, case: Case, records: Records, say: Callable[[str], None]) -> None:
     """Measures the memory of every attack and contender that ran and has no such record yet."""
     meter = MemoryMeter()
-    session = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    session = now()
     for setting in race.settings:
         for contender in race.entrants(setting):
             identity = race_id(race.arena, setting, contender)

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, first_line, first_problem
 from bench.core.places import Folder
-from bench.store.schema import SCHEMA_VERSION, first_line
+from bench.store.schema import SCHEMA_VERSION
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,6 +48,4 @@ def read_json(kind: type[M], path: Folder, remedy: str) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path}: {where}: {first['msg']}; {remedy}") from None
+        raise UserError(f"{path}: {first_problem(error, 'the file')}; {remedy}") from None

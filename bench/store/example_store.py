@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, first_line
 from bench.core.places import Folder
 from bench.store.files import write_atomically
-from bench.store.schema import first_line
 
 _SHAPE = b"rbench.shape"
 

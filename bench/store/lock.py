@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from bench.core.base import Spec
 from bench.core.errors import UserError
 from bench.core.places import Folder
+from bench.core.times import now
 from bench.store.files import write_atomically, writing
 
 LOCK = ".lock"
@@ -53,7 +53,7 @@ class Holder(Spec):
         return cls(
             pid=os.getpid(),
             host=socket.gethostname(),
-            since=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            since=now(),
             token=secrets.token_hex(8),
         )
 

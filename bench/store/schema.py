@@ -44,8 +44,3 @@ class StoredInfo(Spec):
     schema_version: int
     rows_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     info: CellInfo
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, which alone belongs into ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

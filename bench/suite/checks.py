@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from bench.core.cell import DataSpec, Eot
-from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
+from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.suite.analyses import check_analyses
 from bench.suite.analysis_entry import AnalysisEntry
@@ -164,7 +164,7 @@ def _check_own_eps(
         try:
             own = attack.threat_model(threat)
         except ValidationError as error:
-            yield Problem(path, error.errors()[0]["msg"].removeprefix("Value error, "))
+            yield Problem(path, our_words(error.errors()[0]))
         else:
             if attack.eps is not None:
                 yield from _check_eps(path, own, dataset, cards)

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bench.core.base import Spec
 from bench.core.cell import DataSpec
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.suite.absent import absent_models
 from bench.suite.analyses import check_analysis_reports
@@ -164,7 +164,7 @@ def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
     if kind == "string_pattern_mismatch":
         wanted = "lower-case letters, digits, '_' and '-'"
         return Problem(path, f"expected only {wanted}{found}")
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = our_words(error).removeprefix("Input should be ")
     if kind == "value_error":
         if path == ("threat_model",):
             path = (*path, "eps_space" if message.startswith("eps_space") else "eps")

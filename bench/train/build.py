@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import bench
+from bench.core.times import today
 from bench.models import Classifier
 from bench.train.compute import Compute
 from bench.train.curves import write_curves
@@ -93,7 +93,7 @@ def _card(recipe: Recipe, accuracy: CleanAccuracy, compute: Compute) -> Card:
             "torch": str(torch.__version__),
             "rbench": bench.__version__,
         },
-        trained=f"{datetime.now(UTC):%Y-%m-%d}, {compute}",
+        trained=f"{today()}, {compute}",
         sha256="0" * 64,
         notes=recipe.notes,
     )

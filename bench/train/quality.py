@@ -16,9 +16,10 @@ from bench.core.threat import ThreatModel
 from bench.data import Slice, open_split, take_slice
 from bench.metrics import robust_accuracy
 from bench.models import Classifier
+from bench.norms.on_batch import stats_in_force
 from bench.run.catalog import attack_info
 from bench.run.cell import run_cell
-from bench.run.target import Target, stats_in_force
+from bench.run.target import Target
 from bench.train.score import SCORING_BATCH, SCORING_DRAWS, score_clean
 from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint
 from bench.zoo.audit import Audit, judge

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.core.cell import CellSpec
-from bench.core.result import CellInfo, Row
-from bench.metrics import Cluster, Difference, paired_difference
+from bench.core.result import CellInfo, Row, cluster_of
+from bench.metrics import Difference, paired_difference
 
 CONFIDENCE = 0.99
 """Of the intervals that raise an alarm. A table holds dozens of comparisons: at 95 % one of them
@@ -105,8 +105,7 @@ def alarms_by_cell(alarms: Iterable[Alarm]) -> dict[str, tuple[str, ...]]:
 
 def compare(first: CellResult, second: CellResult) -> Difference:
     """Returns how much more robust the first is; batches are clusters if either needs that."""
-    clustered = "batch" in (first.info.cluster, second.info.cluster)
-    cluster: Cluster = "batch" if clustered else "sample"
+    cluster = cluster_of((first.info, second.info))
     return paired_difference(first.rows, second.rows, cluster, CONFIDENCE)
 
 

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.attacks.randomness import reseed
 from bench.oracle import cross_entropy, margin
-from bench.verify.probe_subject import (
-    Subject,
-    deviation,
-    held,
-    paths_to_hold,
-    reseed,
-    scale_of,
-)
+from bench.verify.probe_subject import Subject, deviation, held, paths_to_hold, scale_of
 
 DIRECTIONS, SLOPE_IMAGES = 3, 8
 """Random directions in which slopes are measured, and images at which; they cost the most."""

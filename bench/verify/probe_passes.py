@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.verify.probe_subject import (
-    Subject,
-    deviation,
-    held,
-    paths_to_hold,
-    reseed,
-    scale_of,
-)
+from bench.attacks.randomness import reseed
+from bench.verify.probe_subject import Subject, deviation, held, paths_to_hold, scale_of
 
 REPEATS = 8
 """Passes over the same batch; half of them after reseeding the global generators."""

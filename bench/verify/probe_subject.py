@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -128,13 +126,6 @@ def held(model: nn.Module, path: Tensor | None) -> Iterator[None]:
     """Holds a path of a model's RNA layers; ``None`` holds nothing."""
     with nullcontext() if path is None else pinned(model, path):
         yield
-
-
-def reseed(seed: int) -> None:
-    """Seeds torch's, numpy's and Python's global generators."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def scale_of(z: Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, words_of
 from bench.store import Epoch
 
 HISTORY = "training.csv"
@@ -34,6 +34,6 @@ def read_history(folder: Path) -> tuple[Epoch, ...]:
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(
             f"{path}: expected the columns epoch, loss, accuracy and test_accuracy with a number "
-            f"in each line, as a training writes them ({' '.join(str(error).split())[:80]}); "
+            f"in each line, as a training writes them ({words_of(error, 80)}); "
             "remove the file, or train again"
         ) from None

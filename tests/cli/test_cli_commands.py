@@ -52,10 +52,8 @@ def test_a_suite_runs_to_tables_and_is_not_run_twice(tmp_path: Path) -> None:
     assert names == {"store", "report.html"} | tables
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     again = rbench("run", str(suite), "--out", str(out))
-    assert (
-        "0 cells run" in again.stdout
-        and "5 already stored; to run them again: --out" in again.stdout
-    )
+    assert "0 cells run" in again.stdout and "5 already stored" in again.stdout
+    assert "to run them again: --out" in again.stdout
     assert files == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     report = rbench("report", str(out))
     assert report.returncode == 0

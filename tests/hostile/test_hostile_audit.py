@@ -50,7 +50,7 @@ IMPORTERS = {
 }
 """Who may import a module by its name: from lists in the package, of an installed plugin, or under
 --trust-code."""
-AUTOESCAPE_OFF = {"bench/report/render.py", "bench/report/index.py"}
+AUTOESCAPE_OFF = {"bench/report/render.py"}
 """Markdown and LaTeX have filters of their own, which their templates call by name."""
 
 

@@ -14,8 +14,8 @@ REPORTS = Path(__file__).parents[2] / "reports"
 RUNS = sorted(path.parents[1].name for path in REPORTS.glob("*/store/run.json"))
 
 
-def test_the_run_behind_the_readme_has_its_rows() -> None:
-    assert "table1" in RUNS
+def test_rows_are_committed() -> None:
+    assert "batch_statistics" in RUNS
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -28,4 +28,5 @@ def test_tables_are_those_of_the_rows(run: str, tmp_path: Path) -> None:
 
 
 def test_the_index_and_its_claims_are_those_of_the_rows() -> None:
-    assert index_text(REPORTS) == (REPORTS / INDEX).read_text()
+    before = (REPORTS / INDEX).read_text()
+    assert index_text(REPORTS, before) == before

@@ -6,9 +6,11 @@ import csv
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from report_looks import LOOKS, look_run, run_of, shift_values
 from report_runs import HOSTILE, RunBuilder, make_rows, suite_of
 
@@ -16,6 +18,7 @@ from bench.core.errors import UserError
 from bench.metrics import real_mean, real_median, wilson
 from bench.report import Report, build_reports, write_reports
 from bench.report.figure import Curves, Histograms, Surface, Tiles
+from bench.report.picture import why_not_png
 from bench.report.table import Cell
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -104,6 +107,18 @@ def test_paths_have_a_band_of_the_pairs(tmp_path: Path) -> None:
     row = cells(report, HOSTILE, "1")
     assert (row["mean over pairs"].low, row["mean over pairs"].high) == wilson(4.5, 8)
     assert row["lowest pair"].value == 0.5 and row["pairs"].lines == ("2",)
+
+
+def test_a_picture_too_large_for_memory_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = BytesIO()
+    Image.new("L", (8, 8)).save(content, "PNG")
+    assert why_not_png(content.getvalue()) == ""
+
+    def load(picture: Image.Image) -> None:
+        raise MemoryError  # which says nothing
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    assert why_not_png(content.getvalue()) == "MemoryError"
 
 
 def test_examples_show_pictures_and_both_predictions(tmp_path: Path) -> None:

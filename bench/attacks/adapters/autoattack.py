@@ -8,9 +8,6 @@ on one draw. The verifier scores what comes back.
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import model_validator
@@ -19,6 +16,7 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
 from bench.core.base import Spec
 from bench.core.errors import UserError
+from bench.core.threat import CAPITALS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +95,11 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """
     import torch
 
-    from bench.attacks.randomness import seeded
+    from bench.attacks.randomness import seeded, tracing_kept
 
     assert isinstance(params, AutoAttackParams)
     _check_classes(params, oracle.n_classes)
-    with seeded(seed), torch.enable_grad(), _tracing_kept():
+    with seeded(seed), torch.enable_grad(), tracing_kept():
         attack = _build(oracle, budget, params, seed)
         x_adv: Tensor = attack.run_standard_evaluation(x.contiguous(), y, batch_size=len(x))[0]
     return x_adv.detach().to(x.device)
@@ -125,7 +123,7 @@ def _build(oracle: Oracle, budget: Budget, params: AutoAttackParams, seed: int) 
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
     view = oracle.module()
-    eps, norm = budget.radius("pyautoattack"), {"linf": "Linf", "l2": "L2"}[budget.norm]
+    eps, norm = budget.radius("pyautoattack"), CAPITALS[budget.norm]
     device, targets = view.anchor.device, min(N_TARGETS, oracle.n_classes - 1)
     ensemble = AutoAttack(
         view,
@@ -154,16 +152,6 @@ def _build(oracle: Oracle, budget: Budget, params: AutoAttackParams, seed: int) 
     ensemble.fab.n_target_classes = targets
     ensemble.square.n_queries = params.n_queries
     return ensemble
-
-
-@contextmanager
-def _tracing_kept() -> Iterator[None]:
-    """Restores the trace function, which the library's check for dynamic defences removes."""
-    tracer = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
 
 
 def passes(params: Spec) -> float:

@@ -16,7 +16,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model
 from bench.attacks.base import Attack, AttackFunction
 from bench.attacks.params import Count, Positive
 from bench.core.base import Spec
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, did_you_mean, one_line
 from bench.core.numbers import Number
 
 ORDER = {"linf": float("inf"), "l2": 2.0}
@@ -101,10 +101,9 @@ class Library:
             raise self._broken(name, error) from error
 
     def _broken(self, name: str, error: Exception) -> UserError:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return UserError(
             f"{self.prefix}:{name} needs {self.distribution}, which is here but cannot be "
-            f"imported: {why}"
+            f"imported: {one_line(error, None)}"
         )
 
     def exports(self, what: Callable[[object], bool]) -> dict[str, Any]:

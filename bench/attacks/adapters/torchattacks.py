@@ -21,6 +21,7 @@ from bench.attacks.adapters.signatures import Library
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import ELSEWHERE, OUR_WORDS, Count, NoParams, NotNegative, Positive
 from bench.core.base import Spec
+from bench.core.threat import CAPITALS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,9 +47,6 @@ MINIMUM_NORM = frozenset(
 )
 """Classes that know no eps. FAB is not one of them: it returns x where it ends beyond eps."""
 
-NORMS = {"linf": "Linf", "l2": "L2"}
-"""What the library calls the norms of a threat model."""
-
 
 def run_class(
     name: str, oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
@@ -67,7 +65,7 @@ def run_class(
     eps = None if name in MINIMUM_NORM else budget.radius(f"torchattacks:{name}")
     elsewhere: dict[str, object] = {
         "n_classes": oracle.n_classes,
-        "norm": NORMS[budget.norm],
+        "norm": CAPITALS[budget.norm],
         "seed": seed,
         "verbose": False,
     }

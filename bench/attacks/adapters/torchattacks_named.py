@@ -9,10 +9,11 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks.adapters.signatures import Facts
-from bench.attacks.adapters.torchattacks import MINIMUM_NORM, NORMS, TORCHATTACKS, run_class
+from bench.attacks.adapters.torchattacks import MINIMUM_NORM, TORCHATTACKS, run_class
 from bench.attacks.base import Attack, Budget
 from bench.core.base import Spec
 from bench.core.errors import UserError
+from bench.core.threat import CAPITALS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ def _documented(found: Any) -> list[str]:
 
 
 def _norms(found: Any) -> list[str]:
-    return [ours for ours, theirs in NORMS.items() if theirs in _documented(found)]
+    return [ours for ours, theirs in CAPITALS.items() if theirs in _documented(found)]
 
 
 def _refusal(name: str, found: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, project, radius
+from bench.attacks.common import ascent_direction, project, rim
 from bench.attacks.scores import harm
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
@@ -147,8 +147,7 @@ class _Climb:
     def step(self, budget: Budget, *, momentum: bool) -> None:
         """Moves on along the gradient, and on from the last move."""
         x, now = self.images.x, self.now
-        eps = radius(budget, x) if budget.norm == "linf" else min(budget.eps)
-        size = self.pace.view(-1, 1, 1, 1) * eps
+        size = self.pace.view(-1, 1, 1, 1) * rim(budget, x)
         ahead = project(now + size * ascent_direction(self.grad, budget), x, budget)
         if momentum:
             last = now - self.before

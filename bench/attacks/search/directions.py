@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, project, radius
+from bench.attacks.common import ascent_direction, project, rim
 from bench.attacks.scores import weights
 from bench.attacks.search.images import Images, ask, starts, top_targets
 from bench.oracle import Oracle, margin
@@ -46,7 +46,7 @@ def diversified_starts(
         return (mix[row] * logits).sum(1)
 
     x_start = starts(oracle, images, budget, generator)
-    size = radius(budget, x_start) if budget.norm == "linf" else min(budget.eps)
+    size = rim(budget, x_start)
     by_row = replace(images, target=images.rows)  # tells the loss whose weights to take
     for _ in range(OUTPUT_STEPS):
         grad = ask(oracle, by_row, x_start, mixed).grad

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line
 from bench.core.identity import canonical_json
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec_file import check_spec
 from bench.models.build import Classifier
-from bench.models.external.guarded import one_line, place_of
+from bench.models.external.guarded import place_of
 from bench.models.external.source import ModelFacts
 from bench.norms import find_paths
-from bench.norms.on_batch import batch_norms, use_batch_statistics
+from bench.norms.on_batch import batch_norms, shares_statistics, use_batch_statistics
 from bench.norms.plain import seeded
 
 RANDOM = "none: random weights of seed 0"
@@ -118,9 +118,7 @@ class Foreign:
 def _norm(net: nn.Module, declared: Declared) -> NormSpec:
     """Returns a norm that says what a network's layers do, and what it is declared to be."""
     layers = batch_norms(net)
-    own = {getattr(module, "stats", None) for module in net.modules()}
-    on_batch = bool({"batch", "tracked-mean"} & {stats for stats in own if isinstance(stats, str)})
-    fixed = on_batch or any(layer.running_mean is None for layer in layers)
+    fixed = shares_statistics(net) or any(layer.running_mean is None for layer in layers)
     stochastic = declared.stochastic or find_paths(net) is not None
     said = ["stochastic"] * stochastic
     said += ["batch-dependent"] * (declared.batch_dependent or fixed)

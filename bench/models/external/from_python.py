@@ -17,11 +17,11 @@ from typing import Any
 
 from torch import nn
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line
 from bench.core.identity import sha256_file
 from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import Declared, Foreign
-from bench.models.external.guarded import one_line, place_of
+from bench.models.external.guarded import place_of
 from bench.models.external.source import Scheme, Shelf
 from bench.norms.plain import seeded
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.errors import MissingCheckpointError, UserError, one_line
 from bench.core.pickle_depth import check_torch_file
 
 _FETCHERS = ("gdown", "httpcore", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3")
@@ -73,11 +73,6 @@ def place_of(error: BaseException) -> str:
     """Returns where an exception was raised, as ``" (file.py:12)"``."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-
-
-def one_line(error: BaseException) -> str:
-    """Returns an exception in a line of at most 300 letters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def missing_extra(uri: str, extra: str, error: ImportError) -> MissingCheckpointError:

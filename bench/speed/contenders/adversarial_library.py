@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.adapters.signatures import ORDER
 from bench.speed.contenders.base import Call, Library, Request
-
-NORMS = {"linf": float("inf"), "l2": 2.0}
 
 
 def calls(classes: int) -> Mapping[str, Call]:
@@ -55,7 +54,7 @@ def calls(classes: int) -> Mapping[str, Call]:
 
 def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request) -> Tensor:
     """Runs one of its functions."""
-    norm = NORMS[request.norm]
+    norm = ORDER[request.norm]
     ball: dict[str, dict[str, object]] = {
         "pgd_linf": {"ε": request.eps},
         "apgd": {"eps": request.eps, "norm": norm},

@@ -254,7 +254,7 @@ def _verified(
     arena: Arena, norm: str, kind: Kind, x: Tensor, y: Tensor, x_adv: Tensor
 ) -> list[Row]:
     target = arena.target
-    budget = Budget(norm, arena.threat(norm).pixel_eps(target.std))
+    budget = Budget.of(arena.threat(norm), target.std)
     scoring = Scoring(
         n_draws=N_DRAWS if target.stochastic else 1,
         seed=arena.seed,

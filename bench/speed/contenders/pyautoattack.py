@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.randomness import tracing_kept
+from bench.core.threat import CAPITALS
 from bench.speed.contenders.base import Call, Library, Request
-
-NORMS = {"linf": "Linf", "l2": "L2"}
 
 _LOGGER = logging.getLogger(__name__)
 _LOGGER.addHandler(logging.NullHandler())
@@ -48,11 +47,8 @@ def calls(classes: int) -> Mapping[str, Call]:
 def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request) -> Tensor:
     """Runs its standard evaluation of some of its components."""
     ensemble = _ensemble(module, model, x.device, request)
-    tracer = sys.gettrace()  # which its check for dynamic defences removes
-    try:
+    with tracing_kept():
         x_adv = ensemble.run_standard_evaluation(x, y, batch_size=len(x))[0]
-    finally:
-        sys.settrace(tracer)
     return torch.as_tensor(x_adv)
 
 
@@ -61,7 +57,7 @@ def _ensemble(module: Any, model: nn.Module, device: torch.device, request: Requ
     ensemble = module.AutoAttack(
         model,
         attacks=None if version else [request.target],
-        norm=NORMS[request.norm],
+        norm=CAPITALS[request.norm],
         eps=request.eps,
         version=request.target if version else "custom",
         seed=request.seed,

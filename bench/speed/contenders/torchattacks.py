@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.threat import CAPITALS
 from bench.speed.contenders.base import Call, Library, Request
 
 ASSEMBLED = "its own AutoAttack takes 10 steps; these are its parts, of 100 steps, in MultiAttack"
-NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 def calls(classes: int) -> Mapping[str, Call]:
@@ -60,7 +60,7 @@ def _make(
     """Returns one of its attacks, told ball, seed and classes where it asks for them."""
     context = {
         "eps": request.eps,
-        "norm": NORMS[request.norm],
+        "norm": CAPITALS[request.norm],
         "seed": request.seed,
         "n_classes": request.classes,
     }
