@@ -79,7 +79,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClaimOutcome:
     """What became of a trial.
 
     Attributes:
@@ -95,11 +95,11 @@ class Outcome:
     alarms: tuple[str, ...] = ()
 
 
-def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
+def decide(trial: Trial, runs: Mapping[str, RunView]) -> ClaimOutcome:
     """Decides a trial from stored runs, by the names of their suites."""
     view = runs.get(trial.suite)
     if view is None:
-        return Outcome("open", {}, f"no stored run of suite {trial.suite}")
+        return ClaimOutcome("open", {}, f"no stored run of suite {trial.suite}")
     differences: dict[str, Difference] = {}
     alarms: dict[str, None] = {}
     missing = ""
@@ -112,7 +112,7 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
         else:
             alarms |= dict.fromkeys((*better.alarms, *worse.alarms))
     verdict = "open" if missing else _verdict(list(differences.values()))
-    return Outcome(verdict, differences, missing, tuple(alarms))
+    return ClaimOutcome(verdict, differences, missing, tuple(alarms))
 
 
 def _verdict(differences: Sequence[Difference]) -> Verdict:

@@ -68,7 +68,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """A part of the figure: its title, and pairs of a line's name and its points."""
 
     title: str
@@ -96,7 +96,7 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
 
 def find_panels(
     view: RunView, entry: ReportEntry, axis: Axis, points: Sequence[Point]
-) -> list[Panel]:
+) -> list[CurvePanel]:
     """Divides points into the entry's panels, or into one for each line of attacks.
 
     Panels without a line are left out.
@@ -114,7 +114,7 @@ def find_panels(
         parts = [lines[k : k + MAX_LINES] for k in range(0, len(lines), MAX_LINES)]
         for number, part in enumerate(parts, 1):
             count = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
-            panels.append(Panel(name + count, tuple(part)))
+            panels.append(CurvePanel(name + count, tuple(part)))
     return panels
 
 

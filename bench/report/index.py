@@ -14,7 +14,7 @@ from bench.core.errors import UserError
 from bench.metrics import Difference
 from bench.report import escape
 from bench.report.claim_list import CLAIMS
-from bench.report.claims import Claim, Outcome, Trial, decide
+from bench.report.claims import Claim, ClaimOutcome, Trial, decide
 from bench.report.run_view import RunView
 from bench.store import write_atomically
 
@@ -105,7 +105,7 @@ def _find_runs(reports: Path) -> _Runs:
     return _Runs(views, unread, tuple(others))
 
 
-def _claims_table(outcomes: Sequence[tuple[Claim, Outcome, Outcome]]) -> str:
+def _claims_table(outcomes: Sequence[tuple[Claim, ClaimOutcome, ClaimOutcome]]) -> str:
     rows = [
         [f"{_plain(claim.text)} ({_plain(claim.source)})", _decided(paper), _decided(strongest)]
         for claim, paper, strongest in outcomes
@@ -114,7 +114,7 @@ def _claims_table(outcomes: Sequence[tuple[Claim, Outcome, Outcome]]) -> str:
     return tabulate(rows, heading, "pipe", disable_numparse=True)
 
 
-def _decided(outcome: Outcome) -> str:
+def _decided(outcome: ClaimOutcome) -> str:
     """Returns a verdict with its numbers, or with what is missing."""
     said = [f"**{outcome.verdict}**"]
     if outcome.differences:
