@@ -60,7 +60,7 @@ def _table(
 
 def _quantity(view: RunView, panel: CurvePanel) -> str:
     kinds = {view.attack_kind(point.attack) for _, points in panel.lines for point in points}
-    return "natural accuracy" if kinds == {"none"} else "robust accuracy"
+    return "clean accuracy" if kinds == {"none"} else "robust accuracy"
 
 
 def _cell(view: RunView, point: Point, maker: CellMaker, paper: Paper) -> Cell:
@@ -119,7 +119,7 @@ def _caption(view: RunView, axis: Axis, cells: Sequence[Cell], natural: bool) ->
     said = [f"Robust accuracy against {axis.name}, n = {n or 0} images for each point"]
     said[0] += f" ({data_text(view.suite.data)})."
     said.append("Bands: 95 % intervals." if any(cell.low is not None for cell in cells) else "")
-    said.append("At 0: natural accuracy." if natural else "")
+    said.append("At 0: clean accuracy." if natural else "")
     said.append("Points under an alarm are among them." if any(c.alarms for c in cells) else "")
     return " ".join(filter(None, said))
 

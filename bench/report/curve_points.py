@@ -34,7 +34,8 @@ class Axis:
         attack_line: Names the line of an attack likewise.
         absent: Why a cell may have no place.
         log: Whether x is spaced by its logarithm.
-        natural: What becomes of the natural accuracy: the point at 0, a line, or nothing.
+        natural: What becomes of the clean accuracy, which attack ``natural`` has: the point at 0
+            (``at 0``), a line (``line``), or nothing.
     """
 
     name: str
@@ -163,7 +164,7 @@ def _distinct(points: Sequence[Point]) -> bool:
 
 
 def _natural_points(view: RunView, points: Sequence[Point]) -> dict[float, Point]:
-    """Returns the natural accuracy of a line's model as its point at 0, where the run has it."""
+    """Returns the clean accuracy of a line's model as its point at 0, where the run has it."""
     models = {point.model for point in points}
     for j in range(len(view.attacks)) if len(models) == 1 else ():
         outcome = view.outcome(min(models), j)
