@@ -56,7 +56,8 @@ class CWLinfParams(pgd.StepParams):
     """Parameters of CW linf: those of PGD, but for the loss.
 
     Attributes:
-        n_restarts: Random starts, of which the best result is returned.
+        n_iter: Steps from each start, at least 1.
+        n_restarts: Random starts, at least 1, of which the best result is returned.
     """
 
     n_iter: Count = 30

@@ -27,9 +27,9 @@ class StepParams(Spec):
     """Parameters of every attack that takes steps along the gradient.
 
     Attributes:
-        n_iter: Steps.
-        alpha: Step size in pixel units; ``None`` is ``2.5 * eps / n_iter``, which is eps / 4 for
-            10 steps. With a radius per channel it is the step of the channel with the largest
+        n_iter: Steps, at least 1.
+        alpha: Step size in pixel units, > 0; ``None`` is ``2.5 * eps / n_iter``, which is eps / 4
+            for 10 steps. With a radius per channel it is the step of the channel with the largest
             radius, and the others' steps shrink with their radii.
     """
 
@@ -41,8 +41,9 @@ class PGDParams(StepParams):
     """Parameters of PGD.
 
     Attributes:
+        n_iter: Steps of each run, at least 1.
         random_start: Starts at a uniformly random point of the ball, otherwise at x.
-        n_restarts: Runs, each from a start of its own; the best of them is returned.
+        n_restarts: Runs, at least 1, each from a start of its own; the best of them is returned.
         keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
             then the one with the highest loss. ``last`` returns the last iterate of a run. The
             best is chosen on the draws the attack saw: on a stochastic model with few draws

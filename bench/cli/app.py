@@ -16,6 +16,7 @@ from bench.cli import completing
 from bench.cli.check_app import baseline_app, check
 from bench.cli.examples import add_examples
 from bench.cli.exporting import export
+from bench.cli.listing import LISTINGS, list_command
 from bench.cli.options import (
     EXIT_MISUSE,
     AsJson,
@@ -242,18 +243,12 @@ def train(
 def list_(
     what: Annotated[
         str,
-        typer.Argument(
-            help="analyses, attacks, norms, models, schemes, datasets, checkpoints, recipes or "
-            "suites.",
-            autocompletion=completing.listings,
-        ),
+        typer.Argument(help=f"One of {', '.join(LISTINGS)}.", autocompletion=completing.listings),
     ],
     checkpoints: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """List what a suite may name."""
-    from bench.cli.listing import list_command
-
     list_command(console, what, checkpoints, as_json)
 
 

@@ -1,25 +1,29 @@
-"""``rbench list``."""
+"""``rbench list``.
+
+The help of the command is made from it, so that every start imports it: what a listing needs, it
+imports when it is asked for.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from bench.cli.options import print_table
-from bench.core.base import Spec
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError, did_you_mean
-from bench.core.registry import Registry
-from bench.core.spec_file import read_yaml
 from bench.run.paths import checkpoints_folder, recipes_folder, suite_folders
-from bench.suite import list_suites
+
+if TYPE_CHECKING:
+    from bench.core.base import Spec
+    from bench.core.registry import Registry
 
 T = TypeVar("T")
 
@@ -34,20 +38,6 @@ NORMS = {
     "rn": "RobustNorm; power; stats: batch | tracked-mean | population",
     "rna": "Random Normalization Aggregation; pool, scope: layer | network, per: batch | sample",
 }
-
-
-LISTINGS = (
-    "analyses",
-    "attacks",
-    "norms",
-    "models",
-    "schemes",
-    "datasets",
-    "reports",
-    "checkpoints",
-    "recipes",
-    "suites",
-)
 
 
 @dataclass(frozen=True)
@@ -88,20 +78,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
     """
     if what not in LISTINGS:
         raise UserError(f"nothing to list under '{what}'{did_you_mean(what, LISTINGS)}")
-    folder = checkpoints_folder(checkpoints)
-    listings = {
-        "analyses": _analyses,
-        "attacks": _attacks,
-        "norms": _norms,
-        "models": _models,
-        "schemes": _schemes,
-        "datasets": _datasets,
-        "reports": _reports,
-        "checkpoints": lambda: _checkpoints(folder),
-        "recipes": lambda: _recipes(folder),
-        "suites": _suites,
-    }
-    found = listings[what]()
+    found = LISTINGS[what](checkpoints_folder(checkpoints))
     if as_json:
         typer.echo(found.json())
     else:
@@ -151,7 +128,7 @@ def _origin(registry: Registry[T], name: str) -> str:
     return plugin.origin if plugin else "rbench"
 
 
-def _attacks() -> Listing:
+def _attacks(_: Path) -> Listing:
     from bench.attacks import ATTACKS
     from bench.attacks.registry import LIBRARIES, library_attacks
 
@@ -170,7 +147,7 @@ def _attacks() -> Listing:
     return Listing(columns, rows, problems)
 
 
-def _norms() -> Listing:
+def _norms(_: Path) -> Listing:
     from bench.core.norm_spec import PLUGIN_NORMS
 
     found, problems = _entries(PLUGIN_NORMS)
@@ -179,7 +156,7 @@ def _norms() -> Listing:
     return Listing(["norm", "what it is", "from"], own + more, problems)
 
 
-def _reports() -> Listing:
+def _reports(_: Path) -> Listing:
     from bench.report import REPORTS
 
     found, problems = _entries(REPORTS)
@@ -192,7 +169,7 @@ def _params(params: type[Spec]) -> str:
     return ", ".join(k if f.is_required() else f"{k}={f.default}" for k, f in fields)
 
 
-def _analyses() -> Listing:
+def _analyses(_: Path) -> Listing:
     from bench.analysis import ANALYSES
 
     rows: list[list[object]] = []
@@ -202,7 +179,7 @@ def _analyses() -> Listing:
     return Listing(["analysis", "parameters", "what it is"], rows)
 
 
-def _models() -> Listing:
+def _models(_: Path) -> Listing:
     from bench.core.model_spec import ARCHITECTURES
     from bench.models.build import PLUGIN_MODELS
 
@@ -212,7 +189,7 @@ def _models() -> Listing:
     return Listing(["architecture", "from"], own + more, problems)
 
 
-def _schemes() -> Listing:
+def _schemes(_: Path) -> Listing:
     from bench.zoo import SCHEMES
 
     entries = [(name, SCHEMES.get(name)) for name in SCHEMES]
@@ -220,7 +197,7 @@ def _schemes() -> Listing:
     return Listing(["scheme", "example of a model's URI", "keys", "needs"], rows)
 
 
-def _datasets() -> Listing:
+def _datasets(_: Path) -> Listing:
     from bench.data import DATASETS
 
     found, problems = _entries(DATASETS)
@@ -242,10 +219,28 @@ def _checkpoints(folder: Path) -> Listing:
     return Listing(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
 
 
-def _suites() -> Listing:
+def _suites(_: Path) -> Listing:
+    from bench.core.spec_file import read_yaml
+    from bench.suite import list_suites
+
     rows: list[list[object]] = []
     for name, path in list_suites(suite_folders()).items():
         raw = read_yaml(path, "a suite")
         title = raw.get("title", "") if isinstance(raw, dict) else ""
         rows.append([name, str(title)])
     return Listing(["suite", "title"], rows)
+
+
+LISTINGS: dict[str, Callable[[Path], Listing]] = {
+    "analyses": _analyses,
+    "attacks": _attacks,
+    "norms": _norms,
+    "models": _models,
+    "schemes": _schemes,
+    "datasets": _datasets,
+    "reports": _reports,
+    "checkpoints": _checkpoints,
+    "recipes": _recipes,
+    "suites": _suites,
+}
+"""What there is to list, and what makes it from the folder of checkpoints."""

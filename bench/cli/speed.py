@@ -32,8 +32,8 @@ def training(
     from bench.run.device import pick_device
     from bench.run.paths import recipes_folder
     from bench.speed.host import describe_host
-    from bench.speed.table import training_markdown, training_table
     from bench.speed.training import training_speed
+    from bench.speed.training_table import training_markdown, training_table
     from bench.store import write_atomically
     from bench.train.book import find_recipes
 

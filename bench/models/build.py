@@ -14,7 +14,8 @@ from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
 from bench.norms import NormFactory, norm_factory
-from bench.norms.plain import fixup_init, seeded
+from bench.norms.plain import fixup_init
+from bench.norms.seeding import weights_seeded
 
 NetworkMaker = Callable[[ModelSpec, NormFactory], nn.Module]
 """Makes a network that maps normalized images to logits."""
@@ -59,7 +60,7 @@ class Classifier(nn.Module):
 
 def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
     """Builds a freshly initialized classifier in train mode; the seed fixes its weights."""
-    with seeded(seed):
+    with weights_seeded(seed):
         net = _network(spec, norm_factory(spec.norm))
         if spec.norm.name == "fixup":
             fixup_init(net)

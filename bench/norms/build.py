@@ -13,8 +13,9 @@ from bench.core.norm_spec import BATCH_STATISTICS, PLUGIN_NORMS, NormSpec
 from bench.norms.aggregation import Paths, RandomNormAggregation
 from bench.norms.batch import BatchGroupNorm, BatchNorm
 from bench.norms.group import GroupNorm, instance_norm, layer_norm
-from bench.norms.plain import FixupScale, NoNorm, fixup_init, seeded
+from bench.norms.plain import FixupScale, NoNorm, fixup_init
 from bench.norms.robust import RobustNorm
+from bench.norms.seeding import weights_seeded
 
 NormFactory = Callable[[int], nn.Module]
 """Makes the layer for a number of channels."""
@@ -111,7 +112,7 @@ def replace_norms(model: nn.Module, spec: NormSpec, seed: int = 0) -> int:
     for parent, name, old in places:
         setattr(parent, name, layers[old])
     if spec.name == "fixup":
-        with seeded(seed):
+        with weights_seeded(seed):
             fixup_init(model)
     return len(layers)
 

@@ -6,8 +6,6 @@ Source of Fixup: Zhang, Dauphin & Ma 2019, https://arxiv.org/abs/1901.09321.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -56,20 +54,6 @@ class FixupBias(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``x + bias``."""
         return x + self.bias.to(x.dtype)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draws initial weights on the CPU from ``seed`` and gives the global generator back untouched.
-
-    ``torch.manual_seed`` would seed every GPU's generator too, and leave it so.
-    """
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)
 
 
 def fixup_init(model: nn.Module) -> int:

@@ -13,7 +13,7 @@ from bench.suite import ReportEntry
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over the batch size for each model and attack, the natural accuracy too.
+    """Builds a line over the batch size for each model and attack, the clean accuracy too.
 
     Raises:
         UserError: When the published table cannot be used.

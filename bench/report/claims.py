@@ -82,7 +82,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClaimOutcome:
     """What became of a trial.
 
     Attributes:
@@ -98,11 +98,11 @@ class Outcome:
     alarms: tuple[str, ...] = ()
 
 
-def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
+def decide(trial: Trial, runs: Mapping[str, RunView]) -> ClaimOutcome:
     """Decides a trial from stored runs, by the names of their suites."""
     view = runs.get(trial.suite)
     if view is None:
-        return Outcome("open", {}, f"{NO_RUN} {trial.suite}")
+        return ClaimOutcome("open", {}, f"{NO_RUN} {trial.suite}")
     differences: dict[str, Difference] = {}
     infos: list[CellInfo] = []
     missing = ""
@@ -115,7 +115,7 @@ def decide(trial: Trial, runs: Mapping[str, RunView]) -> Outcome:
         else:
             infos += better.infos + worse.infos
     verdict = "open" if missing else _verdict(list(differences.values()))
-    return Outcome(verdict, differences, missing, alarms_of(infos))
+    return ClaimOutcome(verdict, differences, missing, alarms_of(infos))
 
 
 def _verdict(differences: Sequence[Difference]) -> Verdict:

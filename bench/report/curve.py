@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.report.cells import CellMaker
-from bench.report.curve_points import Axis, Panel, Point, Unit, find_panels, find_points
+from bench.report.curve_points import Axis, CurvePanel, Point, Unit, find_panels, find_points
 from bench.report.figure import Curves, Figure, Series
 from bench.report.paper import Paper
 from bench.report.prose import attack_section, data_text, head, model_section, title
@@ -45,7 +45,7 @@ def curve_report(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
 
 
 def _table(
-    view: RunView, panel: Panel, axis: Axis, unit: Unit, maker: CellMaker, paper: Paper
+    view: RunView, panel: CurvePanel, axis: Axis, unit: Unit, maker: CellMaker, paper: Paper
 ) -> Table:
     xs = sorted({point.x for _, points in panel.lines for point in points})
     rows = []
@@ -58,9 +58,9 @@ def _table(
     return Table(caption, _LABELS, columns, tuple(rows))
 
 
-def _quantity(view: RunView, panel: Panel) -> str:
+def _quantity(view: RunView, panel: CurvePanel) -> str:
     kinds = {view.attack_kind(point.attack) for _, points in panel.lines for point in points}
-    return "natural accuracy" if kinds == {"none"} else "robust accuracy"
+    return "clean accuracy" if kinds == {"none"} else "robust accuracy"
 
 
 def _cell(view: RunView, point: Point, maker: CellMaker, paper: Paper) -> Cell:
@@ -70,7 +70,7 @@ def _cell(view: RunView, point: Point, maker: CellMaker, paper: Paper) -> Cell:
 
 
 def _figure(
-    view: RunView, axis: Axis, unit: Unit, panels: Sequence[Panel], tables: Sequence[Table]
+    view: RunView, axis: Axis, unit: Unit, panels: Sequence[CurvePanel], tables: Sequence[Table]
 ) -> Figure:
     drawn = []
     for panel, table in zip(panels, tables, strict=True):
@@ -119,7 +119,7 @@ def _caption(view: RunView, axis: Axis, cells: Sequence[Cell], natural: bool) ->
     said = [f"Robust accuracy against {axis.name}, n = {n or 0} images for each point"]
     said[0] += f" ({data_text(view.suite.data)})."
     said.append("Bands: 95 % intervals." if any(cell.low is not None for cell in cells) else "")
-    said.append("At 0: natural accuracy." if natural else "")
+    said.append("At 0: clean accuracy." if natural else "")
     said.append("Points under an alarm are among them." if any(c.alarms for c in cells) else "")
     return " ".join(filter(None, said))
 

@@ -34,7 +34,8 @@ class Axis:
         attack_line: Names the line of an attack likewise.
         absent: Why a cell may have no place.
         log: Whether x is spaced by its logarithm.
-        natural: What becomes of the natural accuracy: the point at 0, a line, or nothing.
+        natural: What becomes of the clean accuracy, which attack ``natural`` has: the point at 0
+            (``at 0``), a line (``line``), or nothing.
     """
 
     name: str
@@ -68,7 +69,7 @@ class _Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """A part of the figure: its title, and pairs of a line's name and its points."""
 
     title: str
@@ -96,7 +97,7 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
 
 def find_panels(
     view: RunView, entry: ReportEntry, axis: Axis, points: Sequence[Point]
-) -> list[Panel]:
+) -> list[CurvePanel]:
     """Divides points into the entry's panels, or into one for each line of attacks.
 
     Panels without a line are left out.
@@ -114,7 +115,7 @@ def find_panels(
         parts = [lines[k : k + MAX_LINES] for k in range(0, len(lines), MAX_LINES)]
         for number, part in enumerate(parts, 1):
             count = f" ({number} of {len(parts)})" if len(parts) > 1 else ""
-            panels.append(Panel(name + count, tuple(part)))
+            panels.append(CurvePanel(name + count, tuple(part)))
     return panels
 
 
@@ -163,7 +164,7 @@ def _distinct(points: Sequence[Point]) -> bool:
 
 
 def _natural_points(view: RunView, points: Sequence[Point]) -> dict[float, Point]:
-    """Returns the natural accuracy of a line's model as its point at 0, where the run has it."""
+    """Returns the clean accuracy of a line's model as its point at 0, where the run has it."""
     models = {point.model for point in points}
     for j in range(len(view.attacks)) if len(models) == 1 else ():
         outcome = view.outcome(min(models), j)

@@ -13,7 +13,7 @@ from bench.suite import ReportEntry
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over eps for each model and attack, from its natural accuracy on.
+    """Builds a line over eps for each model and attack, from its clean accuracy on.
 
     Raises:
         UserError: When the published table cannot be used.

@@ -14,7 +14,7 @@ from bench.core.errors import UserError
 from bench.metrics import Difference
 from bench.report import escape
 from bench.report.claim_list import CLAIMS
-from bench.report.claims import NO_RUN, Claim, Outcome, Trial, decide
+from bench.report.claims import NO_RUN, Claim, ClaimOutcome, Trial, decide
 from bench.report.render import TEMPLATES
 from bench.report.run_view import RunView
 from bench.store import write_atomically
@@ -122,7 +122,8 @@ def _said_before(index: str) -> dict[str, list[str]]:
 
 
 def _claims_table(
-    outcomes: Sequence[tuple[Claim, Outcome, Outcome]], before: Mapping[str, Sequence[str]]
+    outcomes: Sequence[tuple[Claim, ClaimOutcome, ClaimOutcome]],
+    before: Mapping[str, Sequence[str]],
 ) -> str:
     rows = []
     for claim, *decisions in outcomes:
@@ -133,14 +134,14 @@ def _claims_table(
     return tabulate(rows, heading, "pipe", disable_numparse=True)
 
 
-def _kept_or_decided(outcome: Outcome, before: str) -> str:
+def _kept_or_decided(outcome: ClaimOutcome, before: str) -> str:
     """Returns a verdict, or where its run has no rows here the one from before."""
     if not outcome.missing.startswith(NO_RUN) or not before or NO_RUN in before:
         return _decided(outcome)
     return before if before.endswith(_EARLIER) else before + _EARLIER
 
 
-def _decided(outcome: Outcome) -> str:
+def _decided(outcome: ClaimOutcome) -> str:
     """Returns a verdict with its numbers, or with what is missing."""
     said = [f"**{outcome.verdict}**"]
     if outcome.differences:

@@ -213,8 +213,7 @@ def _reading(view: RunView, paper: Paper) -> Section:
         ),
         (
             "low numbers",
-            "the attack transfers; a number near the target's natural accuracy says that it does "
-            "not",
+            "the attack transfers; a number near the target's clean accuracy says that it does not",
         ),
     ]
     if note := paper.note(view):

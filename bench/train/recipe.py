@@ -77,8 +77,11 @@ class Recipe(Spec):
     """Everything that decides a checkpoint's weights.
 
     Attributes:
+        name: The checkpoint's: lower-case letters, digits, ``.``, ``_`` and ``-``; it begins with a
+            letter or a digit.
         scale: ``paper`` (the authors' epochs, batch and schedule) or ``compact`` (short).
         source: Which published table or figure the recipe belongs to, for people.
+        model: Architecture and norm.
         dataset: The data set, by name; it is trained on its train split and scored on its test
             split, unless the next two say otherwise.
         train_on: Other data sets to train on instead, put together; each with its train split
@@ -87,10 +90,22 @@ class Recipe(Spec):
         kind: ``natural``; ``mixed`` (mean loss of a batch and of its adversarial examples);
             ``adversarial`` (on the inner attack's examples; of an RNA model, on the path that was
             attacked); ``black-box`` (RNA's algorithm 1: attack one path, train another).
-        lr: Peak learning rate.
+        attack: What makes the adversarial examples; ``None`` for kind ``natural`` and for no other.
+        epochs: Times that every image is trained on, at least 1.
+        batch_size: Images of a step, at least 1; over all processes, where several train together.
+        lr: Peak learning rate of SGD, > 0; scalar parameters, which Fixup has, take a tenth of it.
+        schedule: How the learning rate runs.
+        momentum: Of SGD, in [0, 1).
+        nesterov: Whether that is Nesterov's; without momentum it changes nothing.
+        weight_decay: Share of a parameter that is added to its gradient, at least 0.
         decay: What ``weight_decay`` is applied to: matrices and kernels (``weights``), or ``all``.
-        clip: Gradient norm is cut to this value; ``None`` leaves it.
-        limit: Trains on so many images only, evenly spaced over the data set.
+        clip: Norm, > 0, to which the gradient of all parameters together is cut; ``None`` leaves
+            it.
+        augment: How training images are varied.
+        seed: Of everything random: initial weights, order, augmentation, starts of the attack, and
+            the paths of an RNA model.
+        limit: Trains on so many images only, at least 1, evenly spaced over the data set; ``None``
+            for all.
         notes: What the card should tell.
     """
 

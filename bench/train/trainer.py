@@ -35,6 +35,7 @@ class Progress:
     Attributes:
         epoch: Current epoch, from 1.
         step: Steps done over the whole run, of ``n_steps``.
+        n_steps: Steps of the whole run, all epochs together.
         accuracy: Running accuracy of the epoch on what it trains on, in [0, 1].
         loss: Running mean loss of the epoch.
         rate: Images per second.

@@ -67,6 +67,23 @@ def test_listings_are_json_if_asked(rbench: Rbench, what: str) -> None:
     assert first in table
 
 
+def test_the_help_names_every_listing() -> None:
+    shown = CliRunner().invoke(app, ["list", "--help"], env={"COLUMNS": "300"}).output
+    assert f"One of {', '.join(LISTINGS)}." in shown
+
+
+def test_help_is_shown_without_what_takes_long_to_import() -> None:
+    code = """
+import sys
+from bench.cli.app import app
+app(["list", "--help"], standalone_mode=False)
+slow = {"torch", "pandas", "pyarrow", "matplotlib", "bench.suite", "bench.store"}
+sys.exit(" ".join(slow & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_numbers_of_listings_are_numbers(rbench: Rbench) -> None:
     lines = json.loads(rbench("list", "checkpoints", "--checkpoints", CHECKPOINTS, "--json")[1])
     assert all(0 < line["clean_accuracy"] < 1 for line in lines)

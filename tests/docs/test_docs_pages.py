@@ -19,6 +19,7 @@ import yaml
 from doc_blocks import NOTEBOOKS, PAGES, ROOT, Block, anchors, blocks, excerpts, links
 
 from bench.cli.app import app
+from bench.cli.listing import LISTINGS
 from bench.selftest import CASES
 from bench.suite import SuiteSpec
 from bench.verify.alarm_base import Code
@@ -83,6 +84,13 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
         options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= options | {"--help"}, f"{page.name}: rbench {' '.join(words)}"
+
+
+def test_the_readme_names_everything_that_can_be_listed() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^rbench list (\w+) +# or (.*(?:\n +# .*)*)", text, re.M)
+    assert found
+    assert {found[1], *re.findall(r"\w+", found[2])} == set(LISTINGS)
 
 
 def test_what_make_is_asked_for_is_a_target() -> None:

@@ -70,7 +70,7 @@ def iteration_run(folder: Path) -> RunBuilder:
 
 
 def batch_size_run(folder: Path) -> RunBuilder:
-    """Two norms over batch sizes, each line from one ``each``; natural accuracy in a panel."""
+    """Two norms over batch sizes, each line from one ``each``; clean accuracy in a panel."""
     each = {"checkpoint": {"bn": BN, "rn": "fmnist-resnet20-rn"}, "batch_size": [2, 4, 8]}
     entry = {"kind": "batch_size_curve"}
     run = built(folder, entry, [{"stats": "batch", "each": each}], [NATURAL, PGD])

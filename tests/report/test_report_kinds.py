@@ -100,7 +100,7 @@ def test_every_number_of_a_figure_is_in_the_csv(tmp_path: Path) -> None:
     assert shown == in_csv
 
 
-def test_an_eps_curve_starts_at_the_natural_accuracy(tmp_path: Path) -> None:
+def test_an_eps_curve_starts_at_the_clean_accuracy(tmp_path: Path) -> None:
     panels = curves(only(eps_run(tmp_path).finish()))
     assert list(panels) == ["pgd", "autoattack"]
     bn, rna, other = panels["pgd"].series
@@ -175,7 +175,7 @@ def test_batch_sizes_are_points_of_their_checkpoint(tmp_path: Path) -> None:
         ("bn, batch", (2, 4, 8)),
         ("rn, batch", (2, 4, 8)),
     ]
-    assert panels["natural"].y_label == "natural accuracy (%)"
+    assert panels["natural"].y_label == "clean accuracy (%)"
     assert panels["pgd"].x_label == "images in a batch"
 
 

@@ -126,7 +126,7 @@ def test_papers_suites_hold_every_published_number(recipe_catalog: RecipeCatalog
             "rna/fig1_about": 0,
             "rna/fig5b_drop": 0,
             "rna/fig5c": 0,
-            "rna/table5": n + 6,  # the row that failed to train has only its natural accuracy
+            "rna/table5": n + 6,  # the row that failed to train has only its clean accuracy
             "robustnorm/table4": 2 * n,  # a gain is of two cells
         }.get(table_id, n)
         assert counts[table_id] == expected, table_id

@@ -1,1 +1,1 @@
-"""The searches behind APGD, FAB, Square and AutoAttack: plain tensors in, candidates out."""
+"""The searches behind APGD, FAB, Square, AutoAttack and auto: plain tensors in, candidates out."""

@@ -22,7 +22,7 @@ from bench.models.external.guarded import place_of
 from bench.models.external.source import ModelFacts
 from bench.norms import find_paths
 from bench.norms.on_batch import batch_norms, shares_statistics, use_batch_statistics
-from bench.norms.plain import seeded
+from bench.norms.seeding import weights_seeded
 
 RANDOM = "none: random weights of seed 0"
 """The training of a network that was asked for without weights."""
@@ -133,7 +133,8 @@ def _check_logits(uri: str, model: Classifier) -> None:
     x = torch.full((2, spec.channels, spec.size, spec.size), 0.5)
     images = f"images of {spec.channels} x {spec.size} x {spec.size}"
     try:
-        with torch.no_grad(), seeded(0):
+        # What a stochastic network draws comes from the generator that weights come from.
+        with torch.no_grad(), weights_seeded(0):
             z = model(x)
     except Exception as error:  # foreign code: whatever it raises is its failure
         raise UserError(f"{uri}: fails on {images}: {one_line(error)}{place_of(error)}") from None

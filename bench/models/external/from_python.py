@@ -23,7 +23,7 @@ from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import Declared, Foreign
 from bench.models.external.guarded import place_of
 from bench.models.external.source import Scheme, Shelf
-from bench.norms.plain import seeded
+from bench.norms.seeding import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _WHOLE, _FLAGS = ("size", "channels", "classes"), ("stochastic", "batch_dependent")
@@ -57,7 +57,7 @@ def _build(
 ) -> tuple[nn.Module, Declared]:
     make, code = _import(uri, module, name)
     try:
-        with seeded(0):
+        with weights_seeded(0):
             net = make()
         own = dict(getattr(net, "declares", {}))
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its failure

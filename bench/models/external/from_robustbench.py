@@ -20,7 +20,7 @@ from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import RANDOM, Declared, Foreign
 from bench.models.external.guarded import library, missing_extra
 from bench.models.external.source import Scheme, Shelf
-from bench.norms.plain import seeded
+from bench.norms.seeding import weights_seeded
 
 _SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
 
@@ -51,7 +51,7 @@ def open_robustbench(uri: ModelUri, shelf: Shelf) -> Foreign:
 def _build(uri: ModelUri, utils: Any, entry: Mapping[str, Any]) -> tuple[nn.Module, Declared]:
     data, threat = uri.query["dataset"], uri.query["threat"]
     trained = "weights" not in uri.query
-    with library(uri.text), seeded(0):
+    with library(uri.text), weights_seeded(0):
         if trained:
             folder = _folder(uri.path, data, threat)
             net = utils.load_model(uri.path, folder, data, threat)

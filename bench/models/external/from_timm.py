@@ -18,7 +18,7 @@ from bench.models.external.foreign import RANDOM, Declared, Foreign, spread
 from bench.models.external.from_torchvision import refuse_shape
 from bench.models.external.guarded import library, missing_extra
 from bench.models.external.source import Scheme, Shelf
-from bench.norms.plain import seeded
+from bench.norms.seeding import weights_seeded
 
 
 def open_timm(uri: ModelUri, shelf: Shelf) -> Foreign:
@@ -39,7 +39,7 @@ def _build(timm: Any, uri: ModelUri, *, pretrained: bool) -> tuple[nn.Module, De
     size = uri.whole("size")
     asked = {"in_chans": uri.whole("channels"), "num_classes": uri.whole("classes")}
     own = {key: value for key, value in asked.items() if value is not None}
-    with library(uri.text), seeded(0):
+    with library(uri.text), weights_seeded(0):
         usual = timm.get_pretrained_cfg(uri.path)
         if size is not None and getattr(usual, "fixed_input_size", False):
             own["img_size"] = size

@@ -16,7 +16,7 @@ from bench.core.model_uri import ModelUri
 from bench.models.external.foreign import RANDOM, Declared, Foreign, spread
 from bench.models.external.guarded import library
 from bench.models.external.source import Scheme, Shelf
-from bench.norms.plain import seeded
+from bench.norms.seeding import weights_seeded
 
 _SHAPE = ("size", "channels", "classes")
 
@@ -72,7 +72,7 @@ def _untrained(uri: ModelUri, usual: Any) -> tuple[nn.Module, Declared]:
     own: dict[str, Any] = {"num_classes": classes}
     if uri.path.startswith("vit_"):  # whose position embedding is as long as the image is large
         own["image_size"] = size
-    with library(uri.text), seeded(0):
+    with library(uri.text), weights_seeded(0):
         net = models.get_model(uri.path, weights=None, **own)
         if channels != 3:
             _take_channels(net, channels)

@@ -1,4 +1,4 @@
-"""Speed tables as data and Markdown."""
+"""The trainer's speed table as data and Markdown."""
 
 from __future__ import annotations
 
