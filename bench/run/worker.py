@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -131,16 +131,16 @@ def _serve(pipe: Connection, threads: int, parent: int) -> None:
         return
 
 
-def _done(work: Callable[[Any], Any], job: Any) -> bytes:
+def _done(work: Callable[[Any], Any], job: Any) -> memoryview:
     try:
-        return pickle.dumps((True, work(job)))
+        return ForkingPickler.dumps((True, work(job)))
     except Exception as error:  # is raised again on the other side
         trace = traceback.format_exc()
         error.add_note(f"in a worker process:\n{trace}")
         try:
-            return pickle.dumps((False, error))
+            return ForkingPickler.dumps((False, error))
         except Exception:  # whatever it holds that cannot be sent
-            return pickle.dumps((False, RuntimeError(f"in a worker process:\n{trace}")))
+            return ForkingPickler.dumps((False, RuntimeError(f"in a worker process:\n{trace}")))
 
 
 def _leave_with(parent: int) -> None:

@@ -148,10 +148,10 @@ def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
         return Problem(path, "required, but missing")
     if kind == "extra_forbidden":
         key = str(path[-1])
+        hint = did_you_mean(key, _known_keys(path[:-1]))
         if path[0] == "attacks" and len(path) == 3:
-            aside = f"; a parameter of the attack goes under params: {{{key}: ...}}"
-            return Problem(path, f"unknown key{aside}")
-        return Problem(path, f"unknown key{did_you_mean(key, _known_keys(path[:-1]))}")
+            hint += f"; a parameter of the attack is written params: {{{key}: ...}}"
+        return Problem(path, f"unknown key{hint}")
     if kind == "too_short":
         return Problem(path, "expected at least one entry, found none")
     found = f", found {_shown(error['input'])}"

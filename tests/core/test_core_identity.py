@@ -72,6 +72,7 @@ CHANGES: list[dict[str, Any]] = [
     {"threat_model": {"eps": "8/255", "eps_space": "normalized"}},
     {"attack": "fgsm"},
     {"attack_version": 2},
+    {"library": "torchattacks 3.5.1"},
     {"attack_params": {"n_iter": 21}},
     {"eot": "stratified"},
     {"protocol": "fixed_path"},

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.core.analysis import AnalysisInfo
+from bench.core.cell import RULES
 from bench.core.identity import digest, sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.core.result import CellInfo, Row
@@ -153,7 +154,7 @@ class Place:
         self.json(folder / "info.json", change)
         value = json.loads((folder / "info.json").read_text())
         spec = {k: v for k, v in value["info"]["spec"].items() if (k, v) != ("eot", "plain")}
-        new = digest(spec)
+        new = digest(spec | {"rules": RULES})
         old = value["info"]["cell_id"]
         for path in (folder / "info.json", self.store / "run.json"):
             path.write_text(path.read_text().replace(old, new))
