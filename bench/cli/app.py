@@ -219,10 +219,15 @@ def train(
     data_root: DataRoot = None,
     device: Device = "auto",
     compile_model: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Use torch.compile.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Use torch.compile, or not (default: on a GPU, and where it is faster).",
+            show_default=False,
+        ),
+    ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Train in float32, not under bfloat16 autocast.")
+        bool, typer.Option("--exact", help="Train in float32, even where bfloat16 is faster.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Train again what has a checkpoint.")

@@ -27,3 +27,28 @@ def installed(*distributions: str) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def abilities() -> tuple[str, ...]:
+    """Returns which of the instructions that decide a network's speed the processor has.
+
+    ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16`` on Intel's and AMD's processors, ``bf16``
+    on ARM's; nothing where the system does not tell.
+    """
+    asked = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
+    flags: set[str] = set()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            for line in handle:
+                name, _, value = line.partition(":")
+                if name.strip() in ("flags", "Features"):
+                    flags.update(value.split())
+    except OSError:
+        pass
+    return tuple(name for name in asked if name in flags)
+
+
+def has_bfloat16() -> bool:
+    """Says whether the processor computes in bfloat16; where nobody knows, it is tried."""
+    known = abilities()
+    return not known or any(name.endswith("bf16") for name in known)

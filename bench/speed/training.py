@@ -23,7 +23,7 @@ from bench.speed.timing import ratio, take_turns
 from bench.train.compute import Compute
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
-from bench.train.trainer import Trainer
+from bench.train.trainer import Trainer, choose_layout
 
 PLAIN = "plain loop"
 OURS = "rbench"
@@ -103,7 +103,8 @@ def _trainer_rounds(recipe: Recipe, images: Images, folder: Path, device: str) -
     """Trains an epoch of the trainer each time it is asked."""
     x, y = torch.from_numpy(images.x.copy()), torch.from_numpy(images.y.copy())
     source = DeviceSource(x, y, recipe.augment, torch.device(device))
-    trainer = Trainer(recipe, source, folder / "state.pt", Compute(device))
+    layout = choose_layout(recipe, source, Compute(device))
+    trainer = Trainer(recipe, source, folder / "state.pt", torch.device(device), layout)
     while True:
         trainer.train_epoch(lambda _: None)
         yield

@@ -17,7 +17,7 @@ from bench.train.curves import write_curves
 from bench.train.images import scoring_images, training_source
 from bench.train.recipe import Recipe
 from bench.train.score import SCORING_DRAWS, score_clean
-from bench.train.trainer import Progress, Trainer
+from bench.train.trainer import Progress, Trainer, choose_layout
 from bench.train.world import joined
 from bench.zoo import Card, Checkpoint, CleanAccuracy, save_checkpoint
 
@@ -61,12 +61,14 @@ def train_checkpoint(
             return score(model, min(N_VALIDATED, n_test), 1).value
 
         own = compute.on(own_device)
-        trainer = Trainer(recipe, source, folder / STATE, own, world, validate)
+        layout = world.first(lambda: choose_layout(recipe, source, own))
+        device = torch.device(own_device)
+        trainer = Trainer(recipe, source, folder / STATE, device, layout, world, validate)
         model = trainer.run(report if world.rank == 0 else _silent)
         if world.rank:
             return None
     model = model.to(memory_format=torch.contiguous_format)
-    card = _card(recipe, score(model, n_test, SCORING_DRAWS), own)
+    card = _card(recipe, score(model, n_test, SCORING_DRAWS), own.describe(layout))
     checkpoint = save_checkpoint(folder, model.net, card)
     write_curves(folder, recipe, trainer.history)
     (folder / STATE).unlink(missing_ok=True)
@@ -77,7 +79,7 @@ def _silent(_: Progress) -> None:
     pass
 
 
-def _card(recipe: Recipe, accuracy: CleanAccuracy, compute: Compute) -> Card:
+def _card(recipe: Recipe, accuracy: CleanAccuracy, trained: str) -> Card:
     told = recipe.model_dump(mode="json", exclude={"name", "model", "notes"}, exclude_none=True)
     return Card(
         name=recipe.name,
@@ -93,7 +95,7 @@ def _card(recipe: Recipe, accuracy: CleanAccuracy, compute: Compute) -> Card:
             "torch": str(torch.__version__),
             "rbench": bench.__version__,
         },
-        trained=f"{today()}, {compute}",
+        trained=f"{today()}, {trained}",
         sha256="0" * 64,
         notes=recipe.notes,
     )

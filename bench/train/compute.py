@@ -1,45 +1,158 @@
-"""Where and in which arithmetic a recipe is trained."""
+"""Where and in which arithmetic a recipe is trained, and the layout that is fastest there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import nn
 
+from bench.core.host import has_bfloat16
 from bench.norms import RandomNormAggregation
+
+N_ROUNDS = 3
+"""Times that a step is timed in each layout."""
+
+CLEARLY = 1.3
+"""A layout that takes this many times as long as the fastest so far is not timed again."""
+
+LONG = 1200.0
+"""Seconds of training from which it is worth finding out whether compiling pays, on a CPU: to
+compile takes one or two minutes there."""
+
+PAYS = 1.1
+"""Times faster that compiled steps must be to be taken, on a CPU."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """How to train.
+    """What a training may use.
 
     Attributes:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        compiled: Whether to use ``torch.compile``.
-        exact: Whether to train in float32, not under bfloat16 autocast.
+        compiled: Whether to use ``torch.compile``; ``None`` for always on a GPU, and on a CPU where
+            it is found to pay.
+        exact: Whether to train in float32, whatever is faster.
     """
 
     device: str = "cpu"
-    compiled: bool = True
+    compiled: bool | None = None
     exact: bool = False
 
     def on(self, device: str) -> Compute:
         """Returns the same on another device."""
-        return Compute(device, self.compiled, self.exact)
+        return replace(self, device=device)
 
-    def autocast(self) -> torch.autocast:
+    def describe(self, layout: Layout) -> str:
+        """Says for a card where and how a training ran."""
+        if self.device.startswith("cuda"):
+            return f"{torch.cuda.get_device_name(self.device)}, {layout}"
+        return f"CPU, {torch.get_num_threads()} threads, {layout}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the passes of a training are run.
+
+    Attributes:
+        dtype: Of convolutions and products; autocast where it is not float32.
+        channels_last: Whether kernels and images are held channels-last.
+        side_by_side: Whether the threads of a CPU each take a part of the batch, wherever images do
+            not share statistics, instead of a part of each operation.
+        compiled: Whether passes go through ``torch.compile``.
+    """
+
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+    side_by_side: bool = False
+    compiled: bool = False
+
+    def autocast(self, device: torch.device) -> torch.autocast:
         """Returns the context in which passes are made."""
-        kind = torch.device(self.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=not self.exact)
+        low = self.dtype != torch.float32
+        return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of kernels and images."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def __str__(self) -> str:
         """Says it for a card."""
-        precision = "float32" if self.exact else "bf16 autocast"
-        if self.device.startswith("cuda"):
-            return f"{torch.cuda.get_device_name(self.device)}, {precision}"
-        return f"CPU, {torch.get_num_threads()} threads, {precision}"
+        flags = {
+            "channels-last": self.channels_last,
+            "images side by side": self.side_by_side,
+            "compiled": self.compiled,
+        }
+        precision = "float32" if self.dtype == torch.float32 else "bf16 autocast"
+        return ", ".join([precision, *(flag for flag, on in flags.items() if on)])
+
+
+def layouts(compute: Compute) -> list[Layout]:
+    """Returns the layouts that may be fastest on a device."""
+    on_gpu = compute.device.startswith("cuda")
+    if on_gpu:
+        dtype = torch.float32 if compute.exact else torch.bfloat16
+        return [Layout(dtype, channels_last=True, compiled=compute.compiled is not False)]
+    dtypes = [torch.float32]
+    if not compute.exact and has_bfloat16():
+        dtypes.append(torch.bfloat16)
+    apart = (False, True) if torch.get_num_threads() > 1 and not compute.compiled else (False,)
+    return [
+        Layout(dtype, last, side_by_side, bool(compute.compiled))
+        for dtype in dtypes
+        for last in (False, True)
+        for side_by_side in apart
+    ]
+
+
+def fastest_layout(
+    compute: Compute, stepper: Callable[[Layout], Callable[[], object]], n_steps: int
+) -> Layout:
+    """Returns the layout in which a training step takes the least time, found by timing some.
+
+    They take turns, so that a moment in which the machine is busy strikes them all.
+
+    Args:
+        compute: What the training may use.
+        stepper: Returns what takes a step of the recipe in a layout, on a model of its own.
+        n_steps: Steps of the whole training.
+    """
+    candidates = layouts(compute)
+    if len(candidates) == 1:
+        return candidates[0]
+    times = _race({layout: stepper(layout) for layout in candidates})
+    best = min(times, key=lambda layout: times[layout])
+    tried = compute.compiled is None and best.dtype != torch.float32
+    if tried and n_steps * times[best] > LONG:
+        compiled = replace(best, compiled=True, side_by_side=False)
+        times = _race({best: stepper(best), compiled: stepper(compiled)}, clearly=float("inf"))
+        best = compiled if times[compiled] * PAYS < times[best] else best
+    return best
+
+
+def _race(
+    steps: dict[Layout, Callable[[], object]], clearly: float = CLEARLY
+) -> dict[Layout, float]:
+    """Returns the median seconds of a step in each layout; the first step of each is not counted.
+
+    It does count, though, for leaving out what is clearly slower.
+    """
+    taken: dict[Layout, list[float]] = {layout: [] for layout in steps}
+    running = dict(steps)
+    for number in range(1 + N_ROUNDS):
+        for layout, step in running.items():
+            started = time.perf_counter()
+            step()
+            taken[layout].append(time.perf_counter() - started)
+        best = min(min(taken[layout]) for layout in running)
+        if number:
+            running = {k: step for k, step in running.items() if min(taken[k]) <= clearly * best}
+    return {layout: statistics.median(taken[layout][1:]) for layout in running}
 
 
 def compile_model(model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from bench.store import write_atomically
 from bench.train.recipe import Recipe
 
 DATA, PICTURE = "training.csv", "training.png"
-_DIGITS = {"loss": 5, "accuracy": 5, "test_accuracy": 5, "seconds": 1}
+_DIGITS = {"loss": 5, "accuracy": 5, "test_accuracy": 5, "pgd_accuracy": 5, "seconds": 1}
 
 
 def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) -> None:
@@ -21,7 +21,8 @@ def write_curves(folder: Path, recipe: Recipe, history: list[dict[str, float]]) 
 
     Columns: ``epoch`` from 1; ``loss`` and ``accuracy`` on what the epoch trained on, averaged
     while the weights moved; ``seconds``; ``test_accuracy`` after it on 1,024 clean test
-    images. Accuracies are in [0, 1].
+    images; ``pgd_accuracy``, of single-step training, under PGD-10 on 256 training images held
+    out. Accuracies are in [0, 1].
     """
     table = pd.DataFrame(history).round(_DIGITS)
     table["epoch"] = table["epoch"].astype(int)
@@ -39,6 +40,8 @@ def _draw(recipe: Recipe, table: pd.DataFrame) -> Figure:
     kinds = {"accuracy": ("training", "#0072b2", "-")}
     if "test_accuracy" in table:
         kinds["test_accuracy"] = ("test, clean", "#d55e00", "--")
+    if "pgd_accuracy" in table:
+        kinds["pgd_accuracy"] = ("held out, PGD-10", "#009e73", ":")
     for column, (label, colour, style) in kinds.items():
         right.plot(table["epoch"], 100 * table[column], style, color=colour, label=label)
     right.set(ylabel="accuracy (%)")

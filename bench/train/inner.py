@@ -16,27 +16,32 @@ def perturb(
     x: Tensor,
     y: Tensor,
     attack: InnerAttack,
-    generator: torch.Generator,
+    noise: Tensor,
     std: Tensor | float = 1.0,
 ) -> Tensor:
-    """Returns PGD examples of images (b, c, h, w) in [0, 1], inside the linf ball and the box.
+    """Returns adversarial examples of images (b, c, h, w) in [0, 1], inside the box.
+
+    Those of ``pgd`` are in the linf ball; those of ``n-fgsm`` reach up to three times as far.
 
     Args:
         logits: The model under attack.
         x: Images.
         y: Labels (b,).
-        attack: Ball, step and number of steps.
-        generator: Of the random start.
+        attack: Method, ball, step and number of steps.
+        noise: Of the random start, uniform in [0, 1], of x's shape.
         std: What the model divides each channel by (1, c, 1, 1): the unit of an eps in the
             normalized space.
 
-    Source: Madry et al., https://arxiv.org/abs/1706.06083, equation 2, from a uniform start.
+    Sources: Madry et al., https://arxiv.org/abs/1706.06083, equation 2, from a uniform start; de
+    Jorge et al., https://arxiv.org/abs/2202.01181, algorithm 1.
     """
     unit = std if attack.threat_model.eps_space == "normalized" else 1.0
     eps, alpha = attack.threat_model.eps * unit, attack.alpha * unit
-    noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
-    low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-    x_adv = torch.clamp(x + (2 * noise - 1) * eps, low, high)
+    if attack.method == "n-fgsm":
+        reach, low, high = 2 * eps, torch.zeros_like(x), torch.ones_like(x)
+    else:
+        reach, low, high = eps, (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    x_adv = torch.clamp(x + (2 * noise - 1) * reach, low, high)
     for _ in range(attack.n_iter):
         x_adv = x_adv.detach().requires_grad_()
         loss = F.cross_entropy(logits(x_adv), y, reduction="sum")

@@ -44,8 +44,7 @@ class Source(Protocol):
             generator: On the CPU; decides the augmentation.
 
         Yields:
-            Images (b, c, h, w), float32 in [0, 1], channels-last, and labels (b,), int64, both on
-            the device.
+            Images (b, c, h, w), float32 in [0, 1], and labels (b,), int64, both on the device.
         """
 
 
@@ -238,8 +237,7 @@ def to_pixels(x: Tensor) -> Tensor:
 
 def _finish(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
     """Augments images on the device; returns them as the network takes them."""
-    x = to_pixels(augment_batch(x, augment, generator))
-    return x.contiguous(memory_format=torch.channels_last)
+    return to_pixels(augment_batch(x, augment, generator))
 
 
 def _cut(order: Tensor, size: int) -> list[Tensor]:

@@ -1,9 +1,10 @@
-"""The training loop: bf16, channels-last, compiled, on one device or several, resumable."""
+"""The training loop: in the fastest layout, on one device or several, resumable."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,22 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.core.errors import UserError
 from bench.core.identity import digest
+from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
 from bench.models import Classifier, build_model
-from bench.norms import find_paths
-from bench.train.compute import Compute, compile_model
+from bench.norms import find_paths, pinned
+from bench.norms.on_batch import shares_statistics
+from bench.oracle.side_by_side import Crew
+from bench.train.compute import Compute, Layout, compile_model, fastest_layout
 from bench.train.inner import perturb
-from bench.train.recipe import Recipe
+from bench.train.recipe import InnerAttack, Recipe
 from bench.train.schedule import rate_fraction
 from bench.train.source import Source
 from bench.train.state import read_state, unreadable, write_state
 from bench.train.world import World
+
+HELD_OUT, COLLAPSED = 256, 0.5
+"""Training images that single-step adversarial training does not see, evenly spaced; and the share
+of their best accuracy under PGD below which it has overfitted to its one step."""
 
 REPORT_EVERY = 20
 """Steps between two reports on a GPU, where looking at the loss makes the device wait."""
@@ -56,7 +64,8 @@ class Trainer:
         recipe: What to train.
         source: Where the images come from.
         state_file: Where the state is kept after each epoch.
-        compute: Where and how to train.
+        device: Where to train.
+        layout: How passes are run, see ``choose_layout``.
         world: The processes that train together.
         validate: Gives the accuracy in [0, 1] of the model in eval mode after an epoch; called in
             the first process only.
@@ -67,19 +76,23 @@ class Trainer:
         recipe: Recipe,
         source: Source,
         state_file: Path,
-        compute: Compute,
+        device: torch.device,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
         world: World | None = None,
         validate: Callable[[Classifier], float] | None = None,
     ) -> None:
         self.recipe, self.source, self.state_file = recipe, source, state_file
-        self.compute, self.device = compute, torch.device(compute.device)
+        self.device, self.layout = device, layout
         self.world, self.validate = world or World(), validate
-        model: Classifier = build_model(recipe.model, recipe.seed).to(self.device)
-        self.model = model = model.to(memory_format=torch.channels_last)
+        model: Classifier = build_model(recipe.model, recipe.seed).to(device)
+        self.model = model = model.to(memory_format=layout.memory_format)
         self.paths = find_paths(model)
+        self._path: Tensor | None = None
         # The attack's passes leave the gradients alone, so they go past the wrapper.
-        self.forward = compile_model(model) if compute.compiled else model
+        self.forward = compile_model(model) if layout.compiled else model
         self.learner = self.world.wrap(self.forward, self.paths is not None)
+        self._crew = Crew(model, None if layout.side_by_side else 1)
+        self._learns_in_parts = self.world.size == 1 and _per_image(recipe.model.norm)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
             recipe.lr,
@@ -91,6 +104,9 @@ class Trainer:
         self.n_images = min(recipe.limit or len(source), len(source))
         # Evenly spaced, since an image folder is sorted by class.
         self.positions = torch.arange(self.n_images) * len(source) // self.n_images
+        self.held_out = self.positions[:0]
+        if recipe.attack is not None and recipe.attack.method == "n-fgsm":
+            self._hold_out()
         self.steps_per_epoch = -(-self.n_images // recipe.batch_size)
         self.n_steps = self.steps_per_epoch * recipe.epochs
         self.epoch = 0
@@ -101,10 +117,12 @@ class Trainer:
         """Trains what is left of the recipe's epochs; returns the model in eval mode.
 
         Raises:
-            UserError: When the loss becomes NaN or infinite.
+            UserError: When the loss becomes NaN or infinite, or single-step training overfits
+                catastrophically; the state stays that of the epoch before.
         """
         while self.epoch < self.recipe.epochs:
             self.train_epoch(report)
+            self._watch()
             self._close_epoch()
         self._free_path()
         return self.model.eval()
@@ -146,55 +164,144 @@ class Trainer:
 
     def _step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Takes a step; returns the batch's summed loss and number of hits, (2,)."""
-        recipe, model = self.recipe, self.model
-        clean = x
+        recipe = self.recipe
+        clean = x = x.contiguous(memory_format=self.layout.memory_format)
         if recipe.attack is not None:
             self._pin_path(len(x))
-            x = self._attack(x, y, generator)
+            x = self._attack(x, y, generator, recipe.attack)
         if recipe.kind != "adversarial":
             self._pin_path(len(x))
-        model.train()
-        logits = self._logits(self.learner, x)
-        loss = F.cross_entropy(logits, y)
-        if recipe.kind == "mixed":
-            loss = (loss + F.cross_entropy(self._logits(self.learner, clean), y)) / 2
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        found = self._learn(x, clean, y)
         if recipe.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         scale = rate_fraction(recipe.schedule, step, self.n_steps, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.lr * group["lr_scale"] * scale
         self.optimizer.step()
-        return torch.stack([loss.detach() * len(x), (logits.argmax(1) == y).sum()])
+        return found
 
-    def _attack(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    def _attack(
+        self, x: Tensor, y: Tensor, generator: torch.Generator, attack: InnerAttack
+    ) -> Tensor:
         """Makes the batch's adversarial examples in eval mode, on the path in force."""
-        assert self.recipe.attack is not None
-        self.model.eval().requires_grad_(False)
-        x_adv = perturb(
-            lambda z: self._logits(self.forward, z),
-            x,
-            y,
-            self.recipe.attack,
-            generator,
-            self.model.std,
-        )
+        std = self.model.std
+        for model in self._crew.models:
+            model.eval()
+        self.model.requires_grad_(False)
+        noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
+        if self._crew.size == 1 or shares_statistics(self.model):
+            x_adv = perturb(lambda z: self._logits(self.forward, z), x, y, attack, noise, std)
+        else:
+
+            def part(model: nn.Module, rows: slice) -> Tensor:
+                with self._path_of(model, rows):
+                    return perturb(
+                        lambda z: self._logits(model, z), x[rows], y[rows], attack, noise[rows], std
+                    )
+
+            x_adv = torch.cat(self._crew.map(part, self._parts(len(x))))
         self.model.requires_grad_(True)
         return x_adv
+
+    def _learn(self, x: Tensor, clean: Tensor, y: Tensor) -> Tensor:
+        """Leaves the gradients of a batch's mean loss; returns its sum and the hits, (2,)."""
+        for model in self._crew.models:
+            model.train()
+        if self._crew.size == 1 or not self._learns_in_parts:
+            loss, hits = self._loss(self.learner, x, clean, y)
+            torch.autograd.backward(loss)
+            return torch.stack([loss.detach() * len(x), hits])
+        parameters = list(self.model.parameters())
+
+        def part(model: nn.Module, rows: slice) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            with self._path_of(model, rows):
+                loss, hits = self._loss(model, x[rows], clean[rows], y[rows])
+            loss = loss * len(y[rows])
+            slopes = torch.autograd.grad(loss / len(x), parameters, allow_unused=True)
+            return torch.stack([loss.detach(), hits]), slopes
+
+        parts = self._crew.map(part, self._parts(len(x)))
+        for parameter, *slopes in zip(parameters, *(slopes for _, slopes in parts), strict=True):
+            for slope in slopes:
+                if slope is not None:
+                    parameter.grad = slope if parameter.grad is None else parameter.grad + slope
+        return torch.stack([found for found, _ in parts]).sum(0)
+
+    def _loss(
+        self, model: Callable[[Tensor], Tensor], x: Tensor, clean: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss of some images, and how many are hit."""
+        logits = self._logits(model, x)
+        loss = F.cross_entropy(logits, y)
+        if self.recipe.kind == "mixed":
+            loss = (loss + F.cross_entropy(self._logits(model, clean), y)) / 2
+        return loss, (logits.argmax(1) == y).sum()
+
+    def _parts(self, n: int) -> list[slice]:
+        """Returns as many parts of a batch as there are threads, about equally long."""
+        size = -(-n // self._crew.size)
+        return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+    def _path_of(self, model: nn.Module, rows: slice) -> AbstractContextManager[None]:
+        """Holds the path in force, or that of some images, in one thread's model."""
+        path = self._path
+        if path is None:
+            return nullcontext()
+        return pinned(model, path if path.ndim == 1 else path[:, rows])
 
     def _pin_path(self, n: int) -> None:
         """Draws the path, or one for each of ``n`` samples, that an RNA model now holds."""
         if self.paths is not None:
-            self.paths.pinned = self.paths.sample(n if self.paths.per == "sample" else None)
+            self._path = self.paths.sample(n if self.paths.per == "sample" else None)
+            self.paths.pinned = self._path
 
     def _free_path(self) -> None:
+        self._path = None
         if self.paths is not None:
             self.paths.pinned = None
 
     def _logits(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        with self.compute.autocast():
+        with self.layout.autocast(self.device):
             return forward(x).float()
+
+    def _hold_out(self) -> None:
+        """Takes some images out of the training, on which it is watched."""
+        n = min(HELD_OUT, self.n_images // 4)
+        chosen = torch.arange(n) * self.n_images // max(n, 1)
+        kept = torch.ones(self.n_images, dtype=torch.bool)
+        kept[chosen] = False
+        self.held_out, self.positions = self.positions[chosen], self.positions[kept]
+        self.n_images = len(self.positions)
+
+    def _watch(self) -> None:
+        """Notes the accuracy under PGD-10 of the images held out, and refuses its collapse.
+
+        Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.4.
+        """
+        attack = self.recipe.attack
+        if attack is None or not len(self.held_out):
+            return
+        eps = attack.threat_model.eps
+        pgd = InnerAttack(threat_model=attack.threat_model, alpha=eps / 4, n_iter=10)
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        source = self.source.batches(self.held_out, self.recipe.batch_size, generator)
+        hits = 0
+        for x, y in source:
+            self._pin_path(len(x))
+            x_adv = self._attack(x, y, generator, pgd)
+            with torch.no_grad():
+                hits += int((self._logits(self.forward, x_adv).argmax(1) == y).sum())
+        self._free_path()
+        accuracy = hits / len(self.held_out)
+        best = max((epoch.get("pgd_accuracy", 0.0) for epoch in self.history), default=0.0)
+        self.history[-1]["pgd_accuracy"] = accuracy
+        if accuracy < COLLAPSED * best:
+            raise UserError(
+                f"{self.recipe.name}: catastrophic overfitting in epoch {self.epoch}: of images "
+                f"held out {accuracy:.1%} are right under PGD-10, {best:.1%} were before; train "
+                "with method 'pgd', or lower lr or alpha"
+            )
 
     def _refuse_diverged(self, loss: float) -> None:
         if not abs(loss) < float("inf"):
@@ -243,3 +350,26 @@ def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         {"params": scalars, "lr_scale": 0.1, "weight_decay": on_vectors},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _per_image(norm: NormSpec) -> bool:
+    """Says whether images share no statistics in training either."""
+    members = norm.pool if norm.name == "rna" else (norm,)
+    return not any(m.of_plugin or m.batch_dependent or m.name in BATCH_STATISTICS for m in members)
+
+
+def choose_layout(recipe: Recipe, source: Source, compute: Compute) -> Layout:
+    """Returns the layout in which this machine takes a recipe's steps fastest, by timing some.
+
+    What is learned in them is thrown away.
+    """
+    device, n = torch.device(compute.device), min(recipe.batch_size, len(source))
+    generator = torch.Generator().manual_seed(0)
+    x, y = next(iter(source.batches(torch.arange(n), n, generator)))
+
+    def stepper(layout: Layout) -> Callable[[], object]:
+        trial = Trainer(recipe, source, Path(), device, layout)
+        return lambda: trial._step(0, x, y, generator)
+
+    n_images = min(recipe.limit or len(source), len(source))
+    return fastest_layout(compute, stepper, recipe.epochs * (n_images // n))

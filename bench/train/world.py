@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class World:
         return DistributedDataParallel(
             model, find_unused_parameters=branches, broadcast_buffers=False
         )
+
+    def first(self, find_out: Callable[[], T]) -> T:
+        """Returns in every process what the first one finds out."""
+        found = [find_out() if self.rank == 0 else None]
+        if self.size > 1:
+            dist.broadcast_object_list(found)
+        return cast(T, found[0])
 
     def average_buffers(self, model: nn.Module) -> None:
         """Gives every process the mean of all tracked statistics."""

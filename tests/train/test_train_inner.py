@@ -13,6 +13,10 @@ from bench.train.inner import perturb
 from bench.train.recipe import InnerAttack
 
 
+def noise(x: Tensor, seed: int = 0) -> Tensor:
+    return torch.rand(x.shape, generator=generator(seed))
+
+
 def attack(eps: float, alpha: float, n_iter: int) -> InnerAttack:
     return InnerAttack(threat_model=ThreatModel(eps=eps), alpha=alpha, n_iter=n_iter)
 
@@ -40,7 +44,7 @@ def images(n: int = 5) -> tuple[Tensor, Tensor]:
 @settings(max_examples=30, deadline=None)
 def test_it_stays_in_ball_and_box(eps: float, alpha: float, n_iter: int, seed: int) -> None:
     x, y = images()
-    x_adv = perturb(linear(), x, y, attack(eps, alpha, n_iter), generator(seed))
+    x_adv = perturb(linear(), x, y, attack(eps, alpha, n_iter), noise(x, seed))
     assert x_adv.shape == x.shape and x_adv.dtype == x.dtype and not x_adv.requires_grad
     assert x_adv.min() >= 0 and x_adv.max() <= 1
     assert (x_adv - x).abs().max() <= eps + 1e-6
@@ -49,7 +53,7 @@ def test_it_stays_in_ball_and_box(eps: float, alpha: float, n_iter: int, seed: i
 def test_it_finds_the_optimum_of_a_linear_model() -> None:
     model, (x, y), eps = linear(), images(), 0.1
     weight = model[1].weight  # type: ignore[index]
-    x_adv = perturb(model, x, y, attack(eps, 0.05, 5), generator())
+    x_adv = perturb(model, x, y, attack(eps, 0.05, 5), noise(x))
     for i, label in enumerate(y.tolist()):
         uphill = (weight[1 - label] - weight[label]).view(1, 4, 4).sign()
         torch.testing.assert_close(x_adv[i], (x[i] + eps * uphill).clamp(0, 1))
@@ -57,9 +61,9 @@ def test_it_finds_the_optimum_of_a_linear_model() -> None:
 
 def test_its_strength_does_not_depend_on_the_batch() -> None:
     model, (x, y) = linear(), images(6)
-    strong = perturb(model, x, y, attack(0.1, 0.05, 5), generator())
+    strong = perturb(model, x, y, attack(0.1, 0.05, 5), noise(x))
     for i in range(6):
-        alone = perturb(model, x[i : i + 1], y[i : i + 1], attack(0.1, 0.05, 5), generator(i))
+        alone = perturb(model, x[i : i + 1], y[i : i + 1], attack(0.1, 0.05, 5), noise(x[:1], i))
         torch.testing.assert_close(alone, strong[i : i + 1])
 
 
@@ -68,7 +72,7 @@ def test_the_start_is_random_inside_the_ball_and_seeded() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).requires_grad_(False)
     nn.init.zeros_(flat[1].weight)  # no gradient: what comes back is the start
     spec = attack(0.1, 0.05, 1)
-    first, again, other = (perturb(flat, x, y, spec, generator(s)) for s in (3, 3, 4))
+    first, again, other = (perturb(flat, x, y, spec, noise(x, s)) for s in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
     inner = (x > 0.1) & (x < 0.9)
     delta = (first - x)[inner]
@@ -78,7 +82,7 @@ def test_the_start_is_random_inside_the_ball_and_seeded() -> None:
 def test_the_clean_images_and_the_global_generator_are_untouched() -> None:
     model, (x, y) = linear(), images()
     copy, state = x.clone(), torch.get_rng_state()
-    perturb(model, x, y, attack(0.1, 0.05, 2), generator())
+    perturb(model, x, y, attack(0.1, 0.05, 2), noise(x))
     assert torch.equal(x, copy) and x.grad is None
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -88,8 +92,27 @@ def test_the_layout_makes_no_difference(layout: torch.memory_format) -> None:
     x = torch.rand(3, 3, 4, 4, generator=generator())
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).requires_grad_(False)
     y = torch.tensor([0, 1, 0])
-    expected = perturb(model, x, y, attack(0.1, 0.05, 2), generator(1))
-    given = perturb(
-        model, x.contiguous(memory_format=layout), y, attack(0.1, 0.05, 2), generator(1)
-    )
+    expected = perturb(model, x, y, attack(0.1, 0.05, 2), noise(x, 1))
+    given = perturb(model, x.contiguous(memory_format=layout), y, attack(0.1, 0.05, 2), noise(x, 1))
     torch.testing.assert_close(given, expected)
+
+
+def test_n_fgsm_takes_one_step_from_wide_noise_and_is_not_cut_to_the_ball() -> None:
+    model, (x, y), eps = linear(), images(), 0.1
+    weight = model[1].weight  # type: ignore[index]
+    spec = InnerAttack(method="n-fgsm", threat_model=ThreatModel(eps=eps), alpha=eps)
+    x_adv = perturb(model, x, y, spec, noise(x))
+    start = (x + (2 * noise(x) - 1) * 2 * eps).clamp(0, 1)
+    for i, label in enumerate(y.tolist()):
+        uphill = (weight[1 - label] - weight[label]).view(1, 4, 4).sign()
+        torch.testing.assert_close(x_adv[i], (start[i] + eps * uphill).clamp(0, 1))
+    assert 2.5 * eps < (x_adv - x).abs().max() <= 3 * eps + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"method": "n-fgsm", "n_iter": 3}, "takes one step"), ({}, "needs n_iter")],
+)
+def test_methods_and_their_steps_must_fit(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        InnerAttack.model_validate({"threat_model": {"eps": 0.1}, "alpha": 0.1} | changes)

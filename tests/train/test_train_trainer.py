@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import UserError
-from bench.train.compute import Compute
+from bench.train.compute import Compute, Layout, fastest_layout, layouts
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
 from bench.train.trainer import Progress, Trainer
@@ -19,13 +20,15 @@ from bench.train.trainer import Progress, Trainer
 RNA: dict[str, Any] = {"name": "rna", "pool": ["bn", "in"]}
 RNA_LIBRARY: dict[str, Any] = {"name": "rna", "pool": [{"name": "gn", "groups": 4}, "ln"]}
 ATTACK: dict[str, Any] = {"threat_model": {"eps": "8/255"}, "alpha": "4/255", "n_iter": 2}
+N_FGSM: dict[str, Any] = {"method": "n-fgsm", "threat_model": {"eps": "8/255"}, "alpha": "8/255"}
+PLAIN = Layout()
 Make = Callable[..., Recipe]
 Data = tuple[Tensor, Tensor]
 
 
-def trainer_of(recipe: Recipe, data: Data, folder: Path) -> Trainer:
+def trainer_of(recipe: Recipe, data: Data, folder: Path, layout: Layout = PLAIN) -> Trainer:
     source = DeviceSource(*data, recipe.augment, torch.device("cpu"))
-    return Trainer(recipe, source, folder / "state.pt", Compute(compiled=False))
+    return Trainer(recipe, source, folder / "state.pt", torch.device("cpu"), layout)
 
 
 def silent(_: Progress) -> None:
@@ -262,10 +265,92 @@ def test_compiled_training_agrees_with_plain(
     losses: list[list[float]] = []
     for compiled in (False, True):
         source = DeviceSource(*small_images, recipe.augment, torch.device("cpu"))
-        trainer = Trainer(recipe, source, tmp_path / f"{compiled}.pt", Compute(compiled=compiled))
+        layout = Layout(torch.bfloat16, channels_last=True, compiled=compiled)
+        trainer = Trainer(recipe, source, tmp_path / f"{compiled}.pt", torch.device("cpu"), layout)
         seen: list[Progress] = []
         # Beyond the limit PyTorch would run the rest uncompiled.
         with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
             trainer.run(seen.append)
         losses.append([p.loss for p in seen])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["natural", "mixed", "adversarial", "black-box"])
+@pytest.mark.parametrize(
+    "norm", ["bn", "in", "fixup", RNA | {"per": "sample"}, RNA_LIBRARY], ids=str
+)
+def test_images_side_by_side_and_channels_last_train_alike(
+    norm: Any, kind: str, make_recipe: Make, small_images: Data, tmp_path: Path
+) -> None:
+    if kind == "black-box" and not isinstance(norm, dict):
+        pytest.skip("is for rna")
+    attack = None if kind == "natural" else ATTACK
+    recipe = make_recipe(norm, 8, kind=kind, attack=attack, epochs=1, lr=0.01, limit=50, clip=1.0)
+    histories: list[list[float]] = []
+    torch.set_num_threads(2)
+    try:
+        for i, layout in enumerate((PLAIN, Layout(channels_last=True, side_by_side=True))):
+            seen: list[Progress] = []
+            trainer = trainer_of(recipe, small_images, tmp_path / str(i), layout)
+            assert trainer._crew.size == 1 + i
+            trainer.run(seen.append)
+            histories.append([p.loss for p in seen])
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert histories[1] == pytest.approx(histories[0], rel=1e-3)
+
+
+def test_the_layout_that_takes_least_time_is_taken() -> None:
+    torch.set_num_threads(2)
+    try:
+        compute = Compute(exact=True)
+        candidates = layouts(compute)
+        best = Layout(channels_last=True, side_by_side=True)
+        assert best in candidates and not any(layout.compiled for layout in candidates)
+
+        def stepper(layout: Layout) -> Callable[[], object]:
+            return lambda: time.sleep(0.002 if layout == best else 0.02)
+
+        assert fastest_layout(compute, stepper, 100) == best
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_processor_without_bfloat16_is_never_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for has, dtypes in ((False, {torch.float32}), (True, {torch.float32, torch.bfloat16})):
+        monkeypatch.setattr("bench.train.compute.has_bfloat16", lambda has=has: has)
+        assert {layout.dtype for layout in layouts(Compute())} == dtypes
+        assert {layout.dtype for layout in layouts(Compute(exact=True))} == {torch.float32}
+
+
+def test_single_step_training_is_watched_on_images_that_it_does_not_see(
+    make_recipe: Make, small_images: Data, tmp_path: Path
+) -> None:
+    recipe = make_recipe("bn", 8, kind="adversarial", attack=N_FGSM, epochs=2)
+    trainer = trainer_of(recipe, small_images, tmp_path)
+    assert len(trainer.held_out) == 16 and len(trainer.positions) == 48
+    assert not set(trainer.held_out.tolist()) & set(trainer.positions.tolist())
+    trainer.run(silent)
+    assert all(0 <= epoch["pgd_accuracy"] <= 1 for epoch in trainer.history)
+
+
+def test_a_collapse_under_pgd_stops_single_step_training_and_keeps_the_epoch_before(
+    make_recipe: Make, small_images: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe("bn", 8, kind="adversarial", attack=N_FGSM, epochs=3)
+    trainer = trainer_of(recipe, small_images, tmp_path)
+    watch = trainer._watch
+
+    def collapses() -> None:
+        if trainer.epoch == 2:  # the network has come to call everything the same class
+            trainer.history[0]["pgd_accuracy"] = 0.9
+            monkeypatch.setattr(trainer, "_logits", lambda forward, z: -forward(z).float().exp())
+        watch()
+
+    monkeypatch.setattr(trainer, "_watch", collapses)
+    with pytest.raises(UserError, match=r"catastrophic overfitting in epoch 2: .* 90\.0% were"):
+        trainer.run(silent)
+    assert trainer_of(recipe, small_images, tmp_path).epoch == 1
