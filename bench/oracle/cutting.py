@@ -8,6 +8,21 @@ import torch
 
 from bench.oracle.memory import give_back, out_of_memory
 
+WORTH, LARGEST, MOST = 20, 64, 16
+"""Images below which a pass is not halved, images in a pass at most, and passes up to which it is
+halved, where passes are cut by the number of images alone."""
+
+
+def alike(n: int) -> int:
+    """Returns the size of passes over n images that several threads share, however many there are.
+
+    Two passes where there are images for two; more, as long as each has enough to be fast.
+    """
+    passes = 2 if n >= 4 else 1
+    while passes < MOST and n / (2 * passes) >= WORTH:
+        passes *= 2
+    return min(-(-n // passes), LARGEST)
+
 
 class Cutter:
     """Cuts queries into passes that are fast, and that memory suffices for.
@@ -16,32 +31,42 @@ class Cutter:
         device: Where passes are run.
         fits: Images in a pass, at most.
         good: Images in a pass that are fastest; passes are about as large, and all alike, so that
-            no small one is left over.
+            no small one is left over. ``None`` cuts by the number of images alone.
         whole: Size of batches that must not be cut; ``None`` where there are none.
         by_draw: Whether a pass may hold one draw only.
+        threads: That share the passes of a query.
     """
 
     def __init__(
         self,
         device: torch.device,
         fits: int,
-        good: int,
+        good: int | None,
         whole: int | None,
         by_draw: bool,
+        threads: int = 1,
     ) -> None:
         self._device, self.fits, self.good = device, fits, good
-        self._whole, self._by_draw = whole, by_draw
+        self._whole, self._by_draw, self.threads = whole, by_draw, threads
         self._tried = fits
 
-    def passes(self, n: int, k: int) -> Iterator[torch.Tensor]:
-        """Yields the candidates (m,) of each pass over k draws of n candidates."""
+    def passes(self, n: int, k: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yields where each pass over k draws of n candidates begins, and its candidates (m,)."""
         total = n * k
-        alike = -(-total // max(1, round(total / self.good)))
-        size = min(self.fits, alike) if self._whole is None else self._whole
+        size = min(self.fits, self._alike(total)) if self._whole is None else self._whole
         size = min(size, n if self._by_draw else total)
         self._tried = size
         for begun in range(0, total, max(size, 1)):
-            yield torch.arange(begun, min(begun + size, total), device=self._device) % n
+            last = min(begun + size, total)
+            yield begun, torch.arange(begun, last, device=self._device) % n
+
+    def _alike(self, total: int) -> int:
+        if self.good is None:
+            return alike(total)
+        passes = max(1, round(total / self.good))
+        if self.threads > 1:
+            passes = max(1, min(-(-passes // self.threads) * self.threads, total))
+        return -(-total // passes)
 
     def halve(self, error: RuntimeError) -> bool:
         """Says whether to ask again, in smaller passes from now on, as memory did not suffice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import UserError
-from bench.norms import Paths, find_paths, mean_field, pinned
+from bench.norms import find_paths, mean_field, pinned
 
 if TYPE_CHECKING:
     from bench.oracle.access import Access
@@ -68,7 +68,7 @@ class Draws:
     def begin(self, n_paths: int) -> None:
         """Draws the paths of a query before its passes.
 
-        Passes take them in turn, draw by draw, so it does not matter how the query is cut.
+        Passes take them in order, draw by draw, so it does not matter how the query is cut.
 
         Args:
             n_paths: Paths that one draw of the whole query takes.
@@ -81,41 +81,38 @@ class Draws:
         else:
             self._ahead = self.paths.sample(n_paths * self.number, self._generator)
 
-    @contextmanager
-    def one(self, n: int) -> Iterator[None]:
-        """Draws the paths of a pass over n images; a path that is pinned already stays.
+    def path(self, begun: int, n: int) -> Tensor | None:
+        """Returns the path of a pass: (n_layers,), or (n_layers, n); ``None`` where there is none.
 
-        Each image gets its own, unless images share statistics: then the pass has one. The
-        surrogate has none.
+        A path that is pinned already stays. Else each image has its own, unless images share
+        statistics: then each whole batch has one, or each candidate that is alone in one.
+
+        Args:
+            begun: Paths of the query, draw after draw, that earlier passes take.
+            n: Paths that this one takes.
         """
-        if self.mean_field and self.paths is not None and self.paths.pinned is None:
-            with mean_field(self._model):
+        if self.paths is None or self.paths.pinned is not None:
+            return None if self.paths is None else self.paths.pinned
+        if self.mean_field:
+            return None
+        assert self._ahead is not None
+        return self._ahead[:, begun : begun + n]
+
+    @contextmanager
+    def held(self, model: nn.Module, path: Tensor | None) -> Iterator[None]:
+        """Holds a path of ``path`` in the model or a copy of it; the surrogate has none."""
+        if path is not None:
+            with pinned(model, path):
+                yield
+        elif self.mean_field:
+            with mean_field(model):
                 yield
         else:
-            with self._pinned(n, self._next):
-                yield
-
-    @contextmanager
-    def aside(self, n: int) -> Iterator[None]:
-        """Draws the paths of a pass over n images that nobody misses."""
-        generator = torch.Generator().manual_seed(0)
-        with self._pinned(n, lambda paths, each: paths.sample(each, generator)):
             yield
 
-    @contextmanager
-    def _pinned(self, n: int, draw: Callable[[Paths, int | None], Tensor]) -> Iterator[None]:
+    def aside(self, n: int) -> Tensor | None:
+        """Returns the path of a pass over n images that nobody misses."""
         if self.paths is None or self.paths.pinned is not None:
-            yield
-            return
-        each = None if self._access.batch_dependent else n
-        with pinned(self._model, draw(self.paths, each)):
-            yield
-
-    def _next(self, paths: Paths, n: int | None) -> Tensor:
-        """Returns the path of a pass over n images, or of one that all its images share."""
-        if self._ahead is None:
-            return paths.sample(n, self._generator)
-        size = 1 if n is None else n
-        path, rest = self._ahead[:, :size], self._ahead[:, size:]
-        self._ahead = rest if rest.shape[1] else None
-        return path[:, 0] if n is None else path
+            return None if self.paths is None else self.paths.pinned
+        generator = torch.Generator().manual_seed(0)
+        return self.paths.sample(None if self._access.batch_dependent else n, generator)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-DOUBT = 0.05
-"""Share of the largest logit within which a margin in low precision decides nothing. bfloat16 keeps
-8 bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this."""
+DOUBT = {torch.bfloat16: 0.05, torch.float32: 2.3e-5}
+"""Share of the largest logit within which a margin on an engine decides nothing. bfloat16 keeps 8
+bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this. In float32
+another layout moves it by the last bits: this is twice the largest move on 1,024 images, half of
+them noisy, of each of the 20 checkpoints shipped on 2026-11-30, 1.1e-5 (fmnist-resnet20-gn)."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,18 @@ class Engine:
 
     Attributes:
         dtype: Of convolutions and products.
-        channels_last: Whether kernels are held channels-last, which spares convolutions in low
-            precision a copy and costs some normalizations more than that.
+        channels_last: Whether kernels are held channels-last, which spares convolutions a copy and
+            costs some normalizations more than that.
         folded: Whether norms that only scale and shift are folded into convolutions.
+        side_by_side: Whether each thread of a CPU takes images of its own, see
+            ``bench.oracle.side_by_side``, instead of a part of each operation.
         compiled: Whether passes go through ``torch.compile``.
     """
 
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
     folded: bool = False
+    side_by_side: bool = False
     compiled: bool = False
 
     def __str__(self) -> str:
@@ -36,28 +41,37 @@ class Engine:
         flags = {
             "channels-last": self.channels_last,
             "folded": self.folded,
+            "images side by side": self.side_by_side,
             "compiled": self.compiled,
         }
         return ", ".join([name, *(flag for flag, on in flags.items() if on)])
 
     @property
+    def low(self) -> bool:
+        """Whether passes are in less than float32."""
+        return self.dtype != torch.float32
+
+    @property
     def exact(self) -> bool:
-        """Whether passes are in float32."""
-        return self.dtype == torch.float32
+        """Whether passes are the model's own, so that nothing needs to be confirmed."""
+        return not (self.low or self.channels_last or self.folded or self.compiled)
+
+    @property
+    def doubt(self) -> float:
+        """Share of the largest logit within which a margin decides nothing."""
+        return 0.0 if self.exact else DOUBT[self.dtype]
 
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Returns the context in which passes are run."""
-        return nullcontext() if self.exact else torch.autocast(device.type, self.dtype)
+        return torch.autocast(device.type, self.dtype) if self.low else nullcontext()
 
 
 EXACT = Engine()
-_LOW = Engine(torch.bfloat16)
-ENGINES = (
-    EXACT,
-    _LOW,
-    replace(_LOW, channels_last=True),
-    replace(_LOW, folded=True),
-    replace(_LOW, channels_last=True, folded=True),
+ENGINES = tuple(
+    Engine(dtype, channels_last, folded)
+    for dtype in (torch.float32, torch.bfloat16)
+    for folded in (False, True)
+    for channels_last in (False, True)
 )
 
 
@@ -70,7 +84,8 @@ class Twin:
         copy: What is run in place of the model; ``None`` for the model itself. It shares the paths
             of an RNA model.
         seconds: What a forward and backward pass over an image took when the engine was chosen.
-        fits: Images in a pass, as many as are fastest; ``None`` where that was not tried out.
+        fits: Images in a pass of a thread, as many as are fastest; ``None`` where that was not
+            tried out.
         compiled: Runs passes of two images and more, where the engine says so. A single image is
             a case of its own to the compiler, and not worth compiling for.
     """

@@ -5,30 +5,34 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo import config as dynamo
 
-from bench.core.host import processor
+from bench.core.host import has_bfloat16, processor
 from bench.core.identity import digest
+from bench.core.racing import race, seconds
 from bench.norms import find_paths
 from bench.norms.affine import folds
 from bench.oracle.choices import settled
 from bench.oracle.engine import ENGINES, EXACT, Engine, Twin
 from bench.oracle.memory import out_of_memory
+from bench.oracle.side_by_side import one_thread_each, replicas, side_by_side
 
-GAIN = 1.15
-"""Times faster that low precision must be to be used: below that, confirming eats the gain."""
+GAIN, SMALL_GAIN = 1.15, 1.03
+"""Times faster than the model itself that low precision, and another layout in float32, must be to
+be used: below that, confirming eats the gain."""
 
-N_TIMED, LARGE = 32, 64
+N_TIMED, LARGE = 16, 64
 """Images that a model is timed with; 2 of more than 64 x 64 pixels."""
 
-N_ROUNDS = 4
+N_ROUNDS = 3
 """Times that an engine is timed."""
 
 WORSE, LONG, LARGEST = 1.03, 1.0, 256
@@ -67,7 +71,7 @@ def fastest_twin(model: nn.Module, x: Tensor, run: Run, most: int) -> Twin:
     if key not in known:
         known.clear()
         few = x[: N_TIMED if max(x.shape[2:]) <= LARGE else 2]
-        name = _question(model, x, "grown" if most else "engine")
+        name = _question(model, x, "grown, by threads" if most else "engine, by threads")
         known[key] = _as_chosen(model, few, settled(name, lambda: _choose(model, few, run, most)))
     return known[key]
 
@@ -86,13 +90,15 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
     key = (twin.engine, tuple(x.shape[1:]), x.device, _state(model))
     known = _COMPILED.setdefault(model, {})
     if key not in known:
+        from torch._dynamo import config as dynamo  # takes seconds, which few searches need
+
         known.clear()
         dynamo.recompile_limit = max(dynamo.recompile_limit, MODELS)
         # It warns of every machine without a GPU.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         faster = replace(
             twin,
-            engine=replace(twin.engine, compiled=True),
+            engine=replace(twin.engine, compiled=True, side_by_side=False),
             compiled=torch.compile(twin.copy or _copy(model), dynamic=True),
         )
         n = twin.fits or len(x)
@@ -101,6 +107,18 @@ def compiled_twin(model: nn.Module, twin: Twin, x: Tensor, run: Run) -> Twin:
         answer = settled(name, lambda: {"compiled": _pays(faster, twin, some, run)})
         known[key] = faster if answer and answer.get("compiled") is True else twin
     return known[key]
+
+
+def twins_for_threads(twin: Twin, models: Sequence[nn.Module]) -> list[Twin]:
+    """Returns a twin for each of some threads, the first of which runs ``twin`` itself.
+
+    Args:
+        twin: Not compiled.
+        models: A model and its replicas, which run where the twin is no copy.
+    """
+    if twin.copy is None:
+        return [twin, *(replace(twin, copy=model) for model in models[1:])]
+    return [replace(twin, copy=one) for one in replicas(twin.copy, len(models))]
 
 
 def _pays(compiled: Twin, twin: Twin, x: Tensor, run: Run) -> bool:
@@ -115,20 +133,59 @@ def _pays(compiled: Twin, twin: Twin, x: Tensor, run: Run) -> bool:
 
 
 def _choose(model: nn.Module, x: Tensor, run: Run, most: int) -> dict[str, Any] | None:
-    """Returns the fastest engine, as ``_as_chosen`` reads it; ``None`` for a model that fails."""
-    raced = _race(_candidates(model, x), x, run)
+    """Returns the fastest engine, as ``_as_chosen`` reads it; ``None`` for a model that fails.
+
+    Where the threads of a CPU may take images of their own, layouts are timed in one thread, and
+    the fastest of them with all threads, cut by images and by operations.
+    """
+    threads = torch.get_num_threads() if most and x.device.type == "cpu" else 1
+    with one_thread_each() if threads > 1 else nullcontext():
+        raced = _race(_candidates(model, x), x, run)
     if not raced:
         return None
-    exact = raced[0]
-    best = min(raced, key=lambda twin: twin.seconds)
-    best = best if best.seconds * GAIN < exact.seconds else exact
-    fits, seconds = _grow(best, x, run, most) if most else (None, best.seconds)
-    return {"engine": str(best.engine), "seconds": seconds, "fits": fits}
+    best = min(raced, key=lambda twin: twin.seconds * _handicap(twin.engine))
+    if threads > 1:
+        best = _with_threads(model, best, threads, x, run)
+    fits, each = _grow(best, x, run, most) if most else (None, best.seconds)
+    return {"engine": str(best.engine), "seconds": each, "fits": fits}
+
+
+def _handicap(engine: Engine) -> float:
+    """Returns how many times faster than the exact engine one must be."""
+    if engine.exact:
+        return 1.0
+    return GAIN if engine.low else SMALL_GAIN
+
+
+def _with_threads(model: nn.Module, twin: Twin, threads: int, x: Tensor, run: Run) -> Twin:
+    """Returns a twin by which all threads run a batch fastest, with its seconds an image."""
+    engine = replace(twin.engine, side_by_side=True)
+    each = twins_for_threads(replace(twin, engine=engine), replicas(model, threads))
+    if len(each) < threads:
+        return twin
+    n = 2 * len(x) * threads
+    some = x[torch.arange(n, device=x.device) % len(x)]
+    parts = some.chunk(threads)
+
+    def apart() -> float:
+        return seconds(lambda: side_by_side(each, lambda own, part: _timed(own, part, run), parts))
+
+    times = race(
+        {twin: partial(_timed, twin, some, run), each[0]: apart},
+        N_ROUNDS,
+        forgive=(Exception,),
+        clock=lambda call: float(call()),  # type: ignore[arg-type]
+    )
+    if not times:
+        return twin
+    best = min(times, key=lambda one: times[one])
+    return replace(best, seconds=times[best] / n)
 
 
 def _as_chosen(model: nn.Module, x: Tensor, choice: dict[str, Any] | None) -> Twin:
     """Returns the twin that a choice describes; the exact one where it cannot be had."""
-    engines = {str(engine): engine for engine in ENGINES}
+    known = [*ENGINES, *(replace(engine, side_by_side=True) for engine in ENGINES)]
+    engines = {str(engine): engine for engine in known}
     try:
         assert choice is not None
         engine, fits = engines[choice["engine"]], choice["fits"]
@@ -141,27 +198,33 @@ def _as_chosen(model: nn.Module, x: Tensor, choice: dict[str, Any] | None) -> Tw
 
 
 def _grow(twin: Twin, x: Tensor, run: Run, most: int) -> tuple[int, float]:
-    """Returns how many images a pass holds best, and the seconds that each then takes."""
-    n, best = len(x), twin.seconds
+    """Returns how many images a pass holds best, and the seconds that each takes in all threads."""
     most = min(most, LARGEST) if x.device.type == "cpu" else most
-    while 2 * n <= most and n * best < LONG:
-        larger = x[torch.arange(2 * n, device=x.device) % len(x)]
-        try:
-            seconds = min(_timed(twin, larger, run) for _ in range(N_ROUNDS)) / (2 * n)
-        except RuntimeError as error:
-            if out_of_memory(error):
+    apart = twin.engine.side_by_side
+    n = len(x)
+    with one_thread_each() if apart else nullcontext():
+        first = best = min(_timed(twin, x, run) for _ in range(N_ROUNDS)) / n
+        while 2 * n <= most and n * best < LONG:
+            larger = x[torch.arange(2 * n, device=x.device) % len(x)]
+            try:
+                taken = min(_timed(twin, larger, run) for _ in range(N_ROUNDS)) / (2 * n)
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    break
+                raise
+            if taken > WORSE * best:
                 break
-            raise
-        if seconds > WORSE * best:
-            break
-        n, best = 2 * n, min(best, seconds)
-    return min(n, most), best
+            n, best = 2 * n, min(best, taken)
+        gained = best / first
+    return min(n, most), twin.seconds * gained if apart else best
 
 
 def _candidates(model: nn.Module, x: Tensor) -> list[Twin]:
     """Returns twins of a model in every engine, as far as it can be laid out for them."""
     twins = []
     for engine in ENGINES:
+        if engine.low and x.device.type == "cpu" and not has_bfloat16():
+            continue
         try:
             twins.append(_twin(model, engine, x))
         except Exception:  # foreign code that cannot be laid out
@@ -172,21 +235,18 @@ def _candidates(model: nn.Module, x: Tensor) -> list[Twin]:
 def _race(twins: list[Twin], x: Tensor, run: Run) -> list[Twin]:
     """Returns twins with the shortest time that a pass over an image took, there and back.
 
-    They take turns, so that a moment in which the machine is busy strikes them all. Those that
-    fail are left out, all of them where the first one does: that is for the attack to meet.
+    Those that fail are left out, all of them where the first one does: that is for the attack to
+    meet.
     """
-    running = dict(enumerate(twins))
-    times: dict[int, list[float]] = {number: [] for number in running}
-    for _ in range(1 + N_ROUNDS):
-        for number, twin in list(running.items()):
-            try:
-                times[number].append(_timed(twin, x, run))
-            except Exception:  # foreign code, or a device, that knows no low precision
-                del running[number]
-        if 0 not in running:
-            return []
-    # The first round made ready what each needs.
-    return [replace(t, seconds=min(times[i][1:]) / len(x)) for i, t in running.items()]
+    times = race(
+        {number: partial(_timed, twin, x, run) for number, twin in enumerate(twins)},
+        N_ROUNDS,
+        forgive=(Exception,),  # foreign code, or a device, that knows no low precision
+        clock=lambda call: float(call()),  # type: ignore[arg-type]
+    )
+    if 0 not in times:
+        return []
+    return [replace(twins[number], seconds=times[number] / len(x)) for number in sorted(times)]
 
 
 def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
@@ -198,16 +258,14 @@ def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
     try:
         laid_out = _copy(model)
     except Exception:  # foreign code that cannot be copied
-        if engine.folded or engine.channels_last:
-            return None
-        return Twin(engine)
+        return None if engine.folded or engine.channels_last else Twin(engine)
     if engine.folded and not folds(laid_out, model, x):
         return None
     if engine.channels_last:
         laid_out = laid_out.to(memory_format=torch.channels_last)
-    for module in laid_out.modules():  # which autocast would convert anew in every pass
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.to(engine.dtype)
+    for module in laid_out.modules():
+        if engine.low and isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(engine.dtype)  # which autocast would convert anew in every pass
     return Twin(engine, laid_out)
 
 

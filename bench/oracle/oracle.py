@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.oracle.access import Access
-from bench.oracle.engine import DOUBT, Engine
+from bench.oracle.engine import Engine
 from bench.oracle.evaluation import Evaluation, Memo, Spent, Trail, mean_over_draws
 from bench.oracle.losses import Loss, margin
 from bench.oracle.passes import Passes
-from bench.oracle.runner import Runner
+from bench.oracle.runner import Pass, Runner
 from bench.oracle.view import OracleModule, counted
 
 Confirm = Literal["all", "wrong"]
@@ -178,19 +178,22 @@ class Oracle:
         confirm: Confirm | Tensor,
     ) -> Evaluation:
         """Answers a query in as many passes as it takes."""
+        n_draws = self.n_draws
 
-        def ask(i: Tensor) -> Evaluation:
-            if len(i) == len(x) and self.n_draws == 1:
-                return self._answer(x, y, rows, loss, y_target, grad, confirm)
+        def ask(one: Pass) -> Evaluation:
+            i = one.images
+            if len(i) == len(x) and n_draws == 1:
+                return self._answer(one, x, y, rows, loss, y_target, grad, confirm)
             target = None if y_target is None else y_target[i]
             which = confirm[i] if isinstance(confirm, Tensor) else confirm
-            return self._answer(x[i], y[i], rows[i], loss, target, grad, which)
+            return self._answer(one, x[i], y[i], rows[i], loss, target, grad, which)
 
         parts = self._runner.in_passes(x, ask)
         return mean_over_draws(parts, len(x), self.n_draws)
 
     def _answer(
         self,
+        one: Pass,
         x: Tensor,
         y: Tensor,
         rows: Tensor,
@@ -202,7 +205,7 @@ class Oracle:
         """Answers a query in one pass, on one draw for each candidate."""
         with torch.set_grad_enabled(grad):
             x = x.detach().requires_grad_(grad)
-            z = self._runner.fast(x, rows)
+            z = one.fast(x, rows)
             values = loss(z, y, y_target)
         slope = None
         if grad:
@@ -211,7 +214,7 @@ class Oracle:
         z, values = z.detach(), values.detach()
         if not (self.engine.exact or self.access.stochastic):
             lead = values if loss is margin and y_target is None else margin(z, y)
-            if self._confirm(x.detach(), rows, z, lead, confirm):
+            if self._confirm(one, x.detach(), rows, z, lead, confirm):
                 values = loss(z, y, y_target)
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
@@ -222,17 +225,20 @@ class Oracle:
         """
         rows = self._rows(x, rows)
 
-        def ask(i: Tensor) -> tuple[Tensor, Tensor]:
-            x_i = x[i].detach().requires_grad_()
-            z = self._runner.fast(x_i, rows[i])
-            exact, slopes = z.detach(), []
+        def ask(one: Pass) -> tuple[Tensor, Tensor]:
+            i = one.images
+            with torch.enable_grad():
+                x_i = x[i].detach().requires_grad_()
+                z = one.fast(x_i, rows[i])
+                exact, slopes = z.detach(), []
+                for c in range(self.n_classes):
+                    more = c + 1 < self.n_classes
+                    (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=more)
+                    self._runner.went_back(rows[i])
+                    slopes.append(g)
             if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
-                    exact = self._runner.exactly(x[i].detach(), rows[i])
-            for c in range(self.n_classes):
-                (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=c + 1 < self.n_classes)
-                self._runner.went_back(rows[i])
-                slopes.append(g)
+                    exact = one.exactly(x[i].detach(), rows[i])
             return exact.float(), torch.stack(slopes, 1)
 
         logits = torch.zeros(len(x), self.n_classes, device=x.device)
@@ -255,7 +261,7 @@ class Oracle:
             raise ValueError(f"the attack passed {n} images of a batch of {self.batch} on")
         rows = torch.arange(n, device=x.device) if whole else None
         parts = (
-            [run.exactly(x, rows) for _ in range(k)]
+            [run.exactly(x, rows, draw * n) for draw in range(k)]
             if self.access.batch_dependent or run.one_draw_a_pass
             else [run.exactly(x.repeat(k, 1, 1, 1), None if rows is None else rows.repeat(k))]
         )
@@ -280,7 +286,13 @@ class Oracle:
         return rows
 
     def _confirm(
-        self, x: Tensor, rows: Tensor, z: Tensor, lead: Tensor, which: Confirm | Tensor
+        self,
+        one: Pass,
+        x: Tensor,
+        rows: Tensor,
+        z: Tensor,
+        lead: Tensor,
+        which: Confirm | Tensor,
     ) -> bool:
         """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
 
@@ -293,11 +305,11 @@ class Oracle:
                 asked &= which
             if not bool(asked.any()):
                 return False
-        doubtful = asked & (lead.abs() < DOUBT * z.abs().amax(1))
+        doubtful = asked & (lead.abs() < self.engine.doubt * z.abs().amax(1))
         if not bool(doubtful.any()):
             return False
         if self.coupled:
             doubtful = torch.ones_like(doubtful)
         with torch.no_grad():
-            z[doubtful] = self._runner.exactly(x[doubtful], rows[doubtful])
+            z[doubtful] = one.exactly(x[doubtful], rows[doubtful])
         return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -13,8 +15,9 @@ from bench.oracle.cutting import Cutter
 from bench.oracle.draws import Draws
 from bench.oracle.engine import EXACT, Engine, Twin
 from bench.oracle.evaluation import Spent
-from bench.oracle.fast import compiled_twin, fastest_twin
+from bench.oracle.fast import compiled_twin, fastest_twin, twins_for_threads
 from bench.oracle.passes import Passes
+from bench.oracle.side_by_side import replicas, side_by_side
 
 R = TypeVar("R")
 
@@ -23,7 +26,46 @@ COMPILE_AFTER = 5.0
 
 COMPILE_AHEAD = {True: 30.0, False: 300.0}
 """Seconds that it may take in all, for a model to be compiled: with its norms folded, which takes
-some seconds, and with norms to be computed, which takes a minute and pays less."""
+some seconds, and with norms to be computed, which takes a minute and pays less. On a CPU float32
+gains nothing by it."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What a thread runs, and no other thread.
+
+    Attributes:
+        model: The model, or a copy of its modules.
+        twin: How it is searched.
+    """
+
+    model: nn.Module
+    twin: Twin
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a query, in the thread that makes it.
+
+    Attributes:
+        runner: Whose it is.
+        lane: What the thread runs.
+        images: The candidates (m,) of the query that it is about.
+        path: The path of each, where the model has paths.
+    """
+
+    runner: Runner
+    lane: Lane
+    images: Tensor
+    path: Tensor | None
+
+    def fast(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Runs a draw of each candidate on the engine; returns float32 logits (m, n_classes)."""
+        return self.runner.run(self.lane, x, rows, self.path)
+
+    def exactly(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Runs a deterministic model on some candidates as it is."""
+        return self.runner.run(Lane(self.lane.model, Twin(EXACT)), x, rows, self.path)
 
 
 class Runner:
@@ -43,17 +85,32 @@ class Runner:
         self.draws = Draws(model, access)
         # Without paths of its own for each image, a pass may hold one draw for all of them.
         self.one_draw_a_pass = access.stochastic and self.draws.paths is None
-        self.passes, self._run = Passes(len(x), x.device), 0
+        self.passes, self._run, self._lock = Passes(len(x), x.device), 0, threading.Lock()
+        free = not access.batch_dependent and not self.one_draw_a_pass
         self.twin = Twin(EXACT)
         if access.fast:
-            free = not access.batch_dependent and not self.one_draw_a_pass
             self.twin = fastest_twin(model, x, self._trial, access.max_pass if free else 0)
-        good = self.twin.fits or access.max_pass
-        whole = len(x) if self.coupled else None
-        self._cutter = Cutter(x.device, access.max_pass, good, whole, self.one_draw_a_pass)
+        elif x.device.type == "cpu" and not (self.coupled or self.one_draw_a_pass):
+            # Cut by the number of images alone, whatever the number of threads.
+            self.twin = Twin(replace(EXACT, side_by_side=True))
+        self._lanes = [Lane(model, self.twin)]
+        self._cutter = self._new_cutter()
         ahead = access.passes_ahead * self._each
         long = ahead >= COMPILE_AHEAD[self.engine.folded] and not access.batch_dependent
-        self.may_compile = long and not self.engine.exact
+        self.may_compile = long and (self.engine.low or x.device.type != "cpu")
+
+    def _new_cutter(self) -> Cutter:
+        good: int | None = self.twin.fits or self._access.max_pass
+        if self.engine.side_by_side and not self._access.fast:
+            good = None
+        return Cutter(
+            self.x.device,
+            self._access.max_pass,
+            good,
+            len(self.x) if self.coupled else None,
+            self.one_draw_a_pass,
+            torch.get_num_threads() if self.engine.side_by_side else 1,
+        )
 
     @property
     def engine(self) -> Engine:
@@ -73,32 +130,31 @@ class Runner:
     @property
     def way(self) -> tuple[object, ...]:
         """All by which two runners of a model and a batch may answer differently."""
-        return str(self.engine), self._access.adversary, self._cutter.good
+        return str(self.engine), self._access.adversary, self._cutter.good, self._cutter.threads
 
-    def exactly(self, x: Tensor, rows: Tensor | None) -> Tensor:
+    def exactly(self, x: Tensor, rows: Tensor | None, begun: int = 0) -> Tensor:
         """Runs one draw for each candidate in float32, and counts it; returns logits (n, m).
 
         Args:
             x: Candidates (n, c, h, w).
             rows: Positions (n,) in the batch; ``None`` where nobody knows them.
+            begun: Candidates of the query that were run before, draw after draw.
         """
-        return self.run(x, rows, Twin(EXACT))
+        lane = Lane(self._model, Twin(EXACT))
+        return self.run(lane, x, rows, self._path(begun, len(x)))
 
-    def fast(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Runs one draw for each candidate on ``engine``, and counts it, as ``exactly`` does."""
-        return self.run(x, rows, self.twin)
-
-    def run(self, x: Tensor, rows: Tensor | None, twin: Twin) -> Tensor:
-        """Runs one draw for each candidate on a twin of the model; returns float32 logits."""
-        self.passes.add("forwards", rows, len(x) if rows is None else self.cost)
-        self._run += len(x)
-        z = self._logits(x, rows, twin)
-        return z if twin.engine.exact else z.float()
+    def run(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
+        """Runs one draw for each candidate, and counts it; returns float32 logits."""
+        with self._lock:
+            self.passes.add("forwards", rows, len(x) if rows is None else self.cost)
+            self._run += len(x)
+        return self._logits(lane, x, rows, path).float()
 
     def went_back(self, rows: Tensor) -> None:
         """Counts a backward pass for each of ``rows``."""
-        self.passes.add("backwards", rows, self.cost)
-        self._run += len(rows)
+        with self._lock:
+            self.passes.add("backwards", rows, self.cost)
+            self._run += len(rows)
 
     def charge(self, spent: Spent) -> None:
         """Counts passes that another attack made for this one."""
@@ -106,15 +162,23 @@ class Runner:
         self.passes.backwards += spent.backwards
         self._run += int((spent.forwards + spent.backwards).sum())
 
-    def in_passes(self, x: Tensor, work: Callable[[Tensor], R]) -> list[tuple[Tensor, R]]:
+    def in_passes(self, x: Tensor, work: Callable[[Pass], R]) -> list[tuple[Tensor, R]]:
         """Returns the candidates (m,) of each pass of a query, and what ``work`` makes of them.
 
-        A query that memory does not suffice for is asked again, in smaller passes.
+        Where passes run side by side, ``work`` does so too. A query that memory does not suffice
+        for is asked again, in smaller passes.
         """
         while True:
             n, k = self.begin(x)
+            parts = [(i, self._path(begun, len(i))) for begun, i in self._cutter.passes(n, k)]
+
+            def make(lane: Lane, part: tuple[Tensor, Tensor | None]) -> tuple[Tensor, R]:
+                return part[0], work(Pass(self, lane, *part))
+
             try:
-                return [(i, work(i)) for i in self._cutter.passes(n, k)]
+                if self.engine.side_by_side:
+                    return side_by_side(self._lanes_for(len(parts)), make, parts)
+                return [make(self._lanes[0], part) for part in parts]
             except RuntimeError as error:
                 if not self._cutter.halve(error):
                     raise
@@ -125,6 +189,22 @@ class Runner:
         self.draws.begin(len(x) // len(self.x) if self.coupled else len(x))
         return len(x), self.draws.number
 
+    def _lanes_for(self, parts: int) -> list[Lane]:
+        """Returns what threads run, one lane a thread, made once there is work for them."""
+        n = torch.get_num_threads()
+        if parts > 1 and len(self._lanes) < n:
+            models = replicas(self._model, n)
+            twins = twins_for_threads(self.twin, models)
+            self._lanes = [Lane(*pair) for pair in zip(models, twins, strict=False)]
+        return self._lanes
+
+    def _path(self, begun: int, n: int) -> Tensor | None:
+        """Returns the path of a pass, see ``Draws.path``."""
+        if not self.coupled:
+            return self.draws.path(begun, n)
+        path = self.draws.path(begun // len(self.x), 1)
+        return path[:, 0] if path is not None and path.ndim > 1 else path
+
     def _compile_when_due(self, x: Tensor) -> None:
         """Compiles the model once a long search is well under way.
 
@@ -134,6 +214,7 @@ class Runner:
             return
         self.may_compile = False
         self.twin = compiled_twin(self._model, self.twin, x, self._trial)
+        self._lanes, self._cutter = [Lane(self._model, self.twin)], self._new_cutter()
 
     @property
     def _each(self) -> float:
@@ -142,17 +223,19 @@ class Runner:
 
     def _trial(self, twin: Twin, x: Tensor) -> Tensor:
         """Runs a pass that nobody counts, on paths that nobody misses."""
-        with self.draws.aside(len(x)):
+        with self.draws.held(twin.copy or self._model, self.draws.aside(len(x))):
             return twin(self._model, x)
 
-    def _logits(self, x: Tensor, rows: Tensor | None, twin: Twin) -> Tensor:
+    def _logits(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
+        net = lane.twin.copy or lane.model
         if not self._access.batch_dependent or self.coupled:
-            with self.draws.one(len(x)):
-                return twin(self._model, x)
+            with self.draws.held(net, path):
+                return lane.twin(lane.model, x)
         assert rows is not None
         answers = []
-        for candidate, row in zip(x, rows, strict=True):
+        for i, (candidate, row) in enumerate(zip(x, rows, strict=True)):
             companions = self.x.index_copy(0, row[None], candidate[None])
-            with self.draws.one(len(companions)):
-                answers.append(twin(self._model, companions)[row])
+            own = path[:, i] if path is not None and path.ndim > 1 else path
+            with self.draws.held(net, own):
+                answers.append(lane.twin(lane.model, companions)[row])
         return torch.stack(answers)

@@ -1,4 +1,8 @@
-"""Parts of a batch side by side on the CPU, one thread each."""
+"""Parts of a batch side by side on the CPU, one thread each.
+
+PyTorch cuts each operation over its threads, which then all wait for the slowest at its end. Here
+each thread takes some of the images through all operations, and they meet once.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
@@ -14,72 +18,51 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+M = TypeVar("M")
 P = TypeVar("P")
 R = TypeVar("R")
 
 
-class Crew:
-    """Threads that pass parts of a batch through a model, one part a thread at a time.
+def side_by_side(members: Sequence[M], work: Callable[[M, P], R], parts: Sequence[P]) -> list[R]:
+    """Returns what ``work`` makes of each part, in order.
 
-    An operation is cut over threads by PyTorch too, but all threads then wait for the slowest at
-    the end of each. Here they meet once, at the end. Whatever their number, each part is computed
-    by one thread, so results depend on how a batch is cut and not on who computes it.
-
-    A network may keep things in its modules while it runs (a mask, a feature map, the path through
-    RNA's layers), so each thread has modules of its own, which share weights and buffers.
+    Each member has a thread, and takes one part after the other until none is left. Each operation
+    runs in the thread that calls it, so a result depends on its part alone, and not on how many
+    members there are. An error ends the others as soon as their parts are done, and is raised.
 
     Args:
-        model: What parts are passed through, in the mode in which it stays.
-        size: Threads; ``None`` for as many as PyTorch may use.
+        members: What a thread needs for itself, such as a model: see ``replicas``.
+        work: Called with a member and a part; gradient mode and autocast are its own to set.
+        parts: In order.
     """
+    results: dict[int, R] = {}
+    waiting = deque(enumerate(parts))
 
-    def __init__(self, model: nn.Module, size: int | None = None) -> None:
-        self.models = [model]
-        try:
-            more = (size or torch.get_num_threads()) - 1
-            self.models += [replica(model) for _ in range(more)]
-        except Exception:  # foreign code that cannot be copied has one thread
-            return
-
-    @property
-    def size(self) -> int:
-        """The number of threads."""
-        return len(self.models)
-
-    def map(self, work: Callable[[nn.Module, P], R], parts: Sequence[P]) -> list[R]:
-        """Returns what ``work`` makes of each part, given a model that no other thread runs.
-
-        An error in one part ends the others as soon as they are done; the first one is raised.
-        """
-        results: dict[int, R] = {}
-        waiting = deque(enumerate(parts))
-
-        def take(model: nn.Module) -> None:
-            while True:
-                try:
-                    number, part = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    results[number] = work(model, part)
-                except BaseException:
-                    waiting.clear()
-                    raise
-
-        with one_thread_each():
-            helpers = self.models[1 : len(parts)]
-            futures = [_pool(self.size - 1).submit(take, model) for model in helpers]
+    def take(member: M) -> None:
+        while waiting:
             try:
-                take(self.models[0])
+                number, part = waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                results[number] = work(member, part)
+            except BaseException:
+                waiting.clear()
+                raise
+
+    with one_thread_each():
+        if min(len(members), len(parts)) < 2:
+            take(members[0])
+        else:
+            pool = _pool(len(members) - 1)
+            futures = [pool.submit(take, member) for member in members[1 : len(parts)]]
+            try:
+                take(members[0])
             finally:
-                _wait(futures)
-        return [results[number] for number in range(len(parts))]
-
-
-def _wait(futures: list[Future[None]]) -> None:
-    for error in [future.exception() for future in futures]:
-        if error is not None:
-            raise error
+                errors = [future.exception() for future in futures]
+            for error in filter(None, errors):
+                raise error
+    return [results[number] for number in range(len(parts))]
 
 
 @contextmanager
@@ -113,7 +96,16 @@ def _pool(size: int) -> ThreadPoolExecutor:
     return pool
 
 
-def replica(model: nn.Module) -> nn.Module:
-    """Returns a copy of a model's modules that shares its weights and buffers."""
+def replicas(model: nn.Module, n: int) -> list[nn.Module]:
+    """Returns a model and n - 1 copies of its modules that share its weights and buffers.
+
+    A network may keep things in its modules while it runs (a mask, a feature map, the path through
+    RNA's layers), which no two threads may do at the same time. Foreign code that cannot be copied
+    comes back alone.
+    """
     shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(one): one for one in shared})
+    try:
+        copies = [copy.deepcopy(model, {id(one): one for one in shared}) for _ in range(n - 1)]
+    except Exception:  # foreign code
+        return [model]
+    return [model, *copies]

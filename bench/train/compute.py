@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
@@ -12,13 +10,11 @@ import torch
 from torch import nn
 
 from bench.core.host import has_bfloat16
+from bench.core.racing import race
 from bench.norms import RandomNormAggregation
 
 N_ROUNDS = 3
 """Times that a step is timed in each layout."""
-
-CLEARLY = 1.3
-"""A layout that takes this many times as long as the fastest so far is not timed again."""
 
 LONG = 1200.0
 """Seconds of training from which it is worth finding out whether compiling pays, on a CPU: to
@@ -115,8 +111,6 @@ def fastest_layout(
 ) -> Layout:
     """Returns the layout in which a training step takes the least time, found by timing some.
 
-    They take turns, so that a moment in which the machine is busy strikes them all.
-
     Args:
         compute: What the training may use.
         stepper: Returns what takes a step of the recipe in a layout, on a model of its own.
@@ -125,34 +119,14 @@ def fastest_layout(
     candidates = layouts(compute)
     if len(candidates) == 1:
         return candidates[0]
-    times = _race({layout: stepper(layout) for layout in candidates})
+    times = race({layout: stepper(layout) for layout in candidates}, N_ROUNDS)
     best = min(times, key=lambda layout: times[layout])
     tried = compute.compiled is None and best.dtype != torch.float32
     if tried and n_steps * times[best] > LONG:
         compiled = replace(best, compiled=True, side_by_side=False)
-        times = _race({best: stepper(best), compiled: stepper(compiled)}, clearly=float("inf"))
+        times = race({way: stepper(way) for way in (best, compiled)}, N_ROUNDS)
         best = compiled if times[compiled] * PAYS < times[best] else best
     return best
-
-
-def _race(
-    steps: dict[Layout, Callable[[], object]], clearly: float = CLEARLY
-) -> dict[Layout, float]:
-    """Returns the median seconds of a step in each layout; the first step of each is not counted.
-
-    It does count, though, for leaving out what is clearly slower.
-    """
-    taken: dict[Layout, list[float]] = {layout: [] for layout in steps}
-    running = dict(steps)
-    for number in range(1 + N_ROUNDS):
-        for layout, step in running.items():
-            started = time.perf_counter()
-            step()
-            taken[layout].append(time.perf_counter() - started)
-        best = min(min(taken[layout]) for layout in running)
-        if number:
-            running = {k: step for k, step in running.items() if min(taken[k]) <= clearly * best}
-    return {layout: statistics.median(taken[layout][1:]) for layout in running}
 
 
 def compile_model(model: nn.Module) -> nn.Module:

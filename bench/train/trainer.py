@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from bench.core.errors import UserError
+from bench.core.host import processor
 from bench.core.identity import digest
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
 from bench.models import Classifier, build_model
 from bench.norms import find_paths, pinned
 from bench.norms.on_batch import shares_statistics
-from bench.oracle.side_by_side import Crew
+from bench.oracle.choices import settled
+from bench.oracle.side_by_side import replicas, side_by_side
 from bench.train.compute import Compute, Layout, compile_model, fastest_layout
 from bench.train.inner import perturb
 from bench.train.recipe import InnerAttack, Recipe
@@ -91,7 +93,8 @@ class Trainer:
         # The attack's passes leave the gradients alone, so they go past the wrapper.
         self.forward = compile_model(model) if layout.compiled else model
         self.learner = self.world.wrap(self.forward, self.paths is not None)
-        self._crew = Crew(model, None if layout.side_by_side else 1)
+        # One for each thread; the first one is the model itself.
+        self._models = replicas(model, torch.get_num_threads() if layout.side_by_side else 1)
         self._learns_in_parts = self.world.size == 1 and _per_image(recipe.model.norm)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
@@ -186,11 +189,11 @@ class Trainer:
     ) -> Tensor:
         """Makes the batch's adversarial examples in eval mode, on the path in force."""
         std = self.model.std
-        for model in self._crew.models:
+        for model in self._models:
             model.eval()
         self.model.requires_grad_(False)
         noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
-        if self._crew.size == 1 or shares_statistics(self.model):
+        if len(self._models) == 1 or shares_statistics(self.model):
             x_adv = perturb(lambda z: self._logits(self.forward, z), x, y, attack, noise, std)
         else:
 
@@ -200,15 +203,15 @@ class Trainer:
                         lambda z: self._logits(model, z), x[rows], y[rows], attack, noise[rows], std
                     )
 
-            x_adv = torch.cat(self._crew.map(part, self._parts(len(x))))
+            x_adv = torch.cat(side_by_side(self._models, part, self._parts(len(x))))
         self.model.requires_grad_(True)
         return x_adv
 
     def _learn(self, x: Tensor, clean: Tensor, y: Tensor) -> Tensor:
         """Leaves the gradients of a batch's mean loss; returns its sum and the hits, (2,)."""
-        for model in self._crew.models:
+        for model in self._models:
             model.train()
-        if self._crew.size == 1 or not self._learns_in_parts:
+        if len(self._models) == 1 or not self._learns_in_parts:
             loss, hits = self._loss(self.learner, x, clean, y)
             torch.autograd.backward(loss)
             return torch.stack([loss.detach() * len(x), hits])
@@ -221,7 +224,7 @@ class Trainer:
             slopes = torch.autograd.grad(loss / len(x), parameters, allow_unused=True)
             return torch.stack([loss.detach(), hits]), slopes
 
-        parts = self._crew.map(part, self._parts(len(x)))
+        parts = side_by_side(self._models, part, self._parts(len(x)))
         for parameter, *slopes in zip(parameters, *(slopes for _, slopes in parts), strict=True):
             for slope in slopes:
                 if slope is not None:
@@ -240,7 +243,7 @@ class Trainer:
 
     def _parts(self, n: int) -> list[slice]:
         """Returns as many parts of a batch as there are threads, about equally long."""
-        size = -(-n // self._crew.size)
+        size = -(-n // len(self._models))
         return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
     def _path_of(self, model: nn.Module, rows: slice) -> AbstractContextManager[None]:
@@ -361,15 +364,27 @@ def _per_image(norm: NormSpec) -> bool:
 def choose_layout(recipe: Recipe, source: Source, compute: Compute) -> Layout:
     """Returns the layout in which this machine takes a recipe's steps fastest, by timing some.
 
-    What is learned in them is thrown away.
+    What is learned in them is thrown away. The answer is kept (``bench.oracle.choices``), so that
+    the same training repeats itself.
     """
     device, n = torch.device(compute.device), min(recipe.batch_size, len(source))
-    generator = torch.Generator().manual_seed(0)
-    x, y = next(iter(source.batches(torch.arange(n), n, generator)))
+    n_images = min(recipe.limit or len(source), len(source))
 
     def stepper(layout: Layout) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(0)
+        x, y = next(iter(source.batches(torch.arange(n), n, generator)))
         trial = Trainer(recipe, source, Path(), device, layout)
         return lambda: trial._step(0, x, y, generator)
 
-    n_images = min(recipe.limit or len(source), len(source))
-    return fastest_layout(compute, stepper, recipe.epochs * (n_images // n))
+    def find_out() -> dict[str, Any]:
+        layout = fastest_layout(compute, stepper, recipe.epochs * (n_images // n))
+        return asdict(layout) | {"dtype": str(layout.dtype)}
+
+    told = recipe.model_dump(mode="json", include={"model", "kind", "attack", "batch_size"})
+    where = [processor(), torch.get_num_threads(), str(torch.__version__), repr(compute)]
+    kept = settled(digest(["layout", told, *where]), find_out) or {}
+    low = kept.get("dtype") == str(torch.bfloat16)
+    flags = ("channels_last", "side_by_side", "compiled")
+    return Layout(
+        torch.bfloat16 if low else torch.float32, *(kept.get(name) is True for name in flags)
+    )

@@ -188,7 +188,7 @@ def test_deepfool_crosses_the_boundary_where_clipped_steps_stall(
 def test_deepfool_keeps_images_of_an_adversarially_trained_network_near() -> None:
     """Where boundaries are far off in the box, a step to them would lose the image."""
     model = open_checkpoint(CHECKPOINTS / "fmnist-resnet20-bn-at").load()
-    data = take_slice(DataSpec(name="fashion-mnist", limit=20, seed=0, stratified=True))
+    data = take_slice(DataSpec(name="fashion-mnist", limit=30, seed=0, stratified=True))
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     result = evaluate(model, x, y, "l2:1.5", ["deepfool", "torchattacks:DeepFool"])
     ours, theirs = result["deepfool"].rows, result["DeepFool"].rows

@@ -99,9 +99,10 @@ def test_libraries_and_linearized_logits_are_exact() -> None:
         (0.5, 0.4, 0.7, "bfloat16, channels-last"),
         (0.5, 0.4, 0.3, "bfloat16, channels-last, folded"),
         (0.95, 0.9, 0.9, "float32"),
+        (0.82, 0.82, 9.0, "float32, folded"),
     ],
 )
-def test_low_precision_is_taken_only_where_it_is_faster(
+def test_an_engine_is_taken_only_where_it_is_faster(
     low: float, low_last: float, folded_last: float, best: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {
@@ -109,13 +110,15 @@ def test_low_precision_is_taken_only_where_it_is_faster(
         "bfloat16": low,
         "bfloat16, channels-last": low_last,
         "bfloat16, channels-last, folded": folded_last,
+        "float32, folded": 0.98 if best == "float32" else 0.75,
     }
+    monkeypatch.setattr(fast, "has_bfloat16", lambda: True)
     monkeypatch.setattr(fast, "_timed", lambda twin, x, run: times.get(str(twin.engine), 9.0))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     twin = fast.fastest_twin(model, x, partial(run_on, model), 0)
     assert str(twin.engine) == best
-    assert (twin.copy is not None) == ("bfloat16" in best)
+    assert (twin.copy is not None) == (best != "float32")
 
 
 def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
@@ -162,7 +165,8 @@ def test_a_model_is_let_go_though_it_is_known() -> None:
 def test_a_copy_walks_the_paths_of_its_model() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
     replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "ln"]}))
-    twin = fast._twin(net.eval(), engine.ENGINES[2], torch.rand(2, 1, 8, 8))
+    low = engine.Engine(torch.bfloat16, channels_last=True)
+    twin = fast._twin(net.eval(), low, torch.rand(2, 1, 8, 8))
     assert twin is not None and twin.copy is not None
     x = torch.rand(6, 1, 8, 8)
     for path in (torch.zeros(1, 6), torch.ones(1, 6), torch.arange(6)[None] % 2):
@@ -216,7 +220,8 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
         oracle._runner.twin = engine.Twin(engine.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
-        assert torch.equal(found, plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits)
+        expected = plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
+        torch.testing.assert_close(found, expected)  # on another path it would be far off
 
 
 def test_a_choice_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +251,7 @@ def test_a_damaged_choice_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_passes_grow_while_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()).eval()
     x = torch.rand(32, 1, 4, 4)
-    cost = {32: 1.0, 64: 0.9, 128: 0.91, 256: 0.95}
+    cost = {16: 1.1, 32: 1.0, 64: 0.9, 128: 0.91, 256: 0.95}
 
     def timed(twin: engine.Twin, some: torch.Tensor, run: object) -> float:
         return cost[len(some)] * len(some) / 1000 * (1 if twin.engine.exact else 9)
@@ -274,10 +279,10 @@ def test_a_pass_too_large_for_memory_is_halved() -> None:
     assert answer.grad is not None
     whole = expected.query(x, y, cross_entropy)
     torch.testing.assert_close(vars(answer), vars(whole))
-    assert sum(sizes) == 37
-    assert failed == [37, 18]
+    assert sum(sizes) == 37 and max(sizes) == 9
+    assert failed == [19]
     oracle.query(x, y, cross_entropy)
-    assert failed == [37, 18], "it is remembered"
+    assert failed == [19], "it is remembered"
     coupled = Oracle(Small(), x, 4, Access(batch_dependent=True))
     with pytest.raises(torch.OutOfMemoryError):
         coupled.query(x, y, cross_entropy)
@@ -289,8 +294,10 @@ def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None
     model.register_forward_hook(lambda *_: calls.append(1))
     memo = Memo()
     oracles = [Oracle(model, x, 3, Access(), memo) for _ in range(3)]
-    answers = [oracle.query(x.clone(), y, cross_entropy) for oracle in oracles]
-    assert len(calls) == 1
+    answers = [oracles[0].query(x.clone(), y, cross_entropy)]
+    once = len(calls)
+    answers += [oracle.query(x.clone(), y, cross_entropy) for oracle in oracles[1:]]
+    assert len(calls) == once
     for answer, oracle in zip(answers, oracles, strict=True):
         assert answer.grad is not None and answers[0].grad is not None
         assert torch.equal(answer.grad, answers[0].grad)
@@ -300,4 +307,4 @@ def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None
     for asked in ((x + 0.1, y), (x, (y + 1) % 3)):
         before = len(calls)
         Oracle(model, x, 3, Access(), memo).query(*asked, cross_entropy)
-        assert len(calls) == before + 1, "another question"
+        assert len(calls) == before + once, "another question"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
@@ -98,9 +100,24 @@ def test_a_lone_candidate_costs_its_whole_batch() -> None:
 def test_passes_are_about_as_large_as_is_fastest(total: int, sizes: list[int]) -> None:
     cutter = Cutter(torch.device("cpu"), 1024, 64, None, False)
     passes = list(cutter.passes(total, 1))
-    assert [len(i) for i in passes] == sizes
-    assert not passes or torch.equal(torch.cat(passes), torch.arange(total))
-    assert [len(i) for i in Cutter(torch.device("cpu"), 64, 64, None, False).passes(79, 1)] == [
-        64,
-        15,
-    ], "a limit is one"
+    assert [len(i) for _, i in passes] == sizes
+    assert not passes or torch.equal(torch.cat([i for _, i in passes]), torch.arange(total))
+    limited = Cutter(torch.device("cpu"), 64, 64, None, False).passes(79, 1)
+    assert [len(i) for _, i in limited] == [64, 15], "a limit is one"
+
+
+@given(st.integers(1, 5000), st.integers(1, 4), st.sampled_from([None, 64]), st.integers(2, 5))
+def test_threads_get_passes_alike_of_every_candidate_and_draw(
+    n: int, k: int, good: int | None, threads: int
+) -> None:
+    passes = list(Cutter(torch.device("cpu"), 1024, good, None, False, threads).passes(n, k))
+    assert [begun for begun, _ in passes] == [
+        sum(len(i) for _, i in passes[:j]) for j in range(len(passes))
+    ]
+    assert torch.equal(torch.cat([i for _, i in passes]), torch.arange(n * k) % n)
+    assert max(len(i) for _, i in passes) <= (64 if good is None else 96)
+    if good is not None:
+        assert len(passes) >= min(n * k, threads) // 2, "a thread has nothing to do"
+    else:
+        other = Cutter(torch.device("cpu"), 1024, None, None, False, 9).passes(n, k)
+        assert all(torch.equal(a[1], b[1]) for a, b in zip(passes, other, strict=True))

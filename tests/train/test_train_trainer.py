@@ -292,7 +292,7 @@ def test_images_side_by_side_and_channels_last_train_alike(
         for i, layout in enumerate((PLAIN, Layout(channels_last=True, side_by_side=True))):
             seen: list[Progress] = []
             trainer = trainer_of(recipe, small_images, tmp_path / str(i), layout)
-            assert trainer._crew.size == 1 + i
+            assert len(trainer._models) == 1 + i
             trainer.run(seen.append)
             histories.append([p.loss for p in seen])
             assert torch.get_num_threads() == 2
