@@ -32,7 +32,7 @@ be used: below that, confirming eats the gain."""
 N_TIMED, LARGE = 16, 64
 """Images that a model is timed with; 2 of more than 64 x 64 pixels."""
 
-N_ROUNDS = 3
+N_ROUNDS = 5
 """Times that an engine is timed."""
 
 WORSE, LONG, LARGEST = 1.03, 1.0, 256

@@ -191,9 +191,13 @@ def _params(setting: Setting) -> str:
     """Returns what everybody is told, and what rbench alone is."""
     draws = {"eot_iter": setting.eot_iter} if setting.stochastic else {}
     told = ", ".join(f"{k} {_shown(v)}" for k, v in {**setting.params, **draws}.items())
-    alone = ", ".join(f"{k} {_shown(v)}" for k, v in setting.ours.items())
+    own = dict(setting.ours)
+    if setting.our_eot:
+        own |= dict(zip(("eot_iter", "eot"), setting.our_eot, strict=True))
+    alone = ", ".join(f"{k} {_shown(v)}" for k, v in own.items())
     ball = f"{setting.norm}" + f", {told}" * bool(told)
-    return ball + f"; rbench also {alone}" * bool(alone)
+    instead = "instead" if setting.our_eot else "also"
+    return ball + f"; rbench {instead} {alone}" * bool(alone)
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from bench.oracle.runner import Runner
 
 
 class Stopwatch:
-    """Adds up stretches of time; one begun inside another belongs to the outer one.
+    """Adds up stretches of time; one begun inside another, or beside it, belongs to that one.
 
     On a GPU it marks the stream of work and does not wait for it, so that timing does not slow what
     is timed; only ``seconds`` waits.
@@ -32,21 +33,23 @@ class Stopwatch:
         self._done = 0.0
         self._marks: list[tuple[Any, Any]] = []
         self._begun: Any = None
-        self._depth = 0
+        self._depth, self._lock = 0, threading.Lock()
 
     def begin(self) -> None:
         """Begins a stretch."""
-        self._depth += 1
-        if self._depth == 1:
-            self._begun = self._mark()
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._begun = self._mark()
 
     def end(self) -> None:
         """Ends the stretch that was begun last; without one, nothing happens."""
-        if not self._depth:
-            return
-        self._depth -= 1
-        if not self._depth:
-            self._add(self._begun, self._mark())
+        with self._lock:
+            if not self._depth:
+                return
+            self._depth -= 1
+            if not self._depth:
+                self._add(self._begun, self._mark())
 
     @contextmanager
     def running(self) -> Iterator[None]:

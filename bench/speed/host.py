@@ -8,15 +8,17 @@ import platform
 
 import torch
 
+from bench.core.host import abilities
 from bench.core.times import today
 from bench.run.provenance import machine
 
 
 def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:
-    """Returns processor, cores, threads, versions and date in one line."""
+    """Returns processor with its abilities, cores, threads, versions and date in one line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     where = machine(torch.device(device)).partition(",")[0]
     cores, threads = os.cpu_count(), torch.get_num_threads()
-    host = f"{where}, {cores} cores, {threads} torch thread(s)"
+    able = ", ".join(abilities()) or "instructions not known"
+    host = f"{where} ({able}), {cores} cores, {threads} torch thread(s)"
     python = f"Python {platform.python_version()}"
     return f"{host}, {python}, {versions}, {today()}"

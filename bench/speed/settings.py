@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.attacks.apgd import N_TARGETS
+from bench.core.cell import Eot
 from bench.core.errors import UserError, did_you_mean
 
 
@@ -22,6 +23,8 @@ class Setting:
         ours: What rbench alone can be told; it changes no verdict on purpose.
         brief: Parameters that make it short, for warming up, memory and smoke tests.
         eot_iter: Draws over which gradients are averaged.
+        our_eot: Draws over which rbench averages instead, and how, where it needs fewer to be as
+            strong; ``rbench exact`` does as the others do.
         stochastic: Whether it is for models that draw at random, else for those that do not.
         costly: Whether it takes minutes.
     """
@@ -34,12 +37,19 @@ class Setting:
     ours: Mapping[str, object] = field(default_factory=dict)
     brief: Mapping[str, object] = field(default_factory=dict)
     eot_iter: int = 1
+    our_eot: tuple[int, Eot] | None = None
     stochastic: bool = False
     costly: bool = False
 
     def shortened(self) -> Setting:
         """Returns the same attack with few steps."""
-        return replace(self, params={**self.params, **self.brief}, eot_iter=min(self.eot_iter, 2))
+        few, ours = min(self.eot_iter, 2), self.our_eot
+        return replace(
+            self,
+            params={**self.params, **self.brief},
+            eot_iter=few,
+            our_eot=ours and (min(ours[0], few), ours[1]),
+        )
 
 
 def settings(eps: float, classes: int) -> tuple[Setting, ...]:
@@ -118,6 +128,7 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
             params={"version": "rand", "n_iter": 100},
             brief=few,
             eot_iter=20,
+            our_eot=(4, "stratified"),
             stochastic=True,
             costly=True,
         ),

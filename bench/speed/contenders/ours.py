@@ -47,6 +47,9 @@ class Rbench:
         """
         target = arena.target
         clock = Clock(target.device)
+        eot_iter, eot = setting.our_eot or (setting.eot_iter, "plain")
+        if self.search == "exact":
+            eot_iter, eot = setting.eot_iter, "plain"
         begun = time.perf_counter()
         with watched(clock):
             result = evaluate(
@@ -59,7 +62,8 @@ class Rbench:
                 batch_dependent=target.batch_dependent,
                 probe=False,
                 batch_size=arena.batch_size,
-                eot_iter=setting.eot_iter,
+                eot_iter=eot_iter,
+                eot=eot,
                 n_draws=N_DRAWS,
                 search=self.search,
                 seed=arena.seed,
