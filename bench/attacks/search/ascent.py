@@ -69,7 +69,7 @@ def ascend(
     marks = checkpoints(n_iter)
     stops = early_stop and decides(oracle)
     for step in range(1, n_iter + 1):
-        if stops and bool((climb.correct == 0).any()):
+        if stops and not bool(climb.correct.all()):
             climb.write(found)
             climb.drop_broken(oracle.batch)
             if not len(climb.lane):

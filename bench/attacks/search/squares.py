@@ -155,8 +155,8 @@ class _Search:
 
     def settle(self, oracle: Oracle, query: int, found: Found) -> bool:
         """Leaves broken images alone, once they are in the result; says whether none is left."""
-        if oracle.coupled:
-            return False
+        if oracle.coupled or bool(self.correct.all()):
+            return not len(self.lane)
         done = self.correct == 0
         if oracle.mean_field:
             now = query % REFRESH_STOCHASTIC == 1
