@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -10,34 +12,58 @@ from bench.attacks.base import Budget
 
 def radius(budget: Budget, x: Tensor) -> Tensor:
     """Returns the radius per channel as (1, c, 1, 1), on the device of images (b, c, h, w)."""
-    eps = torch.tensor(budget.eps, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
-    return eps.expand(1, x.shape[1], 1, 1)
+    return _radius(budget.eps, x.shape[1], x.dtype, x.device)
+
+
+@lru_cache(maxsize=64)
+def _radius(
+    eps: tuple[float, ...], channels: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Returns the same, once: every step of every attack asks for it. Nobody writes into it."""
+    values = torch.tensor(eps, dtype=dtype, device=device).view(1, -1, 1, 1)
+    return values.expand(1, channels, 1, 1)
 
 
 def rim(budget: Budget, x: Tensor) -> Tensor | float:
     """Returns how far along ``ascent_direction`` the ball around images (b, c, h, w) ends.
 
     Under linf each channel has a radius of its own, (1, c, 1, 1). Under l2 the channels share one
-    length, so there is one radius; were they given several, the smallest holds for all.
+    length, so there is one radius; were they given several, the smallest holds for all. A radius
+    that all channels share is a number.
     """
-    return radius(budget, x) if budget.norm == "linf" else min(budget.eps)
+    if budget.norm != "linf":
+        return min(budget.eps)
+    return radius(budget, x) if budget.scalar is None else budget.scalar
 
 
-def project(x_adv: Tensor, x: Tensor, budget: Budget) -> Tensor:
+def project(x_adv: Tensor, x: Tensor, budget: Budget, *, spend: bool = False) -> Tensor:
     """Returns the nearest point in the ball around x, clipped to the box [0, 1].
 
     Clipping to the box never leaves the ball, as x is inside the box.
+
+    Args:
+        x_adv: Points (n, c, h, w).
+        x: Centres (n, c, h, w).
+        budget: The ball.
+        spend: Whether x_adv may be written over, which saves the memory for another.
     """
-    delta = x_adv - x
+    delta = x_adv.sub_(x) if spend else x_adv - x
     if budget.norm == "linf":
-        eps = radius(budget, x)
-        delta = torch.clamp(delta, -eps, eps)
+        delta = _within(delta, budget)
     else:
         # Of many pixels, a sum of squares in float32 is off by more than the verifier lets pass.
         length = delta.flatten(1).norm(dim=1, dtype=torch.float64).clamp(min=1e-12)
         shrink = (min(budget.eps) / length).clamp(max=1).view(-1, 1, 1, 1)
         delta = (delta * shrink).to(delta.dtype)
-    return torch.clamp(x + delta, 0, 1)
+    return delta.add_(x).clamp_(0, 1)
+
+
+def _within(delta: Tensor, budget: Budget) -> Tensor:
+    """Clamps perturbations (b, c, h, w), in place, to the radius in each channel."""
+    if budget.scalar is not None:
+        return delta.clamp_(-budget.scalar, budget.scalar)
+    eps = radius(budget, delta)
+    return delta.clamp_(-eps, eps)
 
 
 def ascent_direction(grad: Tensor, budget: Budget) -> Tensor:
@@ -61,6 +87,24 @@ def random_start(x: Tensor, budget: Budget, generator: torch.Generator) -> Tenso
     length = torch.rand(len(x), generator=generator).to(x) ** (1 / n)
     unit = gauss / gauss.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
     return project(x + unit * (length * min(budget.eps)).view(-1, 1, 1, 1), x, budget)
+
+
+def put_rows(where: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
+    """Copies images into others of the same shape (n, c, h, w), in place, by mask (n,).
+
+    A search improves some of its images at a time, and the others need not be touched.
+
+    Args:
+        where: Which images.
+        pairs: What is written into, and what is copied.
+    """
+    if where.device.type == "cpu":
+        at = where.nonzero()[:, 0]
+        for kept, new in pairs if len(at) else ():
+            kept.index_copy_(0, at, new.index_select(0, at))
+        return
+    for kept, new in pairs:  # a GPU would have to wait to learn how many there are
+        kept.copy_(torch.where(where.view(-1, 1, 1, 1), new, kept))
 
 
 class Best:
@@ -92,8 +136,9 @@ class Best:
         else:
             better = score > (self.score if rows is None else self.score[rows])
         if rows is None:
-            self.x_adv = torch.where(better.view(-1, 1, 1, 1), x_adv, self.x_adv)
+            put_rows(better, (self.x_adv, x_adv))
             self.score = torch.where(better, score, self.score)
         else:
-            self.x_adv = self.x_adv.index_copy(0, rows[better], x_adv[better])
-            self.score = self.score.index_copy(0, rows[better], score[better])
+            at = better.nonzero()[:, 0]
+            self.x_adv.index_copy_(0, rows[at], x_adv[at])
+            self.score = self.score.index_copy(0, rows[at], score[at])

@@ -134,8 +134,8 @@ def _until_broken(
             if last or not len(left):
                 break
             assert answer.grad is not None
-            ahead = x_adv + alpha * ascent_direction(answer.grad[going], budget)
-            x_adv = project(ahead, x[left], budget)
+            ahead = ascent_direction(answer.grad[going], budget).mul_(alpha).add_(x_adv)
+            x_adv = project(ahead, x[left], budget, spend=True)
         if not len(left):
             break
     return best.x_adv
@@ -197,9 +197,10 @@ def climb(
         if seen is not None:
             seen.offer(x_adv, harm(oracle, answer))
         followed = answer.grad if follow is None else follow(answer.grad, followed)
-        x_adv = project(x_adv + alpha * ascent_direction(followed, budget), x, budget)
+        ahead = ascent_direction(followed, budget).mul_(alpha).add_(x_adv)
+        x_adv = project(ahead, x, budget, spend=True)
     if trails is not None and (known is None or known.n_iter < params.n_iter):
-        best = None if seen is None else (seen.x_adv, seen.score)
+        best = None if seen is None else (seen.x_adv.clone(), seen.score)
         trails[key] = Trail(params.n_iter, x_adv, followed, best, oracle.spent())
     return x_adv
 

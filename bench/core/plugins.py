@@ -97,8 +97,10 @@ def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
 
 
 def _read(group: str) -> Iterator[Plugin]:
-    seen = set()
-    for distribution in importlib.metadata.distributions():
+    distributions, seen = list(importlib.metadata.distributions()), set()
+    if not any(_claims(distribution, group) for distribution in distributions):
+        return  # names and versions of all packages take twenty times longer to read
+    for distribution in distributions:
         try:
             name, version = distribution.metadata["Name"], distribution.version
             entries = [entry for entry in distribution.entry_points if entry.group == group]
@@ -108,6 +110,14 @@ def _read(group: str) -> Iterator[Plugin]:
         if key not in seen:
             yield from (Plugin(entry.name, str(name), str(version), entry) for entry in entries)
         seen.add(key)
+
+
+def _claims(distribution: importlib.metadata.Distribution, group: str) -> bool:
+    """Says whether a package has entry points of a group."""
+    try:
+        return any(entry.group == group for entry in distribution.entry_points)
+    except Exception:  # as above
+        return False
 
 
 def known_name(kind: str, group: str, own: Collection[str], name: str) -> str:

@@ -21,8 +21,8 @@ def cross_entropy(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> 
 
 
 def _others(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns the largest logit among the classes other than y."""
-    return logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    """Returns the largest logit among the classes other than y (b, 1)."""
+    return logits.scatter(1, y, -torch.inf).amax(1)
 
 
 def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
@@ -30,9 +30,11 @@ def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
 
     Source: Carlini & Wagner 2017, https://arxiv.org/abs/1608.04644, f6.
     """
-    own = logits.gather(1, y[:, None])[:, 0]
-    other = _others(logits, y) if y_target is None else logits.gather(1, y_target[:, None])[:, 0]
-    return other - own
+    label = y[:, None]
+    own = logits.gather(1, label)[:, 0]
+    if y_target is None:
+        return _others(logits, label) - own
+    return logits.gather(1, y_target[:, None])[:, 0] - own
 
 
 def dlr(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:

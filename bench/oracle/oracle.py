@@ -209,7 +209,7 @@ class Oracle:
             values = loss(z, y, y_target)
         slope = None
         if grad:
-            (slope,) = torch.autograd.grad(values.sum(), x)
+            (slope,) = torch.autograd.grad(values, x, torch.ones_like(values))
             self._runner.went_back(rows)
         z, values = z.detach(), values.detach()
         if not (self.engine.exact or self.access.stochastic):
@@ -276,13 +276,14 @@ class Oracle:
         return OracleModule(self)
 
     def _rows(self, x: Tensor, rows: Tensor | None) -> Tensor:
-        whole = torch.arange(self.batch, device=x.device)
         if rows is None:
-            rows = whole
+            rows = torch.arange(self.batch, device=x.device)
         if len(rows) != len(x):
             raise ValueError(f"{len(x)} candidates for {len(rows)} rows")
-        if self.coupled and not torch.equal(rows, whole.repeat(len(rows) // self.batch)):
-            raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
+        if self.coupled:
+            whole = torch.arange(self.batch, device=x.device)
+            if not torch.equal(rows, whole.repeat(len(rows) // self.batch)):
+                raise ValueError("a batch-dependent model is attacked in its whole batch, in order")
         return rows
 
     def _confirm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -168,3 +169,16 @@ def net(spec, norm):
     assert "half of it" in listing("norms") and "flat" in listing("models")
     with pytest.raises(ValueError, match="cannot hold a plugin's norm"):
         NormSpec(name="rna", pool=(NormSpec(name="bn"), NormSpec(name="half")))
+
+
+def test_metadata_is_not_read_where_no_package_has_a_plugin(
+    monkeypatch: pytest.MonkeyPatch, install_plugin: Install
+) -> None:
+    """To read the names of some hundred packages takes a good part of a short evaluation."""
+
+    def refused(self: importlib.metadata.Distribution) -> str:
+        raise AssertionError("read the metadata of a package")
+
+    install_plugin("elsewhere", {"rbench.other": {"idle": "elsewhere:x"}}, "x = 1")
+    monkeypatch.setattr(importlib.metadata.Distribution, "metadata", property(refused))
+    assert plugins("rbench.nobody") == {}

@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
 from bench.oracle.cutting import Cutter
+from bench.oracle.passes import PENDING, Passes
 
 
 def test_counts_passes_of_each_image() -> None:
@@ -25,6 +26,20 @@ def test_counts_passes_of_each_image() -> None:
     oracle.query(x[rows], torch.tensor([0, 1, 2]), cross_entropy, rows=rows)
     assert oracle.passes.forwards.tolist() == [2, 4, 2, 2, 3]
     assert oracle.passes.backwards.tolist() == [2, 4, 2, 2, 3]
+
+
+def test_counts_that_are_added_up_later_are_the_same() -> None:
+    passes, expected = Passes(3), torch.zeros(3, dtype=torch.float64)
+    for i in range(3 * PENDING // 2):
+        rows = torch.tensor([i % 3, 1])
+        passes.add("backwards", rows, 1 + i % 2)
+        expected.index_add_(0, rows, torch.full((2,), 1.0 + i % 2, dtype=torch.float64))
+        if i % 100 == 7:
+            assert torch.equal(passes.backwards, expected)
+    passes.add("backwards", None, 6)
+    passes.backwards += 1
+    assert torch.equal(passes.backwards, expected + 3)
+    assert passes.forwards.tolist() == [0, 0, 0]
 
 
 def test_gradient_equals_the_models_own() -> None:

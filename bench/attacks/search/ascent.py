@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, project, rim
+from bench.attacks.common import ascent_direction, project, put_rows, rim
 from bench.attacks.scores import harm
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
@@ -69,7 +69,7 @@ def ascend(
     marks = checkpoints(n_iter)
     stops = early_stop and decides(oracle)
     for step in range(1, n_iter + 1):
-        if stops and bool((climb.correct == 0).any()):
+        if stops and not bool(climb.correct.all()):
             climb.write(found)
             climb.drop_broken(oracle.batch)
             if not len(climb.lane):
@@ -85,6 +85,8 @@ def ascend(
 @dataclass
 class _Climb:
     """An ascent under way; every tensor has one entry for each of the n lanes still in it.
+
+    ``now``, ``before``, ``peak``, ``peak_grad`` and ``best`` are its own, and written into.
 
     Attributes:
         images: What is attacked.
@@ -124,7 +126,7 @@ class _Climb:
         oracle: Oracle, images: Images, start: Tensor, answer: Evaluation, pace: float
     ) -> _Climb:
         assert answer.grad is not None
-        loss = pooled(oracle, answer.loss)
+        loss, start = pooled(oracle, answer.loss), start.clone()
         return _Climb(
             images=images,
             lane=torch.arange(len(start), device=start.device),
@@ -132,14 +134,14 @@ class _Climb:
             before=start,
             grad=answer.grad,
             loss=loss,
-            peak=start,
-            peak_grad=answer.grad,
+            peak=start.clone(),
+            peak_grad=answer.grad.clone(),
             peak_loss=loss,
             pace=torch.full_like(loss, pace),
             rises=torch.zeros_like(loss),
             peak_before=loss,
             halved=torch.zeros_like(loss, dtype=torch.bool),
-            best=start,
+            best=start.clone(),
             score=pooled(oracle, harm(oracle, answer)),
             correct=answer.correct,
         )
@@ -148,10 +150,12 @@ class _Climb:
         """Moves on along the gradient, and on from the last move."""
         x, now = self.images.x, self.now
         size = self.pace.view(-1, 1, 1, 1) * rim(budget, x)
-        ahead = project(now + size * ascent_direction(self.grad, budget), x, budget)
+        ahead = ascent_direction(self.grad, budget).mul_(size).add_(now)
+        ahead = project(ahead, x, budget, spend=True)
         if momentum:
-            last = now - self.before
-            ahead = project(now + MOMENTUM * (ahead - now) + (1 - MOMENTUM) * last, x, budget)
+            last = torch.sub(now, self.before, out=self.before).mul_(1 - MOMENTUM)
+            ahead.sub_(now).mul_(MOMENTUM).add_(now).add_(last)
+            ahead = project(ahead, x, budget, spend=True)
         self.before, self.now = now, ahead
 
     def take(self, oracle: Oracle, answer: Evaluation) -> None:
@@ -161,10 +165,9 @@ class _Climb:
         self.rises = self.rises + (loss > self.loss)
         self.loss = loss
         higher, better = loss > self.peak_loss, score > self.score
-        self.peak = _where(higher, self.now, self.peak)
-        self.peak_grad = _where(higher, self.grad, self.peak_grad)
+        put_rows(higher, (self.peak, self.now), (self.peak_grad, self.grad))
         self.peak_loss = torch.where(higher, loss, self.peak_loss)
-        self.best = _where(better, self.now, self.best)
+        put_rows(better, (self.best, self.now))
         self.score = torch.where(better, score, self.score)
         self.correct = torch.where(better, answer.correct, self.correct)
 
@@ -174,8 +177,8 @@ class _Climb:
         assert answer.grad is not None
         fresh = pooled(oracle, answer.loss)
         higher = self.loss > fresh
-        self.peak = _where(higher, self.now, self.peak)
-        self.peak_grad = _where(higher, self.grad, answer.grad)
+        self.peak_grad = answer.grad
+        put_rows(higher, (self.peak, self.now), (self.peak_grad, self.grad))
         self.peak_loss = torch.where(higher, self.loss, fresh)
 
     def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
@@ -186,8 +189,7 @@ class _Climb:
         no_gain = ~self.halved & (self.peak_loss <= self.peak_before)
         self.halved = few_rises | no_gain
         self.pace = torch.where(self.halved, self.pace / 2, self.pace)
-        self.now = _where(self.halved, self.peak, self.now)
-        self.grad = _where(self.halved, self.peak_grad, self.grad)
+        put_rows(self.halved, (self.now, self.peak), (self.grad, self.peak_grad))
         self.loss = torch.where(self.halved, self.peak_loss, self.loss)
         self.peak_before = self.peak_loss
         self.rises, self.reviewed = torch.zeros_like(self.rises), step
@@ -211,13 +213,9 @@ class _Climb:
         """Leaves out images that are broken, in all their lanes."""
         lost = torch.zeros(batch, dtype=torch.bool, device=self.lane.device)
         lost[self.images.rows[self.correct == 0]] = True
-        keep = ~lost[self.images.rows]
+        keep = (~lost[self.images.rows]).nonzero()[:, 0]
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                setattr(self, field.name, value[keep])
+                setattr(self, field.name, value.index_select(0, keep))
         self.images = self.images.pick(keep)
-
-
-def _where(flags: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(flags.view(-1, 1, 1, 1), yes, no)

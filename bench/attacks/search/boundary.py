@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import project
+from bench.attacks.common import project, put_rows
 from bench.attacks.scores import broken, harm, weights
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.attacks.search.projection import TINY, step_to_plane
@@ -69,11 +69,11 @@ def walk(
         if step == stride.n_iter:
             break
         if decides(oracle):
-            keep = state.unsettled(oracle.batch, budget, early_stop)
-            if not bool(keep.all()):
+            keep = state.unsettled(oracle.batch, budget, early_stop).nonzero()[:, 0]
+            if len(keep) < len(state.lane):
                 state.write(found, oracle, budget)
-                state.drop(~keep)
-                f, w = f[keep], w[keep]
+                state.keep(keep)
+                f, w = f[keep], w.index_select(0, keep)
             if not len(state.lane):
                 return found
         state.step(f, w, budget, stride)
@@ -88,12 +88,17 @@ def length(delta: Tensor, budget: Budget) -> Tensor:
     if budget.norm == "l2":
         euclidean: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
         return euclidean / min(budget.eps)
-    return (delta.abs() / weights(delta, budget)).flatten(1).amax(1) / max(budget.eps)
+    size = delta.abs()
+    if budget.scalar is None:
+        size = size.div_(weights(delta, budget))
+    return size.flatten(1).amax(1) / max(budget.eps)
 
 
 @dataclass
 class _Walk:
     """A walk under way; every tensor has one entry for each of the n lanes still in it.
+
+    ``now`` and ``best`` are its own, and written into.
 
     Attributes:
         images: What is attacked.
@@ -121,8 +126,8 @@ class _Walk:
         return _Walk(
             images=images,
             lane=torch.arange(len(start), device=start.device),
-            now=start,
-            best=images.x,
+            now=start.clone(),
+            best=images.x.clone(),
             distance=none,
             score=-none,
             correct=torch.ones_like(none),
@@ -148,18 +153,27 @@ class _Walk:
         if last:
             return answer.loss, self.now
         self.crossed = broken(answer)
-        pulled = self.images.x + beta * (self.now - self.images.x)
-        self.now = torch.where(self.crossed.view(-1, 1, 1, 1), pulled, self.now)
+        at = self.crossed.nonzero()[:, 0]
+        x, beyond = self.images.x.index_select(0, at), self.now.index_select(0, at)
+        self.now.index_copy_(0, at, beyond.sub_(x).mul_(beta).add_(x))
         if answer.grad is None:
             return self._nearest_plane(oracle, budget)
         f, w, again = answer.loss, answer.grad, ~sloped | self.crossed
         if oracle.coupled:
             again = again.any().expand_as(again)
-        if bool(again.any()):
-            nothing = torch.zeros_like(again)[again]
-            there = ask(oracle, self.images.pick(again), self.now[again], margin, confirm=nothing)
+        at = again.nonzero()[:, 0]
+        if len(at):
+            there = ask(
+                oracle,
+                self.images,
+                self.now.index_select(0, at),
+                margin,
+                confirm=torch.zeros_like(at, dtype=torch.bool),
+                at=at,
+            )
             assert there.grad is not None
-            f[again], w[again] = there.loss, there.grad
+            f[at] = there.loss
+            w.index_copy_(0, at, there.grad)
         return f, w
 
     def _ask(self, oracle: Oracle, sloped: Tensor, within: Tensor) -> Evaluation:
@@ -175,19 +189,14 @@ class _Walk:
         merged = Evaluation(zero, torch.zeros_like(self.now), zero.clone(), none)
         assert merged.grad is not None
         for lanes, grad in ((sloped, True), (~sloped, False)):
-            if bool(lanes.any()):
-                part = ask(
-                    oracle,
-                    self.images.pick(lanes),
-                    self.now[lanes],
-                    margin,
-                    grad=grad,
-                    confirm=within[lanes],
-                )
-                merged.loss[lanes], merged.correct[lanes] = part.loss, part.correct
-                merged.logits[lanes] = part.logits
+            at = lanes.nonzero()[:, 0]
+            if len(at):
+                now = self.now.index_select(0, at)
+                part = ask(oracle, self.images, now, margin, grad=grad, confirm=within[at], at=at)
+                merged.loss[at], merged.correct[at] = part.loss, part.correct
+                merged.logits[at] = part.logits
                 if part.grad is not None:
-                    merged.grad[lanes] = part.grad
+                    merged.grad.index_copy_(0, at, part.grad)
         return merged
 
     def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation, distance: Tensor) -> None:
@@ -207,7 +216,7 @@ class _Walk:
         self.correct = torch.where(better, answer.correct, self.correct)
 
     def _keep(self, better: Tensor, candidate: Tensor, distance: Tensor) -> None:
-        self.best = torch.where(better.view(-1, 1, 1, 1), candidate, self.best)
+        put_rows(better, (self.best, candidate))
         self.distance = torch.where(better, distance, self.distance)
 
     def _nearest_plane(self, oracle: Oracle, budget: Budget) -> tuple[Tensor, Tensor]:
@@ -231,13 +240,14 @@ class _Walk:
         pace = None
         if budget.norm == "linf":
             pace = weights(x, budget).expand(1, *x.shape[1:]).flatten(1)
-        gap = f + (normal * (x - now).flatten(1)).sum(1)
+        gap = f + (x - now).flatten(1).mul_(normal).sum(1)
         near = step_to_plane(now.flatten(1), normal, f, pace).view_as(x)
         fresh = step_to_plane(x.flatten(1), normal, gap, pace).view_as(x)
         a, b = (length(delta, budget).clamp(min=1e-8) for delta in (near, fresh))
         alpha = (a / (a + b)).clamp(max=stride.alpha_max).view(-1, 1, 1, 1)
-        ahead = (1 - alpha) * (now + stride.eta * near) + alpha * (x + stride.eta * fresh)
-        self.now = ahead.clamp(0, 1)
+        near.mul_(stride.eta).add_(now).mul_(1 - alpha)
+        fresh.mul_(stride.eta).add_(x).mul_(alpha)
+        self.now = near.add_(fresh).clamp_(0, 1)
 
     def pull_in(self, oracle: Oracle, budget: Budget) -> None:
         """Tries points beyond eps again where the way to them leaves the ball.
@@ -270,10 +280,10 @@ class _Walk:
         closest = -self.distance if decides(oracle) else self.score
         found.score[lane] = closest[inside]
 
-    def drop(self, settled: Tensor) -> None:
-        """Leaves lanes out."""
+    def keep(self, at: Tensor) -> None:
+        """Leaves out all lanes but those at some positions (m,)."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                setattr(self, field.name, value[~settled])
-        self.images = self.images.pick(~settled)
+                setattr(self, field.name, value.index_select(0, at))
+        self.images = self.images.pick(at)

@@ -51,7 +51,8 @@ def diversified_starts(
     for _ in range(OUTPUT_STEPS):
         grad = ask(oracle, by_row, x_start, mixed).grad
         assert grad is not None
-        x_start = project(x_start + size * ascent_direction(grad, budget), images.x, budget)
+        ahead = ascent_direction(grad, budget).mul_(size).add_(x_start)
+        x_start = project(ahead, images.x, budget, spend=True)
     return x_start
 
 

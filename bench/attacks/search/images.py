@@ -38,8 +38,9 @@ class Images:
 
     def pick(self, which: Tensor) -> Images:
         """Returns some of the images, by mask (n,) or positions (m,)."""
-        target = None if self.target is None else self.target[which]
-        return Images(self.x[which], self.y[which], self.rows[which], target)
+        at = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+        target = None if self.target is None else self.target[at]
+        return Images(self.x.index_select(0, at), self.y[at], self.rows[at], target)
 
     def aimed(self, targets: Tensor) -> Images:
         """Returns the images once for each of their targets (n, k): all at the first, and so on."""
@@ -113,19 +114,28 @@ def ask(
     *,
     grad: bool = True,
     confirm: Confirm | Tensor = "wrong",
+    at: Tensor | None = None,
 ) -> Evaluation:
-    """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only."""
-    answer = oracle.query(
-        x_adv,
-        images.y,
-        loss,
-        grad=grad,
-        rows=images.rows,
-        y_target=images.target,
-        confirm=confirm,
-    )
-    gradient = None if answer.grad is None else answer.grad.nan_to_num(0.0, 0.0, 0.0)
-    return replace(answer, loss=answer.loss.nan_to_num(0.0), grad=gradient)
+    """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only.
+
+    Args:
+        oracle: What is attacked.
+        images: The images.
+        x_adv: Candidates.
+        loss: Of them.
+        grad: Whether its gradient is wanted.
+        confirm: As for ``Oracle.query``.
+        at: Positions (n,) of those of the images that are asked about; ``None`` for all.
+    """
+    y, rows, target = images.y, images.rows, images.target
+    if at is not None:
+        y, rows, target = y[at], rows[at], None if target is None else target[at]
+    answer = oracle.query(x_adv, y, loss, grad=grad, rows=rows, y_target=target, confirm=confirm)
+    gradient = answer.grad
+    if gradient is not None:  # one that is expanded, as that of a mean is, cannot be written into
+        write = gradient.is_contiguous()
+        gradient = (gradient.nan_to_num_ if write else gradient.nan_to_num)(0.0, 0.0, 0.0)
+    return Evaluation(answer.loss.nan_to_num(0.0), gradient, answer.correct, answer.logits)
 
 
 def pooled(oracle: Oracle, values: Tensor) -> Tensor:
@@ -169,7 +179,8 @@ def lost(oracle: Oracle, images: Images, x_adv: Tensor, suspects: Tensor) -> Ten
         for _ in range(-(-SELECTION_DRAWS // oracle.n_draws)):
             if not bool(wrong.any()):
                 break
-            answer = ask(oracle, images.pick(wrong), x_adv[wrong], margin, grad=False)
+            at = wrong.nonzero()[:, 0]
+            answer = ask(oracle, images, x_adv[at], margin, grad=False, at=at)
             wrong[wrong.clone()] = answer.correct == 0
     return wrong
 

@@ -7,6 +7,7 @@ so that an image's draws do not depend on which others are still attacked.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,6 +19,59 @@ TILES = 5
 """The l2 search starts from a grid of this many squares a side."""
 
 TINY = 1e-12
+
+AHEAD = 32
+"""Queries whose random numbers are drawn at once."""
+
+
+class Draws:
+    """The random numbers of a search's queries, ``5 + c`` for each image of the batch.
+
+    They are those that each query would draw by itself. To draw them, and to make positions of
+    them, takes as long for one query as for many, and on a small network as long as a pass.
+
+    Args:
+        x: Images (n, c, h, w) of the search.
+        batch: The size of the batch.
+        generator: Of the numbers; nobody else may draw from it.
+    """
+
+    def __init__(self, x: Tensor, batch: int, generator: torch.Generator) -> None:
+        self._like, self._batch, self._generator = x, batch, generator
+        self._numbers, self._next = x.new_empty(0), 0
+        self._squares, self._made_for = x.new_empty(0), (-1, x.new_empty(0))
+
+    def numbers(self, rows: Tensor) -> Tensor:
+        """Returns the numbers of the next query, for some rows of the batch (n, 5 + c)."""
+        if self._next == len(self._numbers):
+            shape = (AHEAD, self._batch, 5 + self._like.shape[1])
+            drawn = torch.rand(shape, generator=self._generator)
+            self._numbers, self._next = drawn.to(self._like), 0
+            self._made_for = -1, rows
+        self._next += 1
+        return self._numbers[self._next - 1][rows]
+
+    def squares(self, rows: Tensor, size: int) -> Tensor:
+        """Returns the first pixel of each image's next square, counted channel by channel.
+
+        Returns:
+            Pixels (2, n, c, 1): of the images, and of their ``corners``, the one that is drawn.
+        """
+        if self._next == len(self._numbers):
+            self.numbers(rows)
+            self._next = 0
+        if self._made_for[0] != size or self._made_for[1] is not rows:
+            self._squares, self._made_for = self._made(rows, size), (size, rows)
+        self._next += 1
+        return self._squares[self._next - 1]
+
+    def _made(self, rows: Tensor, size: int) -> Tensor:
+        """Returns ``squares`` of all queries whose numbers are drawn, (q, 2, n, c, 1)."""
+        c, h, w = self._like.shape[1:]
+        u = self._numbers[:, rows]
+        top, left = ((u[..., i] * (k - size + 1)).long() for i, k in ((0, h), (2, w)))
+        first = (top * w + left)[..., None].expand(*u.shape[:2], c)
+        return torch.stack([first, first + (u[..., 5:] >= 0.5) * (c * h * w)], 1)[..., None]
 
 
 def side(p: float, x: Tensor, budget: Budget) -> int:
@@ -53,41 +107,42 @@ def first_guess(
     return project(x + delta * (min(budget.eps) / _norm(delta, (1, 2, 3))), x, budget)
 
 
-def corners(x: Tensor, budget: Budget) -> tuple[Tensor, Tensor]:
-    """Returns the darkest and the brightest image of each ball around x (n, c, h, w), in linf."""
+def corners(x: Tensor, budget: Budget) -> Tensor:
+    """Returns the darkest and the brightest image of each ball around x (n, c, h, w), in linf.
+
+    They are side by side, (n, 2, c, h, w).
+    """
     eps = radius(budget, x)
-    return project(x - eps, x, budget), project(x + eps, x, budget)
+    return torch.stack([project(x - eps, x, budget), project(x + eps, x, budget)], 1)
 
 
 def next_guess(
     x: Tensor,
     x_adv: Tensor,
-    ends: tuple[Tensor, Tensor],
+    ends: Tensor,
     rows: Tensor,
-    batch: int,
     budget: Budget,
     size: int,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Tensor:
     """Returns candidates (n, c, h, w) with a square of ``size`` pixels a side changed.
 
     Args:
         x: Clean images (n, c, h, w).
         x_adv: Candidates at hand, inside the ball.
-        ends: The ball's corners; of no use in l2.
+        ends: The ball's ``corners``; of no use in l2.
         rows: Positions (n,) in the batch.
-        batch: The size of that.
         budget: The ball.
         size: Of the square.
-        generator: Of positions and signs.
+        draws: Of positions and signs.
     """
+    if budget.norm == "linf":
+        return _painted(x_adv, ends, draws.squares(rows, size), size)
     n, c, h, w = x.shape
-    u = _uniform((batch, 5 + c), x, rows, generator)
+    u = draws.numbers(rows)
     tops, lefts = ((u[:, i : i + 2] * (k - size + 1)).long() for i, k in ((0, h), (2, w)))
     signs = _signs(u[:, 5:]).view(n, c, 1, 1)
     inside = _window(x, tops[:, 0], lefts[:, 0], size)
-    if budget.norm == "linf":
-        return torch.where(inside, torch.where(signs < 0, *ends), x_adv)
     delta, other = x_adv - x, _window(x, tops[:, 1], lefts[:, 1], size)
     unused = (min(budget.eps) ** 2 - _norm(delta, (1, 2, 3)) ** 2).clamp(min=0) / c
     available = (_norm(delta * (inside | other), (2, 3)) ** 2 + unused).sqrt()
@@ -105,6 +160,31 @@ def next_guess(
     delta = torch.where(other, 0, delta)
     delta[window] = patch / _norm(patch, (2, 3)) * available
     return project(x + delta, x, budget)
+
+
+def _painted(x_adv: Tensor, ends: Tensor, first: Tensor, size: int) -> Tensor:
+    """Returns candidates (n, c, h, w) with a square taken from one of the ball's corners.
+
+    Only the square's pixels are looked up: most squares are small, and masks of whole images would
+    take longer than a pass of a small network.
+
+    Args:
+        x_adv: Candidates at hand.
+        ends: As ``corners`` returns them.
+        first: As ``Draws.squares`` returns it.
+        size: Of the square's side.
+    """
+    at, source = (first + _pixels(size, *x_adv.shape[1:], x_adv.device)).flatten(2)
+    colours = ends.flatten(1).gather(1, source)
+    return x_adv.flatten(1).scatter(1, at, colours).view_as(x_adv)
+
+
+@lru_cache(maxsize=64)
+def _pixels(size: int, c: int, h: int, w: int, device: torch.device) -> Tensor:
+    """Returns where the pixels of a square lie in images, from its first, (1, c, size * size)."""
+    span = torch.arange(size, device=device)
+    square = (span[:, None] * w + span).flatten()
+    return (torch.arange(c, device=device)[:, None] * (h * w) + square)[None]
 
 
 def two_humps(size: int) -> Tensor:

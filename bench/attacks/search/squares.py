@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import Best
+from bench.attacks.common import Best, put_rows
 from bench.attacks.scores import harm
 from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides, lost
-from bench.attacks.search.square_shapes import corners, first_guess, next_guess, side
+from bench.attacks.search.square_shapes import Draws, corners, first_guess, next_guess, side
 from bench.oracle import Evaluation, Oracle, margin
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
@@ -55,14 +55,14 @@ def random_search(
         generator: Of all randomness; drawn for the whole batch, whoever is left.
     """
     found, batches = Found.nothing(images.x), Best(images.x, oracle.coupled)
-    search = _Search.begin(images, budget)
+    search, draws = _Search.begin(images, budget), Draws(images.x, oracle.batch, generator)
     for query in range(n_queries):
         if query == 0:
             candidates = images.x
         elif search.refreshes(oracle, query):
             candidates = search.x_adv
         else:
-            candidates = search.propose(oracle, budget, generator, query, n_queries, p_init)
+            candidates = search.propose(oracle, budget, generator, draws, query, n_queries, p_init)
         answer = ask(oracle, search.images, candidates, margin, grad=False)
         if oracle.coupled:
             batches.offer(candidates, harm(oracle, answer))
@@ -80,12 +80,11 @@ class _Search:
     Attributes:
         images: What is attacked.
         lane: Places (n,) in the result.
-        x_adv: The candidates at hand.
+        x_adv: The candidates at hand; from the first guess on its own, and written into.
         loss: Their margin, over all measurements of them.
         correct: Fraction of draws right, likewise.
         measured: Queries about them.
-        low: The darkest images of the balls, in linf.
-        high: The brightest.
+        ends: The balls' corners (n, 2, c, h, w), in linf.
     """
 
     images: Images
@@ -94,15 +93,14 @@ class _Search:
     loss: Tensor
     correct: Tensor
     measured: Tensor
-    low: Tensor
-    high: Tensor
+    ends: Tensor
 
     @staticmethod
     def begin(images: Images, budget: Budget) -> _Search:
         none = torch.zeros(len(images), device=images.x.device)
         lane = torch.arange(len(images), device=images.x.device)
-        ends = corners(images.x, budget) if budget.norm == "linf" else (images.x, images.x)
-        return _Search(images, lane, images.x, none, none + 1, none, *ends)
+        ends = corners(images.x, budget) if budget.norm == "linf" else images.x
+        return _Search(images, lane, images.x, none, none + 1, none, ends)
 
     @staticmethod
     def refreshes(oracle: Oracle, query: int) -> bool:
@@ -117,6 +115,7 @@ class _Search:
         oracle: Oracle,
         budget: Budget,
         generator: torch.Generator,
+        draws: Draws,
         query: int,
         n_queries: int,
         p_init: float,
@@ -126,8 +125,7 @@ class _Search:
         if query == 1:
             return first_guess(x, rows, oracle.batch, budget, generator)
         size = side(share(query - 2, n_queries, p_init), x, budget)
-        ends = self.low, self.high
-        return next_guess(x, self.x_adv, ends, rows, oracle.batch, budget, size, generator)
+        return next_guess(x, self.x_adv, self.ends, rows, budget, size, draws)
 
     def take(self, oracle: Oracle, candidates: Tensor, answer: Evaluation, query: int) -> None:
         """Replaces candidates at hand by better ones, or measures them better."""
@@ -138,13 +136,16 @@ class _Search:
             self.correct = (self.correct * before + answer.correct) / (before + 1)
             self.measured = before + 1
             return
-        better = torch.ones_like(self.lane, dtype=torch.bool)
-        if query > 1:
-            better = answer.loss > self.loss
-        self.x_adv = torch.where(better.view(-1, 1, 1, 1), candidates, self.x_adv)
+        if query <= 1:
+            self.x_adv, self.loss, self.correct = candidates, answer.loss, answer.correct
+            self.measured = torch.ones_like(answer.loss)
+            return
+        better = answer.loss > self.loss
+        put_rows(better, (self.x_adv, candidates))
         self.loss = torch.where(better, answer.loss, self.loss)
         self.correct = torch.where(better, answer.correct, self.correct)
-        self.measured = torch.where(better, 1.0, self.measured)
+        if not decides(oracle):  # elsewhere nothing is measured again
+            self.measured = torch.where(better, 1.0, self.measured)
 
     def write(self, found: Found) -> None:
         """Copies the candidates at hand into the result."""
@@ -154,20 +155,20 @@ class _Search:
 
     def settle(self, oracle: Oracle, query: int, found: Found) -> bool:
         """Leaves broken images alone, once they are in the result; says whether none is left."""
-        if oracle.coupled:
-            return False
-        wrong = self.correct == 0
+        if oracle.coupled or bool(self.correct.all()):
+            return not len(self.lane)
+        done = self.correct == 0
         if oracle.mean_field:
             now = query % REFRESH_STOCHASTIC == 1
-            done = lost(oracle, self.images, self.x_adv, wrong & now)
-        else:
-            enough = SELECTION_DRAWS if oracle.access.stochastic else 1
-            done = wrong & (self.measured * oracle.n_draws >= enough)
+            done = lost(oracle, self.images, self.x_adv, done & now)
+        elif oracle.access.stochastic:
+            done = done & (self.measured * oracle.n_draws >= SELECTION_DRAWS)
         if bool(done.any()):
             self.write(found)
+            left = (~done).nonzero()[:, 0]
             for field in fields(self):
                 value = getattr(self, field.name)
                 if isinstance(value, Tensor):
-                    setattr(self, field.name, value[~done])
-            self.images = self.images.pick(~done)
+                    setattr(self, field.name, value.index_select(0, left))
+            self.images = self.images.pick(left)
         return len(self.lane) == 0
