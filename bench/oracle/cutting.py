@@ -58,7 +58,8 @@ class Cutter:
         self._tried = size
         for begun in range(0, total, max(size, 1)):
             last = min(begun + size, total)
-            yield begun, torch.arange(begun, last, device=self._device) % n
+            images = torch.arange(begun, last, device=self._device)
+            yield begun, images if k == 1 else images % n
 
     def _alike(self, total: int) -> int:
         if self.good is None:
