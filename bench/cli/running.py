@@ -7,8 +7,8 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from bench.cli.live import LiveTable, duration
-from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from bench.cli.live import LiveTable
+from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED, duration
 from bench.cli.ready import Ready, Wanted, held, warn
 from bench.core.analysis import AnalysisInfo
 from bench.report import write_reports

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from pydantic import Field
 
 from bench.core.base import Spec
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.places import Folder
-from bench.run.device import no_tf32
 from bench.run.job import Job, load_slice
 from bench.run.local import Executor
-from bench.run.target import Target
 from bench.store import write_atomically
-from bench.verify.probe import MAX_IMAGES, probe
 from bench.zoo import open_model
 
 VERSION = 1
@@ -41,6 +37,8 @@ class ProbeJob:
     @property
     def shown(self) -> DataSpec:
         """The images that it is shown."""
+        from bench.verify.probe import MAX_IMAGES
+
         return self.data.first(min(self.job.n_images, MAX_IMAGES))
 
     @property
@@ -112,6 +110,12 @@ def probe_models(jobs: Iterable[Job], folder: Folder, workers: Executor) -> dict
 
 def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
+    import torch
+
+    from bench.run.device import no_tf32
+    from bench.run.target import Target
+    from bench.verify.probe import probe
+
     no_tf32()
     try:
         model = open_model(one.of.checkpoint, one.job.shelf).load(one.of.stats)
