@@ -20,7 +20,8 @@ from bench.check.source import open_baseline
 from bench.check.subset import compare_chosen, measured_otherwise
 from bench.check.verdict import Check
 from bench.cli.checking import default_baseline
-from bench.cli.live import LiveTable, duration
+from bench.cli.live import LiveTable
+from bench.cli.options import duration
 from bench.cli.ready import held
 from bench.core.errors import UserError
 from bench.core.identity import digest

@@ -180,11 +180,15 @@ def _analyses(_: Path) -> Listing:
 
 
 def _models(_: Path) -> Listing:
-    from bench.core.model_spec import ARCHITECTURES
-    from bench.models.build import PLUGIN_MODELS
+    from bench.core.model_spec import ARCHITECTURES, MODEL_GROUP
+    from bench.core.plugins import plugins
+
+    own = [[name, "rbench"] for name in ARCHITECTURES]
+    if not plugins(MODEL_GROUP):
+        return Listing(["architecture", "from"], own)
+    from bench.models.build import PLUGIN_MODELS  # imports torch, as plugins do
 
     found, problems = _entries(PLUGIN_MODELS)
-    own = [[name, "rbench"] for name in ARCHITECTURES]
     more = [[name, _origin(PLUGIN_MODELS, name)] for name in found]
     return Listing(["architecture", "from"], own + more, problems)
 

@@ -12,20 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.options import duration
 from bench.core.result import CellInfo, Row
 from bench.metrics import robust_accuracy
 from bench.run.suite import Watcher
 from bench.suite import Plan, PlannedCell
-
-
-def duration(seconds: float) -> str:
-    """Returns for example ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60} s"
-    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 class LiveTable(Watcher):

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, and the options that many of them take."""
+"""What the commands share: where and how they print, and the options that many of them take."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ class PlainConsole(Console):
 _wide = sys.stdout.isatty() or "COLUMNS" in os.environ
 console: Console = PlainConsole() if _wide else PlainConsole(width=160)
 errors: Console = PlainConsole(stderr=True)
+
+
+def duration(seconds: float) -> str:
+    """Returns for example ``48 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 def print_table(console: Console, table: RenderableType) -> None:

@@ -8,10 +8,9 @@ import typer
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from bench.cli.live import duration
-from bench.cli.options import errors
+from bench.cli.options import duration, errors
 from bench.cli.ready import Ready, Wanted
-from bench.run.calibrate import makespan, predict
+from bench.run.calibrate import makespan, passes_file, predict
 from bench.run.suite import cells_to_run
 from bench.store import AnalysisStore, RunStore
 from bench.suite import Plan
@@ -25,11 +24,12 @@ def plan_command(console: Console, wanted: Wanted, *, timed: bool, as_json: bool
     jobs, sweeps = ready.jobs()
     n_workers = ready.n_workers(len(jobs) + len(sweeps))
     seconds: dict[str, float] = {}
+    since = ""
     if timed:
         with (errors if as_json else console).status("timing passes"):
-            seconds = predict([*jobs, *sweeps], n_workers)
+            seconds, since = predict([*jobs, *sweeps], n_workers)
     if as_json:
-        typer.echo(_plan_json(ready, seconds, n_workers))
+        typer.echo(_plan_json(ready, seconds, since, n_workers))
         return
     console.print(_plan_table(plan, store, seconds))
     if plan.analyses:
@@ -45,15 +45,19 @@ def plan_command(console: Console, wanted: Wanted, *, timed: bool, as_json: bool
         unknown = sum(cell.passes is None for cell in pending)
         without = f", without {unknown} cells of unknown passes" * bool(unknown)
         console.print(
-            f"at most about {longest} with {where}{without}: an upper bound from passes timed "
-            "here and now, as broken images leave most attacks early",
+            f"at most about {longest} with {where}{without}: an upper bound from float32 passes "
+            f"of each kind of model, timed here on {since} ({passes_file()}); broken images leave "
+            "most attacks early, and a search may run in lower precision",
             highlight=False,
             soft_wrap=True,
         )
 
 
-def _plan_json(ready: Ready, seconds: dict[str, float], n_workers: int) -> str:
-    """Returns the plan for programs; ``seconds`` are at most so many, null where not known."""
+def _plan_json(ready: Ready, seconds: dict[str, float], since: str, n_workers: int) -> str:
+    """Returns the plan for programs; ``seconds`` are at most so many, null where not known.
+
+    They are from passes timed on the day ``since``.
+    """
     plan, store = ready.plan, ready.store
     cells = [
         {
@@ -86,6 +90,7 @@ def _plan_json(ready: Ready, seconds: dict[str, float], n_workers: int) -> str:
         "device": ready.device,
         "workers": n_workers,
         "seconds": makespan(seconds.values(), n_workers) if seconds else None,
+        "timed": since or None,
         "absent": dict(plan.absent),
         "cells": cells,
         "analyses": analyses,

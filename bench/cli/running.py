@@ -7,8 +7,8 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from bench.cli.live import LiveTable, duration
-from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED
+from bench.cli.live import LiveTable
+from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED, duration
 from bench.cli.ready import Ready, Wanted, held, warn
 from bench.core.analysis import AnalysisInfo
 from bench.report import write_reports
@@ -16,7 +16,7 @@ from bench.run.analyses import AnalysisJob, AnalysisSummary, run_analyses
 from bench.run.checks import raise_alarms
 from bench.run.job import Job
 from bench.run.local import Executor
-from bench.run.probing import Probed, probe_models
+from bench.run.probing import Probing
 from bench.run.stop import Stop
 from bench.run.suite import Summary, run_suite
 from bench.store import AnalysisStore
@@ -36,13 +36,10 @@ def run_command(console: Console, wanted: Wanted) -> int:
         looks = ready.analyses()
         try:
             with ready.executor(stop, len(jobs), len(looks)) as pool:
-                probed: dict[str, Probed] = {}
-                if wanted.probe:
-                    with console.status("probing the models"):
-                        probed = probe_models(jobs, ready.folder, pool)
+                runner = Probing(jobs, ready.folder, pool) if wanted.probe else pool
                 ready.store.write_manifest(ready.plan.manifest())
                 with tracking:
-                    return _run(console, ready, jobs, looks, pool, probed, stop, tracking)
+                    return _run(console, ready, jobs, looks, pool, runner, stop, tracking)
         except KeyboardInterrupt:
             return _stopped(console, "ended at once", stop)
 
@@ -58,20 +55,21 @@ def _run(
     jobs: list[Job],
     looks: list[AnalysisJob],
     pool: Executor,
-    probed: dict[str, Probed],
+    runner: Executor,
     stop: Stop,
     tracking: Tracking,
 ) -> int:
     """Runs jobs with a live table, then checks the numbers and writes the reports."""
     plan, store = ready.plan, ready.store
     with LiveTable(console, plan, {job.spec.cell_id: job.cost for job in jobs}) as live:
-        summary = run_suite(plan, store, jobs, pool, Both(live, tracking))
+        summary = run_suite(plan, store, jobs, runner, Both(live, tracking))
         took = live.elapsed
         if summary.open:
             live.stop()
             return _stopped(console, f"stopped with {summary.open} cells to finish", stop)
+        known = runner.known if isinstance(runner, Probing) else {}
         sweeps = [sweep for sweep, _ in ready.sweeps]
-        alarms = raise_alarms(plan, store, ready.classes, probed, sweeps)
+        alarms = raise_alarms(plan, store, ready.classes, known, sweeps)
         places = {cell.spec.cell_id: cell for cell in reversed(plan.cells)}
         for cell_id in places:
             if store.stored(cell_id):

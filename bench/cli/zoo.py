@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import typer
 import yaml
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.options import errors
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
 from bench.report.escape import markdown
 from bench.run.paths import checkpoints_folder, recipes_folder, whole_folder
-from bench.run.provenance import machine
 from bench.store import write_atomically
 from bench.train.book import list_recipes
-from bench.train.quality import AuditOptions, audit_checkpoint
 from bench.zoo import Card, list_folders, open_checkpoint
 from bench.zoo.audit import COLUMNS, Audit, how_compared, passed
 from bench.zoo.checkpoint import CARD, WEIGHTS
 from bench.zoo.readme import read_entries, render_readme
+
+if TYPE_CHECKING:  # what is shown needs no torch
+    from bench.train.quality import AuditOptions
 
 EXIT_DIFFERS = 1
 README = "README.md"
@@ -38,8 +42,9 @@ def verify_command(
     options: AuditOptions,
     out: Path | None,
     as_json: bool = False,
+    workers: int | None = None,
 ) -> int:
-    """Checks checkpoints against their cards and shows what was found.
+    """Checks checkpoints against their cards, side by side, and shows what was found.
 
     Args:
         console: Where to print.
@@ -48,6 +53,7 @@ def verify_command(
         options: How they are checked.
         out: A Markdown file that is written too.
         as_json: Whether to print JSON.
+        workers: Processes; ``None`` for the default.
 
     Returns:
         0, or 1 where one differs from its card.
@@ -56,15 +62,7 @@ def verify_command(
         UserError: For an unknown name, or a folder without checkpoints.
     """
     folders = _folders(names, whole_folder(checkpoints))
-    audits: list[Audit] = []
-    with console.status("verifying ...") as status:
-        for i, folder in enumerate(folders):
-            status.update(Text(f"{folder.name} ({i + 1} of {len(folders)})"))
-            audits.append(audit_checkpoint(folder, options))
-            if not (
-                console.is_terminal or as_json
-            ):  # a log should show that an hour's work goes on
-                console.print(f"{folder.name}: {audits[-1].verdict}", highlight=False)
+    audits = _audited(errors if as_json else console, folders, options, workers)
     if as_json:
         typer.echo(json.dumps([_audit_json(audit) for audit in audits], indent=2))
     else:
@@ -72,6 +70,37 @@ def verify_command(
     if out is not None:
         write_atomically(out, _audit_page(audits, options).encode())
     return 0 if passed(audits) else EXIT_DIFFERS
+
+
+def _audited(
+    console: Console, folders: Sequence[Path], options: AuditOptions, workers: int | None
+) -> list[Audit]:
+    """Returns the audits of checkpoints in their order; says how far it is, the longest first."""
+    from bench.run.local import Workers, default_workers
+    from bench.train.quality import audit_checkpoint, audit_cost
+
+    cost = {folder: audit_cost(folder, options) for folder in folders}
+    ordered = sorted(folders, key=lambda folder: -cost[folder])
+    found: dict[Path, Audit] = {}
+    columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    n_workers = min(workers or default_workers(options.device), len(folders))
+    with bar, Workers(n_workers) as pool:
+        task = bar.add_task("", total=len(folders))
+        work = partial(audit_checkpoint, options=options)
+        for outcome in pool.run(work, ordered, _lost_audit):
+            if outcome is None:
+                continue
+            folder, audit = outcome
+            found[folder] = audit
+            bar.advance(task)
+            line = f"[{len(found)}/{len(folders)}] {audit.name}: {audit.verdict}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return [found[folder] for folder in folders]
+
+
+def _lost_audit(folder: Path, why: str) -> Audit:
+    return Audit(folder.name, "differs", notes=(why,))
 
 
 def _show_audits(console: Console, audits: Sequence[Audit]) -> None:
@@ -118,6 +147,10 @@ def _line(audits: Sequence[Audit]) -> str:
 
 
 def _audit_page(audits: Sequence[Audit], options: AuditOptions) -> str:
+    import torch
+
+    from bench.run.provenance import machine
+
     cells = ([markdown(cell) for cell in audit.row()] for audit in audits)
     rows = [COLUMNS, ["---"] * len(COLUMNS), *cells]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -9,6 +9,7 @@ import typer
 
 from bench.cli import completing
 from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, console
+from bench.cli.run_app import Workers
 
 zoo_app = typer.Typer(
     help="Checkpoints: bring others' in, check them all, show one.", no_args_is_help=True
@@ -107,6 +108,7 @@ def verify(
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
@@ -115,7 +117,8 @@ def verify(
     from bench.train.quality import AuditOptions
 
     options = AuditOptions(data_root, pick_device(device), limit, quick, update, attacked)
-    raise typer.Exit(verify_command(console, names or [], checkpoints, options, out, as_json))
+    code = verify_command(console, names or [], checkpoints, options, out, as_json, workers)
+    raise typer.Exit(code)
 
 
 @zoo_app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import lru_cache
 
 
 def processor() -> str:
@@ -20,13 +21,16 @@ def processor() -> str:
 
 def installed(*distributions: str) -> dict[str, str]:
     """Returns the versions of installed distributions by name; empty names are left out."""
-    found = {}
-    for name in filter(None, distributions):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {name: _version(name) for name in filter(None, distributions)}
+
+
+@lru_cache(maxsize=64)
+def _version(name: str) -> str:
+    """Returns a distribution's version; its metadata take milliseconds to read."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def abilities() -> tuple[str, ...]:

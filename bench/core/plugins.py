@@ -97,27 +97,31 @@ def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
 
 
 def _read(group: str) -> Iterator[Plugin]:
-    distributions, seen = list(importlib.metadata.distributions()), set()
-    if not any(_claims(distribution, group) for distribution in distributions):
-        return  # names and versions of all packages take twenty times longer to read
-    for distribution in distributions:
+    """Yields the entry points of a group.
+
+    Names and versions, which take a second to read of all packages, are read only where there is
+    such an entry point.
+    """
+    distributions = list(importlib.metadata.distributions())
+    for place, distribution in enumerate(distributions):
         try:
-            name, version = distribution.metadata["Name"], distribution.version
+            if group not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+            name, version = str(distribution.metadata["Name"]), str(distribution.version)
             entries = [entry for entry in distribution.entry_points if entry.group == group]
         except Exception:  # metadata that anybody may have damaged
             continue
-        key = re.sub(r"[-_.]+", "-", str(name)).lower()
-        if key not in seen:
-            yield from (Plugin(entry.name, str(name), str(version), entry) for entry in entries)
-        seen.add(key)
+        if _key(distribution) not in map(_key, distributions[:place]):
+            yield from (Plugin(entry.name, name, version, entry) for entry in entries)
 
 
-def _claims(distribution: importlib.metadata.Distribution, group: str) -> bool:
-    """Says whether a package has entry points of a group."""
+def _key(distribution: importlib.metadata.Distribution) -> str | None:
+    """Returns a package's name as installers compare it; ``None`` where it cannot be read."""
     try:
-        return any(entry.group == group for entry in distribution.entry_points)
-    except Exception:  # as above
-        return False
+        _ = distribution.version, distribution.entry_points
+        return re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
+    except Exception:  # metadata that anybody may have damaged
+        return None
 
 
 def known_name(kind: str, group: str, own: Collection[str], name: str) -> str:

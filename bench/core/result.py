@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,3 +107,10 @@ def cluster_of(infos: Iterable[CellInfo]) -> Cluster:
 def alarms_of(infos: Iterable[CellInfo]) -> tuple[str, ...]:
     """Returns the alarms of cells in their order, each once."""
     return tuple(dict.fromkeys(alarm for info in infos for alarm in info.alarms))
+
+
+def violations(rows: Sequence[Row]) -> str:
+    """Says how many images violate ball or box, or are not finite; empty if none."""
+    counts = {s: sum(r.status == s for r in rows) for s in VIOLATIONS}
+    found = [f"{n} of {len(rows)} {s.replace('_', ' ')}" for s, n in counts.items() if n]
+    return "the attack's images fail verification: " + ", ".join(found) if found else ""

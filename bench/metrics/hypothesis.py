@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # imports its parts, which takes a while, only when they are asked for
 from numpy.typing import NDArray
-from scipy import special
 
 from bench.metrics.estimate import ONE_CLUSTER, cluster_variance
 
@@ -62,7 +62,7 @@ def _grouped(delta: NDArray[np.float64], groups: Sequence[int], p: float, method
     independent = float(delta.var(ddof=1)) / delta.size
     spread = max(between.variance, independent)
     t = abs(float(delta.mean())) / math.sqrt(spread) if spread else math.inf
-    clustered = 2 * float(special.stdtr(between.k - 1, -t))
+    clustered = 2 * float(scipy.special.stdtr(between.k - 1, -t))
     return Tested(max(p, clustered), f"{method}, and Student's t of {between.k} batches")
 
 
@@ -81,7 +81,11 @@ def sign_flip_test(deltas: Sequence[int]) -> float:
         longer = np.zeros(ways.size + size * n)
         k = np.arange(n + 1)
         # From logarithms, as the number of ways is beyond a float from about 1,000 samples on.
-        log = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+        log = (
+            scipy.special.gammaln(n + 1)
+            - scipy.special.gammaln(k + 1)
+            - scipy.special.gammaln(n - k + 1)
+        )
         for i, weight in enumerate(np.exp(log - n * math.log(2))):
             longer[i * size : i * size + ways.size] += weight * ways
         ways = longer
@@ -122,7 +126,7 @@ def unpaired_test(
     if v + w == 0:
         return Tested(1.0 if gap == 0 else 0.0, "Welch's t, unpaired")
     freedom = (v + w) ** 2 / (v**2 / (k - 1) + w**2 / (m - 1))
-    p = 2 * float(special.stdtr(freedom, -gap / math.sqrt(v + w)))
+    p = 2 * float(scipy.special.stdtr(freedom, -gap / math.sqrt(v + w)))
     return Tested(p, "Welch's t, unpaired")
 
 

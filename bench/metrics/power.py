@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
+import scipy  # imports its parts, which takes a while, only when they are asked for
 
 
 def fewest_losses(alpha: float) -> int:
@@ -34,10 +34,12 @@ def drop_power(n: int, drop: float, noise: float, alpha: float) -> float:
     total = 0.0
     for m in range(max(least, 1), most + 1):
         gained = np.arange(m // 2 + 1)
-        found = gained[2 * special.bdtr(gained, m, 0.5) <= alpha]
+        found = gained[2 * scipy.special.bdtr(gained, m, 0.5) <= alpha]
         if found.size:
-            here = float(special.bdtr(m, n, flips)) - float(special.bdtr(m - 1, n, flips))
-            total += here * float(special.bdtr(int(found[-1]), m, 1 - share))
+            here = float(scipy.special.bdtr(m, n, flips)) - float(
+                scipy.special.bdtr(m - 1, n, flips)
+            )
+            total += here * float(scipy.special.bdtr(int(found[-1]), m, 1 - share))
     return min(1.0, total)
 
 

@@ -7,26 +7,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
-import torch
+from typing import TYPE_CHECKING
 
 from bench.analysis.base import AnalysisError
 from bench.analysis.registry import get_analysis
-from bench.analysis.scene import Scene
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
 from bench.core.times import now
 from bench.models.external import Shelf
-from bench.oracle import frozen
-from bench.run.cell import AttackError
 from bench.run.job import load_model, load_slice
 from bench.run.local import Executor
-from bench.run.provenance import machine, versions
-from bench.run.target import Target
 from bench.store import AnalysisStore
 from bench.suite import Plan, PlannedAnalysis
+
+if TYPE_CHECKING:  # analyses are planned without importing pandas and torch
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,10 @@ def make_analysis_jobs(
 
 def execute_analysis(job: AnalysisJob) -> tuple[AnalysisInfo, pd.DataFrame]:
     """Runs a job; whatever goes wrong makes it incomplete, with no values."""
+    import pandas as pd
+
+    from bench.run.cell import AttackError
+
     started = time.monotonic()
     error = ""
     try:
@@ -109,10 +109,16 @@ def execute_analysis(job: AnalysisJob) -> tuple[AnalysisInfo, pd.DataFrame]:
 
 def lost_analysis(job: AnalysisJob, why: str) -> tuple[AnalysisInfo, pd.DataFrame]:
     """Returns what is stored of an analysis that ended with its worker."""
+    import pandas as pd
+
     return _info(job, why, 0.0), pd.DataFrame()
 
 
 def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
+    import torch
+
+    from bench.run.provenance import machine, versions
+
     spec = job.spec
     return AnalysisInfo(
         analysis_id=spec.analysis_id,
@@ -127,6 +133,10 @@ def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
 
 
 def _values(job: AnalysisJob) -> pd.DataFrame:
+    from bench.analysis.scene import Scene
+    from bench.oracle import frozen
+    from bench.run.target import Target
+
     spec = job.spec
     analysis = get_analysis(spec.analysis)
     data = load_slice(spec.data, job.data_root)

@@ -1,34 +1,47 @@
-"""Predicts how long cells take, from passes timed for about a second."""
+"""Predicts how long cells take, from passes of each kind of model.
+
+They are timed for a second in all, in float32 throughout: which engine a search runs fastest on is
+for the run to find out. What was timed is kept for the machine, so that a later plan needs neither
+models nor torch.
+"""
 
 from __future__ import annotations
 
 import heapq
+import json
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from bench.core.cell import CellSpec
+from bench.core.errors import UserError
+from bench.core.host import installed, processor
 from bench.core.identity import digest
-from bench.data import take_slice
-from bench.models.external import Source
-from bench.oracle import Access, Oracle, cross_entropy, frozen
+from bench.core.model_spec import ModelSpec
+from bench.core.places import cache_folder
+from bench.core.times import today
 from bench.run.job import Job
-from bench.run.target import Target
+from bench.store import write_atomically
 from bench.zoo import open_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.models.external import Source
+    from bench.run.target import Target
 
 FORWARD_ONLY = frozenset(("natural", "noise", "square"))
 """Attacks that ask for no gradient."""
 
-SPENT = 0.2
-"""Seconds for which each kind of pass is timed: twice two kinds come to about a second."""
+SPENT = 0.7
+"""Seconds for which passes are timed, about, shared out among the kinds of models of a plan. A
+model of which two images take longer than its share is timed once."""
 
 FEW = 8
-"""Images that say how many may be timed at once."""
+"""Images in a timed pass, at most. Larger passes take no longer for an image."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +51,12 @@ class PassCost:
     Attributes:
         forward: Seconds of a forward pass.
         both: Seconds of a forward and a backward pass.
+        date: On which it was timed.
     """
 
     forward: float
     both: float
+    date: str = ""
 
     def seconds(self, attack: str, passes: float) -> float:
         """Returns what an attack takes at most that makes so many passes of either kind."""
@@ -50,30 +65,69 @@ class PassCost:
 
 
 class Calibration:
-    """Times the passes of models, those of the same architecture and norm once.
+    """Knows what passes cost, of the models that some jobs attack.
+
+    Models of the same architecture and norm are one kind. Kinds that this machine has not timed
+    before are timed here and now.
 
     Args:
+        jobs: Whose models are meant.
         workers: Processes that share the machine's cores, as ``bench.run.local.Workers`` does it.
+
+    Raises:
+        UserError: When a checkpoint cannot be read.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
         self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
-        self._known: dict[str, PassCost] = {}
+        self._sources: dict[object, tuple[Source, str]] = {}
+        kinds: dict[str, Job] = {}
+        for job in jobs:
+            kinds.setdefault(self._kind(job), job)
+        self._known = _kept(kinds)
+        new = {kind: job for kind, job in kinds.items() if kind not in self._known}
+        if new:
+            self._time(new)
+            _keep(self._known)
+
+    @property
+    def since(self) -> str:
+        """The date of the oldest pass."""
+        return min((cost.date for cost in self._known.values()), default="")
 
     def seconds(self, job: Job) -> float:
-        """Returns what a job takes at most, from its estimated passes.
+        """Returns what a job takes at most, from its estimated passes; its model is one of those.
 
         Raises:
-            UserError: When its checkpoint or data cannot be read.
+            UserError: When its checkpoint cannot be read.
         """
-        spec = job.spec
-        source = spec.surrogate or spec
-        model = open_model(source.checkpoint, job.shelf)
-        key = _key(model, source.stats, spec, job.device)
-        if key not in self._known:
-            with _threads(self._threads):
-                self._known[key] = _measure(model, source.stats, job)
-        return self._known[key].seconds(spec.attack, job.cost)
+        return self._known[self._kind(job)].seconds(job.spec.attack, job.cost)
+
+    def _time(self, kinds: dict[str, Job]) -> None:
+        with _threads(self._threads):
+            for kind, job in kinds.items():
+                source, _ = self._source(job)
+                self._known[kind] = _measure(source, job, SPENT / len(kinds))
+
+    def _kind(self, job: Job) -> str:
+        """Returns the same for jobs whose passes take the same time on the same machine."""
+        of = job.spec.surrogate or job.spec
+        few = min(job.spec.batch_size, FEW)
+        _, model = self._source(job)
+        return digest([model, of.stats, few, self._threads, *_machine(job.device)])
+
+    def _source(self, job: Job) -> tuple[Source, str]:
+        """Returns what a job attacks, and a hash of its network; each is opened once."""
+        name = (job.spec.surrogate or job.spec).checkpoint
+        key = (name, job.shelf)
+        if key not in self._sources:
+            source = open_model(name, job.shelf)
+            facts = source.facts()
+            spec = facts.spec.model_dump(mode="json", exclude={"mean", "std"})
+            # Of others' networks the specification does not tell all.
+            own = isinstance(facts.spec, ModelSpec)
+            self._sources[key] = source, digest([spec, "" if own else facts.sha256])
+        return self._sources[key]
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
@@ -89,54 +143,104 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def _key(source: Source, stats: str | None, spec: CellSpec, device: str) -> str:
-    """Returns the same for models whose passes take the same time."""
-    model = source.facts().spec.model_dump(mode="json", exclude={"mean", "std"})
-    return digest([model, stats, spec.search, spec.batch_size, device])
+def _machine(device: str) -> tuple[str, ...]:
+    """Returns what else the speed of passes depends on."""
+    (version,) = installed("torch").values()
+    if not device.startswith("cuda"):
+        return device, processor(), version
+    import torch
+
+    return device, torch.cuda.get_device_name(device), version
 
 
-def _measure(source: Source, stats: str | None, job: Job) -> PassCost:
-    target = Target.of(source.load(stats).to(job.device))
-    data = take_slice(job.spec.data, job.data_root)
-    x = torch.from_numpy(data.x[: job.spec.batch_size]).to(job.device)
-    y = torch.from_numpy(data.y[: job.spec.batch_size]).to(job.device)
+def passes_file() -> Path:
+    """Returns where passes are kept that were timed on this machine."""
+    return cache_folder() / "passes.json"
+
+
+def _kept(kinds: Iterable[str]) -> dict[str, PassCost]:
+    """Returns what is kept of some kinds; nothing where the file cannot be read."""
+    kept = _read()
+    found = {}
+    for kind in kinds:
+        try:
+            cost = PassCost(**kept[kind])
+            if cost.forward > 0 and cost.both > 0 and isinstance(cost.date, str):
+                found[kind] = cost
+        except (LookupError, TypeError):  # not timed yet, or damaged
+            continue
+    return found
+
+
+def _read() -> dict[str, Any]:
+    try:
+        kept = json.loads(passes_file().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _keep(costs: dict[str, PassCost]) -> None:
+    """Adds what was timed to what is kept; where that cannot be, the next plan times again."""
+    kept = _read() | {kind: vars(cost) for kind, cost in costs.items()}
+    try:
+        write_atomically(passes_file(), json.dumps(kept, indent=1).encode())
+    except UserError:
+        return
+
+
+def _measure(source: Source, job: Job, seconds: float) -> PassCost:
+    """Times the passes of a model, for about so many seconds."""
+    import torch
+
+    from bench.oracle import frozen
+    from bench.run.target import Target
+
+    stats, n = (job.spec.surrogate or job.spec).stats, min(job.spec.batch_size, FEW)
+    model = source.load(stats).to(job.device)
+    target, spec = Target.of(model), model.spec
+    x = torch.full((n, spec.channels, spec.size, spec.size), 0.5, device=job.device)
+    y = torch.zeros(n, dtype=torch.int64, device=job.device)
     with frozen(target.model):
-        n = min(len(x), _affordable(target, x[:FEW], y[:FEW]))
-        ask = _query(target, x[:n], y[:n], fast=job.spec.search == "fast")
-        return PassCost(_timed(lambda: ask(False)) / n, _timed(lambda: ask(True)) / n)
+        ask = _query(target, x[:2], y[:2])  # some layers take no single image
+        both = _timed(ask, True)  # makes ready what a model needs
+        if both < seconds:
+            x, y = (part[: max(2, round(seconds / both))] for part in (x, y))
+            ask = _query(target, x, y)
+            # Two, of which the first makes ready what the size needs.
+            both = min(_timed(ask, True), _timed(ask, True))
+        else:
+            x = x[:2]
+        return PassCost(_timed(ask, False) / len(x), both / len(x), today())
 
 
-def _affordable(target: Target, x: torch.Tensor, y: torch.Tensor) -> int:
-    """Returns how many images fit into the time for one kind of pass, at least those given."""
-    ask = _query(target, x, y, fast=False)
-    ask(True)
-    started = time.perf_counter()
-    ask(True)
-    return max(len(x), int(len(x) * SPENT / (time.perf_counter() - started)))
-
-
-def _query(
-    target: Target, x: torch.Tensor, y: torch.Tensor, *, fast: bool
-) -> Callable[[bool], float]:
+def _query(target: Target, x: Tensor, y: Tensor) -> Callable[[bool], object]:
     """Returns what asks an oracle about images as attacks do, with or without gradient."""
-    access = Access(stochastic=target.stochastic, batch_dependent=target.batch_dependent, fast=fast)
+    from bench.oracle import Access, Oracle, cross_entropy
+
+    access = Access(stochastic=target.stochastic, batch_dependent=target.batch_dependent)
     oracle = Oracle(target.model, x, target.classes, access)
     return lambda grad: float(oracle.query(x, y, cross_entropy, grad=grad).loss.sum())
 
 
-def _timed(work: Callable[[], object]) -> float:
-    """Returns the median time of some runs, after one that is not counted."""
-    work()
-    taken: list[float] = []
-    while sum(taken) < SPENT or len(taken) < 2:
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+def _timed(ask: Callable[[bool], object], grad: bool) -> float:
+    """Returns the seconds that a query takes; on a single core, those that others take not counted.
+
+    What is found out is kept for good, so a moment in which the machine is busy should not show.
+    """
+    import torch
+
+    one_core = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if one_core else time.perf_counter
+    started = clock()
+    ask(grad)
+    return clock() - started
 
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -145,13 +249,18 @@ def _threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def predict(jobs: Sequence[Job], workers: int) -> dict[str, float]:
+def predict(jobs: Sequence[Job], workers: int) -> tuple[dict[str, float], str]:
     """Returns the seconds that each job takes at most, by the id of its cell.
 
-    Broken images leave most attacks early, so this is an upper bound.
+    Broken images leave most attacks early, and a search may run faster than in float32, so this is
+    an upper bound.
+
+    Returns:
+        The seconds, and the date on which the oldest of the passes was timed.
 
     Raises:
-        UserError: When a checkpoint or the data cannot be read.
+        UserError: When a checkpoint cannot be read.
     """
-    calibration = Calibration(workers)
-    return {job.spec.cell_id: calibration.seconds(job) for job in jobs}
+    calibration = Calibration(jobs, workers)
+    seconds = {job.spec.cell_id: calibration.seconds(job) for job in jobs}
+    return seconds, calibration.since

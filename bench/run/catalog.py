@@ -79,6 +79,7 @@ class LocalCatalog:
     ) -> None:
         self._shelf, self._data_root = Shelf(checkpoints, trust_code), data_root
         self._missing: dict[str, str] = {}
+        self._known: dict[str, CheckpointInfo] = {}
 
     def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         """Returns an attack with its parameters filled in, see ``bench.suite.Catalog``."""
@@ -104,8 +105,14 @@ class LocalCatalog:
     def checkpoint(self, name: str) -> CheckpointInfo:
         """Returns what is known of a checkpoint, or of a URI's model; a name stays in its folder.
 
-        A model of another library is built and hashed for that, once in a process.
+        A model of another library is built and hashed for that, once in a process; a card is read
+        once by a catalog.
         """
+        if name not in self._known:
+            self._known[name] = self._looked_up(name)
+        return self._known[name]
+
+    def _looked_up(self, name: str) -> CheckpointInfo:
         source, facts = self._opened(name)
         model = facts.spec
         info = CheckpointInfo(

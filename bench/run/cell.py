@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.base import Spec
 from bench.core.cell import CellSpec
-from bench.core.result import VIOLATIONS, CellInfo, Row
+from bench.core.result import CellInfo, Row, violations
 from bench.core.times import now
 from bench.data import Slice
 from bench.norms import find_paths, pinned
@@ -248,10 +248,3 @@ def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
         return
     with pinned(source, paths.sample(None, torch.Generator().manual_seed(seed))):
         yield
-
-
-def violations(rows: Sequence[Row]) -> str:
-    """Says how many images violate ball or box, or are not finite; empty if none."""
-    counts = {s: sum(r.status == s for r in rows) for s in VIOLATIONS}
-    found = [f"{n} of {len(rows)} {s.replace('_', ' ')}" for s, n in counts.items() if n]
-    return "the attack's images fail verification: " + ", ".join(found) if found else ""

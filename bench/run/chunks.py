@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.core.result import CellInfo, Row
-from bench.run.cell import violations
+from bench.core.result import CellInfo, Row, violations
 from bench.run.job import Done, Job
 from bench.store import Chunk, RunStore
 

@@ -6,25 +6,24 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.core.times import now
 from bench.data import Slice, take_slice
-from bench.models import Classifier
 from bench.models.external import Shelf
-from bench.run.cell import run_cell
-from bench.run.device import no_tf32
-from bench.run.provenance import machine
-from bench.run.target import Target
 from bench.zoo import open_model
+
+if TYPE_CHECKING:  # jobs are planned without importing torch
+    from torch import Tensor
+
+    from bench.models import Classifier
+    from bench.run.target import Target
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Job:
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
+    from bench.run.target import Target
+
     return Target.of(load_model(of.checkpoint, job.shelf, of.stats, of.sha256, job.device))
 
 
@@ -79,6 +80,8 @@ def load_model(name: str, shelf: Shelf, stats: str | None, sha256: str, device: 
     Raises:
         UserError: When it cannot be loaded, or is not what was planned with.
     """
+    from bench.run.device import no_tf32
+
     no_tf32()  # in every process that runs jobs
     source = open_model(name, shelf)
     model = source.load(stats)
@@ -131,6 +134,8 @@ class Done(NamedTuple):
 
 def execute(job: Job) -> Done:
     """Runs a job; what goes wrong with its checkpoint or data makes it incomplete."""
+    from bench.run.cell import run_cell
+
     started = time.monotonic()
     spec = job.spec
     kept: list[NDArray[np.float32]] = []
@@ -180,6 +185,10 @@ def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
         why: In one line.
         seconds: That it took.
     """
+    import torch
+
+    from bench.run.provenance import machine
+
     return CellInfo(
         cell_id=job.spec.cell_id,
         spec=job.spec,

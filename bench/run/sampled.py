@@ -130,13 +130,13 @@ def image_seconds(
     *,
     trust_code: bool = False,
 ) -> list[float]:
-    """Returns what an image of each cell takes one worker, from passes timed here and now.
+    """Returns what an image of each cell takes one worker, from passes timed on this machine.
 
     Raises:
         UserError: When a checkpoint or the data cannot be read.
     """
-    calibration = Calibration(workers)
     jobs = make_jobs(list(cells), checkpoints, data_root, device, trust_code=trust_code)
+    calibration = Calibration(jobs, workers)
     return [
         calibration.seconds(replace(job, cost=cost)) for job, cost in zip(jobs, passes, strict=True)
     ]

@@ -14,8 +14,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, TypeVar
 
-import torch
-
 J = TypeVar("J")
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -120,6 +118,8 @@ def _serve(pipe: Connection, threads: int, parent: int) -> None:
     """Does jobs until the pipe ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
+    import torch
+
     torch.set_num_threads(threads)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     try:

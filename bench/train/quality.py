@@ -204,6 +204,19 @@ class AuditOptions:
     n_attacked: int | None = None
 
 
+def audit_cost(folder: Path, options: AuditOptions) -> float:
+    """Returns about how many passes a check takes, 0 where the card does not tell."""
+    try:
+        card = open_checkpoint(folder).card
+    except UserError:
+        return 0.0
+    clean = card.clean_accuracy
+    scored = clean.n if options.limit is None else min(clean.n, options.limit)
+    draws = QUICK_EOT if clean.n_draws > 1 else 1
+    attacked = 0 if options.quick else _n_attacked(card, options)
+    return float(scored * clean.n_draws + attacked * 2 * QUICK_ITER * draws)
+
+
 def audit_checkpoint(folder: Path, options: AuditOptions) -> Audit:
     """Hashes, loads and scores a checkpoint, and compares it with its card.
 
@@ -260,7 +273,12 @@ def _attacked(checkpoint: Checkpoint, options: AuditOptions) -> RobustAccuracy |
         quick_threat(checkpoint.card)
     except UserError as error:
         return str(error)
-    known = checkpoint.card.robust_accuracy
-    n = options.n_attacked or (QUICK_N if known is None else known.n)
-    n = n if options.limit is None else min(n, options.limit)
+    n = _n_attacked(checkpoint.card, options)
     return quick_pgd(checkpoint, options.data_root, n, options.device)
+
+
+def _n_attacked(card: Card, options: AuditOptions) -> int:
+    """Returns how many images the quick attack is asked for."""
+    known = card.robust_accuracy
+    n = options.n_attacked or (QUICK_N if known is None else known.n)
+    return n if options.limit is None else min(n, options.limit)

@@ -1,4 +1,7 @@
-"""Checkpoints on disk: ``NAME/model.safetensors`` and ``NAME/card.yaml``."""
+"""Checkpoints on disk: ``NAME/model.safetensors`` and ``NAME/card.yaml``.
+
+Cards are read without torch, which takes seconds to import; weights import it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,20 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from bench.core.builtin import checkpoint_roots
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
 from bench.core.identity import canonical_json, sha256_file
 from bench.core.model_spec import ModelSpec
-from bench.models import Classifier, build_model
 from bench.models.external import ModelFacts
 from bench.store import write_atomically
 from bench.zoo.card import Card, read_card, write_card
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bench.models import Classifier
 
 WEIGHTS, CARD = "model.safetensors", "card.yaml"
 MAX_NAME = 200
@@ -48,6 +52,8 @@ class Checkpoint:
             UserError: When the weights are missing, truncated, altered, not finite, or do not fit
                 the card; or when the card's norm does not fit its network or has no such stats.
         """
+        from bench.models import build_model
+
         path = self.folder / WEIGHTS
         verify_hash(path, self.card)
         spec = self.card.model
@@ -87,6 +93,9 @@ def verify_hash(path: Path, card: Card) -> None:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Reads a file of tensors; raises ``UserError`` when it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return dict(load_file(path))
     except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
@@ -147,6 +156,8 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
         UserError: When a weight is NaN or infinite, and nothing is written; or when a file cannot
             be written.
     """
+    from safetensors.torch import save
+
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
     refuse_not_finite(
         weights, f"{folder}: not saved", "the training diverged; lower lr or set clip"

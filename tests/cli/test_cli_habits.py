@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,13 @@ def rbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
+@pytest.fixture(scope="module")
+def run_to_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a committed run, whose reports may be written again."""
+    copy = tmp_path_factory.mktemp("runs") / "batch_statistics"
+    return Path(shutil.copytree(ROOT / "reports" / "batch_statistics", copy))
+
+
 @pytest.mark.parametrize("name", [name for name, _ in commands(app)])
 def test_every_command_has_an_example_that_names_its_options(name: str) -> None:
     done = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "300"})
@@ -82,6 +90,75 @@ sys.exit(" ".join(slow & set(sys.modules)) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+LOADED = """
+import sys
+from bench.cli import main
+sys.argv = ["rbench", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print("loaded:", *sorted({"torch", "torch._dynamo", "torchvision"} & set(sys.modules)))
+"""
+
+
+def loaded(*arguments: object, cache: Path) -> list[str]:
+    """Runs a command in a process of its own; returns what it has loaded of what takes long."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "RBENCH_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"list {what}" for what in LISTINGS if what not in ("attacks", "analyses", "schemes")),
+        "published list",
+        "zoo show fmnist-resnet20-bn",
+        "zoo readme --check",
+        "report RUN",
+        "index RUNS",
+        "check RUN --baseline RUN",
+        "repair RUN",
+        "plan quickstart --no-time --device cpu --out OUT",
+        "plan none.yaml",
+        "run none.yaml --out OUT",
+    ],
+)
+def test_commands_that_run_no_model_import_no_torch(
+    command: str, run_to_report: Path, tmp_path: Path
+) -> None:
+    places = {"RUN": run_to_report, "RUNS": run_to_report.parent, "OUT": tmp_path / "out"}
+    words = [places.get(word, word) for word in command.split()]
+    assert loaded(*words, cache=tmp_path) == []
+
+
+def test_what_is_loaded_is_told() -> None:
+    """Else the test above would show nothing."""
+    code = LOADED.replace("main()\nfinally", "import torch\nfinally")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "loaded: torch" in done.stdout
+
+
+def test_a_plan_imports_torch_to_time_models_and_never_again(tmp_path: Path) -> None:
+    command = ("plan", "quickstart", "--device", "cpu", "--out", tmp_path / "out")
+    assert "torch" in loaded(*command, cache=tmp_path)
+    assert loaded(*command, cache=tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["plan quickstart", "probe fmnist-resnet20-bn"])
+def test_nothing_is_compiled_so_no_compiler_is_imported(command: str, tmp_path: Path) -> None:
+    """``torch._dynamo`` takes as long to import as torch itself."""
+    found = loaded(*command.split(), "--device", "cpu", cache=tmp_path)
+    assert "torch" in found and "torch._dynamo" not in found
 
 
 def test_numbers_of_listings_are_numbers(rbench: Rbench) -> None:

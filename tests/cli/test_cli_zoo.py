@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,38 @@ def test_verify_tells_apart_what_is_wrong(
     assert rbench("verify", "sound", "--quick")[0] == 0
     assert rbench("verify", "boasting", "--quick", "--update")[0] == 0
     assert rbench("verify", "boasting", "--quick")[0] == 0
+
+
+def test_checkpoints_are_verified_side_by_side_as_one_by_one(
+    rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        rbench("import", str(foreign[0]), *IMPORT, *SCORE, *INPUT, "--name", name)
+    (tmp_path / "zoo" / "b" / "card.yaml").write_text("a: 1")
+    arguments = ("verify", "--attacked", "8")
+    code, shown = rbench(*arguments, "--workers", "2")
+    assert code == 1 and "3 checkpoints: 2 pass, 1 differs" in shown
+    lines = [line for line in shown.splitlines() if line.startswith("[")]
+    assert [line.split()[0] for line in lines] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert {line.partition(" ")[2] for line in lines} == {"a: pass", "b: differs", "c: pass"}
+    alone = rbench(*arguments, "--workers", "1")[1]
+    assert [one for one in shown.splitlines() if one.startswith("│")] == [
+        one for one in alone.splitlines() if one.startswith("│")
+    ]
+
+
+def test_progress_is_no_part_of_the_json(
+    rbench: Rbench,
+    foreign: tuple[Path, Classifier],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rbench("import", str(foreign[0]), *IMPORT, *SCORE, *INPUT, "--name", "a")
+    monkeypatch.setattr("sys.argv", ["rbench", "zoo", "verify", "--quick", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr()
+    assert [one["name"] for one in json.loads(shown.out)] == ["a"] and "[1/1] a: pass" in shown.err
 
 
 def test_misuse_of_verify(rbench: Rbench, tmp_path: Path) -> None:

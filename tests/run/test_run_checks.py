@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from bench.run import probing
 from bench.run.catalog import LocalCatalog
 from bench.run.checks import raise_alarms
 from bench.run.convergence import plan_sweeps, sweep_jobs
-from bench.run.job import Job
+from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
-from bench.run.probing import Probed, probe_key, probe_models
+from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
 from bench.run.target import Target
 from bench.store import RunStore
@@ -77,22 +78,29 @@ def test_sweeps_can_be_turned_off_and_leave_ensembles_alone(tmp_path: Path) -> N
     assert plan_sweeps(planned(tmp_path, auto)[0], lambda data: "0") == []
 
 
+def probed(plan: Plan, tmp_path: Path, workers: Workers) -> dict[str, Probed]:
+    """Probes the models of a plan, and runs none of its cells."""
+    runner = Probing(jobs_of(plan, tmp_path), tmp_path, workers)
+    assert [one for one in runner.run(execute_chain, [], lost_chain) if one] == []
+    return runner.known
+
+
 def test_models_are_probed_once_for_each_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, _ = planned(tmp_path)
     with Workers(1) as workers:
-        known = probe_models(jobs_of(plan, tmp_path), tmp_path, workers)
+        known = probed(plan, tmp_path, workers)
         assert known == {probe_key(plan.cells[0].spec): Probed()}
 
         def never(one: Any) -> Probed:
             raise AssertionError("probed again")
 
         monkeypatch.setattr(probing, "run_probe", never)
-        assert probe_models(jobs_of(plan, tmp_path), tmp_path, workers) == known
+        assert probed(plan, tmp_path, workers) == known
         (tmp_path / "store" / "probes.json").write_text("{damaged")
         with pytest.raises(AssertionError, match="probed again"):
-            probe_models(jobs_of(plan, tmp_path), tmp_path, workers)
+            probed(plan, tmp_path, workers)
 
 
 def test_a_model_that_is_not_what_its_card_says_stops_the_run(
@@ -105,4 +113,75 @@ def test_a_model_that_is_not_what_its_card_says_stops_the_run(
     )
     message = "fmnist-resnet20-bn: the model is declared stochastic.*found it deterministic"
     with Workers(1) as workers, pytest.raises(UserError, match=message):
-        probe_models(jobs_of(plan, tmp_path), tmp_path, workers)
+        probed(plan, tmp_path, workers)
+
+
+class Listed(Workers):
+    """A worker that says what it is given, and in which order."""
+
+    def run(self, work: Any, jobs: Any, lost: Any) -> Any:
+        self.given = list(jobs)
+        return super().run(work, jobs, lost)
+
+
+def labelled(plan: Plan, tmp_path: Path, count: int) -> list[Job]:
+    """Returns jobs of as many models, by name alone."""
+    (job, *_) = jobs_of(plan, tmp_path)
+    specs = [job.spec.model_copy(update={"sha256": f"{i:064x}"}) for i in range(count)]
+    return [replace(job, spec=spec) for spec in specs]
+
+
+def digit(given: tuple[Job, ...]) -> str:
+    return given[0].spec.sha256[-1]
+
+
+def test_the_first_job_waits_for_its_own_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = planned(tmp_path)
+    jobs = labelled(plan, tmp_path, 3)
+    monkeypatch.setattr(probing, "run_probe", lambda one: Probed())
+    with Listed(1) as workers:
+        chains = [(jobs[2],), (jobs[0],), (jobs[2],), (jobs[1],)]
+        outcomes = Probing(jobs, tmp_path, workers).run(digit, chains, lambda *_: "")
+        assert [one[1] for one in outcomes if one] == ["2", "0", "2", "1"]
+    order = [p.of.sha256[-1] if isinstance(p, ProbeJob) else "job" for p in workers.given]
+    assert order == ["2", "job", "0", "1", "job", "job", "job"]
+
+
+class Backwards:
+    """An executor whose jobs end in the reverse order, with an outcome after each."""
+
+    def run(self, work: Any, jobs: Any, lost: Any) -> Any:
+        return ((job, work(job)) for job in reversed(jobs))
+
+
+def test_what_a_job_made_counts_once_its_model_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = planned(tmp_path)
+    jobs = labelled(plan, tmp_path, 2)
+    done: list[str] = []
+
+    def look(one: ProbeJob) -> Probed:
+        done.append(f"probe {one.of.sha256[-1]}")
+        return Probed(differs="is odd" if one.of.sha256[-1] == "0" else "")
+
+    monkeypatch.setattr(probing, "run_probe", look)
+    with pytest.raises(UserError, match="fmnist-resnet20-bn: is odd"):
+        runner = Probing(jobs, tmp_path, Backwards())
+        for outcome in runner.run(digit, [(job,) for job in jobs], lambda *_: ""):
+            done.append(f"counts {outcome[1]}" if outcome else "")
+    assert done == ["probe 1", "counts 1", "probe 0"], "1 was held back, and 0 never counted"
+
+
+def test_a_model_that_cannot_be_probed_leaves_it_to_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = planned(tmp_path)
+    jobs = labelled(plan, tmp_path, 2)
+    monkeypatch.setattr(probing, "run_probe", lambda one: None)
+    with Workers(1) as workers:
+        runner = Probing(jobs, tmp_path, workers)
+        outcomes = runner.run(digit, [(job,) for job in jobs], lambda *_: "")
+        assert [one[1] for one in outcomes if one] == ["0", "1"] and runner.known == {}

@@ -20,7 +20,7 @@ from bench.run.catalog import LocalCatalog
 from bench.run.freight import Needs, check_code, code_hash, moved, needs_of
 from bench.run.job import Job
 from bench.run.local import Executor, Workers
-from bench.run.probing import probe_models
+from bench.run.probing import Probing
 from bench.run.stop import Stop
 from bench.run.suite import Summary, Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
@@ -79,8 +79,9 @@ def run(made: Path, out: Path, workers: Executor, watcher: Watcher) -> tuple[Pla
     plan = make_plan(load_suite(made / "suite.yaml", catalog), catalog)
     store = RunStore(out)
     jobs = make_jobs(cells_to_run(plan, store), made / "checkpoints", None, "cpu", save_adv=True)
-    assert probe_models(jobs, out, workers)
-    summary = run_suite(plan, store, jobs, workers, watcher)
+    runner = Probing(jobs, out, workers)
+    summary = run_suite(plan, store, jobs, runner, watcher)
+    assert runner.known
     return plan, summary, {i: store.read_cell(i)[1] for i in store.cell_ids()}
 
 

@@ -21,6 +21,7 @@ from bench.models import Classifier, build_model
 from bench.train.quality import (
     AuditOptions,
     audit_checkpoint,
+    audit_cost,
     quick_pgd,
     quick_threat,
     score_slice,
@@ -186,6 +187,17 @@ def test_a_sound_checkpoint_passes_and_update_fills_its_card(
     again = audit_checkpoint(sound.folder, replace(options, update=True))
     assert (again.verdict, again.notes) == ("pass", ())
     assert again.robust[1] == card.robust_accuracy and path.read_bytes() == written
+
+
+def test_the_longest_check_is_foreseen(sound: Checkpoint, options: AuditOptions) -> None:
+    folder, quick = sound.folder, replace(options, quick=True)
+    assert audit_cost(folder, quick) == N
+    assert audit_cost(folder, replace(options, n_attacked=3)) == N + 3 * 20 * 2
+    assert audit_cost(folder, replace(quick, limit=5)) == 5
+    whole = audit_cost(folder, options)
+    rewrite(folder, lambda card: card["clean_accuracy"].update(n_draws=5))
+    assert audit_cost(folder, options) == 5 * whole
+    assert audit_cost(folder.parent / "none", options) == 0
 
 
 def flip_a_bit(folder: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
-from bench.models.build import Classifier
+
+if TYPE_CHECKING:  # what a model is can be told without importing torch
+    from bench.models.build import Classifier
 
 
 @dataclass(frozen=True)
