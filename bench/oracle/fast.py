@@ -139,15 +139,32 @@ def _choose(model: nn.Module, x: Tensor, run: Run, most: int) -> dict[str, Any] 
     the fastest of them with all threads, cut by images and by operations.
     """
     threads = torch.get_num_threads() if most and x.device.type == "cpu" else 1
+    candidates = _candidates(model, x)
     with one_thread_each() if threads > 1 else nullcontext():
-        raced = _race(_candidates(model, x), x, run)
+        raced = _race(candidates, x, run)
     if not raced:
         return None
+    if _moved(model, candidates):
+        return {"engine": str(EXACT), "seconds": raced[0].seconds, "fits": None}
     best = min(raced, key=lambda twin: twin.seconds * _handicap(twin.engine))
     if threads > 1:
         best = _with_threads(model, best, threads, x, run)
     fits, each = _grow(best, x, run, most) if most else (None, best.seconds)
     return {"engine": str(best.engine), "seconds": each, "fits": fits}
+
+
+def _moved(model: nn.Module, twins: list[Twin]) -> bool:
+    """Says whether passes have changed a buffer of a twin's copy.
+
+    Such a model is searched as it is: on a copy nobody would see that an attack changes it.
+    """
+    layers = nn.Conv2d | nn.Linear  # whose weights an engine lays out anew
+    own = {name for name, module in model.named_modules() if not isinstance(module, layers)}
+    for twin in twins:
+        for name, buffer in twin.copy.named_buffers() if twin.copy is not None else ():
+            if name.rpartition(".")[0] in own and not torch.equal(buffer, model.get_buffer(name)):
+                return True
+    return False
 
 
 def _handicap(engine: Engine) -> float:
@@ -260,6 +277,8 @@ def _twin(model: nn.Module, engine: Engine, x: Tensor) -> Twin | None:
     except Exception:  # foreign code that cannot be copied
         return None if engine.folded or engine.channels_last else Twin(engine)
     if engine.folded and not folds(laid_out, model, x):
+        return None
+    if engine.channels_last and not any(isinstance(m, nn.Conv2d) for m in laid_out.modules()):
         return None
     if engine.channels_last:
         laid_out = laid_out.to(memory_format=torch.channels_last)

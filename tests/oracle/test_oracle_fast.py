@@ -308,3 +308,30 @@ def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None
         before = len(calls)
         Oracle(model, x, 3, Access(), memo).query(*asked, cross_entropy)
         assert len(calls) == before + once, "another question"
+
+
+class Remembering(nn.Module):
+    """Moves a buffer in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += len(x)
+        return self.conv(x).flatten(1) + 0 * self.seen
+
+
+def test_a_model_that_moves_its_buffers_is_searched_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def timed(twin: engine.Twin, x: torch.Tensor, run: fast.Run) -> float:
+        run(twin, x)
+        return 1.0 if twin.engine.exact else 0.1
+
+    monkeypatch.setattr(fast, "_timed", timed)
+    for kind, exact in ((Remembering, True), (partial(nn.Sequential, nn.Conv2d(1, 2, 3)), False)):
+        model = kind().eval().requires_grad_(False)
+        twin = fast.fastest_twin(model, torch.rand(4, 1, 4, 4), partial(run_on, model), 64)
+        assert twin.engine.exact == exact

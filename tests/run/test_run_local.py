@@ -71,7 +71,7 @@ def test_workers_killed_before_they_have_a_job_are_replaced() -> None:
         killed: set[int] = set()
         while len(killed) < 2:
             for process in multiprocessing.active_children():
-                if process.pid is not None and process.pid not in killed:
+                if process.pid is not None and process.pid not in killed and len(killed) < 2:
                     killed.add(process.pid)
                     os.kill(process.pid, signal.SIGKILL)
             time.sleep(0.01)
