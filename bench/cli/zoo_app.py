@@ -100,7 +100,11 @@ def verify(
     ] = False,
     attacked: Annotated[
         int | None,
-        typer.Option("--attacked", min=1, help="Images of PGD-20 (default: the card's, or 512)."),
+        typer.Option(
+            "--attacked",
+            min=1,
+            help="Images of PGD-20 (default: 128, by interval; with --update the card's, or 512).",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Markdown file that is written too.")

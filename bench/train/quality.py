@@ -40,6 +40,8 @@ models of a data set apart. A model that was trained against another ball is ask
 
 QUICK_N = 512
 """Images of the quick attack: four whole batches."""
+SAMPLED_N = 128
+"""Of these, how many a checkpoint is checked on unless more are asked for: one whole batch."""
 QUICK_ITER = 20
 QUICK_EOT = 5
 """Draws a gradient is averaged over: beyond 5, PGD-20 gains nothing on RNA (``rna_eot``)."""
@@ -193,7 +195,8 @@ class AuditOptions:
         limit: Measures on so many images of the shuffled split only.
         quick: Leaves the attack out.
         update: Writes numbers that are missing or differ into the card.
-        n_attacked: Images of the attack; ``None`` for the card's number, else ``QUICK_N``.
+        n_attacked: Images of the attack; ``None`` for ``SAMPLED_N`` of the card's, and under
+            ``update``, or where the card has no number, for the card's number, else ``QUICK_N``.
     """
 
     data_root: Path | None = None
@@ -260,7 +263,9 @@ def _scored(checkpoint: Checkpoint, model: Classifier, options: AuditOptions) ->
         robust = None if options.quick else _attacked(checkpoint, options)
     except UserError as error:
         return Audit(name, "differs", "ok", *known, notes=(str(error),))
-    audit, changes = judge(name, card, clean, robust, partial=options.limit is not None)
+    before, limited = card.robust_accuracy, options.limit is not None
+    partly = before is not None and _n_attacked(card, options) < before.n
+    audit, changes = judge(name, card, clean, robust, partial=limited, partly_attacked=partly)
     if options.update and changes:
         write_card(checkpoint.folder / CARD, card.model_copy(update=changes))
         audit = replace(audit, verdict="updated")
@@ -280,5 +285,9 @@ def _attacked(checkpoint: Checkpoint, options: AuditOptions) -> RobustAccuracy |
 def _n_attacked(card: Card, options: AuditOptions) -> int:
     """Returns how many images the quick attack is asked for."""
     known = card.robust_accuracy
-    n = options.n_attacked or (QUICK_N if known is None else known.n)
+    n = QUICK_N if known is None else known.n
+    if options.n_attacked is not None:
+        n = options.n_attacked
+    elif known is not None and not options.update:
+        n = min(n, SAMPLED_N)
     return n if options.limit is None else min(n, options.limit)

@@ -70,6 +70,7 @@ def judge(
     robust: RobustAccuracy | str | None,
     *,
     partial: bool = False,
+    partly_attacked: bool = False,
 ) -> tuple[Audit, dict[str, CleanAccuracy | RobustAccuracy]]:
     """Compares an intact checkpoint's card with what was measured.
 
@@ -80,6 +81,7 @@ def judge(
         robust: The same under the quick attack; a text says why it could not be measured, ``None``
             that it was not.
         partial: Whether part of the images were measured on purpose.
+        partly_attacked: Whether part of them were attacked on purpose.
 
     Returns:
         The audit, and the fields of the card that are missing or differ, as they should be.
@@ -90,7 +92,8 @@ def judge(
         changes["clean_accuracy"] = clean
     measured = robust if isinstance(robust, RobustAccuracy) else None
     if measured is not None:
-        same, more = _compare_robust(card.robust_accuracy, measured, partial)
+        part = partial or partly_attacked
+        same, more = _compare_robust(card.robust_accuracy, measured, part)
         if not same or card.robust_accuracy is None:
             changes["robust_accuracy"] = measured
         agrees, notes = agrees and same, notes + more

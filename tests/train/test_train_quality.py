@@ -189,6 +189,21 @@ def test_a_sound_checkpoint_passes_and_update_fills_its_card(
     assert again.robust[1] == card.robust_accuracy and path.read_bytes() == written
 
 
+def test_a_check_attacks_some_of_the_cards_images_unless_more_are_asked_for(
+    sound: Checkpoint, options: AuditOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.train.quality.SAMPLED_N", 8)
+    audit_checkpoint(sound.folder, replace(options, update=True, n_attacked=16))
+    (note,) = audit_checkpoint(sound.folder, options).notes
+    assert note.startswith("PGD by interval [") and note.endswith("of 8 images")
+    assert not audit_checkpoint(sound.folder, replace(options, n_attacked=16)).notes
+    value = read_card(sound.folder / "card.yaml").robust_accuracy.value  # type: ignore[union-attr]
+    wrong = 0.0 if value > 0.5 else 1.0
+    rewrite(sound.folder, lambda card: card["robust_accuracy"].update(value=wrong))
+    audit = audit_checkpoint(sound.folder, options)
+    assert audit.verdict == "differs" and "outside" in audit.notes[-1]
+
+
 def test_the_longest_check_is_foreseen(sound: Checkpoint, options: AuditOptions) -> None:
     folder, quick = sound.folder, replace(options, quick=True)
     assert audit_cost(folder, quick) == N
