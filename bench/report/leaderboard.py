@@ -61,7 +61,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 
 def _last(view: RunView, maker: CellMaker) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
     """Returns the columns after the attacks, and their cells for each model."""
-    attacked = _within_eps(view)
+    attacked = _in_worst_case(view)
     if not attacked:
         return (), [()] * len(view.models)
     worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
@@ -71,13 +71,18 @@ def _last(view: RunView, maker: CellMaker) -> tuple[tuple[Column, ...], list[tup
     return (Column(WORST_CASE), Column(RANK, in_csv=False)), ranked
 
 
-def _within_eps(view: RunView) -> list[int]:
-    """Returns the attacks of the worst case: at a larger eps than the suite's they do not count."""
+def _in_worst_case(view: RunView) -> list[int]:
+    """Returns the attacks of the worst case: on all images, and at no larger eps than the suite's.
+
+    Where no attack is on all images there is no worst case.
+    """
     suite = view.suite.threat_model
     return [
         j
         for j, attack in enumerate(view.attacks)
-        if view.attack_kind(j) != "none" and attack.threat_model(suite).eps <= suite.eps
+        if view.attack_kind(j) != "none"
+        and attack.threat_model(suite).eps <= suite.eps
+        and attack.limit is None
     ]
 
 
@@ -162,6 +167,12 @@ def _reading(view: RunView, paper: Paper) -> Section:
             "batches",
         ),
     ]
+    for attack in view.attacks:
+        if attack.limit is not None:
+            said = (
+                f"on the first {attack.limit} images, so no part of the worst case, which is of all"
+            )
+            items.append((attack.label, said))
     if beyond:
         said = "of a larger eps than the suite's, so not among the attacks of the worst case"
         items.append((", ".join(beyond), said))

@@ -57,7 +57,7 @@ def check_analyses(
         except UserError as error:
             yield Problem((*path, "analysis"), str(error))
             continue
-        yield from _check_limit(path, entry, data, catalog)
+        yield from check_limit(path, entry, data, catalog)
         yield from _check_attack(path, entry, kind, attacks)
         chosen: list[tuple[KeyPath, ModelEntry]] = []
         unnamed = list(_choose(path, entry, models, chosen))
@@ -90,9 +90,10 @@ def check_analysis_reports(reports: Mapping[int, ReportEntry], value: object) ->
             )
 
 
-def _check_limit(
-    path: KeyPath, entry: AnalysisEntry, data: DataSpec | None, catalog: Catalog
+def check_limit(
+    path: KeyPath, entry: AnalysisEntry | AttackEntry, data: DataSpec | None, catalog: Catalog
 ) -> Iterator[Problem]:
+    """Yields what is wrong with an entry's number of images."""
     if entry.limit is None or data is None:
         return
     try:

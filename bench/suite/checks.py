@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bench.core.cell import DataSpec, Eot
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
-from bench.suite.analyses import check_analyses
+from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
 from bench.suite.entry import Entry
@@ -66,6 +66,7 @@ def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
+            yield from check_limit(("attacks", i), attack, parts.data, catalog)
     yield from check_draws(parts.models, parts.attacks, parts.eot)
     yield from _check_names(parts)
     yield from check_analyses(

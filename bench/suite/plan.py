@@ -139,8 +139,7 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     """
     absent = absent_models(suite, catalog)
     refuse_all_absent(suite, absent)
-    n_images = catalog.data_size(suite.data)
-    data_hash = catalog.data_hash(suite.data)
+    slices = [one.slice_of(suite.data) for one in suite.attacks]
     norm = suite.threat_model.norm
     attacks = [catalog.attack_spec(one.attack, one.params, norm) for one in suite.attacks]
     cells = []
@@ -151,7 +150,8 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
         for j, attack in enumerate(attacks):
             if not entry.meets(suite.attacks[j]):
                 continue
-            spec = _cell_spec(suite, data_hash, model, j, attack)
+            n_images = catalog.data_size(slices[j])
+            spec = _cell_spec(suite, catalog.data_hash(slices[j]), model, j, attack)
             refused = _refusal(model.source_norm, attack)
             cell = PlannedCell(
                 model_index=i,
@@ -170,7 +170,7 @@ def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
     named = [name for model in here for name in (model.checkpoint, model.source_checkpoint)]
     return Plan(
         suite=suite,
-        n_images=n_images,
+        n_images=catalog.data_size(suite.data),
         cells=tuple(cells),
         checkpoints={name: catalog.checkpoint(name) for name in dict.fromkeys(named)},
         analyses=plan_analyses(suite.model_copy(update={"models": here}), catalog),
@@ -225,7 +225,7 @@ def _cell_spec(
         checkpoint=entry.checkpoint,
         sha256=model.card.sha256,
         stats=model.norm.inference_stats,
-        data=suite.data,
+        data=column.slice_of(suite.data),
         data_hash=data_hash,
         threat_model=column.threat_model(suite.threat_model),
         attack=column.attack,

@@ -176,6 +176,8 @@ class AttackEntry(Entry):
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
         eot: How these draws are averaged over, likewise.
+        limit: So many images only, the first of the suite's slice; ``None`` for all. Such a column
+            is no part of the worst case, which is of all images.
         published: The column of the published tables to show beside it.
     """
 
@@ -184,6 +186,7 @@ class AttackEntry(Entry):
     eps: Number | None = None
     eot_iter: int | None = Field(default=None, ge=1)
     eot: Eot | None = None
+    limit: int | None = Field(default=None, ge=1)
     published: str = ""
 
     @model_validator(mode="before")
@@ -203,6 +206,10 @@ class AttackEntry(Entry):
         if self.eps is None:
             return suite
         return ThreatModel(norm=suite.norm, eps=self.eps, eps_space=suite.eps_space)
+
+    def slice_of(self, data: DataSpec) -> DataSpec:
+        """Returns the images of the suite's slice that it is run on."""
+        return data if self.limit is None else data.first(self.limit)
 
     @model_validator(mode="after")
     def _draws_for_its_eot(self) -> AttackEntry:

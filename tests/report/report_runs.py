@@ -11,6 +11,7 @@ from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
 from bench.store import CheckpointFacts, Manifest, ManifestCell, RunStore
 from bench.suite.grid import write_out
+from bench.suite.spec import AttackEntry
 
 HOSTILE = r"<script>alert(1)</script> | \input{x} %_&# [a](b) $x^2~ `c` **d**"
 N = 16
@@ -81,7 +82,9 @@ class RunBuilder:
             checkpoint=entry["checkpoint"],
             sha256=f"{model:x}" * 64,
             stats=entry.get("stats"),
-            data=DataSpec.model_validate(self.suite["data"]),
+            data=AttackEntry.model_validate(column).slice_of(
+                DataSpec.model_validate(self.suite["data"])
+            ),
             data_hash="0123",
             threat_model=ThreatModel.model_validate(threat),
             attack=column["attack"],

@@ -89,6 +89,18 @@ def test_the_worst_case_is_over_attacks_within_the_suites_eps(builder: Build) ->
     assert "attacks with an eps of their own say it below" in report.head[1]
 
 
+def test_the_worst_case_is_over_attacks_on_all_images(builder: Build) -> None:
+    attacks = [{"attack": "pgd", "label": "all"}, {"attack": "pgd", "label": "few", "limit": 4}]
+    run = builder(suite_of(["leaderboard"], [MODEL], attacks))
+    run.add(0, 0, make_rows([1] * 8 + [0] * 8))
+    run.add(0, 1, make_rows([0] * 4))
+    report = only(run.finish())
+    row = cells_of(report, "bn")
+    assert (row["worst case"].value, row["worst case"].n) == (0.5, 16)
+    assert (row["few"].value, row["few"].n) == (0.0, 4)
+    assert "on the first 4 images" in dict(report.sections[2].items)["few"]
+
+
 def test_gaps_and_alarms_are_marked_and_explained(leaderboard_run: Path) -> None:
     report = only(leaderboard_run)
     row = cells_of(report, "bn (batch)")

@@ -55,6 +55,11 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "did you mean 'torchattacks:PGD'?",
         ),
     ),
+    "more images than the slice has": (
+        "label: PGD20,",
+        "label: PGD20, limit: 65,",
+        ("suite.yaml:10: attacks[1].limit: expected at most 64: the suite's slice has 64 images",),
+    ),
     "unknown attack in short form": (
         "- natural",
         "- naturl",

@@ -314,6 +314,17 @@ def test_a_model_meets_only_the_attacks_that_it_lists(tmp_path: Path, catalog: C
     assert places == [(name, "natural"), (name, "FGSM"), ("some", "natural")]
 
 
+def test_an_attack_may_be_run_on_the_first_images_only(tmp_path: Path, catalog: Catalog) -> None:
+    attacks = ["natural", {"attack": "autoattack", "limit": 16}]
+    plan = _plan(tmp_path, catalog, attacks=attacks, models=SUITE["models"][:2])
+    all_of, few = plan.cells[:2]
+    assert (plan.n_images, all_of.n_images, few.n_images) == (64, 64, 16)
+    assert few.spec.data == all_of.spec.data.first(16) and all_of.spec.data.limit == 64
+    assert few.n_batches == 1 and plan.cells[3].n_batches == 1
+    whole = _plan(tmp_path, catalog, attacks=["natural", "autoattack"])
+    assert few.cell_id != whole.cells[1].cell_id
+
+
 def test_labels_and_title_leave_ids_alone(tmp_path: Path, catalog: Catalog) -> None:
     before = [c.cell_id for c in _plan(tmp_path, catalog).cells]
     models = [{"checkpoint": m} if isinstance(m, str) else m for m in SUITE["models"]]
