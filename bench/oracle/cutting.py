@@ -8,9 +8,10 @@ import torch
 
 from bench.oracle.memory import give_back, out_of_memory
 
-WORTH, LARGEST, MOST = 20, 64, 16
-"""Images below which a pass is not halved, images in a pass at most, and passes up to which it is
-halved, where passes are cut by the number of images alone."""
+SHARED, WORTH, LARGEST, MOST = 16, 20, 64, 16
+"""Where passes are cut by the number of images alone: images that two threads share, images that a
+pass has at least where there are more, images in a pass at most, and passes up to which this
+holds."""
 
 
 def alike(n: int) -> int:
@@ -18,7 +19,7 @@ def alike(n: int) -> int:
 
     Two passes where there are images for two; more, as long as each has enough to be fast.
     """
-    passes = 2 if n >= 4 else 1
+    passes = 2 if n >= SHARED else 1
     while passes < MOST and n / (2 * passes) >= WORTH:
         passes *= 2
     return min(-(-n // passes), LARGEST)

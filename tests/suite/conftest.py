@@ -37,6 +37,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "torchattacks:MIFGSM": {"n_iter": 10, "alpha": 0.01, "decay": 1.0},
     "torchattacks:CW": {"c": 1.0, "kappa": 0.0, "n_iter": 50, "lr": 0.01},
     "torchattacks:DeepFool": {"n_iter": 50, "overshoot": 0.02},
+    "auto": {"n_passes": 1800, "n_target_classes": 4},
     "autoattack": {"version": "standard", "n_iter": 100, "n_queries": 5000, "n_target_classes": 9},
     "pyautoattack": {"version": "standard", "attacks_to_run": (), "n_restarts": None},
     "cw": {"c": 0.01, "binary_search_steps": 5, "n_iter": 100, "lr": 0.01, "kappa": 0.0},

@@ -17,6 +17,7 @@ from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
     [
         "quickstart",
         "table1",
+        "table1_full",
         "robustnorm/table1",
         "parity",
         "parity_components",
