@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -73,6 +74,48 @@ def folds(twin: nn.Module, model: nn.Module, x: Tensor, tolerance: float = 1e-3)
             return False
         expected, found = model(x), twin(x)
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+class Folded:
+    """A copy of a model in training, with norms folded as they would be at inference.
+
+    ``refresh`` brings it up to date with the model's weights and statistics, which takes no pass.
+
+    Attributes:
+        copy: In eval mode; its parameters want no gradient.
+    """
+
+    def __init__(self, model: nn.Module, copy: nn.Module, pairs: dict[str, str]) -> None:
+        self._model, self.copy, self._pairs = model, copy, pairs
+
+    @classmethod
+    def of(cls, model: nn.Module, x: Tensor) -> Folded | None:
+        """Returns the copy, or ``None`` where no norm can be folded.
+
+        Args:
+            model: In eval mode.
+            x: A few images (b, c, h, w), on which the logits must stay.
+        """
+        twin = copy.deepcopy(model).requires_grad_(False)
+        names = {module: name for name, module in twin.named_modules()}
+        pairs = {names[conv]: names[norm] for conv, norm in _pairs(twin, x)}
+        return cls(model, twin, pairs) if folds(twin, model, x) else None
+
+    def refresh(self) -> None:
+        """Takes over the model's weights and statistics."""
+        now = self._model.state_dict()
+        with torch.no_grad():
+            for name, tensor in self.copy.state_dict().items():
+                if name.rpartition(".")[0] not in self._pairs:
+                    tensor.copy_(now[name])
+            for conv, norm in self._pairs.items():
+                found = inference_affine(self._model.get_submodule(norm))
+                own, its = self.copy.get_submodule(conv), self._model.get_submodule(conv)
+                assert found is not None and isinstance(own, nn.Conv2d)
+                assert isinstance(its, nn.Conv2d) and own.bias is not None
+                scale, shift = found
+                own.weight.copy_(its.weight * scale.view(-1, 1, 1, 1))
+                own.bias.copy_(shift if its.bias is None else shift + its.bias * scale)
 
 
 def _pairs(model: nn.Module, x: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from bench.core.identity import digest
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
 from bench.models import Classifier, build_model
 from bench.norms import find_paths, pinned
+from bench.norms.affine import Folded
 from bench.norms.on_batch import shares_statistics
 from bench.oracle.choices import settled
 from bench.oracle.side_by_side import replicas, side_by_side
@@ -95,6 +96,9 @@ class Trainer:
         self.learner = self.world.wrap(self.forward, self.paths is not None)
         # One for each thread; the first one is the model itself.
         self._models = replicas(model, torch.get_num_threads() if layout.side_by_side else 1)
+        self._folded: Folded | None = None
+        self._may_fold = self.paths is None and not layout.compiled
+        self._copies: Sequence[nn.Module] = ()
         self._learns_in_parts = self.world.size == 1 and _per_image(recipe.model.norm)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
@@ -192,9 +196,11 @@ class Trainer:
         for model in self._models:
             model.eval()
         self.model.requires_grad_(False)
+        models = self._attacked(x)
         noise = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device)
-        if len(self._models) == 1 or shares_statistics(self.model):
-            x_adv = perturb(lambda z: self._logits(self.forward, z), x, y, attack, noise, std)
+        if len(models) == 1 or shares_statistics(self.model):
+            forward = self.forward if models is self._models else models[0]
+            x_adv = perturb(lambda z: self._logits(forward, z), x, y, attack, noise, std)
         else:
 
             def part(model: nn.Module, rows: slice) -> Tensor:
@@ -203,9 +209,21 @@ class Trainer:
                         lambda z: self._logits(model, z), x[rows], y[rows], attack, noise[rows], std
                     )
 
-            x_adv = torch.cat(side_by_side(self._models, part, self._parts(len(x))))
+            x_adv = torch.cat(side_by_side(models, part, self._parts(len(x))))
         self.model.requires_grad_(True)
         return x_adv
+
+    def _attacked(self, x: Tensor) -> Sequence[nn.Module]:
+        """Returns what each thread attacks: the model, with its norms folded where they can be."""
+        if self._may_fold and self._folded is None:
+            self._folded = Folded.of(self.model, x[:2])
+            self._may_fold = self._folded is not None
+            if self._folded is not None:
+                self._copies = replicas(self._folded.copy, len(self._models))
+        if self._folded is None:
+            return self._models
+        self._folded.refresh()
+        return self._copies
 
     def _learn(self, x: Tensor, clean: Tensor, y: Tensor) -> Tensor:
         """Leaves the gradients of a batch's mean loss; returns its sum and the hits, (2,)."""

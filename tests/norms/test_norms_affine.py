@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
-from bench.norms.affine import fold, folds
+from bench.norms.affine import Folded, fold, folds
 
 
 def small(norm: Any, arch: str = "resnet20", **changes: Any) -> Classifier:
@@ -104,3 +104,27 @@ def test_torchvisions_networks_fold() -> None:
     x = torch.rand(2, 3, 32, 32)
     assert fold(twin, x) == 20
     torch.testing.assert_close(twin(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["bn", {"name": "bgn", "groups": 8}, "fixup"], ids=str)
+def test_a_folded_copy_follows_the_training_of_its_model(norm: Any) -> None:
+    model, x = small(norm).requires_grad_(True), images()
+    folded = Folded.of(model, x[:2])
+    assert folded is not None and folded.copy is not model
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(model.train()(x), torch.arange(6) % 5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            expected, stale = model(x), folded.copy(x)
+            assert not torch.allclose(stale, expected, rtol=1e-3, atol=1e-4)
+            folded.refresh()
+            atol = 1e-4 * float(expected.abs().max())
+            torch.testing.assert_close(folded.copy(x), expected, rtol=1e-3, atol=atol)
+
+
+def test_without_such_a_norm_nothing_is_folded() -> None:
+    assert Folded.of(small("in"), images()) is None
