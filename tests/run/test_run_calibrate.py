@@ -139,6 +139,21 @@ def test_a_model_is_timed_for_real(share: float, monkeypatch: pytest.MonkeyPatch
 
 
 @needs_checkpoint
+@needs_checkpoint
+def test_what_a_process_does_once_is_not_taken_for_the_cost_of_a_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[bool] = []
+
+    def timed(ask: object, grad: bool) -> float:
+        calls.append(grad)
+        return 1.5 if len(calls) == 1 else 0.002
+
+    monkeypatch.setattr(calibrate, "_timed", timed)
+    one = job("pgd", 1.0)
+    assert predict([one], 1)[0][one.spec.cell_id] < 0.01
+
+
 def test_no_engine_is_chosen_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.oracle.runner.fastest_twin", lambda *_: pytest.fail("chosen"))
     assert predict([job("pgd", 1000, search="fast")], 1)
