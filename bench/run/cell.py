@@ -82,7 +82,7 @@ def run_cell(
                 x_adv, oracle = _craft(
                     spec, attack, params, source, guard, batch, budget, len(data.y), memos[0]
                 )
-                precision = str(oracle.engine)
+                precision = str(EXACT if oracle.engine.exact else oracle.engine)
                 rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
                 if keep is not None:
                     keep(x_adv)
