@@ -84,10 +84,12 @@ def _train_one(
 def _display(console: Console, bar: Progress, recipe: Recipe) -> Callable[[Step], None]:
     """Returns what shows each step on a terminal, and each epoch's end elsewhere."""
     task = bar.add_task(recipe.name, total=None)
-    last = 0
+    last: int | None = None
 
     def show(step: Step) -> None:
         nonlocal last
+        if last is None:  # a training that goes on has epochs behind it
+            last = (step.step - 1) * recipe.epochs // step.n_steps
         text = (
             f"{recipe.name}: epoch {step.epoch}/{recipe.epochs}, loss {step.loss:.3f}, "
             f"accuracy {step.accuracy:.1%}, {step.rate:.0f} images/s"

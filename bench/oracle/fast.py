@@ -23,7 +23,7 @@ from bench.norms.affine import folds
 from bench.oracle.choices import settled
 from bench.oracle.engine import ENGINES, EXACT, Engine, Twin
 from bench.oracle.memory import out_of_memory
-from bench.oracle.side_by_side import one_thread_each, replicas, side_by_side
+from bench.oracle.side_by_side import replicas, side_by_side, threads
 
 GAIN, SMALL_GAIN = 1.15, 1.03
 """Times faster than the model itself that low precision, and another layout in float32, must be to
@@ -138,17 +138,17 @@ def _choose(model: nn.Module, x: Tensor, run: Run, most: int) -> dict[str, Any] 
     Where the threads of a CPU may take images of their own, layouts are timed in one thread, and
     the fastest of them with all threads, cut by images and by operations.
     """
-    threads = torch.get_num_threads() if most and x.device.type == "cpu" else 1
+    n = torch.get_num_threads() if most and x.device.type == "cpu" else 1
     candidates = _candidates(model, x)
-    with one_thread_each() if threads > 1 else nullcontext():
+    with threads(1) if n > 1 else nullcontext():
         raced = _race(candidates, x, run)
     if not raced:
         return None
     if _moved(model, candidates):
         return {"engine": str(EXACT), "seconds": raced[0].seconds, "fits": None}
     best = min(raced, key=lambda twin: twin.seconds * _handicap(twin.engine))
-    if threads > 1:
-        best = _with_threads(model, best, threads, x, run)
+    if n > 1:
+        best = _with_threads(model, best, n, x, run)
     fits, each = _grow(best, x, run, most) if most else (None, best.seconds)
     return {"engine": str(best.engine), "seconds": each, "fits": fits}
 
@@ -174,15 +174,15 @@ def _handicap(engine: Engine) -> float:
     return GAIN if engine.low else SMALL_GAIN
 
 
-def _with_threads(model: nn.Module, twin: Twin, threads: int, x: Tensor, run: Run) -> Twin:
+def _with_threads(model: nn.Module, twin: Twin, n_threads: int, x: Tensor, run: Run) -> Twin:
     """Returns a twin by which all threads run a batch fastest, with its seconds an image."""
     engine = replace(twin.engine, side_by_side=True)
-    each = twins_for_threads(replace(twin, engine=engine), replicas(model, threads))
-    if len(each) < threads:
+    each = twins_for_threads(replace(twin, engine=engine), replicas(model, n_threads))
+    if len(each) < n_threads:
         return twin
-    n = 2 * len(x) * threads
+    n = 2 * len(x) * n_threads
     some = x[torch.arange(n, device=x.device) % len(x)]
-    parts = some.chunk(threads)
+    parts = some.chunk(n_threads)
 
     def apart() -> float:
         return seconds(lambda: side_by_side(each, lambda own, part: _timed(own, part, run), parts))
@@ -219,7 +219,7 @@ def _grow(twin: Twin, x: Tensor, run: Run, most: int) -> tuple[int, float]:
     most = min(most, LARGEST) if x.device.type == "cpu" else most
     apart = twin.engine.side_by_side
     n = len(x)
-    with one_thread_each() if apart else nullcontext():
+    with threads(1) if apart else nullcontext():
         first = best = min(_timed(twin, x, run) for _ in range(N_ROUNDS)) / n
         while 2 * n <= most and n * best < LONG:
             larger = x[torch.arange(2 * n, device=x.device) % len(x)]

@@ -50,7 +50,7 @@ def side_by_side(members: Sequence[M], work: Callable[[M, P], R], parts: Sequenc
                 waiting.clear()
                 raise
 
-    with one_thread_each():
+    with threads(1):
         if min(len(members), len(parts)) < 2:
             take(members[0])
         else:
@@ -66,15 +66,15 @@ def side_by_side(members: Sequence[M], work: Callable[[M, P], R], parts: Sequenc
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Has PyTorch run each operation in the thread that calls it while the context lasts."""
+def threads(n: int) -> Iterator[None]:
+    """Has PyTorch cut each operation over n threads while the context lasts; 1 leaves it whole."""
     before = torch.get_num_threads()
-    if before > 1:
-        torch.set_num_threads(1)
+    if before != n:
+        torch.set_num_threads(n)
     try:
         yield
     finally:
-        if before > 1:
+        if before != n:
             torch.set_num_threads(before)
 
 

@@ -11,8 +11,7 @@ import heapq
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,9 @@ class Calibration:
         return self._known[self._kind(job)].seconds(job.spec.attack, job.cost)
 
     def _time(self, kinds: dict[str, Job]) -> None:
-        with _threads(self._threads):
+        from bench.oracle.side_by_side import threads
+
+        with threads(self._threads):
             for kind, job in kinds.items():
                 source, _ = self._source(job)
                 self._known[kind] = _measure(source, job, SPENT / len(kinds))
@@ -241,18 +242,6 @@ def _timed(ask: Callable[[bool], object], grad: bool) -> float:
     started = clock()
     ask(grad)
     return clock() - started
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def predict(jobs: Sequence[Job], workers: int) -> tuple[dict[str, float], str]:

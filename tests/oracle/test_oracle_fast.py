@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,16 @@ from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
 from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin, runner
 from bench.oracle.choices import settled
+from bench.oracle.side_by_side import threads
 
 N = 256
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Has passes made one after the other."""
+    with threads(1):
+        yield
 
 
 @pytest.fixture
@@ -248,6 +257,7 @@ def test_a_damaged_choice_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert settled("r", lambda: {"a": 4}) == {"a": 4}
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_passes_grow_while_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()).eval()
     x = torch.rand(32, 1, 4, 4)
@@ -261,6 +271,7 @@ def test_passes_grow_while_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert (twin.fits, twin.seconds) == (128, 0.0009)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_pass_too_large_for_memory_is_halved() -> None:
     sizes, failed = list[int](), list[int]()
 

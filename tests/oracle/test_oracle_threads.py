@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,10 @@ from bench.data import take_slice
 from bench.norms import find_paths, pinned
 from bench.oracle import Access, Oracle, cross_entropy, fast, frozen, margin
 from bench.oracle.engine import DOUBT, ENGINES
-from bench.oracle.side_by_side import replicas, side_by_side
+from bench.oracle.side_by_side import replicas, side_by_side, threads
 from bench.zoo import open_checkpoint
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
-
-
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def images(n: int) -> tuple[Tensor, Tensor]:
@@ -168,3 +157,26 @@ def test_another_layout_in_float32_moves_margins_by_less_than_is_confirmed(name:
         for copy in copies:
             moved = (margin(logits(copy), y) - margin(exact, y)).abs() / exact.abs().amax(1)
             assert moved.max() < DOUBT[torch.float32]
+
+
+@pytest.mark.parametrize("faster", ["apart", "together"])
+def test_threads_take_images_of_their_own_where_that_is_faster(
+    faster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_checkpoint(CHECKPOINTS / "fmnist-resnet20-bn-at").load()
+    x, y = images(64)
+    timed = fast._timed
+
+    def slowed(twin: Any, x: Tensor, run: Any) -> float:
+        apart = twin.engine.side_by_side
+        if apart == (faster == "together"):
+            time.sleep(0.5)  # of each part, or of the whole
+        return timed(twin, x, run) + 0.5 * (apart == (faster == "together"))
+
+    monkeypatch.setattr(fast, "_timed", slowed)
+    with frozen(model), threads(2):
+        oracle = Oracle(model, x, 10, Access(fast=True))
+        found = oracle.query(x, y, margin)
+        expected = margin(model(x), y)
+    assert oracle.engine.side_by_side == (faster == "apart")
+    torch.testing.assert_close(found.loss, expected, rtol=1e-4, atol=1e-4)
