@@ -70,7 +70,7 @@ zoo: $(READY)
 	$(BIN)/rbench zoo verify --update
 	$(BIN)/rbench zoo readme
 
-# Goes on where it was stopped. The machine should have nothing else to do.
+# An hour on two cores that have nothing else to do; goes on where it was stopped.
 bench: $(EXTRAS)
 	$(BIN)/rbench speed attacks
 	$(BIN)/rbench speed training

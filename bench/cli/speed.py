@@ -14,7 +14,7 @@ from bench.core.numbers import parse_number
 speed_app = typer.Typer(help="How fast, side by side with the usual way.", no_args_is_help=True)
 
 RACED = ("fmnist-resnet20-bn-at", "fmnist-resnet20-rna-at")
-TRAINED = ("fmnist-resnet20-bn", "fmnist-resnet20-bn-at", "fmnist-resnet20-rna-at")
+TRAINED = tuple(f"fmnist-resnet20-{name}" for name in ("bn", "bn-at", "in-at", "rna-at"))
 
 
 @speed_app.command()
@@ -66,7 +66,9 @@ def attacks(
     checkpoint: Annotated[
         list[str] | None, typer.Option("--checkpoint", help="A checkpoint's name; repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Images.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Images (default: 100).")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Default: all, up to 128.")
     ] = None,
@@ -95,19 +97,23 @@ def attacks(
 ) -> None:
     """The attacks beside those of libraries: seconds, passes, verdicts, memory.
 
-    A killed run goes on where it was. Foolbox and adversarial-library come with rbench[bench].
+    Without --attack, --contender, --checkpoint and --limit it races what the committed tables show:
+    quick attacks on 100 images, AutoAttack's on 32; an hour on two cores. A killed run goes on
+    where it was. Foolbox and adversarial-library come with rbench[bench].
     """
     from bench.run.device import pick_device
     from bench.run.paths import checkpoints_folder
-    from bench.speed.attacks import Wanted, race_attacks
-    from bench.zoo import checkpoint_folder
+    from bench.speed.attacks import PROGRAMME, Leg, Wanted, race_attacks
 
-    folder = checkpoints_folder(checkpoints)
+    if attack or contender or checkpoint or limit:
+        legs = [
+            Leg(name, attack or (), contender or (), limit or 100) for name in checkpoint or RACED
+        ]
+    else:
+        legs = list(PROGRAMME)
     wanted = Wanted(
-        checkpoints=[checkpoint_folder(folder, name) for name in checkpoint or RACED],
-        attacks=attack or [],
-        contenders=contender or [],
-        limit=limit,
+        legs=legs,
+        checkpoints=checkpoints_folder(checkpoints),
         batch_size=batch_size,
         eps=_radius("--eps", eps),
         eps_l2=_radius("--eps-l2", eps_l2),

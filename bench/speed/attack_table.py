@@ -33,6 +33,7 @@ def race_markdown(
     absent: Sequence[str],
     host: str,
     command: str,
+    elsewhere: pd.DataFrame,
 ) -> str:
     """Returns the table as Markdown.
 
@@ -43,36 +44,66 @@ def race_markdown(
         absent: Which contenders have which attacks not at all, a line each.
         host: The machine.
         command: That made it.
+        elsewhere: Rows that were measured on other kinds of processor, one column a kind.
     """
     parts = ["# How fast attacks are", "", HOW, ""]
     for checkpoint, rows in table.groupby("checkpoint", sort=False):
         parts += [f"## {checkpoint}", "", heads[str(checkpoint)], ""]
-        parts += [_shown(rows).to_markdown(index=False, disable_numparse=True), ""]
+        parts += [_shown(rows, elsewhere).to_markdown(index=False, disable_numparse=True), ""]
         notes = list(_notes(rows))
         parts += [*notes, ""] if notes else []
     parts += ["## Parameters", ""]
     parts += [f"- {title}: {params}" for title, params in settings.items()]
     parts += ["", *(f"- {line}" for line in absent), ""] if absent else [""]
-    parts += [f"Machine: {host}. Command: `{command}`.", ""]
+    here = f"{table['kind'].iloc[0]}: " if len(table) else ""
+    parts += [f"Machine: {here}{host}. Command: `{command}`.", ""]
+    for kind, rows in elsewhere.groupby("kind", sort=False):
+        parts += [f'The column "{_date(rows)}, {kind}" holds ratios measured there earlier:', ""]
+        parts += [*(f"- {line}" for line in _machines(rows)), ""]
     return "\n".join(parts)
 
 
-def _shown(rows: pd.DataFrame) -> pd.DataFrame:
-    lines = [
-        {
+def _shown(rows: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
+    there = {
+        f"{_date(found)}, {kind}": {
+            tuple(row[key] for key in ("checkpoint", "attack", "contender")): row
+            for row in found.to_dict("records")
+        }
+        for kind, found in elsewhere.groupby("kind", sort=False)
+    }
+    lines = []
+    for row in rows.to_dict("records"):
+        key = tuple(row[name] for name in ("checkpoint", "attack", "contender"))
+        line = {
             "attack": markdown(str(row["attack"])),
             "contender": str(row["contender"]) + " †" * bool(row["note"]),
+            "images": _number(row["images"], "{:.0f}"),
             "seconds": _number(row["seconds"], "{:.2f}"),
             "times rbench's": _ratio(row),
+        }
+        line |= {name: _ratio(found[key]) if key in found else "—" for name, found in there.items()}
+        line |= {
             "passes": _passes(row),
             "robust": _percent(row["robust_accuracy"]),
             "agreement": _percent(row["agreement"]),
             "in the model": _percent(row["model_share"], 0),
             "memory, MiB": _number(row["peak_mb"], "{:.0f}"),
         }
-        for row in rows.to_dict("records")
-    ]
+        lines.append(line)
     return pd.DataFrame(lines)
+
+
+def _date(rows: pd.DataFrame) -> str:
+    """Returns the latest day on which rows were measured, with which a machine's line ends."""
+    return max(str(line).rpartition(", ")[2] for line in rows["machine"])
+
+
+def _machines(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields each machine with what was measured on it."""
+    for machine, found in rows.groupby("machine", sort=False):
+        images = sorted({int(n) for n in found["images"].dropna()})
+        attacks = ", ".join(dict.fromkeys(found["attack"]))
+        yield f"{machine}; {', '.join(map(str, images))} images: {attacks}"
 
 
 def _number(value: float, form: str) -> str:

@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from bench.core.errors import UserError, did_you_mean
 from bench.speed.arena import Case
 from bench.speed.attack_picture import race_picture
 from bench.speed.attack_table import race_markdown
 from bench.speed.contenders import CONTENDERS, Contender
-from bench.speed.host import describe_host
+from bench.speed.host import describe_host, kind_of
 from bench.speed.race import Race, measure_memory, run_race
 from bench.speed.records import Records
 from bench.speed.settings import Setting, choose, settings
-from bench.speed.standings import Entry, collect, standings
+from bench.speed.standings import COLUMNS, NUMBERS, Entry, collect, standings
 from bench.store import write_atomically
 from bench.train.quality import quick_threat
-from bench.zoo import open_checkpoint
+from bench.zoo import checkpoint_folder, open_checkpoint
 from bench.zoo.card import Card
 
 BASELINE = next(iter(CONTENDERS))
@@ -36,14 +38,45 @@ BATCH, QUICK_IMAGES = 128, 8
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to race.
+class Leg:
+    """Attacks raced on the same images of one model.
 
     Attributes:
-        checkpoints: Their folders.
-        attacks: Names of settings; none for all that are for a model.
+        checkpoint: Its name.
+        attacks: Names of settings; none for all that are for the model.
         contenders: Names; none for all. rbench always takes part, as what is compared with.
         limit: Images.
+    """
+
+    checkpoint: str
+    attacks: Sequence[str] = ()
+    contenders: Sequence[str] = ()
+    limit: int = 100
+
+
+BN, IN, GN, RNA = (f"fmnist-resnet20-{norm}-at" for norm in ("bn", "in", "gn", "rna"))
+LONG = ("pyautoattack",)
+PROGRAMME = (
+    Leg(BN, ("fgsm", "pgd", "mim", "apgd-ce", "cw-l2", "auto")),
+    Leg(BN, ("deepfool",), limit=32),
+    Leg(BN, ("apgd-t", "fab-t", "square", "autoattack"), LONG, 32),
+    Leg(IN, ("pgd",), ("torchattacks",)),
+    Leg(IN, ("autoattack",), LONG, 32),
+    Leg(GN, ("pgd",), ("torchattacks",)),
+    Leg(GN, ("autoattack",), LONG, 32),
+    Leg(RNA, ("autoattack-rand",), LONG),
+)
+"""What ``make bench`` races: less than an hour on two cores. Attacks that take minutes run on fewer
+images, beside the library that their authors maintain."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to race, and how.
+
+    Attributes:
+        legs: Model by model, and attack by attack.
+        checkpoints: Folder that holds the checkpoints.
         batch_size: Images attacked together; ``None`` for all up to 128.
         eps: Radius in linf; ``None`` for that of the checkpoint's training, else its data set's.
         eps_l2: Radius in l2; ``None`` for the data set's.
@@ -57,10 +90,8 @@ class Wanted:
         device: ``cpu``, ``cuda``, ...
     """
 
-    checkpoints: Sequence[Path]
-    attacks: Sequence[str]
-    contenders: Sequence[str]
-    limit: int
+    legs: Sequence[Leg]
+    checkpoints: Path
     batch_size: int | None
     eps: float | None
     eps_l2: float | None
@@ -79,30 +110,29 @@ class Wanted:
 
 
 def race_attacks(wanted: Wanted, say: Callable[[str], None]) -> list[Path]:
-    """Races on each checkpoint, then writes data, table and picture; returns the files.
+    """Races leg by leg, then writes data, table and picture; returns the files.
 
     Each measurement is kept in ``attacks.jsonl`` as it comes. The tables are written after every
-    checkpoint, of all that has been raced so far.
+    leg, of all that has been raced so far; they keep the rows of other kinds of processor.
 
     Raises:
         UserError: For unknown names, missing checkpoints or data, and models that cannot be raced.
     """
-    contenders = _contenders(wanted.contenders)
-    cases = [_case(folder, wanted) for folder in wanted.checkpoints]
+    field = [(leg, _contenders(leg.contenders), _case(leg, wanted)) for leg in wanted.legs]
     log = wanted.out / f"{wanted.stem}.jsonl"
     if wanted.fresh:
         log.unlink(missing_ok=True)
     records, races, written = Records(log), list[Race](), list[Path]()
-    for contender in contenders:
+    for contender in {c.name: c for _, contenders, _ in field for c in contenders}.values():
         if contender.missing():
             say(f"{contender.name}: {contender.missing()}")
-    for case in cases:
-        race = _race(case, contenders, wanted)
+    for leg, contenders, case in field:
+        race = _race(leg, case, contenders, wanted)
         run_race(race, records, say)
         if wanted.memory and not wanted.quick:
             measure_memory(race, case, records, say)
         races.append(race)
-        written = _write(races, records, contenders, wanted)
+        written = _write(races, records, wanted)
     return written
 
 
@@ -115,9 +145,10 @@ def _contenders(wanted: Sequence[str]) -> list[Contender]:
     return [c for c in CONTENDERS.values() if not wanted or c.name in (BASELINE, *wanted)]
 
 
-def _case(folder: Path, wanted: Wanted) -> Case:
+def _case(leg: Leg, wanted: Wanted) -> Case:
+    folder = checkpoint_folder(wanted.checkpoints, leg.checkpoint)
     card = open_checkpoint(folder).card
-    limit = min(wanted.limit, QUICK_IMAGES) if wanted.quick else wanted.limit
+    limit = min(leg.limit, QUICK_IMAGES) if wanted.quick else leg.limit
     return Case(
         folder,
         wanted.data_root,
@@ -143,24 +174,24 @@ def _eps_l2(card: Card) -> float:
     return EPS_L2[card.dataset]
 
 
-def _race(case: Case, contenders: Sequence[Contender], wanted: Wanted) -> Race:
+def _race(leg: Leg, case: Case, contenders: Sequence[Contender], wanted: Wanted) -> Race:
     arena = case.open()
     known = settings(case.eps, arena.target.classes)
-    chosen = choose(known, wanted.attacks, arena.target.stochastic)
+    chosen = choose(known, leg.attacks, arena.target.stochastic)
     if wanted.quick:
         chosen = [setting.shortened() for setting in chosen]
     return Race(arena, chosen, contenders, 1 if wanted.quick else wanted.rounds)
 
 
-def _write(
-    races: Sequence[Race], records: Records, contenders: Sequence[Contender], wanted: Wanted
-) -> list[Path]:
+def _write(races: Sequence[Race], records: Records, wanted: Wanted) -> list[Path]:
     entries: list[Entry] = [entry for race in races for entry in collect(race, records)]
-    table = standings(entries, BASELINE)
+    contenders = list({c.name: c for race in races for c in race.contenders}.values())
     packages = tuple(
         dict.fromkeys(["rbench", "torch", *(c.distribution for c in contenders if not c.missing())])
     )
-    host = describe_host(wanted.device, packages)
+    host, kind = describe_host(wanted.device, packages), kind_of(wanted.device)
+    table = standings(entries, BASELINE, kind, host)
+    elsewhere = _elsewhere(wanted.out / f"{wanted.stem}.csv", kind)
     heads = {race.arena.name: _head(race) for race in races}
     chosen = {s.title: s for race in races for s in race.settings}
     text = race_markdown(
@@ -170,8 +201,10 @@ def _write(
         list(_absent(chosen.values(), contenders)),
         host,
         "rbench speed attacks" + " --quick" * wanted.quick,
+        elsewhere,
     )
-    files = {"csv": table.to_csv(index=False).encode(), "md": text.encode()}
+    every = pd.concat([table, elsewhere]) if len(elsewhere) else table
+    files = {"csv": every.to_csv(index=False).encode(), "md": text.encode()}
     if not table.empty:
         files["png"] = race_picture(table, BASELINE, host)
     for extension, content in files.items():
@@ -179,11 +212,20 @@ def _write(
     return [wanted.out / f"{wanted.stem}.{extension}" for extension in files]
 
 
+def _elsewhere(path: Path, kind: str) -> pd.DataFrame:
+    """Returns what a table holds of other kinds of processor than this one."""
+    if not path.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    before = pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in NUMBERS})
+    before = before.reindex(columns=list(COLUMNS)).astype({"images": "Int64"})
+    return before[before["kind"].notna() & (before["kind"] != kind)]
+
+
 def _head(race: Race) -> str:
     arena = race.arena
     balls = ", ".join(arena.threat(norm).describe() for norm in ("linf", "l2"))
     kind = "stochastic, each image scored on 20 fresh draws" if arena.target.stochastic else ""
-    facts = [f"{len(arena.data.y)} test images", f"batches of {arena.batch_size}", balls]
+    facts = [f"batches of at most {arena.batch_size}", balls]
     return ", ".join([*facts, f"seed {arena.seed}", *([kind] * bool(kind))]) + "."
 
 

@@ -8,7 +8,7 @@ import platform
 
 import torch
 
-from bench.core.host import abilities
+from bench.core.host import abilities, has_bfloat16
 from bench.core.times import today
 from bench.run.provenance import machine
 
@@ -22,3 +22,13 @@ def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) 
     host = f"{where} ({able}), {cores} cores, {threads} torch thread(s)"
     python = f"Python {platform.python_version()}"
     return f"{host}, {python}, {versions}, {today()}"
+
+
+def kind_of(device: str) -> str:
+    """Returns the kind of processor that decides which contender is how much faster.
+
+    A CPU is of one of two kinds, with or without instructions for bfloat16; a GPU goes by its name.
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return "CPU with bfloat16" if has_bfloat16() else "CPU without bfloat16"

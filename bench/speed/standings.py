@@ -33,12 +33,18 @@ COLUMNS = (
     "model_share",
     "peak_mb",
     "note",
+    "kind",
+    "machine",
 )
 """``seconds``: median over the rounds, from images to verified verdicts. ``ratio``: that of the
 contender over rbench's, median over the rounds, with the lowest and highest. ``forwards`` and
 ``backwards``: passes an image, of the attack. ``robust_accuracy``, ``agreement`` (share of images
 with rbench's verdict) and ``model_share`` (of the attack's time, in the model's passes): in [0, 1].
-``peak_mb``: MiB beyond model and images. Numbers that nobody has are empty; ``note`` says why."""
+``peak_mb``: MiB beyond model and images. Numbers that nobody has are empty; ``note`` says why.
+``kind``: of processor, see ``bench.speed.host.kind_of``; ``machine``: with versions and date."""
+
+NUMBERS = ("images", "rounds", *COLUMNS[6:16])
+"""Columns that hold numbers, which may be missing."""
 
 _DIGITS = {
     "seconds": 4,
@@ -105,15 +111,20 @@ def _entry(race: Race, records: Records, setting: Setting, contender: Contender)
     )
 
 
-def standings(entries: Sequence[Entry], baseline: str) -> pd.DataFrame:
+def standings(
+    entries: Sequence[Entry], baseline: str, kind: str = "", machine: str = ""
+) -> pd.DataFrame:
     """Returns one row an entry, in ``COLUMNS``.
 
     Args:
         entries: Of one or more checkpoints and attacks.
         baseline: Name of the contender that ratios and agreement refer to.
+        kind: Kind of processor.
+        machine: The machine, versions and date.
     """
     bases = {(e.checkpoint, e.attack): e for e in entries if e.contender == baseline}
-    rows = [_row(entry, bases.get((entry.checkpoint, entry.attack))) for entry in entries]
+    where = {"kind": kind, "machine": machine}
+    rows = [_row(entry, bases.get((entry.checkpoint, entry.attack))) | where for entry in entries]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"images": "Int64"}).round(_DIGITS)
 
 

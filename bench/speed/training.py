@@ -20,7 +20,7 @@ from bench.data.load import load_split
 from bench.models import build_model
 from bench.norms import find_paths
 from bench.speed.timing import ratio, take_turns
-from bench.train.compute import Compute
+from bench.train.compute import Compute, Layout
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
 from bench.train.trainer import Trainer, choose_layout
@@ -37,6 +37,7 @@ class TrainingSpeed:
         recipe: Its name.
         kind: Kind of training.
         norm: The network's norm.
+        layout: Precision and layout of the trainer, as found.
         plain: Images per second of the plain loop, median.
         ours: Images per second of the trainer, median.
         ratio: Median over the rounds of ours / plain.
@@ -47,6 +48,7 @@ class TrainingSpeed:
     recipe: str
     kind: str
     norm: str
+    layout: str
     plain: float
     ours: float
     ratio: float
@@ -75,7 +77,9 @@ def training_speed(
     short = recipe.model_copy(update={"epochs": rounds + 1, "limit": n_images})
     with tempfile.TemporaryDirectory() as folder:
         plain = _PlainLoop(short, images, device)
-        ours = _trainer_rounds(short, images, Path(folder), device)
+        source = _source(short, images, device)
+        layout = choose_layout(short, source, Compute(device))
+        ours = _trainer_rounds(short, source, Path(folder), layout)
         contenders: dict[str, Callable[[], object]] = {
             PLAIN: lambda: plain.steps(n_steps),
             OURS: lambda: next(ours),
@@ -87,7 +91,7 @@ def training_speed(
     rates = {name: n_images / timing.median for name, timing in times.items()}
     label = recipe.model.norm.label()
     return TrainingSpeed(
-        recipe.name, recipe.kind, label, rates[PLAIN], rates[OURS], middle, low, high
+        recipe.name, recipe.kind, label, str(layout), rates[PLAIN], rates[OURS], middle, low, high
     )
 
 
@@ -99,12 +103,16 @@ def _waiter(device: str) -> Callable[[], None]:
     return wait
 
 
-def _trainer_rounds(recipe: Recipe, images: Images, folder: Path, device: str) -> Iterator[None]:
-    """Trains an epoch of the trainer each time it is asked."""
+def _source(recipe: Recipe, images: Images, device: str) -> DeviceSource:
     x, y = torch.from_numpy(images.x.copy()), torch.from_numpy(images.y.copy())
-    source = DeviceSource(x, y, recipe.augment, torch.device(device))
-    layout = choose_layout(recipe, source, Compute(device))
-    trainer = Trainer(recipe, source, folder / "state.pt", torch.device(device), layout)
+    return DeviceSource(x, y, recipe.augment, torch.device(device))
+
+
+def _trainer_rounds(
+    recipe: Recipe, source: DeviceSource, folder: Path, layout: Layout
+) -> Iterator[None]:
+    """Trains an epoch of the trainer each time it is asked."""
+    trainer = Trainer(recipe, source, folder / "state.pt", source.x.device, layout)
     while True:
         trainer.train_epoch(lambda _: None)
         yield
