@@ -58,7 +58,7 @@ regression: $(READY)
 
 # False alarms and power of rbench check, by simulation; takes a quarter of an hour.
 power: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/check/power_simulation.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.regression_power
 
 # One file with the suites, checkpoints and published tables in it, into dist/.
 wheel: $(READY)
@@ -72,8 +72,8 @@ zoo: $(READY)
 
 # An hour on two cores that have nothing else to do; goes on where it was stopped.
 bench: $(EXTRAS)
-	$(BIN)/rbench speed attacks
-	$(BIN)/rbench speed training
+	$(BIN)/python -m tools.speed attacks
+	$(BIN)/python -m tools.speed training
 
 # adv-lib needs visdom, which is built by means of something that newer setuptools lack. A library
 # that cannot be installed is shown as missing.
@@ -85,11 +85,11 @@ $(EXTRAS): $(READY)
 
 # Runs every attack of every library that can be installed; takes some ten minutes.
 compatibility: $(EXTRAS)
-	$(BIN)/python -m bench.selftest.compatibility docs/compatibility.md
+	$(BIN)/python -m tools.compatibility docs/compatibility.md
 
 # Kills runs again and again and counts what was lost; takes about an hour.
 reliability: $(READY)
-	$(BIN)/python tests/reliability/measure.py local ray workers nodes fuzzing
+	$(BIN)/python -m tools.reliability local ray workers nodes fuzzing
 
 check: $(READY)
 	$(BIN)/ruff check .

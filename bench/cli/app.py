@@ -30,7 +30,6 @@ from bench.cli.options import (
 from bench.cli.publishing import published_app
 from bench.cli.querying import query
 from bench.cli.run_app import plan, run
-from bench.cli.speed import speed_app
 from bench.cli.starting import init
 from bench.cli.zoo_app import zoo_app
 from bench.core.errors import UserError
@@ -47,7 +46,6 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
-app.add_typer(speed_app, name="speed")
 app.add_typer(published_app, name="published")
 
 

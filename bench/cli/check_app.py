@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bench.cli.options import (
-    EXIT_INTERRUPTED,
-    Checkpoints,
-    DataRoot,
-    Device,
-    TrustCode,
-    console,
-    errors,
-)
-from bench.cli.run_app import Workers
+from bench.cli.options import console, errors
 from bench.core.errors import UserError
-
-if TYPE_CHECKING:
-    from bench.check.verdict import Check
 
 baseline_app = typer.Typer(
     help="Baselines: the numbers that rbench check holds a run against.", no_args_is_help=True
@@ -29,9 +16,7 @@ baseline_app = typer.Typer(
 
 
 def check(
-    run: Annotated[
-        str, typer.Argument(help="A run folder, or its URL; with --budget a suite that is run.")
-    ],
+    run: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -73,52 +58,25 @@ def check(
             show_default=False,
         ),
     ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            help="Run a suite for so long, such as 5m: what shows a drop from the baseline best.",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", help="With --budget: run folder (default: reports/SUITE_check)."),
-    ] = None,
-    workers: Workers = None,
-    data_root: DataRoot = None,
-    checkpoints: Checkpoints = None,
-    device: Device = "auto",
-    trust_code: TrustCode = False,
+    budget: Annotated[str | None, typer.Option("--budget", hidden=True)] = None,
 ) -> None:
     """Hold a run against a baseline, cell by cell: has robustness changed?
 
     Exit codes: 0 no, 1 it regressed, 2 misuse, 3 some cells could not be checked.
     """
     from bench.check.compare import Rules
-    from bench.cli.checking import Outputs, check_command, check_run
+    from bench.cli.checking import Outputs, check_command
     from bench.cli.github import on_github
 
-    if budget is None and (out is not None or workers is not None):
-        raise UserError("--out and --workers are for what is run here, with --budget 5m")
+    if budget is not None:
+        raise UserError(
+            "--budget: no longer there, for it overran its time; run a small suite, such as "
+            "suites/smoke.yaml, with `rbench run`, then `rbench check` its run folder (docs/ci.md)"
+        )
     rules = Rules(alpha=alpha, min_drop=min_drop / 100, accept_retrained=accept_retrained)
     github = on_github() if annotations is None else annotations
     outputs = Outputs(markdown=markdown, junit=junit, json=json, github=github)
-
-    def make(people: Console) -> Check:
-        if budget is None:
-            return check_run(run, baseline, rules)
-        from bench.cli.budgeting import budget_command
-
-        places = (data_root, checkpoints, device, workers)
-        return budget_command(
-            people, run, baseline, budget, out, *places, rules, trust_code=trust_code
-        )
-
-    try:
-        raise typer.Exit(check_command(console, errors, make, rules, outputs))
-    except KeyboardInterrupt:
-        errors.print("ended at once: the same command goes on, nothing that is stored is lost")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    raise typer.Exit(check_command(console, errors, run, baseline, rules, outputs))
 
 
 @baseline_app.command()

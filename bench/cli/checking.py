@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +76,18 @@ def check_run(run: str, baseline: str | None, rules: Rules) -> Check:
 def check_command(
     console: Console,
     errors: Console,
-    make: Callable[[Console], Check],
+    run: str,
+    baseline: str | None,
     rules: Rules,
     outputs: Outputs,
 ) -> int:
-    """Makes a check, says what was found, and writes it where that is wanted.
+    """Holds a run against a baseline, prints the result, and writes it where that is wanted.
 
     Args:
         console: Where it is said; ``errors`` if a file goes to standard output.
         errors: For standard error.
-        make: Returns the check; is given where it may show how it goes on.
+        run: A folder or a URL.
+        baseline: As ``open_baseline`` takes it; ``None`` for the suite's own.
         rules: When the check fails.
         outputs: What else is written.
 
@@ -99,7 +100,7 @@ def check_command(
     _refuse_misuse(rules, outputs)
     people = errors if STDOUT in outputs.files.values() else console
     with no_commands(people):
-        check = make(people)
+        check = check_run(run, baseline, rules)
         show(people, check)
     makers = {"--markdown": to_markdown, "--junit": to_junit, "--json": to_json}
     for option, file in outputs.files.items():

@@ -53,9 +53,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "zoo verify": ("rbench zoo verify --quick", "rbench zoo verify fmnist-resnet20-bn --json"),
     "zoo readme": ("rbench zoo readme --check",),
     "zoo show": ("rbench zoo show fmnist-resnet20-bn",),
-    "speed training": ("rbench speed training --steps 6 --rounds 3",),
-    "speed attacks": ("rbench speed attacks --quick",),
-    "speed runner": ("rbench speed runner --quick",),
 }
 """By the words of a command."""
 

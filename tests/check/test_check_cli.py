@@ -357,3 +357,8 @@ def test_help_names_the_exit_codes() -> None:
         done.output.split()
     )
     assert "baseline" in rbench("--help").output
+
+
+def test_a_budget_is_refused_with_what_to_do_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    said = misuse(capsys, "check", "suites/guard.yaml", "--budget", "5m")
+    assert "--budget: no longer there" in said and "suites/smoke.yaml" in said

@@ -15,7 +15,7 @@ PICKLE = "bench/data/safe_pickle.py"
 MODULES = {
     "pickle": {PICKLE, "bench/zoo/foreign.py"},  # the latter for its exception
     # git, without a shell, for a baseline of a revision
-    "subprocess": {"bench/speed/scaling.py", "bench/check/source.py"},
+    "subprocess": {"bench/check/source.py"},
     "tarfile": {"bench/data/fetch.py"},
     "xml": {"bench/check/outputs/junit.py"},  # which only writes
     "zipfile": {"bench/core/pickle_depth.py", "bench/data/npz.py"},
@@ -44,7 +44,7 @@ IMPORTERS = {
     "bench/attacks/adapters/signatures.py",
     "bench/attacks/registry.py",
     "bench/core/registry.py",
-    "bench/speed/contenders/base.py",
+    "tools/speed/contenders/base.py",
     "bench/models/external/from_python.py",
     "bench/norms/build.py",
 }

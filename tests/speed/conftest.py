@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.data import Slice, hash_images
 from bench.run.target import Target
-from bench.speed.arena import Arena
+from tools.speed.arena import Arena
 
 
 class TinyNet(nn.Module):

@@ -9,17 +9,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.cli.app import app
 from bench.core.builtin import builtin
 from bench.oracle.runner import Runner
-from bench.speed.arena import Arena
-from bench.speed.clock import Stopwatch
-from bench.speed.contenders import CONTENDERS, ContenderError, Library, Outcome
-from bench.speed.counting import CountedModel
-from bench.speed.race import Race, race_id, run_race
-from bench.speed.records import Records
-from bench.speed.settings import Setting, settings
-from bench.speed.standings import collect, standings
+from tools.speed.__main__ import speed_app
+from tools.speed.arena import Arena
+from tools.speed.clock import Stopwatch
+from tools.speed.contenders import CONTENDERS, ContenderError, Library, Outcome
+from tools.speed.counting import CountedModel
+from tools.speed.race import Race, race_id, run_race
+from tools.speed.records import Records
+from tools.speed.settings import Setting, settings
+from tools.speed.standings import collect, standings
 
 CPU = torch.device("cpu")
 SETTINGS = {setting.name: setting for setting in settings(0.05, 10)}
@@ -174,8 +174,8 @@ def test_images_outside_the_ball_are_a_failure(arena: Arena) -> None:
     not (builtin("checkpoints") / "fmnist-resnet20-bn-at").is_dir(), reason="needs the checkpoint"
 )
 def test_a_quick_race_writes_table_and_picture(tmp_path: Path) -> None:
-    command = ["speed", "attacks", "--quick", "--checkpoint", "fmnist-resnet20-bn-at"]
-    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path), "--limit", "2"])
+    command = ["attacks", "--quick", "--checkpoint", "fmnist-resnet20-bn-at"]
+    done = CliRunner().invoke(speed_app, [*command, "--out", str(tmp_path), "--limit", "2"])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "attacks-quick.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| AutoAttack standard")]

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.speed.attack_picture import COLOURS, race_picture
-from bench.speed.attack_table import race_markdown
-from bench.speed.contenders import CONTENDERS, Outcome
-from bench.speed.records import Record
-from bench.speed.standings import COLUMNS, Entry, standings
+from tools.speed.attack_picture import COLOURS, race_picture
+from tools.speed.attack_table import race_markdown
+from tools.speed.contenders import CONTENDERS, Outcome
+from tools.speed.records import Record
+from tools.speed.standings import COLUMNS, Entry, standings
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL, HOST = "fmnist-resnet20-bn-at", "a machine with 2 cores, torch 2.15.0, 2026-11-22"
@@ -87,7 +87,7 @@ def test_the_table_is_as_people_have_read_it() -> None:
         {"PGD-20": "n_iter 20, alpha 0.025", "AutoAttack standard": "n_iter 100"},
         ["foolbox has no AutoAttack standard"],
         HOST,
-        "rbench speed attacks",
+        "python -m tools.speed attacks",
         elsewhere(),
     )
     check("attacks.md", text)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli.app import app
 from bench.data.roots import SYSTEM_FOLDER
-from bench.speed.timing import Timing, ratio, take_turns
+from tools.speed.__main__ import speed_app
+from tools.speed.timing import Timing, ratio, take_turns
 
 TRAIN = SYSTEM_FOLDER / "fashion-mnist" / "train-images-idx3-ubyte.gz"
 
@@ -33,8 +33,8 @@ def test_the_ratio_is_taken_round_by_round() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not TRAIN.is_file(), reason="needs Fashion-MNIST's training images")
 def test_the_training_table_is_written(tmp_path: Path) -> None:
-    command = ["speed", "training", "--recipe", "fmnist-resnet20-rna-at", "--steps", "1"]
-    done = CliRunner().invoke(app, [*command, "--rounds", "1", "--out", str(tmp_path)])
+    command = ["training", "--recipe", "fmnist-resnet20-rna-at", "--steps", "1"]
+    done = CliRunner().invoke(speed_app, [*command, "--rounds", "1", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "training.md").read_text()
     assert "| fmnist-resnet20-rna-at | black-box" in text
