@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bench.core.plugins import plugins
+from bench.core.registry import plugins
 
 settings.register_profile("no_deadline", deadline=None)  # machines are noisy
 settings.load_profile("no_deadline")

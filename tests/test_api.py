@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from bench import evaluate
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
+from bench.evaluation.in_memory import state_hash
 from bench.models import Classifier
 from bench.norms import replace_norms
-from bench.run.in_memory import state_hash
 
 N = 12
 

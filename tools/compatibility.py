@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.api import EvaluationResult, evaluate
 from bench.attacks.base import Attack
 from bench.attacks.registry import LIBRARIES, adapter
 from bench.core.errors import UserError
+from bench.core.host import today
 from bench.core.norm_spec import NormSpec
-from bench.core.times import today
+from bench.evaluation.api import evaluate
+from bench.evaluation.result import EvaluationResult
 from bench.norms import norm_factory
 from bench.selftest.exact import N_CLASSES, images, template_images
 from bench.store import write_atomically

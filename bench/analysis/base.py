@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:  # names of analyses are listed without importing torch
     import pandas as pd

@@ -15,9 +15,9 @@ from torch import Tensor
 from bench.analysis.base import Analysis, AnalysisError
 from bench.analysis.scene import Scene
 from bench.attacks.params import Count
-from bench.core.base import Spec
+from bench.core.spec import Spec
 from bench.data import get_dataset
-from bench.run.batches import Batch
+from bench.evaluation.cell import Batch
 from bench.verify.scoring import fraction_correct
 
 COLUMNS = {

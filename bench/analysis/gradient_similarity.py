@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.analysis.base import Analysis
 from bench.analysis.scene import Scene
-from bench.core.base import Spec
+from bench.core.spec import Spec
 from bench.oracle import cross_entropy
 
 COLUMNS = {

@@ -15,9 +15,9 @@ from torch import Tensor
 from bench.analysis.base import Analysis
 from bench.analysis.scene import Scene
 from bench.attacks.params import Count, Positive
-from bench.core.base import Spec
+from bench.core.spec import Spec
+from bench.evaluation.cell import Batch
 from bench.oracle import cross_entropy
-from bench.run.batches import Batch
 
 COLUMNS = {
     "model": "position among the subjects",

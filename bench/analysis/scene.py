@@ -12,14 +12,13 @@ from bench.analysis.base import AnalysisError
 from bench.attacks import get_attack
 from bench.attacks.base import Budget
 from bench.core.analysis import AnalysisSpec
-from bench.core.base import Spec
 from bench.core.cell import CellSpec
 from bench.core.result import VIOLATIONS
+from bench.core.spec import Spec
 from bench.data import Slice
+from bench.evaluation.cell import Batch, batch_seed, batches, craft_batch
+from bench.evaluation.model import Target
 from bench.oracle import Access, Oracle
-from bench.run.batches import Batch, batch_seed, batches
-from bench.run.cell import craft_batch
-from bench.run.target import Target
 from bench.verify import Scoring, judge
 
 

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from bench.analysis.base import Analysis
 from bench.analysis.scene import Scene
-from bench.core.base import Spec
-from bench.norms.batch import BatchGroupNorm
-from bench.norms.robust import RobustNorm
+from bench.core.spec import Spec
+from bench.norms.batch import BatchGroupNorm, RobustNorm
 
 COLUMNS = {
     "model": "position among the subjects",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,7 +24,7 @@ from pydantic import Field, StrictInt
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,13 +15,13 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.fab import FABParams
 from bench.attacks.params import Count
 from bench.attacks.square import SquareParams
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from bench.attacks.search.ensemble import Part
+    from bench.attacks.search.components import Part
     from bench.attacks.search.images import Images
     from bench.oracle import Oracle
 
@@ -90,7 +90,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     measured on at least 20 fresh draws, the one with the fewest right stays, and components run on
     as long as any draw is right. Where images share statistics, nothing is left out of a batch.
     """
-    from bench.attacks.search.ensemble import in_a_row
+    from bench.attacks.search.components import in_a_row
 
     assert isinstance(params, AutoAttackParams)
     parts = [_part(name, oracle, budget, params) for name in params.sequence]

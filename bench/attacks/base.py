@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from bench.core.base import Spec
 from bench.core.errors import UserError
+from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 
 if TYPE_CHECKING:  # names of attacks are listed without importing torch

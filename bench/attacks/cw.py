@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.attacks import pgd
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count, NotNegative, Positive
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """
     import torch
 
-    from bench.attacks.common import Best
-    from bench.attacks.scores import broken, closeness, confirmed
+    from bench.attacks.common import Best, broken, closeness, confirmed
 
     assert isinstance(params, CWParams)
     done = broken(oracle.query(x, y, _goal(params), grad=False))
@@ -108,7 +107,7 @@ def _minimize(
     """
     import torch
 
-    from bench.attacks.scores import closeness, confirmed
+    from bench.attacks.common import closeness, confirmed
 
     reach = 1 + 2 * MARGIN
     edge = math.atanh(1 / reach)
@@ -143,7 +142,7 @@ def _goal(params: CWParams) -> Loss:
 
 def _succeeds(answer: Evaluation, y: Tensor, params: CWParams) -> Tensor:
     """Says (n,) where most draws are wrong and, if asked for, the mean margin reaches kappa."""
-    from bench.attacks.scores import broken
+    from bench.attacks.common import broken
     from bench.oracle import margin
 
     success = broken(answer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count, NotNegative
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +54,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """
     import torch
 
-    from bench.attacks.common import Best
-    from bench.attacks.scores import broken, closeness, confirmed, weights
+    from bench.attacks.common import Best, broken, closeness, confirmed, weights
     from bench.oracle import margin
 
     assert isinstance(params, DeepFoolParams)
@@ -88,7 +87,7 @@ def _step(
     """
     import torch
 
-    from bench.attacks.scores import weights
+    from bench.attacks.common import weights
 
     slopes = jacobian.flatten(2)
     own = y[:, None]

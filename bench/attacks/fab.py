@@ -13,8 +13,7 @@ from pydantic import Field
 from bench.attacks.apgd import N_TARGETS
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
-from bench.core.base import Spec
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import NoParams
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +34,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """Returns images (b, c, h, w) in ball and box; the caller verifies them."""
     import torch
 
-    from bench.attacks.common import Best
-    from bench.attacks.scores import harm
+    from bench.attacks.common import Best, harm
     from bench.oracle import cross_entropy
 
     assert isinstance(params, NoiseParams)

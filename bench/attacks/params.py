@@ -9,9 +9,8 @@ from pydantic import Field, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.attacks.base import Attack
-from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean, our_words
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 
 Count = Annotated[StrictInt, Field(ge=1)]
 """A whole number of at least 1; ``True``, ``10.0`` and ``"10"`` are refused."""

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from bench.attacks.base import Attack, Budget
 from bench.attacks.params import Count, Positive
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +76,7 @@ def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed
     """Returns images (b, c, h, w) in ball and box with a high loss; the caller verifies them."""
     import torch
 
-    from bench.attacks.common import Best, random_start
-    from bench.attacks.scores import harm
+    from bench.attacks.common import Best, harm, random_start
     from bench.attacks.search.images import appraise, decides, whole_batch
     from bench.oracle import LOSSES
 
@@ -115,8 +114,7 @@ def _until_broken(
     """Returns what ``run`` does, but leaves each image alone once it is broken."""
     import torch
 
-    from bench.attacks.common import Best, ascent_direction, project, random_start
-    from bench.attacks.scores import harm
+    from bench.attacks.common import Best, ascent_direction, harm, project, random_start
     from bench.oracle import LOSSES
 
     best, alpha = Best(x, coupled=False), step_size(params, budget, x)
@@ -177,8 +175,7 @@ def climb(
     """
     import torch
 
-    from bench.attacks.common import ascent_direction, project
-    from bench.attacks.scores import harm
+    from bench.attacks.common import ascent_direction, harm, project
     from bench.oracle import Trail
 
     alpha = step_size(params, budget, x)
@@ -207,7 +204,7 @@ def climb(
 
 def step_size(params: StepParams, budget: Budget, x: Tensor) -> Tensor:
     """Returns the step size per channel (1, c, 1, 1) in pixel units."""
-    from bench.attacks.scores import weights
+    from bench.attacks.common import weights
 
     eps = max(budget.eps) if budget.norm == "linf" else min(budget.eps)
     alpha = 2.5 * eps / params.n_iter if params.alpha is None else params.alpha

@@ -8,13 +8,12 @@ from typing import Protocol, cast
 
 from bench.attacks.base import Attack
 from bench.core.errors import UserError, did_you_mean
-from bench.core.plugins import Plugin
-from bench.core.registry import Registry
+from bench.core.registry import Plugin, Registry
 
 LIBRARY_PREFIX = "torchattacks:"
 
 LIBRARIES = {
-    "torchattacks": "bench.attacks.adapters.torchattacks_named",
+    "torchattacks": "bench.attacks.adapters.torchattacks",
     "foolbox": "bench.attacks.adapters.foolbox",
     "advlib": "bench.attacks.adapters.adversarial_library",
     "art": "bench.attacks.adapters.art",
@@ -50,7 +49,7 @@ for _file, _name in (
     ("auto", "auto"),
 ):
     ATTACKS.add_lazy(_name, f"bench.attacks.{_file}:{_name.upper()}")
-ATTACKS.add_lazy("pyautoattack", "bench.attacks.adapters.autoattack:PYAUTOATTACK")
+ATTACKS.add_lazy("pyautoattack", "bench.attacks.adapters.pyautoattack:PYAUTOATTACK")
 for _name in ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool"):
     _target = f"bench.attacks.adapters.torchattacks:{_name.upper()}"
     ATTACKS.add_lazy(LIBRARY_PREFIX + _name, _target)

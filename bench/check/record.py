@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.core.result import CellInfo, Cluster, Row
 from bench.metrics import Estimate, estimate_mean
 from bench.metrics.accuracy import robust_scores

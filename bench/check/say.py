@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.check.verdict import Check, Checked
+from bench.check.compare import Check, Checked
 from bench.metrics import Estimate
-from bench.report.escape import one_line
+from bench.untrusted.escape import one_line
 
 SHOWN = 10
 """Images that are listed of those that flipped."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.check.baseline_file import LARGEST, from_text
 from bench.check.record import Recording, is_run_folder, read_run
 from bench.core.errors import UserError
-from bench.core.places import folder_at
+from bench.core.paths import folder_at
 
 FOLDER = Path("suites") / "baselines"
 """Where the baselines of a project lie by default."""

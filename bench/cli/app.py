@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import bench
-from bench.cli import completing
+from bench.cli import options as completing
 from bench.cli.check_app import baseline_app, check
 from bench.cli.examples import add_examples
 from bench.cli.exporting import export
@@ -89,7 +89,7 @@ def verify(
 ) -> None:
     """Check every stored adversarial example of a run anew, without its attack."""
     from bench.cli.verifying import verify_command
-    from bench.core.places import folder_at
+    from bench.core.paths import folder_at
 
     folder = folder_at(run_folder)
     places = (data_root, checkpoints, device)
@@ -101,8 +101,8 @@ def repair(
     run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
 ) -> None:
     """Look through a run's store, name what is damaged, and write a lost run.json again."""
-    from bench.cli.repairing import repair_command
-    from bench.core.places import folder_at
+    from bench.cli.verifying import repair_command
+    from bench.core.paths import folder_at
 
     raise typer.Exit(repair_command(console, folder_at(run_folder)))
 
@@ -188,7 +188,7 @@ def report(
 ) -> None:
     """Write a run's reports again from its store: tables, figures, and one page of them all."""
     from bench.cli.reporting import report_command
-    from bench.core.places import folder_at
+    from bench.core.paths import folder_at
 
     report_command(console, folder_at(run_folder), kind or [], formats or [], compare or [])
 
@@ -198,7 +198,7 @@ def index(
     reports: Annotated[Path, typer.Argument(help="A folder of run folders.")] = Path("reports"),
 ) -> None:
     """Write the index of all runs: what each is, and which of the papers' claims hold."""
-    from bench.report.index import write_index
+    from bench.report.papers.index import write_index
 
     console.print(f"wrote {write_index(reports)}", highlight=False, soft_wrap=True)
 

@@ -65,8 +65,7 @@ def check(
     Exit codes: 0 no, 1 it regressed, 2 misuse, 3 some cells could not be checked.
     """
     from bench.check.compare import Rules
-    from bench.cli.checking import Outputs, check_command
-    from bench.cli.github import on_github
+    from bench.cli.checking import Outputs, check_command, on_github
 
     if budget is not None:
         raise UserError(
@@ -91,6 +90,6 @@ def update(
     ] = False,
 ) -> None:
     """Write a run's numbers as the baseline, and say what that changes."""
-    from bench.cli.updating import update_command
+    from bench.cli.checking import update_command
 
     update_command(console, run, to, force)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +16,75 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.check.compare import Rules, compare
+from bench.check.baseline_file import LARGEST, from_text, to_text
+from bench.check.compare import EXIT_FINE, EXIT_REGRESSED, Check, Checked, Rules, compare
 from bench.check.outputs.annotations import to_annotations
+from bench.check.outputs.as_markdown import to_markdown
 from bench.check.outputs.json_output import to_json
 from bench.check.outputs.junit import to_junit
-from bench.check.outputs.markdown import to_markdown
-from bench.check.record import read_run
-from bench.check.say import headline, line, p_value, percent, points, sensitivity
+from bench.check.record import Recording, read_run
+from bench.check.say import counts, headline, line, p_value, percent, points, sensitivity
 from bench.check.source import default_file, open_baseline
-from bench.check.verdict import EXIT_FINE, EXIT_REGRESSED, Check, Checked
-from bench.cli.github import append_summary, no_commands, print_commands
 from bench.core.errors import UserError
-from bench.core.places import folder_at
-from bench.report.escape import one_line
+from bench.core.paths import folder_at
 from bench.store import write_atomically
+from bench.untrusted.escape import one_line
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+"""The variable that names the file of a job's summary."""
+
+
+def on_github() -> bool:
+    """Says whether this runs in a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+@contextmanager
+def no_commands(console: Console) -> Iterator[None]:
+    """Keeps GitHub from obeying what is printed meanwhile.
+
+    It takes any line that starts with two colons, or has ``##[`` somewhere, for a command, and
+    labels and messages may hold that.
+    """
+    if not on_github():
+        yield
+        return
+    token = secrets.token_hex(16)
+    _print(console, f"::stop-commands::{token}")
+    try:
+        yield
+    finally:
+        _print(console, f"::{token}::")
+
+
+def print_commands(console: Console, commands: list[str]) -> None:
+    """Prints workflow commands, each on a line of its own however long it is."""
+    for command in commands:
+        _print(console, command)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def append_summary(markdown: str) -> None:
+    """Appends to the summary of the job, where there is one.
+
+    Raises:
+        UserError: When it cannot be written.
+    """
+    name = os.environ.get(SUMMARY, "")
+    if not name:
+        return
+    try:
+        with Path(name).open("a", encoding="utf-8") as handle:
+            handle.write(markdown)
+    except OSError as error:
+        raise UserError(
+            f"{name}: cannot be written ({error.strerror or error}); expected {SUMMARY} to name a "
+            "file, or --no-annotations"
+        ) from None
+
 
 STDOUT = "-"
 
@@ -207,3 +265,109 @@ def table_of(check: Check) -> Table:
         )
         table.add_row(*map(Text, texts), style=style_of(cell))
     return table
+
+
+NAMED = 10
+"""Cells that a message names."""
+
+MOST_LINES_UPDATING = 20
+"""Changes that are told about."""
+
+
+def update_command(console: Console, run: str, to: Path | None, force: bool) -> None:
+    """Writes the baseline of a run, and says what changes against the one before.
+
+    Args:
+        console: Where it is said.
+        run: A folder or a URL.
+        to: The file; ``None`` for the suite's own.
+        force: Whether a run that is incomplete or has alarms will do, and whether a file that is
+            no baseline is replaced.
+
+    Raises:
+        UserError: When the run will not do, or the file cannot be read or written.
+    """
+    recording = read_run(folder_at(run))
+    if not recording.records:
+        raise UserError(f"{run}: expected at least one complete cell, found none; run it first")
+    if not force:
+        _refuse_doubtful(recording, run)
+    file = default_file(recording.suite) if to is None else to
+    content = _content(recording, run)
+    with no_commands(console):
+        if file.is_file():
+            if _holds(file, content):
+                _say_updating(console, f"{file} is this run's already")
+                return
+            _tell_changes(console, recording, file, force)
+        write_atomically(file, content)
+        n = len(recording.records)
+        _say_updating(console, f"wrote {n} {'cell' if n == 1 else 'cells'} to {file}; commit it")
+
+
+def _refuse_doubtful(recording: Recording, run: str) -> None:
+    if recording.missing:
+        cells = [f"{' / '.join(key)} ({why})" for key, why in recording.missing.items()]
+        raise UserError(
+            f"{run}: expected a complete run, found {len(cells)} cells without a number: "
+            f"{_some(cells)}; run the suite again, or leave them out with --force"
+        )
+    cells = [
+        f"{' / '.join(key)} ({', '.join(record.alarms)})"
+        for key, record in recording.records.items()
+        if record.alarms
+    ]
+    if cells:
+        raise UserError(
+            f"{run}: expected numbers to trust, found alarms in {len(cells)} cells: "
+            f"{_some(cells)}; see what they say in the run's report, or accept them with --force"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = "" if len(names) <= NAMED else f" and {len(names) - NAMED} more"
+    return ", ".join(names[:NAMED]) + more
+
+
+def _content(recording: Recording, run: str) -> bytes:
+    """Returns the file's content, which has been read back: one that cannot be is of no use."""
+    try:
+        text = to_text(recording)
+        content = text.encode()
+        from_text(text, "what was to be written")
+    except (ValueError, UserError) as error:
+        raise UserError(f"{run}: cannot be written as a baseline: {error}") from None
+    if len(content) > LARGEST:
+        raise UserError(
+            f"{run}: expected a baseline of at most {LARGEST:,} bytes, found {len(content):,}; "
+            "check a smaller suite"
+        )
+    return content
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False  # what is wrong with it is said where it is opened
+
+
+def _tell_changes(console: Console, recording: Recording, file: Path, force: bool) -> None:
+    """Says what changes against the file that is there."""
+    try:
+        check = compare(recording, open_baseline(str(file)))
+    except UserError as error:
+        if not force:
+            raise UserError(f"{error}; --force replaces it") from None
+        _say_updating(console, f"replaces what was no baseline: {error}")
+        return
+    _say_updating(console, f"against the baseline before: {counts(check)}")
+    changed = [cell for cell in check.cells if cell.verdict != "same"]
+    for cell in changed[:MOST_LINES_UPDATING]:
+        _say_updating(console, f"- {line(cell, check.tested)}")
+    if len(changed) > MOST_LINES_UPDATING:
+        _say_updating(console, f"- and {len(changed) - MOST_LINES_UPDATING} more")
+
+
+def _say_updating(console: Console, text: str) -> None:
+    console.print(one_line(text), highlight=False, markup=False, soft_wrap=True)

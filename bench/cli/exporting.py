@@ -9,7 +9,7 @@ import typer
 
 from bench.cli.options import EXIT_INCOMPLETE, console, errors
 from bench.core.errors import UserError, did_you_mean
-from bench.core.places import Folder, folder_at
+from bench.core.paths import Folder, folder_at
 
 FORMATS = ("csv", "parquet", "robustbench", "hf")
 STDOUT = "-"

@@ -15,17 +15,16 @@ import bench
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.core.numbers import parse_number
-from bench.core.safe_yaml import YamlError, load
-from bench.core.spec_file import check_spec
+from bench.core.paths import checkpoints_folder
+from bench.core.spec import parse_number
 from bench.data import get_dataset, take_slice
-from bench.run.device import pick_device
-from bench.run.paths import checkpoints_folder
+from bench.evaluation.model import pick_device
 from bench.train.quality import score_slice
+from bench.untrusted.spec_file import check_spec
+from bench.untrusted.yaml_text import YamlError, load
 from bench.zoo import Card, save_checkpoint
 from bench.zoo.checkpoint import CARD, WEIGHTS
-from bench.zoo.foreign import ForeignFile, Imported, load_foreign, read_foreign
-from bench.zoo.naming import parse_renames
+from bench.zoo.imported import ForeignFile, Imported, load_foreign, parse_renames, read_foreign
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 

@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.options import print_table
-from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError, did_you_mean
-from bench.run.paths import checkpoints_folder, recipes_folder, suite_folders
+from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, suite_folders
 
 if TYPE_CHECKING:
-    from bench.core.base import Spec
     from bench.core.registry import Registry
+    from bench.core.spec import Spec
 
 T = TypeVar("T")
 
@@ -181,7 +180,7 @@ def _analyses(_: Path) -> Listing:
 
 def _models(_: Path) -> Listing:
     from bench.core.model_spec import ARCHITECTURES, MODEL_GROUP
-    from bench.core.plugins import plugins
+    from bench.core.registry import plugins
 
     own = [[name, "rbench"] for name in ARCHITECTURES]
     if not plugins(MODEL_GROUP):
@@ -224,8 +223,8 @@ def _checkpoints(folder: Path) -> Listing:
 
 
 def _suites(_: Path) -> Listing:
-    from bench.core.spec_file import read_yaml
     from bench.suite import list_suites
+    from bench.untrusted.spec_file import read_yaml
 
     rows: list[list[object]] = []
     for name, path in list_suites(suite_folders()).items():

@@ -15,7 +15,7 @@ from rich.text import Text
 from bench.cli.options import duration
 from bench.core.result import CellInfo, Row
 from bench.metrics import robust_accuracy
-from bench.run.suite import Watcher
+from bench.run.schedule import Watcher
 from bench.suite import Plan, PlannedCell
 
 

@@ -13,6 +13,9 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from bench.core.errors import UserError
+from bench.core.paths import checkpoint_roots, checkpoints_folder, suite_folders
+
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 UNFOLDED = 100_000
 """Columns of text into a pipe, where tables are as wide as they are."""
@@ -72,3 +75,50 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Let python:MODULE:CALLABLE run that code.")
 ]
+
+
+def suites(incomplete: str) -> list[str]:
+    """Returns the suites in the folders of suites."""
+    from bench.suite import list_suites
+
+    return _begun(list_suites(suite_folders()), incomplete)
+
+
+def checkpoints(incomplete: str) -> list[str]:
+    """Returns the checkpoints of the default folder."""
+    roots = checkpoint_roots(checkpoints_folder())
+    cards = (card for root in roots for card in root.glob("*/card.yaml"))
+    return _begun({card.parent.name for card in cards}, incomplete)
+
+
+def listings(incomplete: str) -> list[str]:
+    """Returns what ``rbench list`` lists."""
+    from bench.cli.listing import LISTINGS
+
+    return _begun(LISTINGS, incomplete)
+
+
+def kinds(incomplete: str) -> list[str]:
+    """Returns the kinds of reports."""
+    from bench.suite.entry import REPORT_KINDS
+
+    return _begun(REPORT_KINDS, incomplete)
+
+
+def tables(incomplete: str) -> list[str]:
+    """Returns the published tables."""
+    from bench.published import table_ids
+
+    try:
+        return _begun(table_ids(), incomplete)
+    except UserError:  # a user's file is wrong; the command itself says so
+        return []
+
+
+def trackers(incomplete: str) -> list[str]:
+    """Returns the trackers."""
+    return _begun(("mlflow", "wandb"), incomplete)
+
+
+def _begun(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

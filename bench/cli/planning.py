@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.cli.options import duration, errors
 from bench.cli.ready import Ready, Wanted
 from bench.run.calibrate import makespan, passes_file, predict
-from bench.run.suite import cells_to_run
+from bench.run.schedule import cells_to_run
 from bench.store import AnalysisStore, RunStore
 from bench.suite import Plan
 

@@ -12,12 +12,12 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_uri import short_name
 from bench.core.norm_spec import NormSpec
+from bench.core.paths import checkpoints_folder
 from bench.data import get_dataset, take_slice
+from bench.evaluation.model import pick_device
 from bench.models.external import ModelFacts, Shelf, Source
-from bench.run.device import pick_device
-from bench.run.paths import checkpoints_folder
-from bench.verify.probe import MAX_IMAGES, probe
-from bench.verify.probe_result import ProbeResult
+from bench.probe.findings import ProbeResult
+from bench.probe.model import MAX_IMAGES, probe
 from bench.zoo import Checkpoint, open_checkpoint, open_model
 
 EXIT_FINDINGS = 1

@@ -31,10 +31,10 @@ def import_(
 
     Files *.yaml of ./published, or of the folder RBENCH_PUBLISHED, are found by their names.
     """
-    from bench.core.safe_yaml import MAX_BYTES
     from bench.published import published_folder
     from bench.published.robustbench import import_model_info
     from bench.store import write_atomically
+    from bench.untrusted.yaml_text import MAX_BYTES
 
     if source not in SOURCES:
         raise UserError(f"unknown source '{source}'; expected {', '.join(SOURCES)}")

@@ -31,7 +31,7 @@ def query(
     ] = None,
 ) -> None:
     """Ask a run by SQL (DuckDB): `rows` has a line an image, `cells` a line a cell."""
-    from bench.core.places import folder_at
+    from bench.core.paths import folder_at
     from bench.export.database import VIEWS
     from bench.export.database import query as run_query
 

@@ -11,16 +11,14 @@ from typing import Literal
 from rich.console import Console
 
 from bench.core.errors import UserError
-from bench.core.places import Folder, folder_at
+from bench.core.paths import Folder, checkpoints_folder, folder_at, suite_folders
+from bench.evaluation.model import pick_device
+from bench.run.after import plan_sweeps, sweep_jobs
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.catalog import LocalCatalog
-from bench.run.convergence import plan_sweeps, sweep_jobs
-from bench.run.device import pick_device
 from bench.run.job import Job
-from bench.run.local import Executor, Workers, default_workers
-from bench.run.paths import checkpoints_folder, suite_folders
-from bench.run.stop import Stop, stop_on_signals
-from bench.run.suite import cells_to_run, make_jobs
+from bench.run.local import Executor, Stop, Workers, default_workers, stop_on_signals
+from bench.run.schedule import cells_to_run, make_jobs
 from bench.store import AnalysisStore, RunStore, locked
 from bench.suite import Plan, find_suite, load_suite, make_plan
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.report.write import FORMATS, PAGE, write_comparisons, write_reports
 
 

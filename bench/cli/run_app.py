@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from bench.cli import completing
+from bench.cli import options as completing
 from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, TrustCode, console
 
 SuiteArgument = Annotated[

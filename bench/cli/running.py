@@ -11,17 +11,16 @@ from bench.cli.live import LiveTable
 from bench.cli.options import EXIT_INCOMPLETE, EXIT_INTERRUPTED, duration
 from bench.cli.ready import Ready, Wanted, held, warn
 from bench.core.analysis import AnalysisInfo
+from bench.export.tracking import Both, Tracking
 from bench.report import write_reports
+from bench.run.after import raise_alarms
 from bench.run.analyses import AnalysisJob, AnalysisSummary, run_analyses
-from bench.run.checks import raise_alarms
 from bench.run.job import Job
-from bench.run.local import Executor
+from bench.run.local import Executor, Stop
 from bench.run.probing import Probing
-from bench.run.stop import Stop
-from bench.run.suite import Summary, run_suite
+from bench.run.schedule import Summary, run_suite
 from bench.store import AnalysisStore
 from bench.suite import Plan
-from bench.track import Both, Tracking
 
 
 def run_command(console: Console, wanted: Wanted) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.run.paths import whole_folder
+from bench.core.paths import whole_folder
 from bench.selftest import CASES, Summary, compare, look_at, pick, run_case, trials
 from bench.selftest.summary import CASE_COLUMNS, COMPARISON_COLUMNS, LOOK_COLUMNS
 from bench.store import write_atomically

@@ -18,7 +18,7 @@ def init(
 ) -> None:
     """Write a commented suite to start from; nothing is replaced."""
     from bench.store import write_atomically
-    from bench.suite.starter import NAME, starter_suite
+    from bench.suite.find import NAME, starter_suite
 
     path = folder / "suites" / f"{NAME}.yaml"
     if path.exists():

@@ -16,12 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.options import errors
-from bench.core.builtin import checkpoint_roots
 from bench.core.errors import UserError
-from bench.report.escape import markdown
-from bench.run.paths import checkpoints_folder, recipes_folder, whole_folder
+from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
 from bench.store import write_atomically
 from bench.train.book import list_recipes
+from bench.untrusted.escape import markdown
 from bench.zoo import Card, list_folders, open_checkpoint
 from bench.zoo.audit import COLUMNS, Audit, how_compared, passed
 from bench.zoo.checkpoint import CARD, WEIGHTS
@@ -149,7 +148,7 @@ def _line(audits: Sequence[Audit]) -> str:
 def _audit_page(audits: Sequence[Audit], options: AuditOptions) -> str:
     import torch
 
-    from bench.run.provenance import machine
+    from bench.evaluation.model import machine
 
     cells = ([markdown(cell) for cell in audit.row()] for audit in audits)
     rows = [COLUMNS, ["---"] * len(COLUMNS), *cells]

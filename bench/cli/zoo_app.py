@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import completing
+from bench.cli import options as completing
 from bench.cli.options import AsJson, Checkpoints, DataRoot, Device, console
 from bench.cli.run_app import Workers
 
@@ -117,7 +117,7 @@ def verify(
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
     from bench.cli.zoo import verify_command
-    from bench.run.device import pick_device
+    from bench.evaluation.model import pick_device
     from bench.train.quality import AuditOptions
 
     options = AuditOptions(data_root, pick_device(device), limit, quick, update, attacked)

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.cell import Adversary, CellSpec, DataSpec, Eot
-from bench.core.identity import digest
+from bench.core.spec import Spec, digest
 from bench.core.threat import ThreatModel
 
 

@@ -13,8 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.core.base import Spec
-from bench.core.identity import digest
+from bench.core.spec import Spec, digest
 from bench.core.threat import ThreatModel
 
 Protocol = Literal["white_box", "fixed_path", "transfer", "stats_transfer"]

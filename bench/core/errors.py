@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import struct
+import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -69,3 +71,19 @@ def key_path(details: ErrorDetails) -> str:
 def our_words(details: ErrorDetails) -> str:
     """Returns why a value is refused, without what pydantic puts before a validator's words."""
     return details["msg"].removeprefix("Value error, ")
+
+
+DAMAGED: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What readers of pictures and archives raise where bytes are damaged, or made to be; each reader
+adds what is its library's own."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TypeVar
 
 
 def processor() -> str:
@@ -56,3 +60,65 @@ def has_bfloat16() -> bool:
     """Says whether the processor computes in bfloat16; where nobody knows, it is tried."""
     known = abilities()
     return not known or any(name.endswith("bf16") for name in known)
+
+
+def now() -> str:
+    """Returns the time to the second, ISO 8601: ``"2026-01-31T12:00:00Z"``."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def today() -> str:
+    """Returns the date, ISO 8601: ``"2026-01-31"``."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+K = TypeVar("K")
+
+CLEARLY = 1.3
+"""What takes this many times as long as the fastest so far is not timed again."""
+
+
+def race(
+    contenders: Mapping[K, Callable[[], object]],
+    rounds: int,
+    *,
+    clearly: float = CLEARLY,
+    forgive: tuple[type[Exception], ...] = (),
+    clock: Callable[[Callable[[], object]], float] | None = None,
+) -> dict[K, float]:
+    """Returns the least seconds that each contender took.
+
+    They take turns, so that a moment in which the machine is busy strikes them all. A first round
+    makes ready what each needs and is not counted; whoever is clearly slower in a later one is left
+    out from then on, with what it has.
+
+    Args:
+        contenders: What is called, by name.
+        rounds: Times that each is timed.
+        clearly: How many times slower than the fastest that is.
+        forgive: Errors for which a contender is left out, with no time.
+        clock: Returns the seconds that a call takes.
+    """
+    clock = clock or seconds
+    running, least = dict(contenders), dict[K, float]()
+    for number in range(1 + rounds):
+        for name, call in list(running.items()):
+            try:
+                taken = clock(call)
+            except forgive:
+                del running[name]
+                least.pop(name, None)
+                continue
+            if number:
+                least[name] = min(taken, least.get(name, taken))
+        if number and least:
+            best = min(least.values())
+            running = {k: call for k, call in running.items() if least[k] <= clearly * best}
+    return least
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Returns what a call takes by the wall's clock."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started

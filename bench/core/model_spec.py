@@ -6,10 +6,10 @@ import math
 
 from pydantic import Field, model_validator
 
-from bench.core.base import Spec
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
-from bench.core.plugins import only_plugin, plugins
+from bench.core.registry import only_plugin, plugins
+from bench.core.spec import Spec
 
 ARCHITECTURES = (
     "resnet20",

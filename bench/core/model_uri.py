@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl
 
 from bench.core.errors import UserError, did_you_mean
-from bench.core.numbers import parse_number
+from bench.core.spec import parse_number
 
 MAX_LENGTH, MAX_KEYS = 1_000, 32
 _SHOWN = 200

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bench.core.base import Spec
 from bench.core.errors import UserError
-from bench.core.numbers import Number
-from bench.core.plugins import Plugin, known_name
-from bench.core.registry import Registry
+from bench.core.registry import Plugin, Registry, known_name
+from bench.core.spec import Number, Spec
 
 NORM_NAMES = ("none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna", "foreign")
 NORM_GROUP = "rbench.norms"

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.cell import CellSpec
+from bench.core.spec import Spec
 
 Status = Literal["ok", "beyond_eps", "out_of_ball", "out_of_box", "not_finite"]
 """What the verifier says of one x_adv. ``ok``: inside ball and box. ``beyond_eps``: of a

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from bench.core.base import Spec
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 
 CAPITALS = {"linf": "Linf", "l2": "L2"}
 """Norms as AutoAttack, torchattacks and RobustBench write them."""

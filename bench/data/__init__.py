@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bench.data.dataset import Dataset
 from bench.data.fetch import fetch
-from bench.data.images import Images, Split, to_unit_range
-from bench.data.load import load_split, open_split
+from bench.data.images import Dataset, Images, Split, to_unit_range
+from bench.data.named import DATASETS, get_dataset
 from bench.data.path_forms import PATH_FORMS, is_path_form
-from bench.data.registry import DATASETS, get_dataset
 from bench.data.roots import data_root
-from bench.data.slice import Slice, hash_images, slice_index, take_slice
+from bench.data.slice import Slice, hash_images, load_split, open_split, slice_index, take_slice
 
 __all__ = [
     "DATASETS",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.core.errors import UserError
 from bench.data.images import Images
 from bench.data.roots import fetch_remedy, missing
-from bench.data.safe_pickle import read_array_pickle
+from bench.untrusted.pickle_arrays import read_array_pickle
 
 _SHAPE = (3, 32, 32)
 _TOO_LARGE = 2**31

@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.core.errors import UserError, words_of
 from bench.data.folder import imagenet_remedy
-from bench.data.load import open_split
+from bench.data.named import get_dataset
 from bench.data.path_forms import is_path_form
-from bench.data.registry import get_dataset
 from bench.data.roots import data_root
+from bench.data.slice import open_split
 
 _TORCHVISION = {
     "mnist": "MNIST",

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.core.damage import DAMAGED
-from bench.core.errors import UserError
+from bench.core.errors import DAMAGED, UserError
 from bench.data.images import Images
 from bench.data.roots import missing
 

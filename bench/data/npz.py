@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.damage import DAMAGED
-from bench.core.errors import UserError, words_of
+from bench.core.errors import DAMAGED, UserError, words_of
 from bench.data.images import Images, Pixels
 
 _CHANNELS = (1, 3)

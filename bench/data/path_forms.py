@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.data.dataset import Dataset
 from bench.data.folder import FileImages, Geometry, scan_folder
-from bench.data.images import Images, Split
+from bench.data.images import Dataset, Images, Split
 from bench.data.npz import read_npz
 
 PATH_FORMS = ("npz:PATH", "folder:PATH")

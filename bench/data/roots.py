@@ -9,7 +9,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.places import cache_folder
+from bench.core.paths import cache_folder
 
 ENVIRONMENT_VARIABLE = "RBENCH_DATA"
 SYSTEM_FOLDER = Path("/usr/share/datasets")

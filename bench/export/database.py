@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from bench.core.errors import UserError
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.export.tables import cells_table, published_table, rows_table
-from bench.report.escape import one_line
 from bench.report.run_view import RunView
+from bench.untrusted.escape import one_line
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from bench.core.result import CellInfo
-from bench.export.naming import file_stems
+from bench.export.write import file_stems
 from bench.metrics import Estimate, robust_accuracy
-from bench.report.escape import markdown, one_line
 from bench.report.prose import protocol_text
 from bench.report.run_view import Outcome, RunView
+from bench.untrusted.escape import markdown, one_line
 
 _HEAD = ("attack", "threat model", "protocol", "robust accuracy", "95 % interval", "n")
 

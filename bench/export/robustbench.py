@@ -16,7 +16,7 @@ from bench.core.errors import UserError
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import CAPITALS, ThreatModel
-from bench.export.naming import file_stems
+from bench.export.write import file_stems
 from bench.metrics import Estimate, clean_accuracy, robust_accuracy
 from bench.published.robustbench import N_IMAGES
 from bench.report.run_view import Outcome, RunView

@@ -6,15 +6,32 @@ import csv
 import io
 import json
 import math
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.core.errors import UserError, did_you_mean
-from bench.report.escape import markdown
+from bench.untrusted.escape import markdown
+
+
+def file_stems(labels: Sequence[str]) -> list[str]:
+    """Returns a name for each label, without an ending: plain letters, and no two alike."""
+    stems: list[str] = []
+    for label in labels:
+        plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:80] or "model"
+        taken = {name.lower() for name in stems}
+        number = 2
+        unique = stem
+        while unique.lower() in taken:
+            unique, number = f"{stem}-{number}", number + 1
+        stems.append(unique)
+    return stems
 
 
 def to_bytes(table: pa.Table, format: str) -> bytes:

@@ -11,12 +11,22 @@ from bench.metrics.accuracy import (
     worst_case_rows,
     worst_of_draws_accuracy,
 )
-from bench.metrics.estimate import Estimate, estimate_mean, wilson
-from bench.metrics.gain import relative_gain
-from bench.metrics.independent import independent_difference
-from bench.metrics.paired import Difference, agreement, paired_difference
+from bench.metrics.estimate import (
+    Estimate,
+    estimate_mean,
+    mean_from_moments,
+    real_mean,
+    real_median,
+    wilson,
+)
+from bench.metrics.paired import (
+    Difference,
+    agreement,
+    independent_difference,
+    paired_difference,
+    relative_gain,
+)
 from bench.metrics.ranks import Contender, ranks
-from bench.metrics.real import mean_from_moments, real_mean, real_median
 
 __all__ = [
     "Contender",

@@ -16,9 +16,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # imports its parts, which takes a while, only when they are asked for
 from numpy.typing import NDArray
 
-from bench.metrics.distributions import normal_quantile, student_quantile
+
+def normal_quantile(p: float) -> float:
+    """Returns the point below which a standard normal variable lies with probability p."""
+    return float(scipy.special.ndtri(p))
+
+
+def student_quantile(p: float, df: float) -> float:
+    """Returns the same of Student's t with ``df`` degrees of freedom."""
+    return float(scipy.special.stdtrit(df, p))
+
+
+def binomial_quantile(p: float, n: int, share: float) -> int:
+    """Returns the least k of which at most k of n trials succeed with probability p or more."""
+    k = math.ceil(float(scipy.special.bdtrik(p, n, share)))
+    while k > 0 and float(scipy.special.bdtr(k - 1, n, share)) >= p:
+        k -= 1
+    return max(k, 0)
+
+
+def sign_test(k: int, n: int) -> float:
+    """Returns the two-sided p-value of k of n fair trials, exact; 1 for no trial."""
+    if n == 0:
+        return 1.0
+    return min(1.0, 2 * float(scipy.special.bdtr(min(k, n - k), n, 0.5)))
+
+
+ONE_VALUE = "no interval: a single value"
+
+
+def mean_from_moments(mean: float, sd: float, n: int, confidence: float = 0.95) -> Estimate:
+    """Returns a mean with Student's interval, from the deviation of the n values behind it."""
+    if n < 2:
+        return Estimate(mean, None, None, n, ONE_VALUE)
+    half = student_quantile((1 + confidence) / 2, n - 1) * sd / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n, "student")
+
+
+def real_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Returns the mean of independent values, at least one, with Student's interval."""
+    x = np.asarray(values, dtype=np.float64)
+    sd = float(x.std(ddof=1)) if x.size > 1 else 0.0
+    return mean_from_moments(float(x.mean()), sd, x.size, confidence)
+
+
+def real_median(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Returns the median of independent values, at least one, by order statistics.
+
+    The ends are the k-th smallest and the k-th largest value, for the largest k whose coverage,
+    from the binomial distribution, is at least ``confidence``: exact for any distribution. Fewer
+    than six values reach 95 % with no k, and get no interval.
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    n, value = x.size, float(np.median(x))
+    k = binomial_quantile((1 - confidence) / 2, n, 0.5)
+    if k < 1:
+        return Estimate(value, None, None, n, "no interval: too few values for a median's")
+    return Estimate(value, float(x[k - 1]), float(x[n - k]), n, "order statistics")
+
 
 ONE_CLUSTER = "no interval: all samples lie in one batch"
 """The method of an estimate without interval."""

@@ -12,13 +12,36 @@ from numpy.typing import NDArray
 
 from bench.core.result import Cluster, Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
-from bench.metrics.distributions import normal_quantile, sign_test, student_quantile
 from bench.metrics.estimate import (
     ONE_CLUSTER,
     Estimate,
     cluster_variance,
     estimate_mean,
+    normal_quantile,
+    sign_test,
+    student_quantile,
 )
+
+
+def independent_difference(first: Estimate, second: Estimate) -> Estimate:
+    """Returns how much larger one independent proportion is than another, with its interval.
+
+    The interval is made from the two proportions' own (R. G. Newcombe, "Interval estimation for
+    the difference between independent proportions", Statistics in Medicine 17, 1998, method 10),
+    and so holds for clustered samples as far as theirs do.
+
+    Returns:
+        The difference in [-1, 1]; without interval where one of the two has none. ``n`` is that of
+        the smaller sample.
+    """
+    value = first.value - second.value
+    n = min(first.n, second.n)
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value, None, None, n, "no interval: one of the two numbers has none")
+    low = value - math.hypot(first.value - first.low, second.high - second.value)
+    high = value + math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, low, high, n, "Newcombe's from both intervals")
+
 
 Verdict = Literal["higher", "lower", "no difference shown"]
 
@@ -193,3 +216,71 @@ def _mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
     if gains + losses == 0:
         return 1.0
     return sign_test(gains, gains + losses)
+
+
+def relative_gain(
+    first: Sequence[Row],
+    second: Sequence[Row],
+    cluster: Cluster = "sample",
+    confidence: float = 0.95,
+) -> Estimate | None:
+    """Compares the robust scores of two results on the same samples by their ratio.
+
+    For independent samples the interval is that of the logarithm of a ratio of paired proportions,
+    by the delta method, after one gain and one loss were added (D. G. Bonett and R. M. Price,
+    "Confidence intervals for a ratio of binomial proportions based on paired data", Statistics in
+    Medicine 25, 2006). The sums of gains and of losses take the place of the counts of discordant
+    pairs, which for fractional scores is on the safe side. Clustered samples get Student's interval
+    with the variance of that logarithm between clusters, linearised, and taken no smaller than that
+    of independent samples.
+
+    Args:
+        first: Rows of the result whose gain is asked for; its batches are the clusters.
+        second: Rows of the result that it is relative to, in any order and with any batches.
+        cluster: What is independent of what.
+        confidence: Two-sided coverage, in (0, 1).
+
+    Returns:
+        ``(first - second) / second``: at least -1, and 1 where the first is twice the second; ``n``
+        is the number of pairs. ``None`` where the second's accuracy is 0, and relative to it
+        nothing is defined.
+
+    Raises:
+        UserError: When the two do not hold the same samples.
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    if not first:
+        raise ValueError("expected at least one row")
+    a = np.asarray(robust_scores(first), dtype=np.float64)
+    b = np.asarray(robust_scores(aligned_rows(first, second, "sample")), dtype=np.float64)
+    if b.sum() == 0:
+        return None
+    value = float(a.sum() / b.sum()) - 1
+    groups = clusters(first, cluster)
+    centre, variance = _log_ratio(a, b)
+    quantile, method = normal_quantile((1 + confidence) / 2), "log ratio, adjusted"
+    if groups is not None and len(set(groups)) < a.size:
+        k = len(set(groups))
+        if k == 1:
+            return Estimate(value, None, None, a.size, ONE_CLUSTER)
+        variance = max(variance, _between(a, b, groups))
+        quantile = student_quantile((1 + confidence) / 2, k - 1)
+        method = f"log ratio, Student's t, {k} batches as clusters"
+    half = quantile * math.sqrt(variance)
+    # The logarithm has no place for a first of 0, whose gain is exactly -1.
+    low = min(value, math.exp(centre - half) - 1)
+    return Estimate(value, low, math.exp(centre + half) - 1, a.size, method)
+
+
+def _log_ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the logarithm of the ratio of two sums, and its variance, for independent pairs."""
+    gains, losses = float(np.maximum(a - b, 0).sum()), float(np.maximum(b - a, 0).sum())
+    first, second = float(a.sum()) + 1, float(b.sum()) + 1
+    return math.log(first / second), (gains + losses + 2) / (first * second)
+
+
+def _between(a: NDArray[np.float64], b: NDArray[np.float64], groups: Sequence[int]) -> float:
+    """Returns the variance of the logarithm of the ratio between clusters."""
+    if a.sum() == 0:
+        return 0.0
+    return cluster_variance(a.size * (a / a.sum() - b / b.sum()), groups).variance

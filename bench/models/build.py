@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec
-from bench.core.plugins import Plugin
-from bench.core.registry import Registry
+from bench.core.registry import Plugin, Registry
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
 from bench.norms import NormFactory, norm_factory
+from bench.norms.aggregation import weights_seeded
 from bench.norms.plain import fixup_init
-from bench.norms.seeding import weights_seeded
 
 NetworkMaker = Callable[[ModelSpec, NormFactory], nn.Module]
 """Makes a network that maps normalized images to logits."""

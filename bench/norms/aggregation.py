@@ -14,6 +14,20 @@ import torch
 from torch import Tensor, nn
 
 
+@contextmanager
+def weights_seeded(seed: int) -> Iterator[None]:
+    """Draws initial weights on the CPU from ``seed`` and gives the global generator back untouched.
+
+    ``torch.manual_seed`` would seed every GPU's generator too, and leave it so.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
 class Paths:
     """Where all RNA layers of one model get their branch from.
 

@@ -10,12 +10,9 @@ from torch import nn
 
 from bench.core.errors import UserError
 from bench.core.norm_spec import BATCH_STATISTICS, PLUGIN_NORMS, NormSpec
-from bench.norms.aggregation import Paths, RandomNormAggregation
-from bench.norms.batch import BatchGroupNorm, BatchNorm
-from bench.norms.group import GroupNorm, instance_norm, layer_norm
-from bench.norms.plain import FixupScale, NoNorm, fixup_init
-from bench.norms.robust import RobustNorm
-from bench.norms.seeding import weights_seeded
+from bench.norms.aggregation import Paths, RandomNormAggregation, weights_seeded
+from bench.norms.batch import BatchGroupNorm, BatchNorm, RobustNorm
+from bench.norms.plain import FixupScale, GroupNorm, NoNorm, fixup_init, instance_norm, layer_norm
 
 NormFactory = Callable[[int], nn.Module]
 """Makes the layer for a number of channels."""

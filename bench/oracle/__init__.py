@@ -1,9 +1,16 @@
 """What an attack sees of a model: losses, gradients and logits, counted."""
 
-from bench.oracle.access import Access
-from bench.oracle.engine import EXACT, Engine
-from bench.oracle.evaluation import Evaluation, Memo, Trail
-from bench.oracle.losses import LOSSES, Loss, cross_entropy, dlr, margin
+from bench.oracle.engine import EXACT, Access, Engine
+from bench.oracle.evaluation import (
+    LOSSES,
+    Evaluation,
+    Loss,
+    Memo,
+    Trail,
+    cross_entropy,
+    dlr,
+    margin,
+)
 from bench.oracle.oracle import Confirm, Oracle
 from bench.oracle.passes import Passes
 from bench.oracle.view import OracleModule, frozen

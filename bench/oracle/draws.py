@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from bench.norms import find_paths, mean_field, pinned
 
 if TYPE_CHECKING:
-    from bench.oracle.access import Access
+    from bench.oracle.engine import Access
 
 
 class Draws:

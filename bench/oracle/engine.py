@@ -9,6 +9,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.core.cell import Adversary, Eot
+
+
+@dataclass(frozen=True)
+class Access:
+    """How an oracle may be asked, and how it answers.
+
+    Attributes:
+        stochastic: Whether passes draw at random.
+        batch_dependent: Whether images of a batch share statistics.
+        eot_iter: Draws over which losses and gradients are averaged, at least 1.
+        eot: How, see ``bench.core.cell``; other than ``plain`` for a model with RNA layers only.
+        adversary: Of a batch-dependent model, see ``bench.core.cell``.
+        max_pass: Most images in one pass; larger queries are cut, which never changes a result.
+            Passes are smaller where that is faster, or where memory does not suffice.
+        seed: Of the draws.
+        fast: Whether queries may run in a lower precision where the device gains by it.
+        passes_ahead: Passes that the search may take in all, over all its images: many are worth
+            a compilation.
+    """
+
+    stochastic: bool = False
+    batch_dependent: bool = False
+    eot_iter: int = 1
+    eot: Eot = "plain"
+    adversary: Adversary = "joint"
+    max_pass: int = 1024
+    seed: int = 0
+    fast: bool = False
+    passes_ahead: float = 0.0
+
+
 DOUBT = {torch.bfloat16: 0.05, torch.float32: 2.3e-5}
 """Share of the largest logit within which a margin on an engine decides nothing. bfloat16 keeps 8
 bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this. In float32
@@ -103,3 +135,16 @@ class Twin:
             run = self.compiled
         with self.engine.precision(x.device):
             return torch.as_tensor(run(x))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Says whether an error means that memory did not suffice."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def give_back(device: torch.device) -> None:
+    """Returns memory that is held but not used to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

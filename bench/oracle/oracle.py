@@ -8,10 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.oracle.access import Access
-from bench.oracle.engine import Engine
-from bench.oracle.evaluation import Evaluation, Memo, Spent, Trail, mean_over_draws
-from bench.oracle.losses import Loss, margin
+from bench.oracle.engine import Access, Engine
+from bench.oracle.evaluation import Evaluation, Loss, Memo, Spent, Trail, margin, mean_over_draws
 from bench.oracle.passes import Passes
 from bench.oracle.runner import Pass, Runner
 from bench.oracle.view import OracleModule, counted

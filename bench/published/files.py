@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from bench.core.base import Spec
 from bench.core.errors import UserError
-from bench.core.numbers import Number
-from bench.core.spec_file import read_spec
+from bench.core.spec import Number, Spec
+from bench.untrusted.spec_file import read_spec
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """Of files and tables: they become parts of the names of reports' files."""

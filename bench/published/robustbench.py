@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from bench.core.errors import UserError, first_line
-from bench.core.numbers import parse_number
-from bench.core.safe_yaml import read_limited
+from bench.core.spec import parse_number
 from bench.core.threat import CAPITALS
+from bench.untrusted.yaml_text import read_limited
 
 NORMS = {theirs: ours for ours, theirs in CAPITALS.items()}
 """Its folders, and our names of norms."""

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.core.base import Spec
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 
 _OF_EPS = re.compile(r"eps/([0-9.]+)")
 _FROM_ROW = {"model": "arch", "dataset": "dataset", "eps": "eps", "training": "training"}

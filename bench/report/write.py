@@ -7,18 +7,15 @@ from collections.abc import Callable, Collection, Sequence
 from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean, our_words
-from bench.core.places import Folder
-from bench.core.plugins import Plugin
-from bench.core.registry import Registry
-from bench.report.alt_text import figure_stems
-from bench.report.compare import build_comparison, comparison_name
-from bench.report.looks import damaged
-from bench.report.render import to_csv, to_latex, to_markdown
-from bench.report.run_view import RunView
+from bench.core.paths import Folder
+from bench.core.registry import Plugin, Registry
+from bench.report.papers.compare import build_comparison, comparison_name
+from bench.report.render import figure_stems, to_csv, to_latex, to_markdown
+from bench.report.run_view import RunView, damaged
 from bench.report.table import Cell, Column, Report, Table, TableRow
 from bench.store import write_atomically
 from bench.suite import ReportEntry
-from bench.suite.kinds import ANALYSIS_KINDS, REPORT_GROUP, REPORT_KINDS
+from bench.suite.entry import ANALYSIS_KINDS, REPORT_GROUP, REPORT_KINDS
 
 ReportBuilder = Callable[[RunView, ReportEntry], Report]
 
@@ -150,7 +147,7 @@ def write_reports(
     reports = build_from(view, kinds)
     files = [file for name, report in reports for file in _files(name, report, formats)]
     if PAGE in formats:
-        from bench.report.page import to_html  # drawing takes a second to import
+        from bench.report.page.html import to_html  # drawing takes a second to import
 
         listed = build_from(view) if kinds else reports
         whole = [*listed, *(pair for pair in reports if pair[0] not in dict(listed))]

@@ -14,7 +14,7 @@ from bench.analysis.registry import get_analysis
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
-from bench.core.times import now
+from bench.core.host import now
 from bench.models.external import Shelf
 from bench.run.job import load_model, load_slice
 from bench.run.local import Executor
@@ -91,7 +91,7 @@ def execute_analysis(job: AnalysisJob) -> tuple[AnalysisInfo, pd.DataFrame]:
     """Runs a job; whatever goes wrong makes it incomplete, with no values."""
     import pandas as pd
 
-    from bench.run.cell import AttackError
+    from bench.evaluation.cell import AttackError
 
     started = time.monotonic()
     error = ""
@@ -117,7 +117,7 @@ def lost_analysis(job: AnalysisJob, why: str) -> tuple[AnalysisInfo, pd.DataFram
 def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
     import torch
 
-    from bench.run.provenance import machine, versions
+    from bench.evaluation.model import machine, versions
 
     spec = job.spec
     return AnalysisInfo(
@@ -134,8 +134,8 @@ def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
 
 def _values(job: AnalysisJob) -> pd.DataFrame:
     from bench.analysis.scene import Scene
+    from bench.evaluation.model import Target
     from bench.oracle import frozen
-    from bench.run.target import Target
 
     spec = job.spec
     analysis = get_analysis(spec.analysis)

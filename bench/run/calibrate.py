@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UserError
-from bench.core.host import installed, processor
-from bench.core.identity import digest
+from bench.core.host import installed, processor, today
 from bench.core.model_spec import ModelSpec
-from bench.core.places import cache_folder
-from bench.core.times import today
+from bench.core.paths import cache_folder
+from bench.core.spec import digest
 from bench.run.job import Job
 from bench.store import write_atomically
 from bench.zoo import open_model
@@ -29,8 +28,8 @@ from bench.zoo import open_model
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bench.evaluation.model import Target
     from bench.models.external import Source
-    from bench.run.target import Target
 
 FORWARD_ONLY = frozenset(("natural", "noise", "square"))
 """Attacks that ask for no gradient."""
@@ -197,8 +196,8 @@ def _measure(source: Source, job: Job, seconds: float) -> PassCost:
     """Times the passes of a model, for about so many seconds."""
     import torch
 
+    from bench.evaluation.model import Target
     from bench.oracle import frozen
-    from bench.run.target import Target
 
     stats, n = (job.spec.surrogate or job.spec).stats, min(job.spec.batch_size, FEW)
     model = source.load(stats).to(job.device)

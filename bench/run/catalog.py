@@ -13,8 +13,8 @@ from bench.attacks import get_attack, param_problems, parse_params
 from bench.core.cell import DataSpec
 from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.host import installed
-from bench.core.identity import digest
 from bench.core.model_uri import is_uri
+from bench.core.spec import digest
 from bench.data import Slice, get_dataset, take_slice
 from bench.models.external import ModelFacts, Shelf, Source
 from bench.published import load_table, table_ids
@@ -27,8 +27,7 @@ from bench.suite import (
     PublishedTable,
 )
 from bench.zoo import Checkpoint, open_model
-from bench.zoo.checkpoint import WEIGHTS
-from bench.zoo.history import read_history
+from bench.zoo.checkpoint import WEIGHTS, read_history
 from bench.zoo.sketch import sketch_file
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
+from bench.core.host import now
 from bench.core.result import CellInfo, Row
-from bench.core.times import now
 from bench.data import Slice, take_slice
 from bench.models.external import Shelf
 from bench.zoo import open_model
@@ -22,8 +22,8 @@ from bench.zoo import open_model
 if TYPE_CHECKING:  # jobs are planned without importing torch
     from torch import Tensor
 
+    from bench.evaluation.model import Target
     from bench.models import Classifier
-    from bench.run.target import Target
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Job:
 
 
 def _target(job: Job, of: CellSpec | Surrogate) -> Target:
-    from bench.run.target import Target
+    from bench.evaluation.model import Target
 
     return Target.of(load_model(of.checkpoint, job.shelf, of.stats, of.sha256, job.device))
 
@@ -80,7 +80,7 @@ def load_model(name: str, shelf: Shelf, stats: str | None, sha256: str, device: 
     Raises:
         UserError: When it cannot be loaded, or is not what was planned with.
     """
-    from bench.run.device import no_tf32
+    from bench.evaluation.model import no_tf32
 
     no_tf32()  # in every process that runs jobs
     source = open_model(name, shelf)
@@ -134,7 +134,7 @@ class Done(NamedTuple):
 
 def execute(job: Job) -> Done:
     """Runs a job; what goes wrong with its checkpoint or data makes it incomplete."""
-    from bench.run.cell import run_cell
+    from bench.evaluation.cell import run_cell
 
     started = time.monotonic()
     spec = job.spec
@@ -187,7 +187,7 @@ def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
     """
     import torch
 
-    from bench.run.provenance import machine
+    from bench.evaluation.model import machine
 
     return CellInfo(
         cell_id=job.spec.cell_id,

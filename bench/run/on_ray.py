@@ -25,11 +25,10 @@ import torch
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.core.identity import digest
-from bench.run.freight import all_needs, check_code, code_hash, moved, needs_of, pack, unpack
+from bench.core.spec import digest
 from bench.run.job import is_lent, lend_slice, load_slice
-from bench.run.local import TRIES
-from bench.run.stop import Stop
+from bench.run.local import TRIES, Stop
+from bench.run.remote_files import all_needs, check_code, code_hash, moved, needs_of, pack, unpack
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

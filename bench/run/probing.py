@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
-from bench.core.places import Folder
+from bench.core.paths import Folder
+from bench.core.spec import Spec
 from bench.run.job import Job, load_slice
 from bench.run.local import Executor
 from bench.store import write_atomically
@@ -42,7 +42,7 @@ class ProbeJob:
     @property
     def shown(self) -> DataSpec:
         """The images that it is shown."""
-        from bench.verify.probe import MAX_IMAGES
+        from bench.probe.model import MAX_IMAGES
 
         return self.data.first(min(self.job.n_images, MAX_IMAGES))
 
@@ -160,9 +160,8 @@ def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
     import torch
 
-    from bench.run.device import no_tf32
-    from bench.run.target import Target
-    from bench.verify.probe import probe
+    from bench.evaluation.model import Target, no_tf32
+    from bench.probe.model import probe
 
     no_tf32()
     try:

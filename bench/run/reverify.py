@@ -11,11 +11,10 @@ from bench.attacks import get_attack
 from bench.attacks.base import Attack, Budget
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
+from bench.evaluation.cell import Batch, batches, judge_batch
+from bench.evaluation.model import Target
 from bench.oracle import frozen
-from bench.run.batches import Batch, batches
-from bench.run.cell import judge_batch
 from bench.run.job import Job, open_job
-from bench.run.target import Target
 from bench.store import RunStore
 
 CLOSE = 1e-9

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bench.api import EvaluationResult
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError, did_you_mean
+from bench.evaluation.result import EvaluationResult
 
 SEED = 0
 """Of torch's, numpy's and Python's global generators at the start of each case."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.api import AttackLike, EvaluationResult, evaluate
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.data import take_slice
+from bench.evaluation.api import AttackLike, evaluate
+from bench.evaluation.result import EvaluationResult
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.train.quality import QUICK_EPS, scoring_split
 from bench.zoo import Card, list_folders, open_checkpoint

@@ -10,14 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.api import evaluate
 from bench.core.errors import UserError
-from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
+from bench.core.spec import sha256_file
+from bench.evaluation.api import evaluate
 from bench.models import build_model
-from bench.selftest.attack_cases import THREAT
-from bench.selftest.attacks import planted, unclipped
+from bench.selftest.attack_cases import THREAT, planted, unclipped
 from bench.selftest.case import Case, Outcome, refused
 from bench.selftest.exact import Template, images
 from bench.store import RunStore

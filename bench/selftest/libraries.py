@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.api import AttackLike, evaluate
 from bench.attacks.randomness import seeded, tracing_kept
+from bench.evaluation.api import AttackLike, evaluate
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.selftest.exact import EPS, Images, cut
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from bench.api import AttackLike, EvaluationResult, evaluate
 from bench.attacks.randomness import seeded
 from bench.core.norm_spec import NormSpec
+from bench.evaluation.api import AttackLike, evaluate
+from bench.evaluation.result import EvaluationResult
 from bench.norms import norm_factory
 from bench.selftest.case import Case, Outcome, alarm_codes, percent
 from bench.selftest.exact import EPS, N_CLASSES, Template, cut, images, template_images

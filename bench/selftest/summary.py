@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 from tabulate import tabulate
 
-from bench.core.host import installed
-from bench.core.times import today
-from bench.report.escape import markdown
-from bench.run.provenance import machine
+from bench.core.host import installed, today
+from bench.evaluation.model import machine
 from bench.selftest.case import TRAPS, Verdict
 from bench.selftest.checkpoints import Look
 from bench.selftest.libraries import Comparison
+from bench.untrusted.escape import markdown
 
 CASE_COLUMNS = ("case", "planted", "expected", "got", "verdict")
 LOOK_COLUMNS = ("checkpoint", "threat model", "found", "false alarms")

@@ -10,7 +10,7 @@ from bench.selftest.alarm_cases import HUGE_EPS
 from bench.selftest.case import percent
 from bench.selftest.exact import EPS, Template, exact_accuracy, images
 from bench.selftest.libraries import Trial
-from bench.selftest.models import (
+from bench.selftest.model_cases import (
     SATURATING,
     Detached,
     GradientAtDataOnly,
@@ -23,8 +23,15 @@ from bench.selftest.models import (
     WrongGradient,
     exact_quantized,
 )
-from bench.selftest.random_cases import NOISE_ACCURACY, SAFE_EPS, safe_images
-from bench.selftest.random_models import CentredOnBatch, LabelNoise, Lottery, NoisySlope
+from bench.selftest.random_cases import (
+    NOISE_ACCURACY,
+    SAFE_EPS,
+    CentredOnBatch,
+    LabelNoise,
+    Lottery,
+    NoisySlope,
+    safe_images,
+)
 
 
 def trials() -> Iterator[Trial]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from bench.core.analysis import AnalysisInfo
-from bench.core.base import Spec
-from bench.core.places import Folder
+from bench.core.paths import Folder
+from bench.core.spec import Spec
 from bench.store.entries import Entries, Facts, to_parquet
 from bench.store.schema import SCHEMA_VERSION
 

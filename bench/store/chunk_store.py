@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from bench.core.base import Spec
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
+from bench.core.spec import Spec
 from bench.store.entries import Entries, Facts
 from bench.store.rows import rows_of, rows_to_bytes
 from bench.store.schema import SCHEMA_VERSION

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bench.core.errors import UserError, first_line, first_problem
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.store.schema import SCHEMA_VERSION
 
 M = TypeVar("M", bound=BaseModel)

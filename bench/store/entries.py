@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from bench.core.errors import UserError, first_line
-from bench.core.places import Folder, is_local
+from bench.core.paths import Folder, is_local
 from bench.store.documents import read_json, to_json
 from bench.store.files import remove_folder, write_folder
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError, first_line
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.store.files import write_atomically
 
 _SHAPE = b"rbench.shape"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.core.places import Folder
+from bench.core.paths import Folder
 
 
 @contextmanager

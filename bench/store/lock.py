@@ -14,10 +14,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from bench.core.base import Spec
 from bench.core.errors import UserError
-from bench.core.places import Folder
-from bench.core.times import now
+from bench.core.host import now
+from bench.core.paths import Folder
+from bench.core.spec import Spec
 from bench.store.files import write_atomically, writing
 
 LOCK = ".lock"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from bench.core.base import Spec
+from bench.core.spec import Spec
 from bench.store.schema import SCHEMA_VERSION
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import UserError
-from bench.core.places import Folder
+from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
 from bench.store.chunk_store import ChunkStore
 from bench.store.documents import read_json, to_json

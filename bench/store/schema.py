@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.result import CellInfo
+from bench.core.spec import Spec
 
 SCHEMA_VERSION = 1
 """Of the whole store; raised when a file's layout or the meaning of a field changes."""

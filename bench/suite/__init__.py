@@ -1,6 +1,5 @@
 """Suites: a YAML file, checked in full, becomes a plan of cells."""
 
-from bench.suite.analysis_entry import AnalysisEntry, PlannedAnalysis
 from bench.suite.catalog import (
     AnalysisKind,
     AttackInfo,
@@ -11,10 +10,10 @@ from bench.suite.catalog import (
     ParamsError,
     PublishedTable,
 )
+from bench.suite.entry import AnalysisEntry, PanelEntry, PlannedAnalysis, ReportEntry
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, PlannedCell, make_plan
-from bench.suite.report_entry import PanelEntry, ReportEntry
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 
 __all__ = [

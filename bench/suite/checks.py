@@ -10,16 +10,102 @@ from pydantic import ValidationError
 
 from bench.core.cell import DataSpec, Eot
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, our_words
+from bench.core.model_uri import is_uri
+from bench.core.norm_spec import NormSpec
 from bench.core.threat import ThreatModel
 from bench.suite.analyses import check_analyses, check_limit
-from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
-from bench.suite.entry import Entry
-from bench.suite.fields import Selector
+from bench.suite.entry import AnalysisEntry, Entry, ReportEntry, Selector
 from bench.suite.protocols import check_draws, check_protocol
-from bench.suite.report_entry import ReportEntry
-from bench.suite.spec import AttackEntry, ModelEntry, repeated_labels
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
+
+
+def check_reports(suite: SuiteSpec, catalog: Catalog) -> Iterator[Problem]:
+    """Yields the reports of a suite that would be empty, or a curve of a single point.
+
+    Args:
+        suite: Sound in everything else.
+        catalog: Knows its attacks and checkpoints.
+    """
+    for i, report in enumerate(suite.reports):
+        lacking = _lacking(report.kind, suite, catalog)
+        if lacking:
+            yield Problem(("reports", i, "kind"), f"{report.kind} needs {lacking}")
+
+
+def _lacking(kind: str, suite: SuiteSpec, catalog: Catalog) -> str:
+    """Returns what a kind of report misses in a suite, in words; empty for nothing."""
+    norms = [_norm(model, catalog) for model in suite.models]
+    if kind == "transfer_heatmap" and not any(m.protocol == "transfer" for m in suite.models):
+        return "models under protocol transfer, found none"
+    if kind == "gain_table" and not _has_pair(suite, norms):
+        return "a checkpoint under stats population and under stats batch, found none"
+    if kind == "eps_curve":
+        eps = {attack.eps or suite.threat_model.eps for attack in suite.attacks}
+        return _two("eps", len(eps), "attacks", "each: {eps: [...]}")
+    if kind == "iteration_curve":
+        norm = suite.threat_model.norm
+        infos = [catalog.attack_spec(a.attack, a.params, norm) for a in suite.attacks]
+        steps = {info.params["n_iter"] for info in infos if info.params.get("n_iter")}
+        return _two("n_iter", len(steps), "attacks", "each: {params.n_iter: [...]}")
+    if kind == "batch_size_curve":
+        sizes = {model.batch_size or suite.batch_size for model in suite.models}
+        return _two("batch_size", len(sizes), "models", "each: {batch_size: [...]}")
+    if kind == "power_curve":
+        powers = {norm.power for norm in norms if norm.name == "rn"}
+        return _two("power", len(powers), "RobustNorm checkpoints", "each: {checkpoint: [...]}")
+    return ""
+
+
+def _two(what: str, found: int, of: str, example: str) -> str:
+    if found > 1:
+        return ""
+    return f"{of} of two values of {what} at least, found {found}; add for example {example}"
+
+
+def _norm(model: ModelEntry, catalog: Catalog) -> NormSpec:
+    return model.norm_in_force(catalog.checkpoint(model.checkpoint).norm)
+
+
+def _has_pair(suite: SuiteSpec, norms: list[NormSpec]) -> bool:
+    found = {
+        (model.checkpoint, model.protocol, norm.inference_stats)
+        for model, norm in zip(suite.models, norms, strict=True)
+        if model.surrogate is None
+    }
+    return any((name, how, "batch") in found for name, how, stats in found if stats == "population")
+
+
+def absent_models(suite: SuiteSpec, catalog: Catalog) -> dict[int, str]:
+    """Returns the positions of the models that lack a checkpoint, their own or their surrogate's.
+
+    Returns:
+        The name of the checkpoint, by the model's position.
+
+    Raises:
+        UserError: When a checkpoint is damaged.
+    """
+    absent = {}
+    for i, model in enumerate(suite.models):
+        for name in (model.source_checkpoint, model.checkpoint):
+            try:
+                catalog.checkpoint(name)
+            except MissingCheckpointError:
+                absent[i] = name
+    return absent
+
+
+def refuse_all_absent(suite: SuiteSpec, absent: dict[int, str]) -> None:
+    """Raises ``UserError`` when no model of a suite can be run."""
+    if len(absent) == len(suite.models):
+        names = list(dict.fromkeys(absent.values()))
+        own = next((name for name in names if not is_uri(name)), None)
+        raise UserError(
+            f"{suite.suite}: none of its checkpoints is here, so that there is nothing to run: "
+            f"{', '.join(names)}" + (f"; `rbench train {own}` makes one of them" if own else "")
+        )
+
 
 Rows = Sequence[Mapping[str, str | int | float]]
 

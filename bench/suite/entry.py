@@ -3,13 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bench.core.base import Spec
-from bench.suite.fields import Line, one_line
-from bench.suite.labels import varied_word
+from bench.core.analysis import AnalysisSpec
+from bench.core.registry import known_name
+from bench.core.spec import Spec
+from bench.suite.grid import varied_word
+
+ReportKind = Literal[
+    "agreement",
+    "batch_size_curve",
+    "eps_curve",
+    "examples",
+    "gain_table",
+    "gradient_similarity",
+    "iteration_curve",
+    "leaderboard",
+    "loss_surface",
+    "path_difference",
+    "power_curve",
+    "statistics_shift",
+    "stats_table",
+    "training_curve",
+    "transfer_heatmap",
+]
+"""A new kind is a line here and a module of its name in ``bench.report``, with a ``build``."""
+
+ANALYSIS_KINDS = (
+    "examples",
+    "gradient_similarity",
+    "loss_surface",
+    "path_difference",
+    "statistics_shift",
+)
+"""Kinds of reports that show a suite's analyses of their own name, and nothing else."""
+
+REPORT_KINDS: tuple[str, ...] = get_args(ReportKind)
+
+REPORT_GROUP = "rbench.reports"
+"""Entry points by which other packages add kinds."""
+
+
+def known_kind(kind: str) -> str:
+    """Returns a kind of report, of rbench or of a plugin; a pydantic validator."""
+    return known_name("report", REPORT_GROUP, REPORT_KINDS, kind)
+
+
+def one_line(text: str) -> str:
+    """Returns the text; raises ``ValueError`` unless it is one line of printable text."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected one line of printable text")
+    return text
+
+
+def as_tuples(value: object) -> object:
+    """Returns lists as tuples: behind a validator of a whole entry, strict mode takes no list."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
+def _selector_value(value: object) -> object:
+    if not isinstance(value, str | int | float):  # layer_free of rna/table5 is true or false
+        raise ValueError("expected text, a number, true or false")
+    return value
+
+
+Selector = dict[str, Annotated[Any, AfterValidator(_selector_value)]]
+"""Keys and values that pick rows of a published table, for example ``{norm: rna}``."""
+Line = Annotated[str, AfterValidator(one_line)]
+"""One line of printable text, fit for a table."""
 
 
 class Entry(Spec):
@@ -44,3 +108,153 @@ class Entry(Spec):
         if name in (self.label, self.series):
             return True
         return bool(self.varied) and set(name.split(", ")) <= set(self.label.split(", "))
+
+
+class AnalysisEntry(Spec):
+    """A look at models that needs more than rows. A bare string stands for ``{analysis: STRING}``.
+
+    Attributes:
+        analysis: Name in the analysis registry.
+        label: Name in reports; by default the analysis'.
+        models: Names of the suite's models that it looks at: labels, series, or parts of a label
+            that ``each`` made; empty for all.
+        attack: Label of the attack that crafts its attacked images; empty for an analysis without.
+        params: Its parameters; the rest are at their defaults.
+        limit: Number of images from the start of the suite's slice; ``None`` for all.
+    """
+
+    analysis: Line
+    label: Line = ""
+    models: tuple[Line, ...] = ()
+    attack: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"analysis": value}
+        if isinstance(value, dict) and value.get("label") is None:
+            name = value.get("analysis")
+            return {**value, "label": name} if isinstance(name, str) else value
+        return value
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: object) -> object:
+        return as_tuples(value)
+
+
+@dataclass(frozen=True)
+class PlannedAnalysis:
+    """An analysis that may be run.
+
+    Attributes:
+        index: Position in the suite's analyses.
+        label: Its name in reports.
+        models: Labels of its subjects, in the order of ``spec.subjects``.
+        spec: What is run; holds the id.
+        n_images: Images in its slice.
+        passes: Estimated forward plus backward passes over single images; ``None`` where nobody
+            can say.
+    """
+
+    index: int
+    label: str
+    models: tuple[str, ...]
+    spec: AnalysisSpec
+    n_images: int
+    passes: float | None
+
+    @property
+    def analysis_id(self) -> str:
+        """The id of ``spec``."""
+        return self.spec.analysis_id
+
+
+PANELLED = (
+    "batch_size_curve",
+    "eps_curve",
+    "iteration_curve",
+    "power_curve",
+    "transfer_heatmap",
+)
+"""Kinds whose figure may be divided into panels."""
+
+
+class PanelEntry(Spec):
+    """A part of a figure, and the table below it.
+
+    Attributes:
+        title: Above it.
+        models: Which of the suite's models are in it, by label, by series, or by parts of a label
+            that ``each`` made (``natural``, ``bn``); empty for all.
+        attacks: Which of the suite's attacks, likewise.
+    """
+
+    title: Line
+    models: tuple[Line, ...] = ()
+    attacks: tuple[Line, ...] = ()
+
+    @field_validator("models", "attacks", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: object) -> object:
+        return as_tuples(value)
+
+    def has_model(self, model: Entry) -> bool:
+        """Says whether a model of the suite is in it."""
+        return not self.models or any(map(model.named, self.models))
+
+    def has_attack(self, attack: Entry) -> bool:
+        """Says whether an attack of the suite is in it."""
+        return not self.attacks or any(map(attack.named, self.attacks))
+
+
+class ReportEntry(Spec):
+    """A report to write: tables, and for some kinds figures. A bare string is its kind.
+
+    Attributes:
+        kind: ``leaderboard`` (models x attacks, with ranks), ``stats_table`` (population next to
+            batch statistics), ``gain_table`` (what batch statistics gain, relative to population
+            statistics), ``agreement`` (two attacks on the same images), ``transfer_heatmap``
+            (surrogate x target model), or accuracy against eps (``eps_curve``), the attack's steps
+            (``iteration_curve``), the batch (``batch_size_curve``) or RobustNorm's power
+            (``power_curve``), or loss and accuracy against the epochs of the trainings
+            (``training_curve``). ``bench.suite.entry`` lists them all; plugins add more.
+        published: The published table to show beside it, for example ``rna/table1``.
+        where: Narrows that table's rows down, for all models.
+        pairs: For ``agreement``, the labels of the attacks to compare, two by two.
+        panels: For ``transfer_heatmap`` and the curves, how the figure is divided. Without it there
+            is a panel for each attack, or for each line of attacks that ``each`` or ``series``
+            makes.
+    """
+
+    kind: Annotated[str, AfterValidator(known_kind)]
+    published: str = ""
+    where: Selector = Field(default_factory=dict)
+    pairs: tuple[tuple[Line, Line], ...] = ()
+    panels: tuple[PanelEntry, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @field_validator("pairs", "panels", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: object) -> object:
+        return as_tuples(value)
+
+    @model_validator(mode="after")
+    def _fitting_its_kind(self) -> ReportEntry:
+        if (self.kind == "agreement") != bool(self.pairs):
+            raise ValueError("kind 'agreement' needs pairs, and only 'agreement' takes them")
+        if any(one == other for one, other in self.pairs):
+            raise ValueError("pairs compares an attack with itself")
+        if self.panels and self.kind not in PANELLED:
+            raise ValueError(f"only {', '.join(PANELLED)} take panels")
+        titles = [panel.title for panel in self.panels]
+        if len(set(titles)) != len(titles):
+            raise ValueError("two panels have the same title")
+        return self

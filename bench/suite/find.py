@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from bench.core.errors import UserError, did_you_mean
@@ -37,3 +38,12 @@ def find_suite(name_or_path: str, folders: Iterable[Path]) -> Path:
         siblings = [str(file) for file in path.parent.glob("*.yaml")]
         raise UserError(f"no suite file '{path}'{did_you_mean(str(path), siblings)}")
     raise UserError(f"no suite '{name}', as a file or by name{did_you_mean(name, suites)}")
+
+
+NAME = "mine"
+
+
+def starter_suite() -> str:
+    """Returns the text of a small suite of shipped checkpoints, each line explained."""
+    template = resources.files("bench.suite").joinpath("starter.yaml").read_text("utf-8")
+    return template.format(name=NAME)

@@ -11,19 +11,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.core.base import Spec
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean, our_words
+from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
-from bench.suite.absent import absent_models
 from bench.suite.analyses import check_analysis_reports
-from bench.suite.analysis_entry import AnalysisEntry
 from bench.suite.catalog import Catalog
-from bench.suite.checks import Parts, check_parts
-from bench.suite.entry import Entry
+from bench.suite.checks import Parts, absent_models, check_parts, check_reports
+from bench.suite.entry import AnalysisEntry, Entry, PanelEntry, ReportEntry
 from bench.suite.grid import Grid, write_out
-from bench.suite.report_checks import check_reports
-from bench.suite.report_entry import PanelEntry, ReportEntry
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from bench.core.cell import CellSpec, Protocol, Surrogate, averaging
 from bench.core.norm_spec import NormSpec
 from bench.store import CheckpointFacts, Manifest, ManifestAnalysis, ManifestCell
-from bench.suite.absent import absent_models, refuse_all_absent
 from bench.suite.analyses import plan_analyses
-from bench.suite.analysis_entry import PlannedAnalysis
 from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
+from bench.suite.checks import absent_models, refuse_all_absent
+from bench.suite.entry import PlannedAnalysis
 from bench.suite.spec import ModelEntry, SuiteSpec, norm_in_force
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
-from bench.core.identity import canonical_json
-from bench.core.spec_file import check_spec
+from bench.core.spec import canonical_json
 from bench.store import Manifest, ManifestCell
-from bench.suite.labels import attack_label, model_label
+from bench.suite.grid import attack_label, model_label
 from bench.suite.spec import SuiteSpec
+from bench.untrusted.spec_file import check_spec
 
 
 def rebuild_manifest(specs: Sequence[CellSpec], name: str) -> Manifest:

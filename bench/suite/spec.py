@@ -31,18 +31,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bench.core.base import Spec
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search
 from bench.core.errors import UserError
 from bench.core.model_uri import canonical_name
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 from bench.core.threat import ThreatModel
-from bench.suite.analysis_entry import AnalysisEntry
-from bench.suite.entry import Entry
-from bench.suite.fields import Line, Selector, as_tuples, one_line
-from bench.suite.labels import attack_label, model_label
-from bench.suite.report_entry import ReportEntry
+from bench.suite.entry import AnalysisEntry, Entry, Line, ReportEntry, Selector, as_tuples, one_line
+from bench.suite.grid import attack_label, model_label
 
 
 def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:

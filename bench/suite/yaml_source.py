@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from bench.core.errors import UserError
-from bench.core.safe_yaml import YamlError, compose, read_limited
+from bench.untrusted.yaml_text import YamlError, compose, read_limited
 
 KeyPath = tuple[str | int, ...]
 
@@ -75,7 +75,7 @@ def key_path(path: KeyPath) -> str:
 def read_yaml(file: Path) -> YamlSource:
     """Reads a YAML file of one document with the safe loader, within limits.
 
-    What ``bench.core.safe_yaml`` refuses is refused: tags, recursive aliases, too many or too deep
+    What ``bench.untrusted.yaml_text`` refuses is refused: tags, recursive aliases, too many or too deep
     values. Keys given twice, keys that are not text, and numbers that are not finite are noted as
     problems.
 

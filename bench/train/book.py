@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean
-from bench.core.spec_file import check_spec, read_yaml
+from bench.core.spec import Spec
 from bench.train.recipe import Recipe
+from bench.untrusted.spec_file import check_spec, read_yaml
 
 
 class Book(Spec):

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 import bench
-from bench.core.times import today
+from bench.core.host import today
 from bench.models import Classifier
 from bench.train.compute import Compute
 from bench.train.curves import write_curves
 from bench.train.images import scoring_images, training_source
+from bench.train.quality import SCORING_DRAWS, score_clean
 from bench.train.recipe import Recipe
-from bench.train.score import SCORING_DRAWS, score_clean
 from bench.train.trainer import Progress, Trainer, choose_layout
 from bench.train.world import joined
 from bench.zoo import Card, Checkpoint, CleanAccuracy, save_checkpoint

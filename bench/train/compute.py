@@ -9,8 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from bench.core.host import has_bfloat16
-from bench.core.racing import race
+from bench.core.host import has_bfloat16, race
 from bench.norms import RandomNormAggregation
 
 N_ROUNDS = 3

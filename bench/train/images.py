@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from bench.core.errors import UserError
-from bench.data.dataset import Dataset
 from bench.data.folder import FileImages
-from bench.data.images import Split
-from bench.data.load import open_split, take_all
-from bench.data.registry import get_dataset
+from bench.data.images import Dataset, Split
+from bench.data.named import get_dataset
+from bench.data.slice import open_split, take_all
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource, Source, StreamSource
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from bench.core.errors import UserError
-from bench.core.identity import digest
-from bench.core.pickle_depth import check_torch_file
+from bench.core.spec import digest
 from bench.store import write_atomically
 from bench.train.recipe import Recipe
+from bench.untrusted.pickle_depth import check_torch_file
 
 
 def read_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any] | None:

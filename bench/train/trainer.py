@@ -15,18 +15,17 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.core.errors import UserError
 from bench.core.host import processor
-from bench.core.identity import digest
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
+from bench.core.spec import digest
 from bench.models import Classifier, build_model
 from bench.norms import find_paths, pinned
 from bench.norms.affine import Folded
 from bench.norms.on_batch import shares_statistics
-from bench.oracle.choices import settled
+from bench.oracle.fast import settled
 from bench.oracle.side_by_side import replicas, side_by_side
 from bench.train.compute import Compute, Layout, compile_model, fastest_layout
 from bench.train.inner import perturb
-from bench.train.recipe import InnerAttack, Recipe
-from bench.train.schedule import rate_fraction
+from bench.train.recipe import InnerAttack, Recipe, rate_fraction
 from bench.train.source import Source
 from bench.train.state import read_state, unreadable, write_state
 from bench.train.world import World
@@ -382,7 +381,7 @@ def _per_image(norm: NormSpec) -> bool:
 def choose_layout(recipe: Recipe, source: Source, compute: Compute) -> Layout:
     """Returns the layout in which this machine takes a recipe's steps fastest, by timing some.
 
-    What is learned in them is thrown away. The answer is kept (``bench.oracle.choices``), so that
+    What is learned in them is thrown away. The answer is kept (``bench.oracle.fast``), so that
     the same training repeats itself.
     """
     device, n = torch.device(compute.device), min(recipe.batch_size, len(source))

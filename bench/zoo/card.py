@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from bench.core.base import Spec
 from bench.core.model_spec import ModelSpec
-from bench.core.spec_file import read_spec
+from bench.core.spec import Spec
 from bench.store import write_atomically
+from bench.untrusted.spec_file import read_spec
 
 
 class CleanAccuracy(Spec):

@@ -5,24 +5,57 @@ Cards are read without torch, which takes seconds to import; weights import it.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core.builtin import checkpoint_roots
-from bench.core.errors import MissingCheckpointError, UserError, did_you_mean
-from bench.core.identity import canonical_json, sha256_file
+from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, words_of
 from bench.core.model_spec import ModelSpec
+from bench.core.paths import checkpoint_roots
+from bench.core.spec import canonical_json, sha256_file
 from bench.models.external import ModelFacts
-from bench.store import write_atomically
+from bench.store import Epoch, write_atomically
 from bench.zoo.card import Card, read_card, write_card
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.models import Classifier
+
+
+HISTORY = "training.csv"
+
+
+def read_history(folder: Path) -> tuple[Epoch, ...]:
+    """Reads a checkpoint's ``training.csv``; nothing where there is none.
+
+    Raises:
+        UserError: When the file has no such columns or holds something else than numbers.
+    """
+    path = folder / HISTORY
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return tuple(
+                Epoch(
+                    epoch=int(line["epoch"]),
+                    loss=float(line["loss"]),
+                    accuracy=float(line["accuracy"]),
+                    test_accuracy=float(line["test_accuracy"]) if "test_accuracy" in line else None,
+                )
+                for line in csv.DictReader(handle)
+            )
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path}: expected the columns epoch, loss, accuracy and test_accuracy with a number "
+            f"in each line, as a training writes them ({words_of(error, 80)}); "
+            "remove the file, or train again"
+        ) from None
+
 
 WEIGHTS, CARD = "model.safetensors", "card.yaml"
 MAX_NAME = 200

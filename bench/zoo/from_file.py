@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import MissingCheckpointError, UserError
-from bench.core.identity import canonical_json, sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import ModelUri
-from bench.core.safe_yaml import YamlError, load
-from bench.core.spec_file import check_spec
+from bench.core.spec import canonical_json, sha256_file
 from bench.data import get_dataset
 from bench.models import Classifier
 from bench.models.external import ModelFacts, Scheme, Shelf, Source
+from bench.untrusted.spec_file import check_spec
+from bench.untrusted.yaml_text import YamlError, load
 from bench.zoo.checkpoint import open_checkpoint
-from bench.zoo.foreign import load_foreign, read_foreign
+from bench.zoo.imported import load_foreign, read_foreign
 
 KEYS = ("arch", "norm", "dataset", "channels", "size", "classes", "mean", "std", "shortcut")
 _SUFFIX = ".safetensors"

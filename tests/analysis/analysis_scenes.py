@@ -15,7 +15,7 @@ from bench.core.analysis import AnalysisAttack, AnalysisSpec, Subject
 from bench.core.cell import DataSpec
 from bench.core.threat import ThreatModel
 from bench.data import Slice
-from bench.run.target import Target
+from bench.evaluation.model import Target
 
 DATA = DataSpec(name="fashion-mnist")
 

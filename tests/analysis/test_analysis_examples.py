@@ -15,7 +15,7 @@ from bench.analysis.examples import choose, run, to_png
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.attacks.params import NoParams
-from bench.run.cell import run_cell
+from bench.evaluation.cell import run_cell
 
 
 def pixels(png: object) -> np.ndarray:

@@ -9,8 +9,7 @@ from analysis_scenes import images, scene, uniform
 from torch import Tensor, nn
 
 from bench.analysis.statistics_shift import COLUMNS, run, shift_rows
-from bench.norms.batch import BatchGroupNorm, BatchNorm
-from bench.norms.robust import RobustNorm
+from bench.norms.batch import BatchGroupNorm, BatchNorm, RobustNorm
 
 
 class Net(nn.Module):

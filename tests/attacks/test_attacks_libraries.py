@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.api import evaluate
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.registry import LIBRARIES, adapter
 from bench.core.errors import UserError
+from bench.evaluation.api import evaluate
 from bench.oracle import Access, Oracle, frozen
 
 MODULES = {

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.common import project, put_rows
 from bench.attacks.search.ascent import checkpoints
-from bench.attacks.search.projection import step_to_plane
-from bench.attacks.search.square_shapes import (
+from bench.attacks.search.boundary import step_to_plane
+from bench.attacks.search.squares import (
     AHEAD,
     Draws,
     corners,
     first_guess,
     next_guess,
+    share,
     two_humps,
 )
-from bench.attacks.search.squares import share
 from bench.oracle import LOSSES, Access, Memo, Oracle
 
 

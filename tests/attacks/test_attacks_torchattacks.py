@@ -13,9 +13,9 @@ import torchattacks
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
-from bench.attacks.adapters.torchattacks import MINIMUM_NORM
-from bench.attacks.adapters.torchattacks_named import (
+from bench.attacks.adapters.torchattacks import (
     KEEPS_BATCH,
+    MINIMUM_NORM,
     THREE_CHANNELS,
     library_names,
     named_attack,

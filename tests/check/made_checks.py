@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.check.verdict import Check, Checked, in_order
+from bench.check.compare import Check, Checked, in_order
 from bench.metrics import Estimate
 
 HOSTILE = (

@@ -17,9 +17,16 @@ from made_records import made_facts, made_record, made_recording
 from made_runs import write_run
 
 from bench.check import source
-from bench.check.baseline_file import from_text, to_text
+from bench.check.baseline_file import (
+    MOST,
+    from_text,
+    pack_counts,
+    pack_runs,
+    to_text,
+    unpack_counts,
+    unpack_runs,
+)
 from bench.check.compare import compare
-from bench.check.packing import MOST, pack_counts, pack_runs, unpack_counts, unpack_runs
 from bench.check.record import Record, Recording
 from bench.check.source import default_file, open_baseline
 from bench.core.cell import Surrogate

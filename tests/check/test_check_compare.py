@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from made_records import made_facts, made_record, made_recording
 
-from bench.check.compare import Rules, compare
+from bench.check.compare import Checked, Rules, compare
 from bench.check.identity import trained_apart
-from bench.check.verdict import Checked
 from bench.core.cell import DataSpec, Surrogate
 from bench.core.sketch import pack
 from bench.core.threat import ThreatModel

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from made_checks import HOSTILE, change, every_verdict, large, nothing_changed
 from markdown_it import MarkdownIt
 
+from bench.check.compare import Check, Checked
 from bench.check.outputs.annotations import command, to_annotations
+from bench.check.outputs.as_markdown import LONGEST, safe, to_markdown
 from bench.check.outputs.json_output import to_json
 from bench.check.outputs.junit import to_junit
-from bench.check.outputs.markdown import LONGEST, safe, to_markdown
-from bench.check.verdict import Check, Checked
 from bench.cli.checking import show
 from bench.cli.options import PlainConsole
-from bench.report.escape import one_line
+from bench.untrusted.escape import one_line
 
 HERE = Path(__file__).parent
 SCHEMA = xmlschema.XMLSchema(HERE / "junit-10.xsd")

@@ -8,7 +8,7 @@ import pytest
 from made_checks import HOSTILE, accuracy, change, every_verdict, nothing_changed
 
 from bench.check import say
-from bench.check.verdict import Check, Checked
+from bench.check.compare import Check, Checked
 
 
 def cell_of(check: Check, model: str, attack: str) -> Checked:

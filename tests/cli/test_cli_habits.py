@@ -17,13 +17,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from bench.cli import completing
+from bench.cli import options as completing
 from bench.cli.app import app, main
 from bench.cli.examples import commands
 from bench.cli.listing import LISTINGS
 from bench.run.catalog import LocalCatalog
 from bench.suite import load_suite, make_plan
-from bench.suite.starter import starter_suite
+from bench.suite.find import starter_suite
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ROOT / "checkpoints"

@@ -15,8 +15,8 @@ from rich.console import Console
 import bench.cli.app
 import bench.cli.zoo_app
 from bench.cli import main
-from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
+from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
 from bench.zoo import read_card
 

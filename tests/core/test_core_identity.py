@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.cell import CellSpec, DataSpec
-from bench.core.identity import canonical_json, digest, sha256_file
+from bench.core.spec import canonical_json, digest, sha256_file
 from bench.core.threat import ThreatModel
 
 json_values = st.recursive(

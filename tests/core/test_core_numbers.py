@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.numbers import parse_number
+from bench.core.spec import parse_number
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

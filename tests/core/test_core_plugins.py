@@ -15,11 +15,11 @@ from bench.cli.listing import list_command
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
-from bench.core.plugins import plugins
+from bench.core.registry import plugins
 from bench.data import DATASETS, get_dataset
+from bench.evaluation.model import Target
 from bench.models import build_model
 from bench.report import REPORTS
-from bench.run.target import Target
 from bench.suite import ReportEntry
 
 Install = Callable[..., None]
@@ -130,7 +130,7 @@ def test_a_report_kind_of_a_plugin_may_stand_in_a_suite(install_plugin: Install)
 
 def test_a_data_set_of_a_plugin_is_found_by_name(install_plugin: Install) -> None:
     code = """
-from bench.data.dataset import Dataset
+from bench.data.images import Dataset
 MADE = Dataset("made", 3, 1, 8, (0.0,), (1.0,), (), ("test",), "none", "", lambda *_: None)
 """
     install_plugin("their-data", {"rbench.datasets": {"made": "their_data:MADE"}}, code)

@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.core.spec_file import read_spec
+from bench.untrusted.spec_file import read_spec
 
 GOOD = (
     "arch: resnet20\nnorm: {name: rna, pool: [bn, in]}\nchannels: 1\nsize: 28\n"

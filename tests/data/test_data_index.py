@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from bench.core.analysis import AnalysisSpec
 from bench.core.cell import RULES, CellSpec, DataSpec
 from bench.core.errors import UserError
-from bench.core.identity import digest
+from bench.core.spec import digest
 from bench.core.threat import ThreatModel
 from bench.data import slice_index, take_slice
 from bench.report.prose import data_text

@@ -18,11 +18,11 @@ import typer
 import yaml
 from doc_blocks import NOTEBOOKS, PAGES, ROOT, Block, anchors, blocks, excerpts, links
 
+from bench.alarms.shared import Code
 from bench.cli.app import app
 from bench.cli.listing import LISTINGS
 from bench.selftest import CASES
 from bench.suite import SuiteSpec
-from bench.verify.alarm_base import Code
 
 TO_RUN = [
     pytest.param(block, marks=[pytest.mark.slow] * block.slow, id=str(block))

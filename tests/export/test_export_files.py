@@ -16,8 +16,8 @@ from report_runs import HOSTILE, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError
 from bench.export.huggingface import export_cards
-from bench.export.naming import file_stems
 from bench.export.robustbench import Exported, export_robustbench
+from bench.export.write import file_stems
 from bench.metrics import wilson
 from bench.report.run_view import RunView
 

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 
 from bench.core.analysis import AnalysisInfo
 from bench.core.cell import RULES
-from bench.core.identity import digest, sha256_file
 from bench.core.model_spec import ModelSpec
 from bench.core.result import CellInfo, Row
+from bench.core.spec import digest, sha256_file
 from bench.models import build_model
 from bench.run.catalog import LocalCatalog
 from bench.store import AnalysisStore, Chunk, RunStore

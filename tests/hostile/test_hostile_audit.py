@@ -10,15 +10,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "bench"
 
-PICKLE = "bench/data/safe_pickle.py"
+PICKLE = "bench/untrusted/pickle_arrays.py"
 """The one reader of pickles: it knows the names of an array and no others."""
 MODULES = {
-    "pickle": {PICKLE, "bench/zoo/foreign.py"},  # the latter for its exception
+    "pickle": {PICKLE, "bench/zoo/imported.py"},  # the latter for its exception
     # git, without a shell, for a baseline of a revision
     "subprocess": {"bench/check/source.py"},
     "tarfile": {"bench/data/fetch.py"},
     "xml": {"bench/check/outputs/junit.py"},  # which only writes
-    "zipfile": {"bench/core/pickle_depth.py", "bench/data/npz.py"},
+    "zipfile": {"bench/untrusted/pickle_depth.py", "bench/data/npz.py"},
 }
 """Modules that can run what they read, or write where an archive says, and who may import them."""
 NOBODYS = {

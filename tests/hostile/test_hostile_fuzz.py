@@ -24,9 +24,8 @@ from bench.data import load_split
 from bench.report import write_reports
 from bench.store import AnalysisStore, RunStore
 from bench.zoo import read_card
-from bench.zoo.checkpoint import read_safetensors
-from bench.zoo.foreign import read_foreign
-from bench.zoo.history import read_history
+from bench.zoo.checkpoint import read_history, read_safetensors
+from bench.zoo.imported import read_foreign
 
 COUNT = int(os.environ.get("RBENCH_FUZZ", "60"))
 

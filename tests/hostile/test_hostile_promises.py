@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from bench.core import model_spec, norm_spec, pickle_depth, safe_yaml
-from bench.data import folder, idx
-from bench.report import picture
+from bench.core import model_spec, norm_spec
+from bench.data import folder
+from bench.data import mnist as idx
 from bench.suite import grid
+from bench.untrusted import pickle_depth
+from bench.untrusted import png as picture
+from bench.untrusted import yaml_text as safe_yaml
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bench.report import write_reports
-from bench.report.escape import one_line
+from bench.untrusted.escape import one_line
 
 WORDS = [
     "<script>alert(1)</script>",

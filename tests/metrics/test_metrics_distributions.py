@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.metrics.distributions import (
+from bench.metrics.estimate import (
     binomial_quantile,
     normal_quantile,
     sign_test,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.metrics.hypothesis import sign_flip_test
-from bench.metrics.power import detectable_drop, drop_power, fewest_losses
+from bench.metrics.hypothesis import detectable_drop, drop_power, fewest_losses, sign_flip_test
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01, 0.01 / 40])

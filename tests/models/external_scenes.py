@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from bench.core.errors import MissingCheckpointError, UserError
-from bench.models.external import Shelf, foreign
+from bench.models.external import Shelf
+from bench.models.external import library_model as foreign
 from bench.run import job
 from bench.zoo import open_model
 

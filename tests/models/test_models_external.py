@@ -21,13 +21,13 @@ from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import canonical_name, parse_uri, short_name
 from bench.core.norm_spec import NormSpec
+from bench.evaluation.model import Target
 from bench.models import build_model
 from bench.models.external import Shelf
-from bench.models.external.foreign import Declared, Foreign
 from bench.models.external.guarded import library, tensors_only
+from bench.models.external.library_model import Declared, Foreign
 from bench.norms import replace_norms
 from bench.norms.on_batch import use_batch_statistics
-from bench.run.target import Target
 from bench.zoo import SCHEMES, open_model
 from bench.zoo.checkpoint import read_safetensors
 

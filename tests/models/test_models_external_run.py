@@ -29,8 +29,8 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.models import build_model
 from bench.models.external import Shelf
-from bench.run.freight import code_hash, needs_of
 from bench.run.job import Job, execute, load_model
+from bench.run.remote_files import code_hash, needs_of
 from bench.store import RunStore
 from bench.zoo import open_model
 

@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounter
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
 from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin, runner
-from bench.oracle.choices import settled
+from bench.oracle.fast import settled
 from bench.oracle.side_by_side import threads
 
 N = 256

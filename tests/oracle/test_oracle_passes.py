@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
-from bench.oracle.cutting import Cutter
 from bench.oracle.passes import PENDING, Passes
+from bench.oracle.runner import Cutter
 
 
 def test_counts_passes_of_each_image() -> None:

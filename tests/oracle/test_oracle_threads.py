@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.api import evaluate
 from bench.core.cell import DataSpec
 from bench.data import take_slice
+from bench.evaluation.api import evaluate
 from bench.norms import find_paths, pinned
 from bench.oracle import Access, Oracle, cross_entropy, fast, frozen, margin
 from bench.oracle.engine import DOUBT, ENGINES

@@ -20,7 +20,7 @@ from bench.core.threat import ThreatModel
 from bench.published import load_table, lookup, table_ids
 from bench.published.files import PaperFile, papers, read_paper
 from bench.published.robustbench import import_model_info
-from bench.report.comparable import mismatches
+from bench.report.papers.mismatches import mismatches
 from bench.run.catalog import LocalCatalog
 from bench.store import CheckpointFacts
 from bench.suite import load_suite

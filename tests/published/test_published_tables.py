@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bench.core.errors import UserError
-from bench.core.identity import digest
+from bench.core.spec import digest
 from bench.published import load_table, lookup, table_ids
 
 FIGURES = ["fig1", "fig1_about", "fig5a", "fig5b", "fig5b_drop", "fig5c"]

@@ -22,7 +22,7 @@ from bench.report.figure import (
     Tile,
     Tiles,
 )
-from bench.report.page import to_html
+from bench.report.page.html import to_html
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.report.write import build_from

@@ -13,9 +13,9 @@ from report_runs import ATTACKS, N, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError
 from bench.metrics import paired_difference
-from bench.report.claim_list import CLAIMS
-from bench.report.claims import Contrast, Side, Trial, decide
-from bench.report.index import index_text, write_index
+from bench.report.papers.claim_list import CLAIMS
+from bench.report.papers.claims import Contrast, Side, Trial, decide
+from bench.report.papers.index import index_text, write_index
 from bench.report.run_view import RunView
 from bench.suite import load_suite
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.report.index import INDEX, index_text
+from bench.report.papers.index import INDEX, index_text
 from bench.report.write import write_reports
 
 REPORTS = Path(__file__).parents[2] / "reports"

@@ -13,9 +13,10 @@ import report_runs
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bench.report import escape, write_reports
+from bench.report import write_reports
 from bench.report.render import to_latex, to_markdown
 from bench.report.table import Cell, Column, Report, Section, Table, TableRow
+from bench.untrusted import escape
 
 HOSTILE = [
     r"<script>alert(1)</script>",

@@ -19,10 +19,9 @@ from report_runs import ATTACKS, HOSTILE, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError
 from bench.report import write_reports
-from bench.report.alt_text import figure_stems
 from bench.report.draw import draw
 from bench.report.figure import Figure
-from bench.report.render import to_latex, to_markdown
+from bench.report.render import figure_stems, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.report.write import FORMATS, REPORTS

@@ -18,8 +18,8 @@ from bench.core.errors import UserError
 from bench.metrics import real_mean, real_median, wilson
 from bench.report import Report, build_reports, write_reports
 from bench.report.figure import Curves, Histograms, Surface, Tiles
-from bench.report.picture import why_not_png
 from bench.report.table import Cell
+from bench.untrusted.png import why_not_png
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -17,9 +17,9 @@ from report_browser import Browser
 from report_figures import whole_run, write_page
 from report_runs import HOSTILE
 
-from bench.report.page import HEADINGS, to_html
+from bench.report.page.html import HEADINGS, to_html
 from bench.suite import SuiteSpec
-from bench.suite.kinds import REPORT_KINDS
+from bench.suite.entry import REPORT_KINDS
 
 VOID = {"meta", "link", "img", "br", "input"}
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.app import app
-from bench.core.builtin import builtin
 from bench.core.cell import CellSpec, DataSpec
+from bench.core.paths import builtin
 from bench.core.threat import ThreatModel
 from bench.run import calibrate
 from bench.run.calibrate import Calibration, PassCost, makespan, passes_file, predict

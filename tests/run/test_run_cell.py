@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
-from bench.core.base import Spec
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.model_spec import ModelSpec
+from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 from bench.data import Slice
+from bench.evaluation.cell import run_cell
+from bench.evaluation.model import Target
 from bench.metrics import robust_accuracy
 from bench.models import Classifier
 from bench.norms import find_paths, replace_norms
 from bench.oracle import LOSSES, Oracle
-from bench.run.cell import run_cell
-from bench.run.target import Target
 
 
 class NoParams(Spec):

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
+from bench.evaluation.model import Target
 from bench.run import probing
+from bench.run.after import plan_sweeps, raise_alarms, sweep_jobs
 from bench.run.catalog import LocalCatalog
-from bench.run.checks import raise_alarms
-from bench.run.convergence import plan_sweeps, sweep_jobs
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
-from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
-from bench.run.target import Target
+from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 

@@ -21,7 +21,7 @@ from bench.run.catalog import LocalCatalog
 from bench.run.chunks import Parts, cut, join
 from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
-from bench.run.suite import Summary, Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import Chunk, RunStore
 from bench.suite import Plan, load_suite, make_plan
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.core.errors import UserError
-from bench.run import device
-from bench.run.device import pick_device
+from bench.evaluation import model as device
+from bench.evaluation.model import pick_device
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from made_checkpoints import save
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
-from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import load_suite, make_plan
 

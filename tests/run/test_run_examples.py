@@ -18,7 +18,7 @@ from bench.run.catalog import LocalCatalog
 from bench.run.job import Job
 from bench.run.local import Workers
 from bench.run.reverify import reverify
-from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 from bench.zoo import open_checkpoint
@@ -82,7 +82,7 @@ def test_every_protocol_checks_out_without_its_attack(
     kept: tuple[Plan, RunStore, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, store, _ = kept
-    monkeypatch.setattr("bench.run.cell._propose", None)
+    monkeypatch.setattr("bench.evaluation.cell._propose", None)
     claims = 0
     for cell_id in attacked(plan):
         verdict = checked(kept, cell_id)

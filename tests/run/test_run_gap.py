@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.cli.app import app
-from bench.core.base import Spec
+from bench.core.spec import Spec
 from bench.store import RunStore
 
 NORMS = {"gn": {"name": "gn", "groups": 4}}

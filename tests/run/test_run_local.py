@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.run.local import Workers
-from bench.run.stop import Stop, stop_on_signals
+from bench.run.local import Stop, Workers, stop_on_signals
 from bench.run.worker import Worker
 
 
@@ -126,7 +125,7 @@ def test_what_is_at_work_ends_and_nothing_is_begun_after_a_stop(n: int) -> None:
 def test_the_first_signal_asks_and_the_second_ends() -> None:
     code = """
 import os, signal
-from bench.run.stop import stop_on_signals
+from bench.run.local import stop_on_signals
 try:
     with stop_on_signals(lambda stop: print("told", stop.signal.name)) as stop:
         os.kill(os.getpid(), signal.SIGTERM)

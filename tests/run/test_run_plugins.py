@@ -17,7 +17,7 @@ from bench.report import write_reports
 from bench.report.write import build_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
-from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 from bench.verify.verifier import judge
@@ -133,8 +133,8 @@ def test_a_run_whose_plugin_is_gone_says_what_is_missing(
 ) -> None:
     install_example(install_plugin)
     run(tmp_path, "halfway", "passes")
-    monkeypatch.setattr("bench.core.plugins.importlib.metadata.distributions", lambda: [])
-    from bench.core.plugins import plugins
+    monkeypatch.setattr("bench.core.registry.importlib.metadata.distributions", lambda: [])
+    from bench.core.registry import plugins
 
     plugins.cache_clear()
     with pytest.raises(UserError, match=r"reports\.0\.kind"):

@@ -17,12 +17,11 @@ from made_checkpoints import save
 from bench.core.errors import UserError
 from bench.run import chunks
 from bench.run.catalog import LocalCatalog
-from bench.run.freight import Needs, check_code, code_hash, moved, needs_of
 from bench.run.job import Job
-from bench.run.local import Executor, Workers
+from bench.run.local import Executor, Stop, Workers
 from bench.run.probing import Probing
-from bench.run.stop import Stop
-from bench.run.suite import Summary, Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.remote_files import Needs, check_code, code_hash, moved, needs_of
+from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 

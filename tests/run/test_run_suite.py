@@ -16,15 +16,15 @@ from torch import Tensor
 
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
-from bench.core.base import Spec
 from bench.core.result import CellInfo, Row
+from bench.core.spec import Spec
 from bench.models import Classifier
 from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.catalog import LocalCatalog
 from bench.run.job import execute
 from bench.run.local import Workers
-from bench.run.suite import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 from bench.zoo import open_checkpoint

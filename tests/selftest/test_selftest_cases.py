@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import UserError
+from bench.evaluation import cell, in_memory
 from bench.oracle import Evaluation, Oracle
-from bench.run import cell, in_memory
+from bench.probe.findings import ProbeResult
 from bench.selftest import CASES, TRAPS, Case, Outcome, pick, run_case
-from bench.selftest.attacks import PLANTED
+from bench.selftest.attack_cases import PLANTED
 from bench.verify import ModelGuard, scoring, verifier
-from bench.verify.probe_result import ProbeResult
 from bench.zoo import checkpoint
 
 SLOW = {"label-noise", "too-few-draws", "sound-gn", "sound-in", "sound-ln"}
@@ -77,7 +77,7 @@ def nothing_is_finite_checked(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_alarms(patch: pytest.MonkeyPatch) -> None:
-    from bench.api import evaluation
+    from bench.evaluation import api as evaluation
     from bench.selftest import alarm_cases
 
     patch.setattr(evaluation, "find_alarms", lambda cells, classes: ())
@@ -159,7 +159,7 @@ def gradients_are_averaged_over_the_batch(patch: pytest.MonkeyPatch) -> None:
 
 
 def droppers_are_let_in(patch: pytest.MonkeyPatch) -> None:
-    from bench.api import evaluation
+    from bench.evaluation import api as evaluation
 
     real = evaluation.attack_info
 
@@ -228,8 +228,8 @@ def test_it_is_missed_without_the_check(
 
 
 def test_a_false_alarm_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.api import evaluation
-    from bench.verify.alarm_base import Alarm
+    from bench.alarms.shared import Alarm
+    from bench.evaluation import api as evaluation
 
     def nervous(cells: Any, classes: int) -> tuple[Alarm, ...]:
         return tuple(Alarm(c.info.cell_id, "not_converged", "planted") for c in cells)

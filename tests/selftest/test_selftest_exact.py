@@ -21,8 +21,8 @@ from bench.selftest.exact import (
     worst_images,
     worst_margins,
 )
-from bench.selftest.models import NaNGradient, Planted, Quantized, Restoring, WrongGradient
-from bench.selftest.random_models import CentredOnBatch, LabelNoise
+from bench.selftest.model_cases import NaNGradient, Planted, Quantized, Restoring, WrongGradient
+from bench.selftest.random_cases import CentredOnBatch, LabelNoise
 
 PIXELS, CLASSES = 4, 3
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.data import Slice, hash_images
-from bench.run.target import Target
+from bench.evaluation.model import Target
 from tools.speed.arena import Arena
 
 

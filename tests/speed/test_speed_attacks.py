@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.core.builtin import builtin
+from bench.core.paths import builtin
 from bench.oracle.runner import Runner
 from tools.speed.__main__ import speed_app
 from tools.speed.arena import Arena

@@ -22,7 +22,7 @@ from bench.store.lock import Holder
 
 HOLD = """
 import sys, time
-from bench.core.places import folder_at
+from bench.core.paths import folder_at
 from bench.store import locked
 with locked(folder_at(sys.argv[1])):
     print("held", flush=True)

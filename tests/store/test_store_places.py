@@ -11,7 +11,7 @@ from test_store_cells import ROWS, make_info
 from upath import UPath
 
 from bench.core.errors import UserError
-from bench.core.places import folder_at
+from bench.core.paths import folder_at
 from bench.store import Chunk, RunStore
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.alarms.convergence import convergence_sweep
 from bench.core.cell import RULES, CellSpec
 from bench.core.errors import UserError
-from bench.core.identity import digest
+from bench.core.spec import digest
 from bench.suite import Catalog, Plan, load_suite, make_plan
-from bench.verify.convergence import convergence_sweep
 
 BN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-rna-at"
 PGD = {"attack": "pgd"}

@@ -14,7 +14,7 @@ from recipe_catalog import RecipeCatalog
 from bench.core.result import CellInfo
 from bench.published import load_table, match_row, table_ids
 from bench.report import build_reports
-from bench.report.comparable import Mismatch, mismatches
+from bench.report.papers.mismatches import Mismatch, mismatches
 from bench.store import CheckpointFacts, RunStore
 from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
 

@@ -11,12 +11,11 @@ import pytest
 from bench.cli.app import main
 from bench.core.errors import UserError
 from bench.core.result import CellInfo
+from bench.export.tracking import TRACKERS, Tracking, metrics_of, params_of
 from bench.metrics import robust_accuracy
 from bench.run.catalog import LocalCatalog
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
-from bench.track import TRACKERS, Tracking
-from bench.track.tracking import metrics_of, params_of
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SUITE = """

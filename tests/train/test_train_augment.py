@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.train.augment import augment_batch
 from bench.train.recipe import Augment
+from bench.train.source import augment_batch
 
 
 def images(n: int = 40) -> Tensor:

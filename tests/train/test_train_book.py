@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bench.core.errors import UserError
-from bench.core.identity import digest
+from bench.core.spec import digest
 from bench.models import build_model
 from bench.train.book import find_recipes, list_recipes, read_recipes
 from bench.train.recipe import Recipe

@@ -15,7 +15,7 @@ import yaml
 
 import bench
 from bench.core.errors import UserError
-from bench.core.identity import digest, sha256_file
+from bench.core.spec import digest, sha256_file
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute
 from bench.train.recipe import Recipe
@@ -99,7 +99,7 @@ def test_the_card_is_complete(trained: tuple[Recipe, Path]) -> None:
 def test_the_checkpoint_scores_what_its_card_says(
     make_recipe: Make, idx_root: Path, tmp_path: Path
 ) -> None:
-    from bench.data.load import load_split
+    from bench.data.slice import load_split
 
     checkpoint = train_checkpoint(make_recipe("bn", epochs=1), tmp_path, idx_root, silent, PLAIN)
     test = load_split("fashion-mnist", "test", idx_root)

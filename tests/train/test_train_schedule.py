@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import MultiStepLR
 
-from bench.train.recipe import Schedule
-from bench.train.schedule import rate_fraction
+from bench.train.recipe import Schedule, rate_fraction
 
 
 def test_piecewise_is_pytorchs_multi_step() -> None:

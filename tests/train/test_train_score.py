@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.core.norm_spec import NormSpec
 from bench.norms import find_paths, norm_factory, pinned
-from bench.train.score import clean_accuracy
+from bench.train.quality import clean_accuracy
 
 
 def data(n: int = 50) -> tuple[Tensor, Tensor]:

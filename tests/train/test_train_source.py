@@ -18,9 +18,8 @@ from torchvision.transforms import functional as TF  # noqa: N812
 from bench.core.errors import UserError
 from bench.data.folder import FileImages, Geometry, scan_folder
 from bench.train import source as module
-from bench.train.augment import augment_batch
 from bench.train.recipe import Augment
-from bench.train.source import DeviceSource, Source, StreamSource, random_box
+from bench.train.source import DeviceSource, Source, StreamSource, augment_batch, random_box
 
 CPU = torch.device("cpu")
 SIZE = 16

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from bench.alarms.convergence import convergence_sweep, sweep_alarms
+from bench.alarms.rules import find_alarms
+from bench.alarms.shared import Alarm, CellResult
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
-from bench.verify.alarm_base import Alarm, CellResult
-from bench.verify.alarms import find_alarms
-from bench.verify.convergence import convergence_sweep, sweep_alarms
 
 N = 200
 

@@ -19,9 +19,9 @@ from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
 from bench.models import build_model
 from bench.norms import RandomNormAggregation, find_paths, norm_factory
+from bench.probe.findings import Finding, ProbeResult
+from bench.probe.model import probe
 from bench.verify import ModelGuard
-from bench.verify.probe import probe
-from bench.verify.probe_result import Finding, ProbeResult
 
 CLASSES = 5
 

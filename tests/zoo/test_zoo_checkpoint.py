@@ -15,8 +15,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from bench.core.errors import UserError
-from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
+from bench.core.spec import sha256_file
 from bench.models import build_model
 from bench.norms import find_paths
 from bench.zoo import (

@@ -16,11 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.core.errors import UserError
-from bench.core.identity import sha256_file
 from bench.core.model_spec import ModelSpec
+from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
-from bench.zoo.foreign import load_foreign, read_foreign
-from bench.zoo.naming import our_names, parse_renames
+from bench.zoo.imported import load_foreign, our_names, parse_renames, read_foreign
 
 Weights = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.train.curves import DATA
-from bench.zoo.history import HISTORY, read_history
+from bench.zoo.checkpoint import HISTORY, read_history
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import typer
 
 from bench.cli.options import Checkpoints, DataRoot, Device, console
 from bench.core.errors import UserError
-from bench.core.numbers import parse_number
+from bench.core.spec import parse_number
 
 speed_app = typer.Typer(help="How fast, side by side with the usual way.", no_args_is_help=True)
 
@@ -30,8 +30,8 @@ def training(
     device: Device = "auto",
 ) -> None:
     """The trainer beside a plain PyTorch loop: images per second, in turns."""
-    from bench.run.device import pick_device
-    from bench.run.paths import recipes_folder
+    from bench.core.paths import recipes_folder
+    from bench.evaluation.model import pick_device
     from bench.store import write_atomically
     from bench.train.book import find_recipes
     from tools.speed.host import describe_host
@@ -102,8 +102,8 @@ def attacks(
     quick attacks on 100 images, AutoAttack's on 32; an hour on two cores. A killed run goes on
     where it was. Foolbox and adversarial-library come with rbench[bench].
     """
-    from bench.run.device import pick_device
-    from bench.run.paths import checkpoints_folder
+    from bench.core.paths import checkpoints_folder
+    from bench.evaluation.model import pick_device
     from tools.speed.attacks import PROGRAMME, Leg, Wanted, race_attacks
 
     if attack or contender or checkpoint or limit:
@@ -145,7 +145,7 @@ def runner(
     checkpoints: Checkpoints = None,
 ) -> None:
     """What a run costs beside its cells, and how cost and memory grow with a suite."""
-    from bench.run.paths import checkpoints_folder
+    from bench.core.paths import checkpoints_folder
     from bench.store import write_atomically
     from tools.speed.host import describe_host
     from tools.speed.scaling import (

@@ -12,7 +12,7 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
 from bench.data import Slice, take_slice
-from bench.run.target import Target
+from bench.evaluation.model import Target
 from bench.zoo import open_checkpoint
 
 

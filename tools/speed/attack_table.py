@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.escape import markdown, one_line
+from bench.untrusted.escape import markdown, one_line
 
 HOW = (
     "All contenders attack the same model on the same images with the same parameters, in turns, "

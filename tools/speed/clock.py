@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import bench.run.cell
+import bench.evaluation.cell
 from bench.attacks import get_attack
 from bench.attacks.base import Attack
 from bench.oracle.runner import Runner
@@ -103,7 +103,7 @@ class Clock:
 def watched(clock: Clock) -> Iterator[None]:
     """Times what rbench's own attacks do while the context lasts.
 
-    The search is ``Attack.run``, as ``bench.run.cell`` calls it. The model's passes are
+    The search is ``Attack.run``, as ``bench.evaluation.cell`` calls it. The model's passes are
     ``Runner.run``, which every query goes through, and ``torch.autograd.grad``, by which the
     oracle gets gradients. The three are wrapped from outside and put back; nothing that the oracle
     answers changes.
@@ -123,7 +123,7 @@ def watched(clock: Clock) -> Iterator[None]:
         return run
 
     with (
-        _replaced(bench.run.cell, "get_attack", watched_attack),
+        _replaced(bench.evaluation.cell, "get_attack", watched_attack),
         _replaced(Runner, "run", in_search(model_pass)),
         _replaced(torch.autograd, "grad", in_search(grad)),
     ):

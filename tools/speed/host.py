@@ -8,9 +8,8 @@ import platform
 
 import torch
 
-from bench.core.host import abilities, has_bfloat16
-from bench.core.times import today
-from bench.run.provenance import machine
+from bench.core.host import abilities, has_bfloat16, today
+from bench.evaluation.model import machine
 
 
 def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:

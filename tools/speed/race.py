@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import bench
-from bench.core.identity import digest
-from bench.core.times import now
-from bench.run.in_memory import state_hash
-from bench.run.provenance import machine
+from bench.core.host import now
+from bench.core.spec import digest
+from bench.evaluation.in_memory import state_hash
+from bench.evaluation.model import machine
 from tools.speed.arena import Arena, Case
 from tools.speed.contenders import Contender, ContenderError
 from tools.speed.memory import MemoryMeter

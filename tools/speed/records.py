@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.core.base import Spec
+from bench.core.spec import Spec
 from tools.speed.contenders import Outcome
 
 

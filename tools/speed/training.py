@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from bench.data.images import Images
-from bench.data.load import load_split
+from bench.data.slice import load_split
 from bench.models import build_model
 from bench.norms import find_paths
 from bench.train.compute import Compute, Layout

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.attacks.adapters.signatures import ORDER, Facts, Library, missing
 from bench.attacks.base import Attack, Budget
-from bench.core.base import Spec
+from bench.core.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,8 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model
 
 from bench.attacks.base import Attack, AttackFunction
 from bench.attacks.params import Count, Positive
-from bench.core.base import Spec
 from bench.core.errors import UserError, did_you_mean, one_line
-from bench.core.numbers import Number
+from bench.core.spec import Number, Spec
 
 ORDER = {"linf": float("inf"), "l2": 2.0}
 """The norms of a threat model, as orders."""

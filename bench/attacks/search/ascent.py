@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, project, put_rows, rim
-from bench.attacks.scores import harm
+from bench.attacks.common import ascent_direction, harm, project, put_rows, rim
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
 

@@ -6,6 +6,7 @@ Source: https://arxiv.org/abs/2003.01690.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +14,14 @@ from torch import Tensor
 from bench.attacks.base import Budget
 from bench.attacks.search.ascent import ascend
 from bench.attacks.search.boundary import Stride, walk
-from bench.attacks.search.images import Images, search_all, starts, top_targets
+from bench.attacks.search.images import (
+    Images,
+    appraise,
+    search_all,
+    starts,
+    top_targets,
+    whole_batch,
+)
 from bench.attacks.search.squares import random_search
 from bench.oracle import LOSSES, Oracle
 
@@ -110,3 +118,30 @@ def _targets(oracle: Oracle, images: Images, n_target_classes: int | None) -> Te
             oracle.n_classes - 1,
         )
     return top_targets(oracle, images, n_target_classes)
+
+
+Part = Callable[[Images, torch.Generator], Tensor]
+"""Returns candidates (n, c, h, w) for the images it is given."""
+
+
+def in_a_row(oracle: Oracle, x: Tensor, y: Tensor, parts: Sequence[Part], seed: int) -> Tensor:
+    """Returns for each image the most harmful candidate (b, c, h, w) of all parts, or x itself.
+
+    That is the one with the fewest draws right, then the one with the highest margin, measured on
+    draws that no part has seen. A part runs on the images of which any such draw is right; on a
+    deterministic model those are the unbroken ones. Where images share statistics, each part runs
+    on the whole batch, and the best whole batch is returned.
+    """
+    images = whole_batch(x, y)
+    best = appraise(oracle, images, x.clone())
+    seeds = torch.Generator().manual_seed(seed)
+    for part in parts:
+        generator = torch.Generator()
+        generator.manual_seed(int(torch.randint(2**31, (), generator=seeds)))
+        left = (best.correct > 0).nonzero()[:, 0]
+        if not len(left):
+            break
+        left = images.rows if oracle.coupled else left
+        some = images.pick(left)
+        best.offer(appraise(oracle, some, part(some, generator)), left, oracle.coupled)
+    return best.x_adv

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, project, rim
-from bench.attacks.scores import weights
+from bench.attacks.common import ascent_direction, project, rim, weights
 from bench.attacks.search.images import Images, ask, starts, top_targets
 from bench.oracle import Oracle, margin
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
-from bench.attacks.common import random_start
-from bench.attacks.scores import harm
+from bench.attacks.common import harm, random_start
 from bench.oracle import Confirm, Evaluation, Loss, Oracle, margin
 
 SELECTION_DRAWS = 20
@@ -60,7 +59,7 @@ class Found:
 
     Attributes:
         x_adv: Candidates (n, c, h, w).
-        score: (n,), ``bench.attacks.scores.harm`` of each; -inf where none was evaluated.
+        score: (n,), ``bench.attacks.common.harm`` of each; -inf where none was evaluated.
         correct: (n,), fraction of draws that were right.
     """
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from bench.check.compare import Check, Checked
 from bench.check.say import SHOWN, headline, line
-from bench.check.verdict import Check, Checked
-from bench.report.escape import one_line
+from bench.untrusted.escape import one_line
 
 Level = Literal["error", "warning", "notice"]
 

@@ -8,8 +8,8 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from bench.check.compare import Check
 from bench.check.say import headline
-from bench.check.verdict import Check
 
 SCHEMA_VERSION = 1
 """Of the JSON; a change that a reader must know of raises it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from bench.check.compare import Check, Checked
 from bench.check.say import details, headline, line, sensitivity
-from bench.check.verdict import Check, Checked
-from bench.report.escape import one_line
+from bench.untrusted.escape import one_line
 
 
 def to_junit(check: Check) -> str:

@@ -4,6 +4,6 @@ One file a scheme. Each says how a URI becomes a ``Source``: something that tell
 and loads it. ``bench.zoo.sources`` lists the schemes and is where models are opened.
 """
 
-from bench.models.external.source import ModelFacts, Scheme, Shelf, Source
+from bench.models.external.scheme import ModelFacts, Scheme, Shelf, Source
 
 __all__ = ["ModelFacts", "Scheme", "Shelf", "Source"]

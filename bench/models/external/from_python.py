@@ -18,12 +18,12 @@ from typing import Any
 from torch import nn
 
 from bench.core.errors import UserError, one_line
-from bench.core.identity import sha256_file
 from bench.core.model_uri import ModelUri
-from bench.models.external.foreign import Declared, Foreign
+from bench.core.spec import sha256_file
 from bench.models.external.guarded import place_of
-from bench.models.external.source import Scheme, Shelf
-from bench.norms.seeding import weights_seeded
+from bench.models.external.library_model import Declared, Foreign
+from bench.models.external.scheme import Scheme, Shelf
+from bench.norms.aggregation import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _WHOLE, _FLAGS = ("size", "channels", "classes"), ("stochastic", "batch_dependent")

@@ -17,10 +17,10 @@ from torch.hub import get_dir
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
-from bench.models.external.foreign import RANDOM, Declared, Foreign
 from bench.models.external.guarded import library, missing_extra
-from bench.models.external.source import Scheme, Shelf
-from bench.norms.seeding import weights_seeded
+from bench.models.external.library_model import RANDOM, Declared, Foreign
+from bench.models.external.scheme import Scheme, Shelf
+from bench.norms.aggregation import weights_seeded
 
 _SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
 

@@ -13,10 +13,10 @@ from torchvision import models
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
-from bench.models.external.foreign import RANDOM, Declared, Foreign, spread
 from bench.models.external.guarded import library
-from bench.models.external.source import Scheme, Shelf
-from bench.norms.seeding import weights_seeded
+from bench.models.external.library_model import RANDOM, Declared, Foreign, spread
+from bench.models.external.scheme import Scheme, Shelf
+from bench.norms.aggregation import weights_seeded
 
 _SHAPE = ("size", "channels", "classes")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bench.core.errors import MissingCheckpointError, UserError, one_line
-from bench.core.pickle_depth import check_torch_file
+from bench.untrusted.pickle_depth import check_torch_file
 
 _FETCHERS = ("gdown", "httpcore", "httpx", "httpx2", "huggingface_hub", "requests", "urllib3")
 """Libraries whose exceptions mean that something could not be fetched."""

@@ -9,11 +9,15 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
 
-from bench.report.draw.lines import draw_curves, draw_histograms, label_ticks
-from bench.report.draw.matrix import draw_heatmap, draw_surface, heatmap_size
-from bench.report.draw.theme import Theme
-from bench.report.draw.tiles import draw_tiles, tiles_size
-from bench.report.draw.words import fold, shorten
+from bench.report.draw.curves import draw_curves, draw_histograms, label_ticks
+from bench.report.draw.matrix import (
+    draw_heatmap,
+    draw_surface,
+    draw_tiles,
+    heatmap_size,
+    tiles_size,
+)
+from bench.report.draw.theme import Theme, fold, shorten
 from bench.report.figure import Curves, Heatmap, Histograms, Panel, Surface, Tiles
 
 SHEET, PAD, DPI = 10.0, 0.04, 200

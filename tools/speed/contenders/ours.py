@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from bench.api import evaluate
 from bench.core.cell import Search
+from bench.evaluation.api import evaluate
 from tools.speed.arena import Arena
 from tools.speed.clock import Clock, watched
 from tools.speed.contenders.base import N_DRAWS, ContenderError, Outcome, verdicts

@@ -1,0 +1,251 @@
+"""From a model in memory and images to the cells of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+from torch import nn
+
+from bench.alarms.rules import find_alarms
+from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
+from bench.core.errors import UserError, key_path, our_words
+from bench.core.threat import ThreatModel
+from bench.data import Slice
+from bench.evaluation.cell import run_cell
+from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
+from bench.evaluation.model import Target
+from bench.evaluation.result import AttackResult, EvaluationResult
+from bench.models import Classifier
+from bench.norms import find_paths
+from bench.norms.on_batch import stats_in_force
+from bench.run.catalog import attack_info
+from bench.suite import AttackEntry, AttackInfo
+from bench.suite.spec import check_eot, repeated_labels
+
+IN_MEMORY = "in-memory"
+"""What the checkpoint and the data set of an evaluation without files are called."""
+
+AttackLike = str | tuple[str, Mapping[str, Any]] | Mapping[str, Any]
+"""A name, a name with parameters, or ``{"attack": ..., "params": ..., "label": ...}`` with the
+keys of an attack in a suite."""
+
+
+def evaluate(
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    threat: str | ThreatModel | Mapping[str, Any] = "linf:8/255",
+    attacks: Sequence[AttackLike] = ("pgd", "autoattack"),
+    *,
+    stochastic: bool | None = None,
+    batch_dependent: bool | None = None,
+    probe: bool = True,
+    protocol: Literal["white_box", "fixed_path"] = "white_box",
+    adversary: Adversary = "joint",
+    batch_size: int = 128,
+    eot_iter: int = 1,
+    eot: Eot = "plain",
+    n_draws: int = 20,
+    search: Search = "fast",
+    seed: int = 0,
+    device: str | None = None,
+) -> EvaluationResult:
+    """Attacks a model and returns verified, per-image results, as a suite would store them.
+
+    The model is evaluated in eval mode; afterwards every layer is in the mode it was in.
+
+    Args:
+        model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes); it normalizes its own
+            input.
+        x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
+        y: Labels (n,), whole numbers from 0.
+        threat: ``"linf:8/255"``, ``"l2:0.5"``, or a threat model as suites have it.
+        attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eot_iter", "eot"}``.
+        stochastic: Whether passes draw at random; ``None`` to find out from a few images.
+        batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
+            way. Such a model is attacked and scored in fixed batches.
+        probe: Whether to look at the model with a few images first. What is wrong with it becomes
+            an alarm of every cell, ``probe_...``. ``False`` takes the two above as they are given.
+        protocol: ``white_box``, or ``fixed_path`` for a model with RNA layers: one path attacked,
+            others scored.
+        adversary: ``joint`` or ``single``: what an attack may perturb of a batch whose images
+            share statistics.
+        batch_size: Images that are attacked and scored together.
+        eot_iter: Draws over which gradients are averaged, at least 1, for a stochastic model.
+        eot: How, for a model with layers that draw a path at random (rna): over ``plain`` draws,
+            over ``stratified`` ones in which a layer's branches occur equally often, or not at all
+            but in one pass through the model's ``mean_field``, a surrogate.
+        n_draws: Fresh draws that score each image of a stochastic model.
+        search: ``fast``: attacks may search in low precision where the device gains by it, with
+            what they find confirmed in float32. ``exact``: float32 throughout. Scores are exact.
+        seed: Of everything random; the model's own draws are seeded too, where they come from the
+            global generators.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``; ``None`` stays where the model is.
+
+    Raises:
+        UserError: When an argument does not fit; when the probe finds the model to be other than
+            declared; when an attack drops images from the batch of a batch-dependent model. An
+            attack that fails is no error: its cell is incomplete.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
+    ball = _threat_model(threat)
+    if ball.eps_space == "normalized" and not isinstance(model, Classifier):
+        raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
+    entries = _entries(attacks)
+    infos = [attack_info(entry.attack, entry.params, ball.norm) for entry in entries]
+    data = as_slice(x, y)
+    declared = Declared(stochastic, batch_dependent, probe)
+    with evaluation_mode(model, device):
+        target, doubts = as_target(model, data, declared, seed)
+        common = _common(model, data, ball) | {"batch_size": batch_size, "seed": seed}
+        common["n_draws"] = n_draws if target.stochastic else 1
+        common |= _manner(target, protocol, adversary) | {"search": search}
+        specs = [
+            _spec(common, entry, info, target, (eot, eot_iter))
+            for entry, info in zip(entries, infos, strict=True)
+        ]
+        cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
+    alarms = alarms_by_cell(find_alarms(cells, target.classes))
+    results = {
+        entry.label: AttackResult(
+            cell.info.model_copy(
+                update={
+                    "alarms": (
+                        *(f"probe_{doubt.code}: {doubt.text}" for doubt in doubts),
+                        *alarms.get(cell.info.cell_id, ()),
+                    )
+                }
+            ),
+            tuple(cell.rows),
+        )
+        for entry, cell in zip(entries, cells, strict=True)
+    }
+    return EvaluationResult(results)
+
+
+def _manner(target: Target, protocol: str, adversary: str) -> dict[str, str]:
+    """Returns how a model is to be attacked, once it is known that it can be."""
+    if protocol not in ("white_box", "fixed_path"):
+        raise UserError(f"protocol: expected white_box or fixed_path, found {protocol!r}")
+    if adversary not in ("joint", "single"):
+        raise UserError(f"adversary: expected joint or single, found {adversary!r}")
+    if protocol == "fixed_path" and find_paths(target.model) is None:
+        raise UserError(
+            "protocol: fixed_path is for models with layers that draw a path at random (rna); this "
+            "one has none; use white_box"
+        )
+    if adversary == "single" and not target.batch_dependent:
+        raise UserError(
+            "adversary: single is for models whose images share statistics of the batch; this one "
+            "takes each image alone"
+        )
+    return {"protocol": protocol, "adversary": adversary}
+
+
+def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
+    if isinstance(threat, ThreatModel):
+        return threat
+    if isinstance(threat, str):
+        norm, colon, eps = threat.partition(":")
+        if not colon:
+            raise UserError(f"threat: expected for example linf:8/255 or l2:0.5, found '{threat}'")
+        threat = {"norm": norm.strip(), "eps": eps}
+    try:
+        return ThreatModel.model_validate(dict(threat))
+    except ValidationError as error:
+        raise UserError(f"threat: {_first(error)}") from None
+
+
+def _entries(attacks: Sequence[AttackLike]) -> list[AttackEntry]:
+    if isinstance(attacks, str) or not attacks:
+        raise UserError(f"attacks: expected a list such as ['pgd'], found {attacks!r}")
+    entries = []
+    for i, one in enumerate(attacks):
+        value = {"attack": one[0], "params": dict(one[1])} if isinstance(one, tuple) else one
+        try:
+            entries.append(AttackEntry.model_validate(value))
+        except ValidationError as error:
+            raise UserError(f"attacks[{i}]: {_first(error)}") from None
+    for later, first in repeated_labels(entries):
+        raise UserError(
+            f"attacks[{later}]: '{entries[later].label}' is the label of attacks[{first}] too; "
+            "give it a label of its own"
+        )
+    return entries
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = key_path(first)
+    text = our_words(first)
+    simple = isinstance(first["input"], str | int | float) and "found" not in text
+    return f"{where}: " * bool(where) + text + f", found {first['input']!r}" * simple
+
+
+def _common(model: nn.Module, data: Slice, ball: ThreatModel) -> dict[str, Any]:
+    """Returns the part of the cells' identity that does not depend on the attack."""
+    stats = stats_in_force(model)
+    return {
+        "checkpoint": IN_MEMORY,
+        "sha256": state_hash(model),
+        "stats": stats[0] if len(stats) == 1 else None,
+        "data": DataSpec(name=IN_MEMORY, limit=len(data.y)),
+        "data_hash": data.sha256,
+        "threat_model": ball,
+    }
+
+
+def _averaging(
+    entry: AttackEntry, target: Target, protocol: str, default: tuple[Eot, int]
+) -> tuple[Eot, int]:
+    """Returns an attack's ``eot`` and ``eot_iter``, its own or the evaluation's."""
+    eot, eot_iter = entry.eot or default[0], entry.eot_iter or default[1]
+    if eot not in get_args(Eot):
+        raise UserError(f"eot: expected {', '.join(get_args(Eot))}, found {eot!r}")
+    averages = target.stochastic and protocol == "white_box"
+    if eot == "plain":
+        return eot, eot_iter if averages else 1
+    if protocol != "white_box":
+        raise UserError(f"eot: {protocol} attacks one path, so there is nothing to average")
+    if not averages or find_paths(target.model) is None:
+        raise UserError(
+            f"eot: {eot} is for models with layers that draw a path at random (rna); this one has "
+            "none; use plain"
+        )
+    if entry.eot is None or entry.eot_iter is not None:  # else it overrules the evaluation's draws
+        try:
+            check_eot(eot, eot_iter)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    return averaging(eot, eot_iter)
+
+
+def _spec(
+    common: Mapping[str, Any],
+    entry: AttackEntry,
+    info: AttackInfo,
+    target: Target,
+    default: tuple[Eot, int],
+) -> CellSpec:
+    if target.batch_dependent and not info.keeps_batch:
+        raise UserError(
+            f"attack '{entry.attack}' drops samples from the batch, which changes a "
+            "batch-dependent model; choose another attack"
+        )
+    search = common["search"] if info.may_be_fast else "exact"
+    eot, eot_iter = _averaging(entry, target, common["protocol"], default)
+    try:
+        return CellSpec(
+            **{**common, "search": search},
+            attack=entry.attack,
+            attack_version=info.version,
+            attack_params=info.params,
+            eot_iter=eot_iter,
+            eot=eot,
+        )
+    except ValidationError as error:
+        raise UserError(_first(error)) from None

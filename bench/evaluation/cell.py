@@ -1,0 +1,317 @@
+"""Runs one cell: attack batch by batch, let the verifier decide, say what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks import get_attack, parse_params
+from bench.attacks.base import Attack, Budget
+from bench.attacks.randomness import seeded
+from bench.core.cell import CellSpec, Surrogate
+from bench.core.host import now
+from bench.core.result import CellInfo, Row, violations
+from bench.core.spec import Spec, digest
+from bench.data import Slice
+from bench.evaluation.model import Target, machine, versions
+from bench.norms import find_paths, pinned
+from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
+from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One fixed batch of a slice: images (b, c, h, w), labels (b,), positions (b,), its number."""
+
+    x: Tensor
+    y: Tensor
+    index: list[int]
+    number: int
+
+
+def batches(
+    data: Slice, size: int, device: torch.device, first: int = 0, last: int | None = None
+) -> Iterator[Batch]:
+    """Cuts a slice into batches of ``size`` images in the slice's order; the last may be short.
+
+    Args:
+        data: The slice.
+        size: Images in a batch.
+        device: Where they are put.
+        first: Number of the first batch that is wanted.
+        last: Number of the one after the last; ``None`` for all that there are.
+    """
+    starts = range(0, len(data.y), size)
+    for number in range(len(starts))[first:last]:
+        rows = slice(starts[number], starts[number] + size)
+        # Copies: a slice that came from another machine may not be written.
+        x, y = torch.tensor(data.x[rows]).to(device), torch.tensor(data.y[rows]).to(device)
+        yield Batch(x, y, data.index[rows].tolist(), number)
+
+
+def batch_seed(seed: int, number: int, *purpose: str) -> int:
+    """Returns the seed of a batch, below 2**32.
+
+    Args:
+        seed: Of the cell, or of the analysis.
+        number: Of the batch.
+        purpose: What is drawn, where that is to be independent of what else is drawn.
+    """
+    return int(digest([seed, number, *purpose], 8), 16)
+
+
+PIXELS = 4_000_000
+"""Of all batches that are remembered: a memo keeps a few tensors of its batch's size, of 4 bytes a
+pixel."""
+
+_MEMOS: OrderedDict[tuple[object, ...], tuple[int, Memo]] = OrderedDict()
+
+
+def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int) -> Memo | None:
+    """Returns what is remembered of a batch and a model.
+
+    A cell's rows are the same with it and without: passes that another cell made count here too.
+
+    Args:
+        model: What the cell's attack is crafted on, or what is scored.
+        spec: The cell.
+        x: The batch (b, c, h, w).
+        number: Its number in the cell's slice.
+    """
+    if x.numel() > PIXELS:
+        return None
+    key = (model.sha256, model.stats, spec.data_hash, spec.batch_size, number, str(x.device))
+    _, memo = _MEMOS.setdefault(key, (x.numel(), Memo()))
+    _MEMOS.move_to_end(key)
+    while sum(pixels for pixels, _ in _MEMOS.values()) > PIXELS:
+        _MEMOS.popitem(last=False)
+    return memo
+
+
+class AttackError(Exception):
+    """The attack failed on a batch: it raised, or what it returned is not an image batch."""
+
+
+def run_cell(
+    spec: CellSpec,
+    target: Target,
+    data: Slice,
+    surrogate: Target | None = None,
+    *,
+    share: bool = False,
+    first: int = 0,
+    last: int | None = None,
+    keep: Callable[[Tensor], None] | None = None,
+) -> tuple[CellInfo, list[Row]]:
+    """Attacks, verifies and scores a cell, or some of its batches.
+
+    An attack that raises, returns something that is not a batch of images, or changes the model
+    makes the cell incomplete; it never counts for or against robustness. Models that draw from
+    the global generators of torch, numpy or Python are seeded, and score on other draws than
+    they were attacked on.
+
+    Args:
+        spec: The cell.
+        target: The model that is scored, with the cell's statistics in force.
+        data: The cell's slice.
+        surrogate: What the attack is crafted on where ``spec.surrogate`` names something. The
+            ball stays the target's.
+        share: Whether cells of the same checkpoint, batch and process share what they can; never
+            for a model whose weights do not tell all of it.
+        first: Number of the first batch to run.
+        last: Number of the one after the last; ``None`` for all. Rows of a batch do not depend on
+            which others are run (``bench.run.chunks`` puts them together).
+        keep: Called with the x_adv (b, c, h, w) of each batch that has rows.
+
+    Raises:
+        ValueError: When there is a surrogate that the cell does not name, or the reverse.
+    """
+    if (spec.surrogate is None) != (surrogate is None):
+        raise ValueError("a cell is run with a surrogate if, and only if, its spec names one")
+    started = time.monotonic()
+    attack = get_attack(spec.attack)
+    params = parse_params(attack, spec.attack_params)
+    source = surrogate or target
+    budget = Budget.of(spec.threat_model, target.std)
+    rows: list[Row] = []
+    error, precision = "", str(EXACT)
+    with frozen(source.model):
+        guard = ModelGuard(source.model)
+        for batch in batches(data, spec.batch_size, target.device, first, last):
+            try:
+                memos = _memos(spec, batch) if share else (None, None)
+                x_adv, oracle = _craft(
+                    spec, attack, params, source, guard, batch, budget, len(data.y), memos[0]
+                )
+                precision = str(EXACT if oracle.engine.exact else oracle.engine)
+                rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
+                if keep is not None:
+                    keep(x_adv)
+            except AttackError as failure:
+                error = f"batch {batch.number}: {failure}"
+                break
+    error = error or violations(rows)
+    info = CellInfo(
+        cell_id=spec.cell_id,
+        spec=spec,
+        complete=not error,
+        error=error,
+        attack_kind=attack.kind,
+        cluster="batch" if _clustered(spec, target, source) else "sample",
+        whole_batches=target.batch_dependent and spec.adversary == "joint",
+        seconds=round(time.monotonic() - started, 3),
+        precision=precision,
+        machine=machine(target.device),
+        versions=versions(attack),
+        date=now(),
+    )
+    return info, rows
+
+
+def _memos(spec: CellSpec, batch: Batch) -> tuple[Memo | None, Memo | None]:
+    """Returns what is remembered for crafting, and for scoring."""
+    sources = (spec.surrogate or spec, spec)
+    crafting, scoring = (memo_of(model, spec, batch.x, batch.number) for model in sources)
+    return crafting, scoring
+
+
+def _clustered(spec: CellSpec, target: Target, source: Target) -> bool:
+    """Whether images of a batch share statistics, a path or a draw, in crafting or in scoring."""
+    shared = any(model.batch_dependent or model.shares_draws for model in (target, source))
+    return shared or spec.protocol == "fixed_path"
+
+
+def _craft(
+    spec: CellSpec,
+    attack: Attack,
+    params: Spec,
+    source: Target,
+    guard: ModelGuard,
+    batch: Batch,
+    budget: Budget,
+    n_images: int,
+    memo: Memo | None = None,
+) -> tuple[Tensor, Oracle]:
+    """Returns the attack's candidates for a batch, and the oracle that they were found through.
+
+    ``n_images`` are all of the cell's, in all its batches.
+    """
+    seed = batch_seed(spec.seed, batch.number)
+    access = Access(
+        stochastic=source.stochastic,
+        batch_dependent=source.batch_dependent,
+        eot_iter=spec.eot_iter,
+        eot=spec.eot,
+        adversary=spec.adversary,
+        seed=seed,
+        fast=spec.search == "fast",
+        passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
+    )
+    oracle = Oracle(source.model, batch.x, source.classes, access, memo)
+    with seeded(seed), _held_path(spec, source.model, seed):
+        x_adv = _propose(attack, oracle, batch, budget, params, seed)
+        changes = guard.changes()
+    if changes:
+        shown = ", ".join(changes[:3]) + (", ..." if len(changes) > 3 else "")
+        raise AttackError(f"the attack changed the model ({shown}); restored")
+    return x_adv, oracle
+
+
+def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> Tensor:
+    """Returns what a cell's attack proposes for a batch of a model, crafted as ``run_cell`` does.
+
+    Args:
+        spec: The cell.
+        source: The model, with the statistics that the attack is to see.
+        batch: Of the cell's slice.
+        n_images: All of the slice's.
+
+    Raises:
+        AttackError: When the attack fails or changes the model.
+    """
+    attack = get_attack(spec.attack)
+    params = parse_params(attack, spec.attack_params)
+    budget = Budget.of(spec.threat_model, source.std)
+    with frozen(source.model):
+        guard = ModelGuard(source.model)
+        return _craft(spec, attack, params, source, guard, batch, budget, n_images)[0]
+
+
+def _score(
+    spec: CellSpec,
+    attack: Attack,
+    target: Target,
+    batch: Batch,
+    x_adv: Tensor,
+    passes: Passes,
+    budget: Budget,
+    memo: Memo | None = None,
+) -> list[Row]:
+    """Returns the verified rows of a batch, with the passes that were spent on it."""
+    known = None if memo is None or target.shares_draws else memo.predictions
+    rows = judge_batch(spec, attack, target, batch, x_adv, budget, known)
+    spent = zip(passes.forwards.tolist(), passes.backwards.tolist(), strict=True)
+    return [
+        replace(row, forwards=forwards, backwards=backwards)
+        for row, (forwards, backwards) in zip(rows, spent, strict=True)
+    ]
+
+
+def judge_batch(
+    spec: CellSpec,
+    attack: Attack,
+    target: Target,
+    batch: Batch,
+    x_adv: Tensor,
+    budget: Budget,
+    known: dict[object, Tensor] | None = None,
+) -> list[Row]:
+    """Returns what the verifier says of a batch's x_adv (b, c, h, w), with no passes spent.
+
+    The same arguments give the same rows: draws follow from the cell's seed.
+    """
+    scoring = Scoring(
+        n_draws=spec.n_draws,
+        seed=batch_seed(spec.seed, batch.number),
+        stochastic=target.stochastic,
+        batch_dependent=target.batch_dependent,
+        adversary=spec.adversary,
+        may_decline=spec.protocol == "white_box",
+    )
+    with seeded(batch_seed(spec.seed, batch.number, "score")):
+        rows = verify_batch(
+            target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
+        )
+    return [
+        replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
+    ]
+
+
+def _propose(
+    attack: Attack, oracle: Oracle, batch: Batch, budget: Budget, params: Spec, seed: int
+) -> Tensor:
+    """Calls the attack on copies; any failure of it becomes an ``AttackError``."""
+    try:
+        proposed = attack.run(oracle, batch.x.clone(), batch.y.clone(), budget, params, seed)
+        return check_candidate(batch.x, proposed)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:  # an attack is foreign code: whatever it raises is its failure
+        raise AttackError(f"{attack.name} failed: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _held_path(spec: CellSpec, source: nn.Module, seed: int) -> Iterator[None]:
+    """Under ``fixed_path``, holds one drawn path while the batch is attacked."""
+    paths = find_paths(source)
+    if paths is None or spec.protocol != "fixed_path":
+        yield
+        return
+    with pinned(source, paths.sample(None, torch.Generator().manual_seed(seed))):
+        yield

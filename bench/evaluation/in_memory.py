@@ -1,0 +1,175 @@
+"""Images and models that lie in memory, made ready for cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.attacks.randomness import seeded
+from bench.core.errors import UserError
+from bench.data import Slice, hash_images, to_unit_range
+from bench.evaluation.model import Target, device_of, no_tf32, pick_device
+from bench.models import Classifier
+from bench.models.external.library_model import hash_tensors
+from bench.probe.findings import Finding
+from bench.probe.model import probe
+
+N_PROBED = 16
+"""Images that a model is looked at with."""
+
+
+def as_slice(x: Any, y: Any) -> Slice:
+    """Checks images and labels, and returns them as a slice.
+
+    Args:
+        x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
+        y: Labels (n,), whole numbers from 0.
+
+    Raises:
+        UserError: When shape, type or range do not fit.
+    """
+    images, labels = _array(x), _array(y)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise UserError(
+            f"x: expected images (n, c, h, w) with c = 1 or 3, found shape {images.shape}"
+        )
+    if images.dtype != np.uint8:
+        _check_unit_range(images)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"y: expected {len(images)} whole numbers, one label per image, found {labels.dtype} "
+            f"of shape {labels.shape}"
+        )
+    pixels, index = np.ascontiguousarray(to_unit_range(images)), np.arange(len(images))
+    integers = labels.astype(np.int64)
+    return Slice(pixels, integers, index, hash_images(pixels, integers))
+
+
+def _array(values: Any) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+        return np.asarray(values.numpy())
+    return np.asarray(values)
+
+
+def _check_unit_range(images: NDArray[Any]) -> None:
+    if images.dtype.kind != "f":
+        raise UserError(f"x: expected uint8 or floating-point pixels, found {images.dtype}")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # NaN fails too
+        raise UserError(
+            f"x: expected pixels in [0, 1], found values from {low:g} to {high:g}; undo the "
+            "normalization, and make it the model's first layer"
+        )
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
+    """Puts a model into eval mode on a device, then every layer's mode and place back.
+
+    Args:
+        model: Of any kind.
+        device: As ``rbench run --device`` takes it; ``None`` leaves the model where it is.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    home = device_of(model)
+    tf32 = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    no_tf32()
+    if device is not None:
+        model.to(pick_device(device))
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        if device is not None:
+            model.to(home)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a caller says of a model.
+
+    Attributes:
+        stochastic: Whether passes draw at random; ``None`` to find out.
+        batch_dependent: Whether images of a batch share statistics; ``None`` to find out.
+        probe: Whether to look; without it, both must be said.
+    """
+
+    stochastic: bool | None = None
+    batch_dependent: bool | None = None
+    probe: bool = True
+
+
+def as_target(
+    model: nn.Module, data: Slice, declared: Declared, seed: int
+) -> tuple[Target, tuple[Finding, ...]]:
+    """Returns a model in eval mode as a target, and what the probe found wrong with it.
+
+    Args:
+        model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes).
+        data: Images that it takes.
+        declared: What is said of it.
+        seed: Of the probe.
+
+    Raises:
+        UserError: When the model fails on the images, does not return logits, or is not what it
+            is declared to be.
+    """
+    device = device_of(model)
+    x = torch.from_numpy(data.x[:N_PROBED]).to(device)
+    y = torch.from_numpy(data.y[:N_PROBED]).to(device)
+    classes = _classes(model, x[:2])
+    if not 0 <= int(data.y.min()) <= int(data.y.max()) < classes:
+        raise UserError(
+            f"y: expected labels from 0 to {classes - 1}, as the model returns {classes} logits, "
+            f"found {data.y.min()} to {data.y.max()}"
+        )
+    std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
+    stochastic, batch_dependent = declared.stochastic, declared.batch_dependent
+    if not declared.probe:
+        if stochastic is None or batch_dependent is None:
+            raise UserError("probe=False needs both stochastic and batch_dependent to be given")
+        return Target(model, std, classes, stochastic, batch_dependent), ()
+    if len(x) < 2:  # a lone image needs a companion to be compared with
+        x, y = torch.cat([x, 1 - x]), y.repeat(2)
+    found = probe(model, x, y, classes=classes, seed=seed)
+    stochastic = found.stochastic if stochastic is None else stochastic
+    batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
+    differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)
+    if differs:
+        raise UserError(f"{differs}; probe=False takes your word for it")
+    doubts = tuple(finding for finding in found.findings if finding.severity != "note")
+    return Target(model, std, classes, stochastic, batch_dependent), doubts
+
+
+def _classes(model: nn.Module, x: Tensor) -> int:
+    """Returns the number of logits that a model gives an image."""
+    try:
+        with torch.no_grad(), seeded(0):
+            z = model(x)
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        raise UserError(
+            f"the model fails on images of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x) or z.shape[1] < 2:
+        found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+        raise UserError(
+            f"expected logits of shape ({len(x)}, classes) from the model, found {found}"
+        )
+    return z.shape[1]
+
+
+def state_hash(model: nn.Module) -> str:
+    """Returns the sha256 of a model's state: names, types, shapes and values of its tensors."""
+    return hash_tensors(model.state_dict())

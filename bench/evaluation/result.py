@@ -1,0 +1,191 @@
+"""What an evaluation returns: rows as suites store them, and what is derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from bench.core.errors import UserError, did_you_mean
+from bench.core.result import CellInfo, Row, alarms_of, cluster_of
+from bench.metrics import Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
+from bench.untrusted.escape import markdown, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLEAN, WORST_CASE = "clean", "worst case"
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What a suite stores of a model under an attack.
+
+    Attributes:
+        info: The cell's identity, whether it is complete, alarms, versions.
+        rows: One for each image, in the order of the images.
+    """
+
+    info: CellInfo
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationResult:
+    """A model under several attacks.
+
+    Attributes:
+        cells: The result of each attack, by label.
+    """
+
+    cells: Mapping[str, AttackResult]
+
+    def __getitem__(self, label: str) -> AttackResult:
+        """Returns an attack's result; raises ``UserError`` for an unknown label."""
+        if label not in self.cells:
+            raise UserError(f"no attack is labelled '{label}'{did_you_mean(label, self.cells)}")
+        return self.cells[label]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the labels, as a mapping does."""
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        """Returns the number of attacks."""
+        return len(self.cells)
+
+    def clean_accuracy(self) -> Estimate:
+        """Estimates the accuracy on the clean images.
+
+        Raises:
+            UserError: When no cell is complete.
+        """
+        for cell in self.cells.values():
+            if cell.info.complete:
+                return clean_accuracy(cell.rows, cell.info.cluster)
+        raise UserError(f"no attack is complete: {'; '.join(self._reasons().values())}")
+
+    def robust_accuracy(self, label: str) -> Estimate:
+        """Estimates the accuracy under an attack.
+
+        Args:
+            label: Of the attack, by default its name.
+
+        Raises:
+            UserError: When there is no such attack, or its cell is incomplete.
+        """
+        cell = self[label]
+        if not cell.info.complete:
+            raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
+        return robust_accuracy(cell.rows, cell.info.cluster)
+
+    def worst_case(self) -> Estimate:
+        """Estimates the accuracy against the best complete attack, image by image.
+
+        Where images share statistics and the adversary has the whole batch, batch by batch.
+
+        Where an attack is incomplete this is an upper bound, and ``method`` says so.
+
+        Raises:
+            UserError: When no attack is complete.
+        """
+        attacks = {k: c for k, c in self.cells.items() if c.info.attack_kind != "none"}
+        done = [cell for cell in attacks.values() if cell.info.complete]
+        if not done:
+            raise UserError("no attack is complete, so there is no worst case")
+        rows = [cell.rows for cell in done]
+        whole = all(cell.info.whole_batches for cell in done)
+        cluster = cluster_of(cell.info for cell in done)
+        estimate = worst_case_accuracy(rows, cluster, whole_batches=whole)
+        absent = [label for label, cell in attacks.items() if not cell.info.complete]
+        if absent:
+            bound = f"{estimate.method}; without {', '.join(absent)}: an upper bound"
+            estimate = replace(estimate, method=bound)
+        return estimate
+
+    def table(self) -> pd.DataFrame:
+        """Returns one line for the clean images, each attack and the worst case.
+
+        Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
+        ``method`` of the interval, ``alarms``, and ``reason`` of an incomplete attack.
+        """
+        import pandas as pd
+
+        lines = [
+            {
+                "attack": label,
+                "accuracy": None if found is None else found.value,
+                "low": None if found is None else found.low,
+                "high": None if found is None else found.high,
+                "n": 0 if found is None else found.n,
+                "method": "" if found is None else found.method,
+                "alarms": "; ".join(self._alarms(label)),
+                "reason": self._reasons().get(label, ""),
+            }
+            for label, found in self._estimates()
+        ]
+        numbers = {"accuracy": "float64", "low": "float64", "high": "float64"}
+        return pd.DataFrame(lines).set_index("attack").astype(numbers)
+
+    def __repr__(self) -> str:
+        grid = [[one_line(text) for text in line] for line in self._grid()]
+        text = tabulate(grid[1:], grid[0], "simple", disable_numparse=True)
+        return "\n\n".join(filter(None, (self._head(), text, "\n".join(self._notes()))))
+
+    def _repr_markdown_(self) -> str:
+        """Returns the table as notebooks show it."""
+        grid = [[markdown(text) for text in line] for line in self._grid()]
+        align = ("left", "right", "right", "right")
+        text = tabulate(grid[1:], grid[0], "pipe", disable_numparse=True, colalign=align)
+        notes = "\n".join(f"- {markdown(note)}" for note in self._notes())
+        return "\n\n".join(filter(None, (markdown(self._head()), text, notes)))
+
+    def _estimates(self) -> Iterator[tuple[str, Estimate | None]]:
+        complete = any(cell.info.complete for cell in self.cells.values())
+        kinds = [cell.info.attack_kind for cell in self.cells.values()]
+        if complete and "none" not in kinds:
+            yield CLEAN, self.clean_accuracy()
+        for label, cell in self.cells.items():
+            yield label, self.robust_accuracy(label) if cell.info.complete else None
+        if any(c.info.complete and c.info.attack_kind != "none" for c in self.cells.values()):
+            yield WORST_CASE, self.worst_case()
+
+    def _grid(self) -> Iterator[tuple[str, str, str, str]]:
+        yield "attack", "accuracy in %", "95 % interval", "n"
+        for label, found in self._estimates():
+            if found is None:
+                yield label, "incomplete", "", ""
+                continue
+            mark = " !" * bool(self._alarms(label))
+            ends = "" if found.low is None or found.high is None else _interval(found)
+            yield label, f"{100 * found.value:.1f}{mark}", ends, str(found.n)
+
+    def _alarms(self, label: str) -> tuple[str, ...]:
+        """Returns the alarms of an attack; the worst case is under those of all attacks."""
+        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
+        return alarms_of(cell.info for cell in chosen if cell is not None)
+
+    def _reasons(self) -> dict[str, str]:
+        return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
+
+    def _head(self) -> str:
+        info = next(iter(self.cells.values())).info
+        spec = info.spec
+        facts = [f"threat model {spec.threat_model.describe()}", f"seed {spec.seed}"]
+        if spec.n_draws > 1:
+            facts.append(f"stochastic: mean score over {spec.n_draws} fresh draws")
+        if info.cluster == "batch":
+            facts.append(f"in fixed batches of {spec.batch_size}, which intervals count as one")
+        return ", ".join(facts)
+
+    def _notes(self) -> list[str]:
+        notes = [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
+        for label in self.cells:
+            notes += [f"! {label}: {alarm}" for alarm in self._alarms(label)]
+        return notes
+
+
+def _interval(found: Estimate) -> str:
+    return f"[{100 * (found.low or 0):.1f}, {100 * (found.high or 0):.1f}]"

@@ -1,0 +1,114 @@
+"""What the probe says of a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bench.core.spec import Spec
+
+Severity = Literal["error", "warning", "note"]
+"""``error``: no number of this model can be trusted. ``warning``: some attacks will look weaker
+than they are, or a property may be hidden. ``note``: harmless, but good to know."""
+
+Outputs = Literal["logits", "probabilities", "log_probabilities"]
+
+Share = Field(ge=0, le=1)
+
+
+class Finding(Spec):
+    """One reason to doubt an evaluation of the model.
+
+    Attributes:
+        code: A short fixed name, such as ``detached_gradient``.
+        severity: How much it matters.
+        text: What was found and what to do, in one sentence.
+    """
+
+    code: str
+    severity: Severity
+    text: str
+
+
+class ProbeResult(Spec):
+    """The observed properties of a model on a few images.
+
+    Attributes:
+        n_images: Images that were looked at.
+        clean_accuracy: Share of them that one pass gets right: near chance if labels or
+            preprocessing do not fit the model.
+        stochastic: Whether repeated passes over the same batch differ.
+        noise: Largest change of a logit between such passes, in units of the logits' scale.
+        batch_dependent: Whether an image's logits depend on its batch: on the other images, on
+            their number, or on its place among them.
+        batch_effect: Largest change of a logit with the batch, in units of the logits' scale;
+            ``None`` where a forward pass fails on another batch size, or where the model is
+            stochastic and the change was judged by a test against its noise.
+        outputs: What ``forward`` returns.
+        logit_scale: Largest distance of an output from the mean of its row.
+        train_mode: Layers in train mode, by name; the root's is ``(model)``.
+        unused_branches: Submodules that could stand in for a sibling, would change the logits,
+            and never ran.
+        state_changes: What a forward pass changes in the model itself.
+        autograd_inside: Whether ``forward`` needs autograd for itself.
+        differentiable: Whether a gradient reaches the input.
+        nonfinite_gradient: Share of the images with a gradient that is NaN or infinite.
+        zero_gradient: Share of the images on which the gradient of the margin is zero everywhere.
+        masked_gradient: Share of the images with zero gradient whose logits move all the same.
+        saturated: Share of the images on which the cross-entropy has lost its gradient to
+            rounding, although the margin has one.
+        gradient_error: Share of the images (of a batch-dependent model: of the batches) on which
+            the gradient is not the slope that small steps show; ``None`` where that could not be
+            measured.
+        findings: Reasons to doubt, the gravest first; none for a sound model.
+    """
+
+    n_images: int = Field(ge=2)
+    clean_accuracy: float = Share
+    stochastic: bool
+    noise: float = Field(ge=0)
+    batch_dependent: bool
+    batch_effect: float | None = Field(ge=0)
+    outputs: Outputs
+    logit_scale: float = Field(ge=0)
+    train_mode: tuple[str, ...] = ()
+    unused_branches: tuple[str, ...] = ()
+    state_changes: tuple[str, ...] = ()
+    autograd_inside: bool = False
+    differentiable: bool = True
+    nonfinite_gradient: float = Share
+    zero_gradient: float = Share
+    masked_gradient: float = Share
+    saturated: float = Share
+    gradient_error: float | None = Field(default=None, ge=0, le=1)
+    findings: tuple[Finding, ...] = ()
+
+    def disagreement(self, *, stochastic: bool, batch_dependent: bool) -> str:
+        """Returns what a declaration and this probe say where they differ, else an empty text.
+
+        Args:
+            stochastic: Whether the model is declared to be.
+            batch_dependent: Whether the model is declared to be.
+        """
+        declared = describe(stochastic, batch_dependent)
+        probed = describe(self.stochastic, self.batch_dependent)
+        if declared == probed:
+            return ""
+        return (
+            f"the model is declared {declared}, but the probe found it {probed} (noise "
+            f"{self.noise:.1e}, {self._batch_words()}); correct the declaration, or the model, "
+            "for each kind needs an evaluation of its own"
+        )
+
+    def _batch_words(self) -> str:
+        if self.batch_effect is not None:
+            return f"effect of the batch {self.batch_effect:.1e} of the logits' scale"
+        how = "was shown" if self.batch_dependent else "was not shown"
+        return f"an effect of the batch {how}"
+
+
+def describe(stochastic: bool, batch_dependent: bool) -> str:
+    """Returns for example ``"deterministic and per-sample"``."""
+    first = "stochastic" if stochastic else "deterministic"
+    return f"{first} and {'batch-dependent' if batch_dependent else 'per-sample'}"

@@ -1,0 +1,152 @@
+"""Is the gradient there, and is it the slope? Gradient masking shows where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.attacks.randomness import reseed
+from bench.oracle import cross_entropy, margin
+from bench.probe.subject import Subject, deviation, held, paths_to_hold, scale_of
+
+DIRECTIONS, SLOPE_IMAGES = 3, 8
+"""Random directions in which slopes are measured, and images at which; they cost the most."""
+
+STEP = {torch.float64: 1e-5, torch.float32: 2e-3}
+"""Length of a small step in each pixel: short of most kinks, beyond rounding."""
+
+BIG_STEP = 0.05
+"""Length of a step in each pixel that crosses the steps of a quantized layer."""
+
+MOVED = 1e-3
+"""Change of the logits after a big step, of their scale, that counts as a reaction."""
+
+OFF_SLOPE = 0.2
+"""Distance between gradient and slope, of the sum of their sizes, that counts as a disagreement."""
+
+LOST = 1e-7
+"""Size of the cross-entropy's gradient, of the margin's, below which rounding has eaten it: in
+float32 the true class has probability 1, and what is left of the others points elsewhere."""
+
+
+@dataclass(frozen=True)
+class GradientProbe:
+    """What the gradient is worth; the shares are those of ``ProbeResult``."""
+
+    differentiable: bool
+    problem: str = ""
+    nonfinite: float = 0.0
+    zero: float = 0.0
+    masked: float = 0.0
+    saturated: float = 0.0
+    error: float | None = None
+
+
+class Replay:
+    """Passes that all draw the same: the generators are seeded and a path is held before each."""
+
+    def __init__(self, subject: Subject, seed: int) -> None:
+        self._subject, self._seed = subject, seed
+        self._path = paths_to_hold(subject.model, seed)[-1]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Returns detached logits (b, classes)."""
+        reseed(self._seed)
+        with held(self._subject.model, self._path):
+            return self._subject.run(x)
+
+    def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor | None:
+        """Returns the gradient (b, c, h, w) of a summed loss of the logits; ``None`` if detached.
+
+        Raises:
+            RuntimeError: When the backward pass fails.
+        """
+        reseed(self._seed)
+        x = x.detach().clone().requires_grad_()
+        with held(self._subject.model, self._path):
+            value = loss(self._subject.attached(x)).sum()
+        if not value.requires_grad:
+            return None
+        return torch.autograd.grad(value, x, allow_unused=True)[0]
+
+
+def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) -> GradientProbe:
+    """Looks at the gradients of a model's losses, with its own predictions as labels.
+
+    Args:
+        subject: The model.
+        x: Images (b, c, h, w), pixels in [0, 1].
+        per_sample: Whether images are independent, so that each has a slope of its own.
+        seed: Of the directions, and of what the model draws.
+    """
+    replay = Replay(subject, seed)
+    z = replay.logits(x)
+    y = z.argmax(1)
+    shaken = (x + BIG_STEP * _signs(x, seed)).clamp(0, 1)
+    try:
+        at_margin = replay.gradient(x, lambda z: margin(z, y))
+        at_loss = replay.gradient(x, lambda z: cross_entropy(z, y))
+        # Images as an attack meets them after its first step: black pixels are often the only
+        # ones with a NaN, and sometimes the only ones without.
+        nearby = replay.gradient(shaken, lambda z: cross_entropy(z, y))
+        if at_margin is None or at_loss is None or nearby is None:
+            return GradientProbe(False, "no gradient reaches the input")
+        error = _slope_error(subject, x, per_sample, seed)
+    except RuntimeError as failure:
+        return GradientProbe(False, f"the backward pass fails ({failure})")
+    gradients = [g.flatten(1) for g in (at_margin, at_loss, nearby)]
+    finite = torch.stack([g.isfinite().all(1) for g in gradients]).all(0)
+    size, loss_size = (g.double().norm(dim=1) for g in gradients[:2])
+    zero = finite & (size == 0)
+    moved = (replay.logits(shaken) - z).abs().amax(1) > MOVED * scale_of(z)
+    return GradientProbe(
+        differentiable=True,
+        nonfinite=_share(~finite),
+        zero=_share(zero),
+        masked=_share(zero & moved),
+        saturated=_share(finite & ~zero & (loss_size < LOST * size)),
+        error=error,
+    )
+
+
+def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> float | None:
+    """Returns the share of images whose gradient is not the slope in random directions.
+
+    The images are moved off the edges of the box, where a model that clips has a kink.
+    """
+    exact = subject.in_float64(x)
+    subject, x = (subject, x) if exact is None else (exact, x.double())
+    x, h = 0.98 * x + 0.01, STEP.get(x.dtype, STEP[torch.float32])
+    x = x[:SLOPE_IMAGES] if per_sample else x
+    replay = Replay(subject, seed)
+    z = replay.logits(x)
+    scale = scale_of(z)
+    if deviation(replay.logits(x), z, scale) > 0:
+        return None
+    weights = torch.randn(z.shape[1], generator=torch.Generator().manual_seed(seed)).to(z)
+    gradient = replay.gradient(x, lambda z: z @ weights)
+    if gradient is None:
+        return None
+    measured, promised = [], []
+    for k in range(DIRECTIONS):
+        d = _signs(x, seed + 1 + k)
+        measured.append((replay.logits(x + h * d) - replay.logits(x - h * d)) @ weights / (2 * h))
+        promised.append((gradient * d).flatten(1).sum(1))
+    slopes = torch.stack([torch.stack(measured), torch.stack(promised)])
+    slopes = slopes if per_sample else slopes.sum(2, keepdim=True)
+    off, sizes = (slopes[0] - slopes[1]).norm(dim=0), slopes.norm(dim=1).sum(0)
+    rounding = 100 * torch.finfo(z.dtype).eps * scale * float(weights.norm()) / h
+    return _share(off > OFF_SLOPE * sizes + rounding)
+
+
+def _signs(x: Tensor, seed: int) -> Tensor:
+    """Returns a random corner of the cube: -1 or 1 in each pixel of images (b, c, h, w)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, x.shape, generator=generator).to(x) * 2 - 1
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean())

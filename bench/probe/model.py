@@ -1,0 +1,197 @@
+"""The probe: what a model does, whatever it is declared to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from bench.attacks.randomness import seeded
+from bench.core.errors import UserError
+from bench.probe.branches import unused_branches
+from bench.probe.findings import Finding, Outputs, ProbeResult, Severity
+from bench.probe.gradient import GradientProbe, probe_gradient
+from bench.probe.passes import (
+    REPEAT_TOLERANCE,
+    BatchProbe,
+    measure_noise,
+    probe_batches,
+)
+from bench.probe.subject import Subject, copied, scale_of
+
+MAX_IMAGES = 16
+"""Images that are looked at; more would cost time and show nothing new."""
+
+SATURATED_SHARE = 0.25
+"""Share of saturated images that is a finding: a model may be very sure of a few."""
+
+OFF_SLOPE_SHARE = 0.25
+"""Share of images off the slope that is a finding: a few may lie at a kink."""
+
+_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+
+
+def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0) -> ProbeResult:
+    """Looks at a model with a few images and says what it is, and what is wrong with it.
+
+    The model is copied if it can be; its modes and global random state are left as they are.
+
+    Args:
+        model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes).
+        x: At least 2 images on the model's device; the first 16 are used.
+        y: Labels (b,).
+        classes: Number of classes.
+        seed: Of everything random in the probe.
+
+    Raises:
+        UserError: When there are fewer than 2 images, or the model fails on them or returns
+            something else than logits.
+    """
+    if len(x) < 2 or len(x) != len(y):
+        raise UserError(
+            f"the probe needs at least 2 images, each with a label; found {len(x)} images and "
+            f"{len(y)} labels"
+        )
+    x, y = x[:MAX_IMAGES].detach(), y[:MAX_IMAGES]
+    with seeded(seed):
+        subject = Subject(copied(model) or model, classes)
+        z, autograd_inside = subject.first_pass(x)
+        state_changes = subject.restore()
+        noise = measure_noise(subject, x, seed)
+        batches = probe_batches(subject, x, noise, seed)
+        branches = unused_branches(subject, x if batches.dependent else x[:2])
+        gradient = probe_gradient(subject, x, per_sample=not batches.dependent, seed=seed)
+        subject.restore()
+    result = ProbeResult(
+        n_images=len(x),
+        clean_accuracy=float((z.argmax(1) == y).double().mean()),
+        stochastic=noise > REPEAT_TOLERANCE,
+        noise=noise,
+        batch_dependent=batches.dependent,
+        batch_effect=batches.effect,
+        outputs=_outputs(z),
+        logit_scale=scale_of(z),
+        train_mode=_train_mode(model),
+        unused_branches=branches,
+        state_changes=tuple(state_changes),
+        autograd_inside=autograd_inside,
+        differentiable=gradient.differentiable,
+        nonfinite_gradient=gradient.nonfinite,
+        zero_gradient=gradient.zero,
+        masked_gradient=gradient.masked,
+        saturated=gradient.saturated,
+        gradient_error=gradient.error,
+    )
+    findings = [*_about_forward(result, z, batches), *_about_gradient(result, gradient)]
+    findings.sort(key=lambda finding: _ORDER[finding.severity])
+    return result.model_copy(update={"findings": tuple(findings)})
+
+
+def _outputs(z: Tensor) -> Outputs:
+    z = z.double()
+    if bool(((z >= 0) & (z <= 1)).all()) and bool(((z.sum(1) - 1).abs() < 1e-4).all()):
+        return "probabilities"
+    is_log = bool((torch.logsumexp(z, 1).abs() < 1e-4).all())
+    return "log_probabilities" if is_log else "logits"
+
+
+def _train_mode(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name or "(model)" for name, module in model.named_modules() if module.training)
+
+
+def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Iterator[Finding]:
+    """Yields what is wrong with the forward pass."""
+    if not bool(z.isfinite().all()):
+        share = float((~z.isfinite().all(1)).double().mean())
+        yield _error("nonfinite_logits", f"{share:.0%} of the images have NaN or infinite logits")
+    if result.train_mode:
+        yield _error(
+            "train_mode",
+            f"{_some(result.train_mode)} in train mode, where dropout draws and batch "
+            "normalization uses and updates batch statistics; call model.eval()",
+        )
+    if result.state_changes:
+        yield _error(
+            "state_changes",
+            f"a forward pass changes {_some(result.state_changes)}, so results depend on what was "
+            "asked before; freeze that state for evaluation",
+        )
+    if result.autograd_inside:
+        yield _warning(
+            "autograd_inside",
+            "forward uses autograd for itself, as purification does: it fails in inference mode, "
+            "and a gradient through it is missing or costly; attack it with an approximation of "
+            "its backward pass, and with attacks that need no gradient",
+        )
+    if result.unused_branches:
+        yield _warning(
+            "unused_branches",
+            f"some branches never run ({_some(result.unused_branches)}): if something outside "
+            "forward chooses among them, the model is stochastic and no repetition of forward "
+            "shows it; draw the branch inside forward, or remove those that are not used",
+        )
+    if batches.fails_on:
+        yield _error(
+            "batch_size",
+            f"forward fails on {batches.fails_on}, though it works on {result.n_images} images",
+        )
+    if result.outputs == "probabilities":
+        yield _warning(
+            "probabilities",
+            "the outputs are probabilities: a loss that applies softmax again has little gradient "
+            "left; return the logits before the softmax",
+        )
+    if result.outputs == "log_probabilities":
+        yield Finding(
+            code="log_probabilities",
+            severity="note",
+            text="the outputs are log-probabilities, which serve as logits",
+        )
+
+
+def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Finding]:
+    """Yields what is wrong with the gradient."""
+    blind = "attacks that follow the gradient are blind; trust only those that need none"
+    if not result.differentiable:
+        yield _error("detached_gradient", f"{gradient.problem}: {blind}")
+    if result.nonfinite_gradient:
+        share = f"{result.nonfinite_gradient:.0%} of the images"
+        yield _error("nonfinite_gradient", f"on {share} the gradient is NaN or infinite: {blind}")
+    if result.masked_gradient:
+        yield _error(
+            "masked_gradient",
+            f"on {result.masked_gradient:.0%} of the images the gradient is zero, though the "
+            f"logits move with the image, as behind a quantized or step-function layer: {blind}",
+        )
+    if result.zero_gradient > result.masked_gradient:
+        share = f"{result.zero_gradient - result.masked_gradient:.0%} of the images"
+        yield _warning("zero_gradient", f"on {share} the gradient is zero everywhere: {blind}")
+    if result.saturated >= SATURATED_SHARE:
+        yield _warning(
+            "saturated_logits",
+            f"on {result.saturated:.0%} of the images the logits are so far apart (scale "
+            f"{result.logit_scale:.3g}) that the cross-entropy has no usable gradient; use a loss "
+            "of the margin (dlr or margin), or undo the scaling of the logits",
+        )
+    if result.gradient_error is not None and result.gradient_error >= OFF_SLOPE_SHARE:
+        unit = "batches" if result.batch_dependent else "images"
+        yield _warning(
+            "wrong_gradient",
+            f"on {result.gradient_error:.0%} of the {unit} the gradient is not the slope that "
+            "small steps show: part of it is cut, or replaced by an approximation",
+        )
+
+
+def _error(code: str, text: str) -> Finding:
+    return Finding(code=code, severity="error", text=text)
+
+
+def _warning(code: str, text: str) -> Finding:
+    return Finding(code=code, severity="warning", text=text)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """Returns the first three names and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,171 @@
+"""Repeats and rearranges forward passes: is a model stochastic, is it batch-dependent?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.attacks.randomness import reseed
+from bench.probe.subject import Subject, deviation, held, paths_to_hold, scale_of
+
+REPEATS = 8
+"""Passes over the same batch; half of them after reseeding the global generators."""
+
+REPEAT_TOLERANCE = 1e-5
+"""Change between equal passes that a GPU's rounding may cause, in units of the logits' scale."""
+
+BATCH_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
+"""The same between batches of different shapes, for which kernels round differently."""
+
+STATISTICAL_PASSES, PERMUTATIONS, LEVEL = 16, 999, 0.002
+
+UNMOVED = 1e-4
+"""Standard deviation, in units of the logits' scale, below which draws have not moved a logit."""
+
+
+def measure_noise(subject: Subject, x: Tensor, seed: int) -> float:
+    """Returns the largest change between passes over the same batch, of the logits' scale.
+
+    Two batches are gone through in turn, so that a pass that depends on the one before shows. Half
+    of the passes come after reseeding: a model that puts the global generators back after use
+    draws the same until something else moves them. Stops early once the noise is beyond doubt.
+    """
+    groups = [x, 1 - x.flip(0)]
+    first = [subject.run(group) for group in groups]
+    scale, noise = scale_of(first[0]), 0.0
+    twin = subject.fresh_copy()
+    for repeat in range(REPEATS):
+        if repeat >= REPEATS // 2:
+            reseed(seed + repeat)
+        runner = twin if twin is not None and repeat == 0 else subject
+        for group, z in zip(groups, first, strict=True):
+            noise = max(noise, deviation(runner.run(group), z, scale))
+        if noise > 100 * REPEAT_TOLERANCE:
+            break
+    return noise
+
+
+@dataclass(frozen=True)
+class BatchProbe:
+    """What changing the batch does.
+
+    Attributes:
+        dependent: Whether it changes the logits.
+        effect: By how much, in units of their scale; ``None`` where it was not measured.
+        fails_on: The arrangement on which the forward pass fails, else empty.
+    """
+
+    dependent: bool
+    effect: float | None
+    fails_on: str = ""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Another batch (n, c, h, w) in which image ``source[j]`` stands in place ``place[j]``."""
+
+    name: str
+    batch: Tensor
+    place: list[int]
+    source: list[int]
+
+
+def arrangements(x: Tensor) -> Iterator[Arrangement]:
+    """Yields other batches of images (b, c, h, w): reversed, halved, single, duplicated."""
+    b = len(x)
+    half = list(range((b + 1) // 2))
+    yield Arrangement("one image", x[:1], [0], [0])
+    yield Arrangement("one image", x[-1:], [0], [b - 1])
+    yield Arrangement("half of the batch", x[: len(half)], half, half)
+    yield Arrangement("the batch reversed", x.flip(0), list(range(b))[::-1], list(range(b)))
+    yield Arrangement("copies of one image", x[:1].expand_as(x).clone(), [0, b - 1], [0, 0])
+
+
+def probe_batches(subject: Subject, x: Tensor, noise: float, seed: int) -> BatchProbe:
+    """Puts images (b, c, h, w) into other batches and compares their logits.
+
+    A double-precision copy is used where the model allows one: what its rounding leaves over is
+    the batch's doing. A model that draws is held to one path if it has RNA layers, and otherwise
+    judged by a permutation test against its own noise.
+    """
+    exact = subject.in_float64(x)
+    subject, x = (subject, x) if exact is None else (exact, x.double())
+    probes = []
+    for path in paths_to_hold(subject.model, seed):
+        with held(subject.model, path):
+            quiet = noise <= REPEAT_TOLERANCE or (path is not None and _repeats(subject, x, seed))
+            probes.append(_compare(subject, x) if quiet else _test(subject, x, seed))
+        if probes[-1].dependent:
+            return probes[-1]
+    effects = [probe.effect for probe in probes if probe.effect is not None]
+    return BatchProbe(False, max(effects) if len(effects) == len(probes) else None)
+
+
+def _repeats(subject: Subject, x: Tensor, seed: int) -> bool:
+    """Says whether holding the path has left nothing random."""
+    z = subject.run(x)
+    reseed(seed + 1)
+    return deviation(subject.run(x), z, scale_of(z)) <= REPEAT_TOLERANCE
+
+
+def _compare(subject: Subject, x: Tensor) -> BatchProbe:
+    whole = subject.run(x)
+    scale, effect = scale_of(whole), 0.0
+    for other in arrangements(x):
+        try:
+            z = subject.run(other.batch)
+        except Exception:  # foreign code: that it fails on this batch alone is what we learn
+            return BatchProbe(True, None, other.name)
+        effect = max(effect, deviation(z[other.place], whole[other.source], scale))
+    tolerance = BATCH_TOLERANCE.get(whole.dtype, BATCH_TOLERANCE[torch.float32])
+    return BatchProbe(effect > tolerance, effect)
+
+
+def _test(subject: Subject, x: Tensor, seed: int) -> BatchProbe:
+    """Compares the passes' means in each arrangement by a permutation test over whole passes.
+
+    A difference must show again on fresh draws: with five arrangements of each model, chance alone
+    would otherwise accuse one model in a hundred.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    whole = _passes(subject, x, seed)
+    for n, other in enumerate(arrangements(x), start=1):
+        try:
+            passes = _passes(subject, other.batch, seed + 100 * n)
+        except Exception:  # as above
+            return BatchProbe(True, None, other.name)
+        if _p_value(whole[:, other.source], passes[:, other.place], generator) > LEVEL:
+            continue
+        anew = (
+            _passes(subject, x, seed + 5000),
+            _passes(subject, other.batch, seed + 5000 + 100 * n),
+        )
+        if _p_value(anew[0][:, other.source], anew[1][:, other.place], generator) <= LEVEL:
+            return BatchProbe(True, None)
+    return BatchProbe(False, None)
+
+
+def _passes(subject: Subject, x: Tensor, seed: int) -> Tensor:
+    """Returns logits (n_passes, b, classes) on the CPU in double precision, each reseeded."""
+    passes = []
+    for i in range(STATISTICAL_PASSES):
+        reseed(seed + i)
+        passes.append(subject.run(x).double().cpu())
+    return torch.stack(passes)
+
+
+def _p_value(a: Tensor, b: Tensor, generator: torch.Generator) -> float:
+    """Returns how often relabelled passes (n, images, classes) differ in the mean as much."""
+    n = len(a)
+    pooled = torch.nan_to_num(torch.cat([a, b]).flatten(1))
+    # A logit that no draw moved differs by rounding alone, which would tell the two apart for sure.
+    least = UNMOVED * scale_of(torch.cat([a, b]).flatten(0, 1))
+    pooled = (pooled - pooled.mean(0)) / (pooled.std(0) + least)
+    signs = torch.cat([torch.ones(n), -torch.ones(n)]).double()
+    shuffled = [signs[torch.randperm(2 * n, generator=generator)] for _ in range(PERMUTATIONS)]
+    statistics = (torch.stack([signs, *shuffled]) @ pooled / n).square().sum(1)
+    # Rounding must not turn a tie into a difference, nor be one where nothing else differs.
+    return float((statistics >= statistics[0] * (1 - 1e-9) - 1e-6).double().mean())

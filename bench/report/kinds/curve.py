@@ -1,0 +1,299 @@
+"""Accuracy against something that varies over a run's cells: figure and tables of all curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.report.cells import CellMaker
+from bench.report.figure import Curves, Figure, Series
+from bench.report.kinds.curve_points import (
+    Axis,
+    CurvePanel,
+    Point,
+    Unit,
+    attack_line,
+    find_panels,
+    find_points,
+    stats_text,
+)
+from bench.report.papers.paper import Paper
+from bench.report.prose import attack_section, data_text, head, model_section, title
+from bench.report.run_view import Outcome, RunView
+from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.suite import ReportEntry
+
+MAX_TICKS = 12
+_LABELS = ("panel", "line")
+
+
+def curve_report(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
+    """Builds a figure of lines with bands, and below it a table of the same numbers per panel.
+
+    Raises:
+        UserError: When the published table cannot be used.
+    """
+    footnotes = Footnotes()
+    maker = CellMaker(footnotes, view.common_n())
+    points, left = find_points(view, axis)
+    panels = find_panels(view, entry, axis, points)
+    unit = axis.unit(view, [p.x for p in points])
+    paper = Paper.of(entry)
+    tables = tuple(_table(view, panel, axis, unit, maker, paper) for panel in panels)
+    figures = (_figure(view, axis, unit, panels, tables),) if panels else ()
+    empty = f"Nothing to show yet: no cell of this run has a place on the axis of {axis.name}."
+    return Report(
+        title=title(view),
+        head=(*head(view), *((empty,) if not panels else ())),
+        tables=tables or (Table(f"Robust accuracy against {axis.name}", _LABELS, (), ()),),
+        footnotes=footnotes.listed(),
+        sections=(model_section(view), attack_section(view), _reading(view, axis, left, paper)),
+        figures=figures,
+        quantity=axis.name,
+    )
+
+
+def _table(
+    view: RunView, panel: CurvePanel, axis: Axis, unit: Unit, maker: CellMaker, paper: Paper
+) -> Table:
+    xs = sorted({point.x for _, points in panel.lines for point in points})
+    rows = []
+    for name, points in panel.lines:
+        at = {point.x: _cell(view, point, maker, paper) for point in points}
+        empty = Cell(("",), status="left_out", reason="the line has no point here")
+        rows.append(TableRow((panel.title, name), tuple(at.get(x, empty) for x in xs)))
+    columns = tuple(Column(unit.text(x)) for x in xs)
+    caption = f"{panel.title}: {_quantity(view, panel)} in percent against {axis.name}"
+    return Table(caption, _LABELS, columns, tuple(rows))
+
+
+def _quantity(view: RunView, panel: CurvePanel) -> str:
+    kinds = {view.attack_kind(point.attack) for _, points in panel.lines for point in points}
+    return "clean accuracy" if kinds == {"none"} else "robust accuracy"
+
+
+def _cell(view: RunView, point: Point, maker: CellMaker, paper: Paper) -> Cell:
+    row, column = view.models[point.model].published, view.attacks[point.attack].published
+    cell = maker.accuracy(point.outcome, paper.value(row, column))
+    return replace(cell, extra={**cell.extra, "x": point.x})
+
+
+def _figure(
+    view: RunView, axis: Axis, unit: Unit, panels: Sequence[CurvePanel], tables: Sequence[Table]
+) -> Figure:
+    drawn = []
+    for panel, table in zip(panels, tables, strict=True):
+        xs = sorted({point.x for _, points in panel.lines for point in points})
+        series = [_series(row, xs, unit.scale) for row in table.rows]
+        curves = Curves(
+            title=panel.title,
+            x_label=unit.label,
+            y_label=f"{_quantity(view, panel)} (%)",
+            series=tuple(series),
+            log_x=axis.log,
+            ticks=tuple(x * unit.scale for x in xs) if len(xs) <= MAX_TICKS else (),
+            y_range=(0.0, 100.0),
+            band="95 % intervals" if any(one.low for one in series) else "",
+        )
+        drawn.append(curves)
+    cells = [cell for table in tables for row in table.rows for cell in row.cells]
+    natural = any(p.natural for panel in panels for _, points in panel.lines for p in points)
+    return Figure("", _caption(view, axis, cells, natural), tuple(drawn))
+
+
+def _series(row: TableRow, xs: Sequence[float], scale: float) -> Series:
+    cells = [(x * scale, cell) for x, cell in zip(xs, row.cells, strict=True)]
+    on = [(x, cell) for x, cell in cells if cell.status != "left_out"]
+    banded = any(cell.low is not None for _, cell in on)
+    return Series(
+        label=row.labels[-1],
+        x=tuple(x for x, _ in on),
+        y=tuple(_percent(cell.value) for _, cell in on),
+        low=tuple(_percent(cell.low) for _, cell in on) if banded else (),
+        high=tuple(_percent(cell.high) for _, cell in on) if banded else (),
+    )
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _caption(view: RunView, axis: Axis, cells: Sequence[Cell], natural: bool) -> str:
+    counts = sorted({cell.n for cell in cells if cell.n is not None})
+    n = (
+        " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        if counts
+        else ""
+    )
+    said = [f"Robust accuracy against {axis.name}, n = {n or 0} images for each point"]
+    said[0] += f" ({data_text(view.suite.data)})."
+    said.append("Bands: 95 % intervals." if any(cell.low is not None for cell in cells) else "")
+    said.append("At 0: clean accuracy." if natural else "")
+    said.append("Points under an alarm are among them." if any(c.alarms for c in cells) else "")
+    return " ".join(filter(None, said))
+
+
+def _reading(view: RunView, axis: Axis, left: dict[str, list[str]], paper: Paper) -> Section:
+    items = [
+        (
+            "bands",
+            "95 % intervals of single points: Wilson's for independent images; where the images of "
+            "a batch share statistics or a path, with the effective number of images, from the "
+            "variance between batches. Points of a line are of the same images, so a line varies "
+            "less from point to point than its band is wide",
+        )
+    ]
+    reasons = []
+    for reason, places in left.items():
+        more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+        reasons.append(f"{', '.join(places[:5])}{more}: {reason}")
+    if reasons:
+        items.append((f"not on the axis of {axis.name}", "; ".join(reasons)))
+    if note := paper.note(view):
+        items.append(("paper", note))
+    return Section("How to read this", tuple(items))
+
+
+def build(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a line over the batch size for each model and attack, the clean accuracy too.
+
+    Raises:
+        UserError: When the published table cannot be used.
+    """
+    return curve_report(view, entry, _AXIS)
+
+
+def _x(view: RunView, model: int, outcome: Outcome) -> float | None:
+    return None if outcome.info is None else float(outcome.info.spec.batch_size)
+
+
+def _unit(view: RunView, xs: Sequence[float]) -> Unit:
+    return Unit("images in a batch", "{:g}".format)
+
+
+def _model_line(view: RunView, model: int) -> str:
+    """Returns a line's name: of an ``each`` or a series, or the checkpoint and its statistics."""
+    entry = view.models[model]
+    if entry.series or entry.varied:
+        return entry.line({"batch_size"})
+    said = (stats_text(view, model), entry.adversary * (entry.adversary == "single"))
+    return ", ".join(filter(None, (entry.checkpoint, *said)))
+
+
+_AXIS = Axis(
+    name="batch size",
+    x=_x,
+    unit=_unit,
+    model_line=_model_line,
+    attack_line=lambda view, j: view.attacks[j].line(),
+    absent="",
+    log=True,
+    natural="line",
+)
+
+
+def build_eps_curve(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a line over eps for each model and attack, from its clean accuracy on.
+
+    Raises:
+        UserError: When the published table cannot be used.
+    """
+    return curve_report(view, entry, _AXIS_EPS_CURVE)
+
+
+def _x_eps_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
+    return None if outcome.info is None else outcome.info.spec.threat_model.eps
+
+
+def _unit_eps_curve(view: RunView, xs: Sequence[float]) -> Unit:
+    """Returns eps in levels of 8-bit images where all of them are some, else as it is."""
+    threat = view.suite.threat_model
+    levels = [x * 255 for x in xs]
+    whole = all(abs(level - round(level)) < 1e-9 for level in levels)
+    if threat.eps_space == "normalized":
+        return Unit(f"eps ({threat.norm}, in units of the normalized input)", "{:g}".format)
+    if threat.norm == "linf" and whole and xs:
+        return Unit("eps (linf, in 1/255)", lambda x: f"{round(255 * x)}/255" if x else "0", 255)
+    return Unit(f"eps ({threat.norm}, pixels in [0, 1])", "{:g}".format)
+
+
+_AXIS_EPS_CURVE = Axis(
+    name="eps",
+    x=_x_eps_curve,
+    unit=_unit_eps_curve,
+    model_line=lambda view, i: view.models[i].line(),
+    attack_line=lambda view, j: attack_line(view, j, {"eps"}),
+    absent="",
+    natural="at 0",
+)
+
+
+def build_iteration_curve(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a line over ``n_iter`` for each model and attack that has it.
+
+    Raises:
+        UserError: When the published table cannot be used.
+    """
+    return curve_report(view, entry, _AXIS_ITERATION_CURVE)
+
+
+def _x_iteration_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
+    steps = None if outcome.info is None else outcome.info.spec.attack_params.get("n_iter")
+    is_number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    return float(steps) if is_number and steps else None
+
+
+def _unit_iteration_curve(view: RunView, xs: Sequence[float]) -> Unit:
+    return Unit("steps of the attack (n_iter)", "{:g}".format)
+
+
+_AXIS_ITERATION_CURVE = Axis(
+    name="n_iter",
+    x=_x_iteration_curve,
+    unit=_unit_iteration_curve,
+    model_line=lambda view, i: view.models[i].line(),
+    attack_line=lambda view, j: attack_line(view, j, {"params.n_iter"}),
+    absent="the attack has no parameter n_iter",
+    log=True,
+)
+
+
+def build_power_curve(view: RunView, entry: ReportEntry) -> Report:
+    """Builds a line over the power for each kind of statistics and each attack.
+
+    Raises:
+        UserError: When the published table cannot be used.
+    """
+    return curve_report(view, entry, _AXIS_POWER_CURVE)
+
+
+def _x_power_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
+    facts = view.facts(model)
+    if outcome.info is None or facts is None or facts.norm_spec.get("name") != "rn":
+        return None
+    return float(facts.norm_spec["power"])
+
+
+def _unit_power_curve(view: RunView, xs: Sequence[float]) -> Unit:
+    return Unit("power p of RobustNorm", "{:g}".format)
+
+
+def _model_line_power_curve(view: RunView, model: int) -> str:
+    """Returns a line's name: of an ``each`` or a series without its checkpoint, or the statistics.
+
+    Each point is a checkpoint of its own, trained with its own power.
+    """
+    entry = view.models[model]
+    named = entry.line({"checkpoint"}) if entry.series or entry.varied else ""
+    return named or stats_text(view, model) or "rn"
+
+
+_AXIS_POWER_CURVE = Axis(
+    name="power",
+    x=_x_power_curve,
+    unit=_unit_power_curve,
+    model_line=_model_line_power_curve,
+    attack_line=lambda view, j: view.attacks[j].line(),
+    absent="not RobustNorm, or the run did not note what its checkpoints are (run it again)",
+    natural="line",
+)

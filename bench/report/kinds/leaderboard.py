@@ -1,0 +1,181 @@
+"""The leaderboard: models against attacks, the worst case over the attacks, and ranks by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bench.core.result import alarms_of, cluster_of
+from bench.metrics import Contender, ranks, robust_accuracy, worst_case_rows
+from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
+from bench.report.papers.paper import Paper
+from bench.report.prose import attack_section, head, model_section, protocol_text, title
+from bench.report.run_view import RunView
+from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.suite import ReportEntry
+
+WORST_CASE, RANK = "worst case", "rank"
+MAX_RANKED = 100
+"""Rows of a leaderboard with ranks, for which every two rows are compared."""
+
+
+@dataclass(frozen=True)
+class _WorstCase:
+    """A model's worst case: its cell, and what stands in the ranking if there is a number."""
+
+    cell: Cell
+    contender: Contender | None = None
+
+
+def build(view: RunView, entry: ReportEntry) -> Report:
+    """Builds the leaderboard of a run.
+
+    Raises:
+        UserError: When the published table cannot be used, or cells cannot be compared.
+    """
+    footnotes = Footnotes()
+    maker = CellMaker(footnotes, view.common_n())
+    paper = Paper.of(entry)
+    columns = attack_columns(view, footnotes)
+    attacked = [
+        tuple(
+            maker.accuracy(view.outcome(i, j), paper.value(model.published, attack.published))
+            for j, attack in enumerate(view.attacks)
+        )
+        for i, model in enumerate(view.models)
+    ]
+    more_columns, more = _last(view, maker)
+    rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
+    tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
+    if (draws := draws_table(view, maker)) is not None:
+        tables.append(draws)
+    if (distances := distance_table(view)) is not None:
+        tables.append(distances)
+    return Report(
+        title=title(view),
+        head=head(view),
+        tables=tuple(tables),
+        footnotes=footnotes.listed(),
+        sections=(model_section(view), attack_section(view), _reading(view, paper)),
+    )
+
+
+def _last(view: RunView, maker: CellMaker) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
+    """Returns the columns after the attacks, and their cells for each model."""
+    attacked = _in_worst_case(view)
+    if not attacked:
+        return (), [()] * len(view.models)
+    worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
+    if len(worst) > MAX_RANKED:
+        return (Column(WORST_CASE),), [(one.cell,) for one in worst]
+    ranked = [_ranked(one, rank, maker) for one, rank in zip(worst, _ranks(worst), strict=True)]
+    return (Column(WORST_CASE), Column(RANK, in_csv=False)), ranked
+
+
+def _in_worst_case(view: RunView) -> list[int]:
+    """Returns the attacks of the worst case: on all images, and at no larger eps than the suite's.
+
+    Where no attack is on all images there is no worst case.
+    """
+    suite = view.suite.threat_model
+    return [
+        j
+        for j, attack in enumerate(view.attacks)
+        if view.attack_kind(j) != "none"
+        and attack.threat_model(suite).eps <= suite.eps
+        and attack.limit is None
+    ]
+
+
+def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> _WorstCase:
+    """Returns the accuracy against the best of a model's complete attacks.
+
+    That is decided image by image; where attacks are played on whole batches, batch by batch.
+    """
+    outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
+    done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
+    absent = [label for label, outcome in outcomes if outcome.status != "ok"]
+    if not done and outcomes and all(outcome.status == "absent" for _, outcome in outcomes):
+        return _WorstCase(maker.absent(outcomes[0][1], None))
+    if not done:
+        reason = "no attack on this model is complete"
+        mark = maker.footnotes.mark(reason)
+        return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
+    infos = [info for _, info in done]
+    cluster, whole = cluster_of(infos), all(info.whole_batches for info in infos)
+    rows = worst_case_rows([rows for rows, _ in done], cluster, whole_batches=whole)
+    estimate = robust_accuracy(rows, cluster)
+    alarms = alarms_of(infos)
+    marks = maker.marks(estimate, alarms)
+    reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
+    if reason:
+        marks += (maker.footnotes.mark(reason),)
+    cell = Cell(
+        lines=maker.lines(estimate),
+        marks=marks,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        status="partial" if absent else "ok",
+        protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for info in infos)),
+        alarms=alarms,
+        reason=reason,
+        extra={"method": estimate.method},
+    )
+    return _WorstCase(cell, Contender(rows, cluster, upper_bound=bool(absent)))
+
+
+def _ranks(worst: list[_WorstCase]) -> list[int | None]:
+    found = iter(ranks([one.contender for one in worst if one.contender is not None]))
+    return [None if one.contender is None else next(found) for one in worst]
+
+
+def _ranked(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[Cell, ...]:
+    """Returns the cells of a worst case and of its rank; in the CSV file they are one line."""
+    cell = worst.cell
+    if rank is None:
+        return cell, Cell(("—",), status="incomplete", reason=cell.reason)
+    shown = Cell(
+        (str(rank),), maker.alarm_marks(cell.alarms), status=cell.status, alarms=cell.alarms
+    )
+    return replace(cell, extra={**cell.extra, "rank": rank}), shown
+
+
+def _reading(view: RunView, paper: Paper) -> Section:
+    """Returns how to read the table."""
+    suite = view.suite.threat_model
+    beyond = [a.label for a in view.attacks if a.threat_model(suite).eps > suite.eps]
+    items = [
+        (
+            WORST_CASE,
+            "the share of images that are right under every complete attack of the row, decided "
+            "image by image; never above the smallest number of the row",
+        ),
+        (
+            RANK,
+            "1 and the number of models whose worst case is shown to be higher, by the paired "
+            "difference on the same images: its 95 % interval excludes 0 (adjusted Wald; Student's "
+            "between batches, the coarser of the two models', where images share them) and "
+            "McNemar's exact p, where scores are no fractions, is below 0.05; not corrected for "
+            "the number of pairs. Models that are not told apart tie. A worst case over some of "
+            "the attacks is an upper bound, so it puts no other model lower",
+        ),
+        (
+            "intervals",
+            "Wilson's for independent images; where the images of a batch share statistics or a "
+            "path, Wilson's with the effective number of images, from the variance between "
+            "batches",
+        ),
+    ]
+    for attack in view.attacks:
+        if attack.limit is not None:
+            said = (
+                f"on the first {attack.limit} images, so no part of the worst case, which is of all"
+            )
+            items.append((attack.label, said))
+    if beyond:
+        said = "of a larger eps than the suite's, so not among the attacks of the worst case"
+        items.append((", ".join(beyond), said))
+    if note := paper.note(view):
+        items.append(("paper", note))
+    return Section("How to read this", tuple(items))

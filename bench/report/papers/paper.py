@@ -1,0 +1,155 @@
+"""Published numbers beside measured ones, and in what the two experiments differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from bench.published import PublishedTable, Setting, load_table, match_row
+from bench.report.papers.mismatches import OF_ATTACKS, Mismatch, asides, mismatches
+from bench.report.run_view import Outcome, RunView
+from bench.suite import ReportEntry
+
+ACCURACY = "percent accuracy"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A published number and the planned cell that stands for it.
+
+    Attributes:
+        model: Position of the model.
+        attack: Position of the attack.
+        attack_label: Its label.
+        row: The published row's keys.
+        column: The published column.
+        published: Percent; ``None`` where the paper gives no number.
+        setting: How it was measured.
+        outcome: Of the cell.
+        mismatches: In what the two differ; empty where the cell has no number.
+    """
+
+    model: int
+    attack: int
+    attack_label: str
+    row: Mapping[str, object]
+    column: str
+    published: float | None
+    setting: Setting
+    outcome: Outcome
+    mismatches: tuple[Mismatch, ...]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The published table that a report shows, if it shows one.
+
+    Attributes:
+        table: The table; ``None`` without one, or where its numbers are no accuracies.
+        where: What narrows its rows down.
+    """
+
+    table: PublishedTable | None
+    where: Mapping[str, object]
+
+    @classmethod
+    def of(cls, entry: ReportEntry) -> Paper:
+        """Returns the table that a report asks for; raises ``UserError`` for an unknown one."""
+        table = load_table(entry.published) if entry.published else None
+        if table is not None and table.unit != ACCURACY:
+            table = None
+        return cls(table, entry.where)
+
+    def value(self, row: Mapping[str, object], column: str) -> float | None:
+        """Returns the percentage published for a model and an attack.
+
+        A suite may feed several tables, so a key or a column of another table is no error here.
+        """
+        if self.table is None or column not in self.table.columns:
+            return None
+        found = self._match(row)
+        return None if found is None else found[1][column]
+
+    def _match(
+        self, row: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], Mapping[str, float | None]] | None:
+        if self.table is None or not row:
+            return None
+        known = {key for keys, _ in self.table.rows for key in keys}
+        return match_row(self.table, self.where, row) if known.issuperset(row) else None
+
+    def matches(self, view: RunView) -> Iterator[Match]:
+        """Yields every published number that a planned cell of a run stands for."""
+        for i, model in enumerate(view.models):
+            found = self._match(model.published)
+            for j, attack in enumerate(view.attacks) if found and self.table else ():
+                column, outcome = attack.published, view.outcome(i, j)
+                if found is None or self.table is None or column not in self.table.columns:
+                    continue
+                if outcome.status == "left_out":
+                    continue
+                setting = self.table.setting(found[0], column)
+                differ: tuple[Mismatch, ...] = ()
+                if outcome.status == "ok" and outcome.info is not None:
+                    facts = view.facts(i)
+                    differ = mismatches(outcome.info, len(outcome.rows), facts, setting)
+                number = found[1][column]
+                label = attack.label
+                yield Match(i, j, label, found[0], column, number, setting, outcome, differ)
+
+    def note(self, view: RunView) -> str:
+        """Returns what a reader must know before comparing, or an empty string."""
+        found = list(self.matches(view))
+        if self.table is None or not found:
+            return ""
+        return " ".join(
+            (
+                f"(paper ...) is the number of {self.table.id}, “{self.table.title}”, in percent.",
+                verdict(found),
+                *remarks(view, found),
+                f"How the authors measured: {self.table.measured}",
+            )
+        )
+
+
+def verdict(found: Iterable[Match]) -> str:
+    """Returns in one or two sentences whether published and measured numbers can be compared."""
+    found = [match for match in found if match.outcome.status == "ok"]
+    differing = [match for match in found if match.mismatches]
+    if not found:
+        return "Nothing is measured here yet."
+    if not differing:
+        return "Comparable: the same experiment, as far as the paper says."
+    places: dict[str, list[tuple[str, Mismatch]]] = {}
+    for match in differing:
+        for one in match.mismatches:
+            places.setdefault(one.what, []).append((match.attack_label, one))
+    parts = [_part(what, ones, len(found)) for what, ones in places.items()]
+    count = "" if len(differing) == len(found) else f" in {len(differing)} of {len(found)} numbers"
+    return f"Not comparable{count}, as these differ: {'; '.join(parts)}."
+
+
+def _part(what: str, ones: list[tuple[str, Mismatch]], n_numbers: int) -> str:
+    """Returns one thing that differs, with what it is on either side or under which attacks."""
+    if what in OF_ATTACKS:
+        return f"{what} ({', '.join(dict.fromkeys(label for label, _ in ones))})"
+    here = _few([one.here for _, one in ones])
+    there = _few([one.there for _, one in ones])
+    sometimes = "" if len(ones) == n_numbers else ", not for every number"
+    return f"{what} ({here} here, {there} there{sometimes})"
+
+
+def remarks(view: RunView, found: Iterable[Match]) -> list[str]:
+    """Returns sentences about what differs a little, and about what the store does not say."""
+    found = list(found)
+    infos = (match.outcome.info for match in found)
+    stochastic = any(info is not None and info.spec.n_draws > 1 for info in infos)
+    noted = all(view.facts(match.model) is not None for match in found)
+    texts = asides((match.setting for match in found), stochastic, noted)
+    return [f"{text[0].upper()}{text[1:]}." for text in texts]
+
+
+def _few(texts: Iterable[str]) -> str:
+    """Joins texts, each once, and the first three if they are many."""
+    once = list(dict.fromkeys(texts))
+    return ", ".join(once) if len(once) <= 3 else f"{', '.join(once[:3])} and others"

@@ -1,0 +1,130 @@
+"""What a run checks by itself when it ends: are there reasons to doubt its numbers?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from bench.alarms.convergence import Sweep, convergence_sweep, sweep_alarms
+from bench.alarms.pairs import effort_of
+from bench.alarms.rules import find_alarms
+from bench.alarms.shared import ENSEMBLES, ITERATIVE, CellResult, alarms_by_cell
+from bench.core.cell import CellSpec, DataSpec
+from bench.run.job import Job
+from bench.run.probing import Probed, probe_key
+from bench.store import RunStore
+from bench.suite import Plan, PlannedCell
+from bench.suite.catalog import AttackKind
+
+
+def raise_alarms(
+    plan: Plan,
+    store: RunStore,
+    classes: int,
+    probed: Mapping[str, Probed],
+    sweeps: Sequence[Sweep],
+) -> dict[str, tuple[str, ...]]:
+    """Looks for reasons to doubt the run's numbers, and stores them with the cells.
+
+    An alarm rests on all cells of a run, so it is found anew at the end of each.
+
+    Args:
+        plan: The run.
+        store: Its store.
+        classes: Number of classes.
+        probed: What is known of its models, by ``probe_key``.
+        sweeps: Its convergence sweeps.
+
+    Returns:
+        The alarms of each cell that has any, by id.
+    """
+    cells = _stored(store, (cell.cell_id for cell in plan.cells if not cell.refused))
+    alarms = list(find_alarms(cells, classes))
+    for sweep in sweeps:
+        results = _stored(store, (cell.cell_id for cell in sweep.cells))
+        alarms += sweep_alarms(sweep, results)
+    by_cell = alarms_by_cell(dict.fromkeys(alarms))
+    found: dict[str, tuple[str, ...]] = {}
+    for cell in cells:
+        cell_id = cell.info.cell_id
+        mine = (*_doubts(cell, probed), *by_cell.get(cell_id, ()))
+        if mine:
+            found[cell_id] = mine
+        if cell.info.alarms != mine:
+            store.write_cell(cell.info.model_copy(update={"alarms": mine}), list(cell.rows))
+    return found
+
+
+def _stored(store: RunStore, ids: Iterable[str]) -> list[CellResult]:
+    return [CellResult(*store.read_cell(i)) for i in dict.fromkeys(ids) if store.stored(i)]
+
+
+def _doubts(cell: CellResult, probed: Mapping[str, Probed]) -> tuple[str, ...]:
+    """Returns what the probe found wrong with the model, and with what it is attacked through."""
+    models = (cell.spec, cell.spec.surrogate)
+    keys = [probe_key(model) for model in models if model is not None]
+    return tuple(dict.fromkeys(d for key in keys if key in probed for d in probed[key].doubts))
+
+
+def plan_sweeps(
+    plan: Plan, data_hash: Callable[[DataSpec], str]
+) -> list[tuple[Sweep, PlannedCell]]:
+    """Lays out a sweep for each model: of its longest white-box attack that iterates on gradients.
+
+    Args:
+        plan: The run; its suite says how many images a sweep takes, 0 for no sweep.
+        data_hash: Returns the hash of a slice.
+
+    Returns:
+        Each sweep with the cell whose number it is about.
+    """
+    n = plan.suite.convergence_images
+    chosen: dict[int, PlannedCell] = {}
+    for cell in plan.cells if n else ():
+        if not cell.refused and _can_sweep(cell):
+            best = chosen.get(cell.model_index)
+            if best is None or (cell.passes or 0) > (best.passes or 0):
+                chosen[cell.model_index] = cell
+    sweeps: dict[str, tuple[Sweep, PlannedCell]] = {}
+    for cell in chosen.values():
+        # Images of a batch may depend on each other; then one batch alone would show nothing.
+        limit = min(max(n, 2 * cell.spec.batch_size if cell.batch_dependent else n), plan.n_images)
+        data = cell.spec.data.first(limit)
+        sweep = convergence_sweep(
+            cell.spec, data, data_hash(data), stochastic=cell.spec.n_draws > 1
+        )
+        sweeps.setdefault(cell.cell_id, (sweep, cell))
+    return list(sweeps.values())
+
+
+def _can_sweep(cell: PlannedCell) -> bool:
+    name = cell.spec.attack.rpartition(":")[2].lower()
+    return (
+        cell.spec.protocol == "white_box"
+        and name in ITERATIVE - ENSEMBLES
+        and effort_of(cell.spec, "n_iter") is not None
+    )
+
+
+def sweep_jobs(
+    sweeps: Sequence[tuple[Sweep, PlannedCell]],
+    others: Iterable[str],
+    like: Callable[[CellSpec, AttackKind, float, int], Job],
+) -> list[Job]:
+    """Returns the jobs of all sweeps, each id once.
+
+    Args:
+        sweeps: With the cells that they are about.
+        others: Ids of cells that are stored, or run anyway.
+        like: Makes a job of a cell, its attack's kind, its estimated passes and its images.
+    """
+    jobs: dict[str, Job] = {}
+    for sweep, about in sweeps:
+        for spec in sweep.cells:
+            n_images = spec.data.n_images or about.n_images
+            share = n_images / about.n_images
+            effort = (effort_of(spec, "n_iter") or 1) * spec.eot_iter
+            base = (effort_of(about.spec, "n_iter") or 1) * about.spec.eot_iter
+            cost = (about.passes or 1.0) * share * effort / base
+            jobs.setdefault(spec.cell_id, like(spec, about.attack_kind, cost, n_images))
+    taken = set(others)
+    return [job for cell_id, job in jobs.items() if cell_id not in taken]
