@@ -7,8 +7,9 @@ from typing import Any
 
 from bench.analysis.base import Analysis
 from bench.attacks.params import spec_problems
+from bench.core.attack import ParamsError
 from bench.core.registry import Registry
-from bench.suite import AnalysisKind, ParamsError
+from bench.suite import AnalysisKind
 
 ANALYSES: Registry[Analysis] = Registry("analysis")
 ANALYSES.add_lazy("examples", "bench.analysis.examples:EXAMPLES")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from bench.attacks.base import Attack
+from bench.attacks.params import param_problems, parse_params
+from bench.core.attack import AttackInfo, ParamsError
 from bench.core.errors import UserError, did_you_mean
+from bench.core.host import installed
 from bench.core.registry import Plugin, Registry
 
 LIBRARY_PREFIX = "torchattacks:"
@@ -95,3 +99,36 @@ def get_attack(name: str) -> Attack:
     same = [known for known in ATTACKS if known.rpartition(":")[2].lower() == name.lower()]
     hint = f"; did you mean '{same[0]}'?" if same else did_you_mean(name, ATTACKS)
     raise UserError(f"unknown attack '{name}'{hint}")
+
+
+def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+    """Returns an attack with its parameters filled in, under a threat model's norm.
+
+    Raises:
+        ParamsError: For unknown or bad parameters.
+        UserError: For an unknown attack, or one that cannot serve the norm.
+    """
+    attack = get_attack(name)
+    if norm not in attack.norms:
+        known = " and ".join(attack.norms)
+        raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
+    problems = param_problems(attack, params)
+    if problems:
+        raise ParamsError(problems)
+    filled = parse_params(attack, params)
+    alpha = getattr(filled, "alpha", None)
+    if norm == "linf" and isinstance(alpha, float) and alpha > 1:
+        why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
+        raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
+    return AttackInfo(
+        version=attack.version,
+        library=", ".join(
+            f"{name} {version}"
+            for name, version in installed(attack.library, attack.distribution).items()
+        ),
+        params=filled.model_dump(mode="json"),
+        kind=attack.kind,
+        keeps_batch=attack.keeps_batch,
+        may_be_fast=attack.may_be_fast,
+        passes_per_image=attack.passes(filled) if attack.passes else None,
+    )

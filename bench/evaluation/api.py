@@ -10,6 +10,8 @@ from torch import nn
 
 from bench.alarms.rules import find_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.attacks.registry import attack_info
+from bench.core.attack import AttackInfo
 from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
 from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
@@ -21,8 +23,7 @@ from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.models import Classifier
 from bench.norms import find_paths
 from bench.norms.on_batch import stats_in_force
-from bench.run.catalog import attack_info
-from bench.suite import AttackEntry, AttackInfo
+from bench.suite import AttackEntry
 from bench.suite.spec import check_eot, repeated_labels
 
 IN_MEMORY = "in-memory"

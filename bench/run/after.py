@@ -8,12 +8,12 @@ from bench.alarms.convergence import Sweep, convergence_sweep, sweep_alarms
 from bench.alarms.pairs import effort_of
 from bench.alarms.rules import find_alarms
 from bench.alarms.shared import ENSEMBLES, ITERATIVE, CellResult, alarms_by_cell
+from bench.core.attack import AttackKind
 from bench.core.cell import CellSpec, DataSpec
 from bench.run.job import Job
 from bench.run.probing import Probed, probe_key
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell
-from bench.suite.catalog import AttackKind
 
 
 def raise_alarms(

@@ -9,59 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.registry import analysis_kind
-from bench.attacks import get_attack, param_problems, parse_params
+from bench.attacks.registry import attack_info
+from bench.core.attack import AttackInfo
 from bench.core.cell import DataSpec
-from bench.core.errors import MissingCheckpointError, UserError
-from bench.core.host import installed
+from bench.core.errors import MissingCheckpointError
 from bench.core.model_uri import is_uri
 from bench.core.spec import digest
 from bench.data import Slice, get_dataset, take_slice
 from bench.models.external import ModelFacts, Shelf, Source
 from bench.published import load_table, table_ids
-from bench.suite import (
-    AnalysisKind,
-    AttackInfo,
-    CheckpointInfo,
-    DatasetInfo,
-    ParamsError,
-    PublishedTable,
-)
+from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
 from bench.zoo import Checkpoint, open_model
 from bench.zoo.checkpoint import WEIGHTS, read_history
 from bench.zoo.sketch import sketch_file
-
-
-def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
-    """Returns an attack with its parameters filled in, under a threat model's norm.
-
-    Raises:
-        ParamsError: For unknown or bad parameters.
-        UserError: For an unknown attack, or one that cannot serve the norm.
-    """
-    attack = get_attack(name)
-    if norm not in attack.norms:
-        known = " and ".join(attack.norms)
-        raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
-    problems = param_problems(attack, params)
-    if problems:
-        raise ParamsError(problems)
-    filled = parse_params(attack, params)
-    alpha = getattr(filled, "alpha", None)
-    if norm == "linf" and isinstance(alpha, float) and alpha > 1:
-        why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
-        raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
-    return AttackInfo(
-        version=attack.version,
-        library=", ".join(
-            f"{name} {version}"
-            for name, version in installed(attack.library, attack.distribution).items()
-        ),
-        params=filled.model_dump(mode="json"),
-        kind=attack.kind,
-        keeps_batch=attack.keeps_batch,
-        may_be_fast=attack.may_be_fast,
-        passes_per_image=attack.passes(filled) if attack.passes else None,
-    )
 
 
 class LocalCatalog:

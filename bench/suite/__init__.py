@@ -1,15 +1,6 @@
 """Suites: a YAML file, checked in full, becomes a plan of cells."""
 
-from bench.suite.catalog import (
-    AnalysisKind,
-    AttackInfo,
-    AttackKind,
-    Catalog,
-    CheckpointInfo,
-    DatasetInfo,
-    ParamsError,
-    PublishedTable,
-)
+from bench.suite.catalog import AnalysisKind, Catalog, CheckpointInfo, DatasetInfo, PublishedTable
 from bench.suite.entry import AnalysisEntry, PanelEntry, PlannedAnalysis, ReportEntry
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
@@ -20,14 +11,11 @@ __all__ = [
     "AnalysisEntry",
     "AnalysisKind",
     "AttackEntry",
-    "AttackInfo",
-    "AttackKind",
     "Catalog",
     "CheckpointInfo",
     "DatasetInfo",
     "ModelEntry",
     "PanelEntry",
-    "ParamsError",
     "Plan",
     "PlannedAnalysis",
     "PlannedCell",

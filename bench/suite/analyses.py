@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from bench.core.analysis import AnalysisAttack, AnalysisSpec, Subject
+from bench.core.attack import ParamsError
 from bench.core.cell import DataSpec, averaging
 from bench.core.errors import UserError, did_you_mean
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
-from bench.suite.catalog import AnalysisKind, Catalog, ParamsError
+from bench.suite.catalog import AnalysisKind, Catalog
 from bench.suite.entry import ANALYSIS_KINDS, AnalysisEntry, PlannedAnalysis, ReportEntry
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from bench.core.attack import ParamsError
 from bench.core.cell import DataSpec, Eot
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, our_words
 from bench.core.model_uri import is_uri
 from bench.core.norm_spec import NormSpec
 from bench.core.threat import ThreatModel
 from bench.suite.analyses import check_analyses, check_limit
-from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, ParamsError, PublishedTable
+from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, PublishedTable
 from bench.suite.entry import AnalysisEntry, Entry, ReportEntry, Selector
 from bench.suite.protocols import check_draws, check_protocol
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bench.core.attack import AttackInfo, AttackKind
 from bench.core.cell import CellSpec, Protocol, Surrogate, averaging
 from bench.core.norm_spec import NormSpec
 from bench.store import CheckpointFacts, Manifest, ManifestAnalysis, ManifestCell
 from bench.suite.analyses import plan_analyses
-from bench.suite.catalog import AttackInfo, AttackKind, Catalog, CheckpointInfo
+from bench.suite.catalog import Catalog, CheckpointInfo
 from bench.suite.checks import absent_models, refuse_all_absent
 from bench.suite.entry import PlannedAnalysis
 from bench.suite.spec import ModelEntry, SuiteSpec, norm_in_force

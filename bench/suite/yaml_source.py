@@ -75,9 +75,9 @@ def key_path(path: KeyPath) -> str:
 def read_yaml(file: Path) -> YamlSource:
     """Reads a YAML file of one document with the safe loader, within limits.
 
-    What ``bench.untrusted.yaml_text`` refuses is refused: tags, recursive aliases, too many or too deep
-    values. Keys given twice, keys that are not text, and numbers that are not finite are noted as
-    problems.
+    What ``bench.untrusted.yaml_text`` refuses is refused: tags, recursive aliases, too many or too
+    deep values. Keys given twice, keys that are not text, and numbers that are not finite are
+    noted as problems.
 
     Raises:
         UserError: When the file cannot be read at all, with file and line.

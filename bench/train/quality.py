@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.registry import attack_info
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ClassifierSpec
@@ -20,7 +21,6 @@ from bench.metrics import robust_accuracy
 from bench.models import Classifier
 from bench.norms import find_paths, pinned
 from bench.norms.on_batch import stats_in_force
-from bench.run.catalog import attack_info
 from bench.train.source import to_pixels
 from bench.untrusted.spec_file import check_spec
 from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint

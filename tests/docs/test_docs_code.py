@@ -68,7 +68,7 @@ def test_the_rooms_are_those_that_the_linter_holds() -> None:
     assert found
     said = [set(re.findall(r"`(\w+)`", layer)) for layer in found[1].split(">")]
     layers = setup_cfg()["importlinter:contract:direction"]["layers"].replace("bench.", "")
-    assert said == [set(line.split(" : ")) for line in layers.split("\n") if line]
+    assert said == [set(line.split(" | ")) for line in layers.split("\n") if line]
 
 
 def test_every_extra_is_listed() -> None:

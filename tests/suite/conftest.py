@@ -9,17 +9,11 @@ from typing import Any
 
 import pytest
 
+from bench.core.attack import AttackInfo, ParamsError
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.norm_spec import NormSpec
-from bench.suite import (
-    AnalysisKind,
-    AttackInfo,
-    CheckpointInfo,
-    DatasetInfo,
-    ParamsError,
-    PublishedTable,
-)
+from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "natural": {},

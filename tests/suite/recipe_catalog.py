@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.registry import analysis_kind
+from bench.core.attack import AttackInfo
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.data import get_dataset
 from bench.run.catalog import LocalCatalog, attack_info
-from bench.suite import AnalysisKind, AttackInfo, CheckpointInfo, DatasetInfo, PublishedTable
+from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
 from bench.train.book import list_recipes
 from bench.train.recipe import Recipe
 
