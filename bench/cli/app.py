@@ -101,7 +101,7 @@ def repair(
     run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
 ) -> None:
     """Look through a run's store, name what is damaged, and write a lost run.json again."""
-    from bench.cli.verifying import repair_command
+    from bench.cli.repairing import repair_command
     from bench.core.paths import folder_at
 
     raise typer.Exit(repair_command(console, folder_at(run_folder)))

@@ -18,7 +18,7 @@ from bench.core.model_spec import ModelSpec
 from bench.core.paths import checkpoints_folder
 from bench.core.spec import parse_number
 from bench.data import get_dataset, take_slice
-from bench.evaluation.model import pick_device
+from bench.evaluation.device import pick_device
 from bench.train.quality import score_slice
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.yaml_text import YamlError, load

@@ -14,7 +14,7 @@ from bench.core.model_uri import short_name
 from bench.core.norm_spec import NormSpec
 from bench.core.paths import checkpoints_folder
 from bench.data import get_dataset, take_slice
-from bench.evaluation.model import pick_device
+from bench.evaluation.device import pick_device
 from bench.models.external import ModelFacts, Shelf, Source
 from bench.probe.findings import ProbeResult
 from bench.probe.model import MAX_IMAGES, probe

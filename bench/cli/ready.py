@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bench.core.errors import UserError
 from bench.core.paths import Folder, checkpoints_folder, folder_at, suite_folders
-from bench.evaluation.model import pick_device
+from bench.evaluation.device import pick_device
 from bench.run.after import plan_sweeps, sweep_jobs
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.catalog import LocalCatalog

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.paths import checkpoints_folder, recipes_folder
-from bench.evaluation.model import pick_device
+from bench.evaluation.device import pick_device
 from bench.train.book import find_recipes
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute

@@ -117,7 +117,7 @@ def verify(
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
     from bench.cli.zoo import verify_command
-    from bench.evaluation.model import pick_device
+    from bench.evaluation.device import pick_device
     from bench.train.quality import AuditOptions
 
     options = AuditOptions(data_root, pick_device(device), limit, quick, update, attacked)

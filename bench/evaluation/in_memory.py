@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.data import Slice, hash_images, to_unit_range
-from bench.evaluation.model import Target, device_of, no_tf32, pick_device
+from bench.evaluation.device import no_tf32, pick_device
+from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
 from bench.models.external.library_model import hash_tensors
 from bench.probe.findings import Finding

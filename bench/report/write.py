@@ -32,8 +32,10 @@ def _adopt(plugin: Plugin, found: object) -> ReportBuilder:
 
 
 REPORTS: Registry[ReportBuilder] = Registry("report", REPORT_GROUP, _adopt)
+_CURVES = {"batch_size_curve", "eps_curve", "iteration_curve", "power_curve"}
 for _kind in REPORT_KINDS:
-    REPORTS.add_lazy(_kind, f"bench.report.{_kind}:build")
+    _where = f"curve:build_{_kind}" if _kind in _CURVES else f"{_kind}:build"
+    REPORTS.add_lazy(_kind, f"bench.report.kinds.{_where}")
 
 _TEXTS: dict[str, Callable[[Report, str], str]] = {
     "md": to_markdown,

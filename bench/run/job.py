@@ -80,7 +80,7 @@ def load_model(name: str, shelf: Shelf, stats: str | None, sha256: str, device: 
     Raises:
         UserError: When it cannot be loaded, or is not what was planned with.
     """
-    from bench.evaluation.model import no_tf32
+    from bench.evaluation.device import no_tf32
 
     no_tf32()  # in every process that runs jobs
     source = open_model(name, shelf)

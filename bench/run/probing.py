@@ -160,7 +160,8 @@ def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
     import torch
 
-    from bench.evaluation.model import Target, no_tf32
+    from bench.evaluation.device import no_tf32
+    from bench.evaluation.model import Target
     from bench.probe.model import probe
 
     no_tf32()

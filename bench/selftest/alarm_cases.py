@@ -111,14 +111,6 @@ def batch_size() -> Outcome:
     )
 
 
-CASES_BATCH_CASES = (
-    Case("dropped-samples", 2, "attacks that drop images from the batch", dropped_samples),
-    Case("declared-per-sample", 2, "a batch-dependent model declared away", declared_per_sample),
-    Case("one-batch", 15, "one batch of dependent images", one_batch),
-    Case("batch-size", 13, "batches of 1 and of 16", batch_size),
-)
-
-
 HUGE_EPS = 0.5
 
 
@@ -201,6 +193,10 @@ def closed_form() -> Outcome:
 
 
 CASES = (
+    Case("dropped-samples", 2, "attacks that drop images from the batch", dropped_samples),
+    Case("declared-per-sample", 2, "a batch-dependent model declared away", declared_per_sample),
+    Case("one-batch", 15, "one batch of dependent images", one_batch),
+    Case("batch-size", 13, "batches of 1 and of 16", batch_size),
     Case("closed-form", 19, "nothing: a linear classifier at four eps", closed_form),
     Case("huge-eps", 19, "masked gradients at eps 0.5", huge_eps),
     Case("control", 19, "masked gradients, and Square beside PGD", control_beats_gradient),

@@ -30,7 +30,7 @@ ReportKind = Literal[
     "training_curve",
     "transfer_heatmap",
 ]
-"""A new kind is a line here and a module of its name in ``bench.report``, with a ``build``."""
+"""A new kind is a line here and a module of its name in ``bench.report.kinds``."""
 
 ANALYSIS_KINDS = (
     "examples",

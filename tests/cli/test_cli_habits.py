@@ -260,7 +260,7 @@ def test_pipes_are_plain_and_may_be_closed() -> None:
 def test_names_are_completed_without_torch() -> None:
     code = """
 import sys
-from bench.cli import completing
+from bench.cli import options as completing
 print(completing.suites("quick"), completing.checkpoints("fmnist-resnet20-bn-"))
 print(completing.listings("at"), completing.kinds("leader"))
 print(completing.tables("rna/table1"), completing.trackers("m"), "torch" in sys.modules)

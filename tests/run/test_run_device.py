@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bench.core.errors import UserError
-from bench.evaluation import model as device
-from bench.evaluation.model import pick_device
+from bench.evaluation import device
+from bench.evaluation.device import pick_device
 
 
 @pytest.fixture

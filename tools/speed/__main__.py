@@ -31,7 +31,7 @@ def training(
 ) -> None:
     """The trainer beside a plain PyTorch loop: images per second, in turns."""
     from bench.core.paths import recipes_folder
-    from bench.evaluation.model import pick_device
+    from bench.evaluation.device import pick_device
     from bench.store import write_atomically
     from bench.train.book import find_recipes
     from tools.speed.host import describe_host
@@ -103,7 +103,7 @@ def attacks(
     where it was. Foolbox and adversarial-library come with rbench[bench].
     """
     from bench.core.paths import checkpoints_folder
-    from bench.evaluation.model import pick_device
+    from bench.evaluation.device import pick_device
     from tools.speed.attacks import PROGRAMME, Leg, Wanted, race_attacks
 
     if attack or contender or checkpoint or limit:

@@ -154,7 +154,7 @@ def _reading(view: RunView, axis: Axis, left: dict[str, list[str]], paper: Paper
     return Section("How to read this", tuple(items))
 
 
-def build(view: RunView, entry: ReportEntry) -> Report:
+def build_batch_size_curve(view: RunView, entry: ReportEntry) -> Report:
     """Builds a line over the batch size for each model and attack, the clean accuracy too.
 
     Raises:

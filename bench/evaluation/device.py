@@ -1,0 +1,62 @@
+"""The device to compute on. A machine without a GPU is told apart without importing torch."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+from bench.core.errors import UserError
+
+_DRIVERS = ("libcuda.so.1", "/dev/kfd")
+"""What CUDA, and what torch for AMD, cannot do without on Linux: NVIDIA's library, and a device."""
+
+
+def no_tf32() -> None:
+    """Turns TF32 off in this process: what the verifier calls fp32 has to be fp32."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def pick_device(name: str) -> str:
+    """Returns a torch device name; ``auto`` is CUDA where there is one. On CUDA, turns TF32 off.
+
+    Raises:
+        UserError: When the device does not exist here.
+    """
+    kind, _, number = name.partition(":")
+    if name != "auto" and (kind not in ("cpu", "cuda") or (number and not number.isdigit())):
+        raise UserError(f"--device: expected cpu, cuda, cuda:N or auto, found '{name}'")
+    if kind == "cpu":
+        return name
+    found = _n_gpus()
+    if name == "auto":
+        name = "cuda" if found else "cpu"
+    elif int(number or 0) >= found:
+        raise UserError(
+            f"--device {name}: this machine has {found} CUDA device(s); use --device cpu"
+        )
+    if found:
+        no_tf32()
+    return name
+
+
+def _n_gpus() -> int:
+    """Returns how many GPUs torch can use; it is asked only where there may be one."""
+    if sys.platform == "linux" and not any(map(_is_there, _DRIVERS)):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _is_there(driver: str) -> bool:
+    if driver.startswith("/"):
+        return Path(driver).exists()
+    try:
+        ctypes.CDLL(driver)
+    except OSError:
+        return False
+    return True
