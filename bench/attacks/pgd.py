@@ -176,13 +176,13 @@ def climb(
     import torch
 
     from bench.attacks.common import ascent_direction, harm, project
-    from bench.oracle import Trail
+    from bench.oracle import AscentState
 
     alpha = step_size(params, budget, x)
     x_adv, followed, done = start, torch.zeros_like(x), 0
-    trails = None if trail is None else oracle.trails
+    ascents = None if trail is None else oracle.ascents
     key = (trail, loss, budget, *alpha.flatten().tolist(), *y.tolist())
-    known = None if trails is None else trails.get(key)
+    known = None if ascents is None else ascents.get(key)
     if known is not None and known.n_iter <= params.n_iter:
         x_adv, followed, done = known.x_adv, known.followed, known.n_iter
         oracle.charge(known.spent)
@@ -196,9 +196,9 @@ def climb(
         followed = answer.grad if follow is None else follow(answer.grad, followed)
         ahead = ascent_direction(followed, budget).mul_(alpha).add_(x_adv)
         x_adv = project(ahead, x, budget, spend=True)
-    if trails is not None and (known is None or known.n_iter < params.n_iter):
+    if ascents is not None and (known is None or known.n_iter < params.n_iter):
         best = None if seen is None else (seen.x_adv.clone(), seen.score)
-        trails[key] = Trail(params.n_iter, x_adv, followed, best, oracle.spent())
+        ascents[key] = AscentState(params.n_iter, x_adv, followed, best, oracle.spent())
     return x_adv
 
 

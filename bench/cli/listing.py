@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NORMS = {
-    "none": "no normalization, a learned shift only",
-    "fixup": "Fixup initialization with scalar scales and biases",
-    "bn": "batch normalization; stats: population | batch",
-    "bgn": "batch group normalization; groups | group_size; stats: population | batch",
-    "gn": "group normalization; groups | group_size",
-    "in": "instance normalization",
-    "ln": "layer normalization",
-    "rn": "RobustNorm; power; stats: batch | tracked-mean | population",
-    "rna": "Random Normalization Aggregation; pool, scope: layer | network, per: batch | sample",
-}
-
-
 @dataclass(frozen=True)
 class Listing:
     """What is listed: values under headings, and what is wrong with entries that are left out."""
@@ -147,10 +134,10 @@ def _attacks(_: Path) -> Listing:
 
 
 def _norms(_: Path) -> Listing:
-    from bench.core.norm_spec import PLUGIN_NORMS
+    from bench.core.norm_spec import FAMILIES, PLUGIN_NORMS
 
     found, problems = _entries(PLUGIN_NORMS)
-    own = [[name, what, "rbench"] for name, what in NORMS.items()]
+    own = [[k, family.summary, "rbench"] for k, family in FAMILIES.items() if k != "foreign"]
     more = [[name, norm.summary, _origin(PLUGIN_NORMS, name)] for name, norm in found.items()]
     return Listing(["norm", "what it is", "from"], own + more, problems)
 

@@ -1,4 +1,4 @@
-"""Which normalization a model uses, as data."""
+"""Which normalization a model uses, as data; and what is known of each family."""
 
 from __future__ import annotations
 
@@ -11,18 +11,73 @@ from bench.core.errors import UserError
 from bench.core.registry import Plugin, Registry, known_name
 from bench.core.spec import Number, Spec
 
-NORM_NAMES = ("none", "fixup", "bn", "bgn", "gn", "in", "ln", "rn", "rna", "foreign")
+Stats = Literal["population", "batch", "tracked-mean"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A normalization family.
+
+    Attributes:
+        summary: One line for listings, with its parameters.
+        parameters: Fields of ``NormSpec`` that it takes; no other family may set them.
+        stats: What inference may use, the default first, for a family that computes statistics over
+            the batch in training; empty where there is no choice.
+        in_pool: Whether it may be in the pool of ``rna``.
+    """
+
+    summary: str
+    parameters: tuple[str, ...] = ()
+    stats: tuple[Stats, ...] = ()
+    in_pool: bool = True
+
+
+_GROUPS = ("groups", "group_size")
+
+FAMILIES: dict[str, Family] = {
+    "none": Family("no normalization, a learned shift only"),
+    "fixup": Family("Fixup initialization with scalar scales and biases", in_pool=False),
+    "bn": Family(
+        "batch normalization; stats: population | batch",
+        ("stats",),
+        ("population", "batch"),
+    ),
+    "bgn": Family(
+        "batch group normalization; groups | group_size; stats: population | batch",
+        (*_GROUPS, "stats"),
+        ("population", "batch"),
+    ),
+    "gn": Family("group normalization; groups | group_size", _GROUPS),
+    "in": Family("instance normalization"),
+    "ln": Family("layer normalization"),
+    "rn": Family(
+        "RobustNorm; power; stats: batch | tracked-mean | population",
+        ("power", "stats"),
+        ("batch", "tracked-mean", "population"),
+    ),
+    "rna": Family(
+        "Random Normalization Aggregation; pool, scope: layer | network, per: batch | sample",
+        ("pool", "scope", "per"),
+        in_pool=False,
+    ),
+    "foreign": Family("any norm of a network of another library; cannot be built", in_pool=False),
+}
+"""Every family of this project, by name; the layers are in ``bench.norms``."""
+
+BATCH_STATISTICS = {name: family.stats for name, family in FAMILIES.items() if family.stats}
+"""Families that compute statistics over the batch in training, and what inference may use."""
+
 NORM_GROUP = "rbench.norms"
 """Entry points by which other packages add norms."""
 
 
 @dataclass(frozen=True)
 class PluginNorm:
-    """A norm of another package: what its entry point names.
+    """A norm of another package, as its entry point declares it.
 
     Attributes:
-        make: ``"module:function"``; called with the number of channels, it returns the layer. It
-            is named, so that what only reads specifications need not import torch.
+        make: ``"module:function"``; called with the number of channels, it returns the layer. A
+            name rather than the function, so that reading specifications does not import torch.
         batch_dependent: Whether, at inference, an image's output depends on the rest of its batch.
         stochastic: Whether a forward pass draws at random, from torch's global generator.
         summary: One line for listings.
@@ -35,7 +90,6 @@ class PluginNorm:
 
 
 def _adopt(plugin: Plugin, found: object) -> PluginNorm:
-    """Returns a plugin's norm."""
     if not isinstance(found, PluginNorm):
         raise ValueError(f"expected a PluginNorm, found {type(found).__name__}")
     return found
@@ -44,40 +98,31 @@ def _adopt(plugin: Plugin, found: object) -> PluginNorm:
 PLUGIN_NORMS: Registry[PluginNorm] = Registry("norm", NORM_GROUP, _adopt)
 
 
-def _known_norm(name: str) -> str:
-    return known_name("norm", NORM_GROUP, NORM_NAMES, name)
-
-
-Stats = Literal["population", "batch", "tracked-mean"]
-BATCH_STATISTICS: dict[str, tuple[Stats, ...]] = {
-    "bn": ("population", "batch"),
-    "bgn": ("population", "batch"),
-    "rn": ("population", "batch", "tracked-mean"),
-}
-"""Norms that compute statistics over the batch while training, and what inference may use."""
-
-
 def uses_batch(stats: str | None) -> bool:
-    """Says whether these inference statistics are the batch's, in full or in part."""
+    """Returns whether inference statistics are those of the batch, in full or in part."""
     return stats in ("batch", "tracked-mean")
+
+
+def _known_norm(name: str) -> str:
+    return known_name("norm", NORM_GROUP, tuple(FAMILIES), name)
 
 
 class NormSpec(Spec):
     """One normalization family with its parameters; the layer's channels come from the model.
 
     Attributes:
-        name: The family, or a plugin's norm, which takes no parameters. ``foreign`` is whatever a
-            network of another library has, without a choice of statistics; it cannot be built.
-        groups: Number of channel groups, for ``gn`` and ``bgn``.
-        group_size: Channels per group, for ``gn`` and ``bgn``; give this or ``groups``.
-        stats: What inference uses. ``bn``, ``bgn``: ``population`` (tracked) or ``batch``.
-            ``rn`` also knows ``tracked-mean`` (tracked mean, batch range), and ``population``
-            means that both are tracked. ``None`` is the family's default.
+        name: A family, or a plugin's norm, which takes no parameters. ``foreign`` is any norm of a
+            network of another library, without a choice of statistics; it cannot be built.
+        groups: Number of channel groups.
+        group_size: Channels per group; exactly one of this and ``groups`` is given.
+        stats: What inference uses; ``None`` for the family's default. ``population``: tracked
+            statistics; ``batch``: those of the batch; ``tracked-mean``: tracked mean, range of the
+            batch.
         power: The exponent p of RobustNorm's range (paper, equation 6), in (0, 1].
-        pool: For ``rna``: the norms to draw from, each with its own affine parameters.
-        scope: For ``rna``: draw a branch per ``layer``, or one for the whole ``network``.
-        per: For ``rna``: draw one path per ``batch`` or one per ``sample``.
-        declares: What a network of others says of itself, beyond what its layers show.
+        pool: The norms that ``rna`` draws from, each with its own affine parameters.
+        scope: Draw a branch per ``layer``, or one for the whole ``network``.
+        per: Draw one path per ``batch`` or one per ``sample``.
+        declares: Properties that a network of another library declares beyond what its layers show.
     """
 
     name: Annotated[str, AfterValidator(_known_norm)]
@@ -105,28 +150,32 @@ class NormSpec(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> NormSpec:
-        grouped = self.name in ("gn", "bgn")
-        if grouped and (self.groups is None) == (self.group_size is None):
+        taken = self._family.parameters
+        if self.stats is not None:
+            self._check_stats(self.stats)
+        for name, field in type(self).model_fields.items():
+            if name in ("name", "declares", *taken) or getattr(self, name) == field.default:
+                continue
+            others = [f"'{k}'" for k, family in FAMILIES.items() if name in family.parameters]
+            only = f"{' and '.join(others)} {'does' if len(others) == 1 else 'do'}"
+            raise ValueError(f"norm '{self.name}' takes no {name}; only {only}")
+        if "groups" in taken and (self.groups is None) == (self.group_size is None):
             raise ValueError(f"norm '{self.name}' needs either groups or group_size")
-        if not grouped and (self.groups or self.group_size):
-            raise ValueError(f"norm '{self.name}' takes neither groups nor group_size")
-        if (self.name == "rna") != bool(self.pool):
-            raise ValueError("norm 'rna' needs a pool of norms, and only 'rna' takes one")
-        if any(member.name in ("rna", "fixup", "foreign") for member in self.pool):
-            raise ValueError("the pool of 'rna' cannot hold 'rna', 'fixup' or 'foreign'")
+        if "pool" in taken and not self.pool:
+            raise ValueError(f"norm '{self.name}' needs a pool of norms")
+        for member in self.pool:
+            if member.of_plugin or not member._family.in_pool:
+                what = "a plugin's norm" if member.of_plugin else f"'{member.name}'"
+                raise ValueError(f"the pool of '{self.name}' cannot hold {what}")
         if self.declares and self.name not in ("bn", "foreign"):
             raise ValueError("declares is for networks of other libraries")
-        if any(member.name not in NORM_NAMES for member in self.pool):
-            raise ValueError("the pool of 'rna' cannot hold a plugin's norm")
-        if self.power != 0.2 and self.name != "rn":
-            raise ValueError(f"norm '{self.name}' takes no power; only 'rn' does")
-        if (self.scope, self.per) != ("layer", "batch") and self.name != "rna":
-            raise ValueError(f"norm '{self.name}' takes neither scope nor per; only 'rna' does")
-        if self.stats is not None and self.name not in BATCH_STATISTICS:
-            raise ValueError(f"norm '{self.name}' has no choice of statistics")
-        if self.stats == "tracked-mean" and self.name != "rn":
-            raise ValueError("stats 'tracked-mean' is for norm 'rn' only")
         return self
+
+    def _check_stats(self, stats: str) -> None:
+        known = self._family.stats
+        if stats not in known:
+            has = f"has only {', '.join(known)}" if known else "has no choice of statistics"
+            raise ValueError(f"stats '{stats}' was asked for, but norm '{self.label()}' {has}")
 
     def with_stats(self, stats: str) -> NormSpec:
         """Returns this spec with other inference statistics; for ``rna``, those of its pool.
@@ -134,26 +183,28 @@ class NormSpec(Spec):
         Raises:
             UserError: When the norm has no such choice.
         """
-        if self.name == "rna" and any(m.name in BATCH_STATISTICS for m in self.pool):
-            pool = [m.with_stats(stats) if m.name in BATCH_STATISTICS else m for m in self.pool]
+        if any(member._family.stats for member in self.pool):
+            pool = [m.with_stats(stats) if m._family.stats else m for m in self.pool]
             return self.model_copy(update={"pool": tuple(pool)})
-        known = BATCH_STATISTICS.get(self.name, ())
-        if stats not in known:
-            has = f"has only {', '.join(known)}" if known else "has no choice of statistics"
-            raise UserError(f"stats '{stats}' was asked for, but norm '{self.label()}' {has}")
+        try:
+            self._check_stats(stats)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         return self.model_copy(update={"stats": stats})
 
     @property
+    def _family(self) -> Family:
+        return FAMILIES.get(self.name, Family(""))
+
+    @property
     def inference_stats(self) -> str | None:
-        """What inference uses once defaults are filled in; ``None`` where there is no choice."""
-        if self.name not in BATCH_STATISTICS:
-            return None
-        return self.stats or ("batch" if self.name == "rn" else "population")
+        """The statistics that inference uses, defaults filled in; ``None`` without a choice."""
+        return self.stats or next(iter(self._family.stats), None)
 
     @property
     def of_plugin(self) -> bool:
-        """Whether another package brings it."""
-        return self.name not in NORM_NAMES
+        """Whether the norm belongs to another package."""
+        return self.name not in FAMILIES
 
     @property
     def stochastic(self) -> bool:
@@ -164,23 +215,22 @@ class NormSpec(Spec):
 
     @property
     def draws_paths(self) -> bool:
-        """Whether layers of this project draw a path that can be held, enumerated and averaged."""
-        return self.name == "rna" and len(self.pool) > 1
+        """Whether layers of this project draw a path that can be pinned, enumerated and averaged."""
+        return len(self.pool) > 1
 
     @property
     def batch_dependent(self) -> bool:
         """Whether one image's logits depend on the other images in its batch at inference."""
         if self.of_plugin:
             return PLUGIN_NORMS.get(self.name).batch_dependent
-        if self.name == "rna":
-            return any(member.batch_dependent for member in self.pool)
-        declared = "batch-dependent" in self.declares
-        return declared or uses_batch(self.inference_stats)
+        if any(member.batch_dependent for member in self.pool):
+            return True
+        return "batch-dependent" in self.declares or uses_batch(self.inference_stats)
 
     def label(self) -> str:
         """Returns a short name, for example ``bn``, ``gn8``, ``rna(bn+in)``."""
-        if self.name == "rna":
-            return "rna(" + "+".join(member.label() for member in self.pool) + ")"
+        if self.pool:
+            return f"{self.name}({'+'.join(member.label() for member in self.pool)})"
         if self.groups:
             return f"{self.name}{self.groups}"
         return f"{self.name}[{self.group_size}]" if self.group_size else self.name

@@ -21,8 +21,7 @@ from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.models import Classifier
-from bench.norms import find_paths
-from bench.norms.on_batch import stats_in_force
+from bench.norms import find_paths, stats_in_force
 from bench.suite import AttackEntry
 from bench.suite.spec import check_eot, repeated_labels
 

@@ -11,8 +11,7 @@ from torch import nn
 from bench.attacks.base import Attack
 from bench.core.host import installed, processor
 from bench.models import Classifier
-from bench.norms import find_paths
-from bench.norms.on_batch import shares_statistics
+from bench.norms import find_paths, shares_statistics
 
 
 @dataclass(frozen=True)

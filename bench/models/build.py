@@ -12,8 +12,7 @@ from bench.core.registry import Plugin, Registry
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
 from bench.models.wide_resnet import WideResNet
-from bench.norms import NormFactory, norm_factory
-from bench.norms.aggregation import weights_seeded
+from bench.norms import NormFactory, norm_factory, weights_seeded
 from bench.norms.plain import fixup_init
 
 NetworkMaker = Callable[[ModelSpec, NormFactory], nn.Module]

@@ -1,4 +1,4 @@
-"""Every normalization of both papers as modules, and their way into any model."""
+"""The normalizations of both papers as modules, and functions to put them into any model."""
 
 from bench.norms.aggregation import (
     Paths,
@@ -7,16 +7,31 @@ from bench.norms.aggregation import (
     mean_field,
     pinned,
 )
-from bench.norms.build import NormFactory, norm_factory, replace_norms, set_stats
+from bench.norms.build import (
+    NormFactory,
+    batch_norms,
+    norm_factory,
+    replace_norms,
+    set_stats,
+    shares_statistics,
+    stats_in_force,
+    use_batch_statistics,
+    weights_seeded,
+)
 
 __all__ = [
     "NormFactory",
     "Paths",
     "RandomNormAggregation",
+    "batch_norms",
     "find_paths",
     "mean_field",
     "norm_factory",
     "pinned",
     "replace_norms",
     "set_stats",
+    "shares_statistics",
+    "stats_in_force",
+    "use_batch_statistics",
+    "weights_seeded",
 ]

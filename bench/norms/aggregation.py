@@ -14,22 +14,8 @@ import torch
 from torch import Tensor, nn
 
 
-@contextmanager
-def weights_seeded(seed: int) -> Iterator[None]:
-    """Draws initial weights on the CPU from ``seed`` and gives the global generator back untouched.
-
-    ``torch.manual_seed`` would seed every GPU's generator too, and leave it so.
-    """
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)
-
-
 class Paths:
-    """Where all RNA layers of one model get their branch from.
+    """Chooses the branches of all RNA layers of one model.
 
     A path is an int64 tensor (n_layers,) or (n_layers, b): the branch of each layer, the same for
     the whole batch or one per sample.
@@ -37,7 +23,7 @@ class Paths:
     Attributes:
         scope: ``"layer"`` or ``"network"`` (one choice, shared by all layers).
         per: ``"batch"`` or ``"sample"``.
-        pinned: The path in force, or ``None`` to draw a fresh one in each forward pass.
+        pinned: The path in force, or ``None`` to draw a new one in each forward pass.
         averaged: Whether layers return the mean of their branches, see ``mean_field``.
     """
 
@@ -71,7 +57,7 @@ class Paths:
         self._generator.set_state(generator_state)
 
     def join(self, n_branches: int) -> int:
-        """Registers a layer; returns its number."""
+        """Registers a layer; returns its index."""
         self.sizes.append(n_branches)
         return len(self.sizes) - 1
 
@@ -82,7 +68,7 @@ class Paths:
         self._seen.clear()
 
     def sample(self, n: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Draws whole paths without using them: (n_layers,), or (n_layers, n) for n paths."""
+        """Samples paths without using them: (n_layers,), or (n_layers, n) for n paths."""
         shape = () if n is None else (n,)
         source = self._generator if generator is None else generator
         if self.scope == "network":
@@ -93,21 +79,21 @@ class Paths:
     def sample_stratified(
         self, n: int | None, k: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draws k paths for each of n images that use a layer's branches equally often.
+        """Samples k paths for each of n images that use a layer's branches equally often.
 
         Over an image's k draws, each branch of a layer occurs k / n_branches times, rounded down
-        or up. Which branches get one more, and in which draw each comes, is random, independently
-        for every image and layer (one choice for all layers under scope ``network``). So each
-        single draw is distributed as one of ``sample``, and a mean over draws stays unbiased. What
-        a layer adds by itself leaves the mean's variance once k is a multiple of its branches. What
-        several layers do together stays: it varies up to twice as much as over independent draws
-        for two draws, and hardly more for many. Two draws of a pool of two are antithetic: the
+        or up. Which branches occur once more, and the order, are random, independently for every
+        image and layer (one choice for all layers under scope ``network``). So each single draw has
+        the distribution of ``sample``, and a mean over draws stays unbiased. Main effects of single
+        layers vanish from the mean's variance once k is a multiple of the number of branches.
+        Interactions between layers remain: their variance is up to twice that of independent draws
+        for k = 2, and hardly more for large k. Two draws from a pool of two are antithetic: the
         second takes every branch that the first does not.
 
         Args:
-            n: Number of images; ``None`` for paths that hold for whole batches.
+            n: Number of images; ``None`` for paths that apply to whole batches.
             k: Number of draws.
-            generator: Source of randomness; the model's own stream if it is ``None``.
+            generator: Source of randomness; ``None`` for the model's own stream.
 
         Returns:
             Paths (n_layers, k * n), the first draw of all images before the second; (n_layers, k)
@@ -121,7 +107,7 @@ class Paths:
         return torch.stack([_balanced(size, images, k, source) for size in self.sizes])
 
     def choose(self, layer: int, batch: int) -> Tensor:
-        """Returns this layer's branch for the pass under way: shape () or (batch,)."""
+        """Returns this layer's branch in the current pass: shape () or (batch,)."""
         if self.pinned is not None:
             return self.pinned[layer]
         shape = (batch,) if self.per == "sample" else ()
@@ -135,9 +121,9 @@ class Paths:
 
 
 def _balanced(size: int, n: int, k: int, generator: torch.Generator) -> Tensor:
-    """Returns for each of n images k numbers below ``size``, equally often; draw by draw (k * n,).
+    """Samples k numbers below ``size``, equally often, for each of n images; (k * n,) by draw.
 
-    Numbers in random order are dealt out in turn, then every image's hand is shuffled.
+    Each image is dealt the numbers in turn, in a random order, and its k are then shuffled.
     """
     names = torch.rand(n, size, generator=generator, dtype=torch.float64).argsort(1)
     dealt = names[:, torch.arange(k) % size]
@@ -146,7 +132,7 @@ def _balanced(size: int, n: int, k: int, generator: torch.Generator) -> Tensor:
 
 
 class RandomNormAggregation(nn.Module):
-    """One RNA layer: a pool of norms, of which each pass uses one per batch or per sample."""
+    """One RNA layer: a pool of norms, of which a pass uses one per batch or per sample."""
 
     def __init__(self, branches: list[nn.Module], paths: Paths) -> None:
         super().__init__()
@@ -167,7 +153,7 @@ class RandomNormAggregation(nn.Module):
         used = [index for index, count in enumerate(counts) if count]
         if len(used) == 1:
             return self._branch(used[0], x)
-        order = choice.argsort(stable=True)  # samples of a branch side by side: two copies in all
+        order = choice.argsort(stable=True)  # groups the samples by branch: two copies in all
         sizes = [counts[index] for index in used]
         parts = torch.split_with_sizes(x.index_select(0, order.to(x.device)), sizes)
         y = torch.cat([self._branch(i, part) for i, part in zip(used, parts, strict=True)])
@@ -185,7 +171,7 @@ class RandomNormAggregation(nn.Module):
 
 
 def find_paths(model: nn.Module) -> Paths | None:
-    """Returns the ``Paths`` of a model's RNA layers, or ``None`` when it has none."""
+    """Returns the ``Paths`` of a model's RNA layers, or ``None`` if it has none."""
     for module in model.modules():
         if isinstance(module, RandomNormAggregation):
             return module.paths
@@ -194,7 +180,7 @@ def find_paths(model: nn.Module) -> Paths | None:
 
 @contextmanager
 def pinned(model: nn.Module, path: Tensor) -> Iterator[None]:
-    """Holds one path while the context lasts: (n_layers,) or (n_layers, b).
+    """Pins one path, (n_layers,) or (n_layers, b), in this context.
 
     Raises:
         ValueError: When the model has no RNA layers or the path does not fit them.
@@ -218,13 +204,13 @@ def pinned(model: nn.Module, path: Tensor) -> Iterator[None]:
 
 @contextmanager
 def mean_field(model: nn.Module) -> Iterator[None]:
-    """Has every RNA layer return the mean of its branches while the context lasts.
+    """Makes every RNA layer return the mean of its branches in this context.
 
-    That is another model: its logits are not the mean of the RNA model's logits over paths, as
-    what follows a layer is not linear, and they say nothing of how often the RNA model errs. It is
-    a surrogate whose gradient points where an attack may go, at the price of one pass through the
-    convolutions and of every branch of the norms. No number is ever scored on it. It draws nothing,
-    and a pinned path has no say in it.
+    That is another model: what follows a layer is not linear, so its logits are not the RNA model's
+    mean logits over paths, and they do not tell how often the RNA model errs. It is a surrogate
+    whose gradient can guide an attack, at the cost of one pass through the convolutions and every
+    branch of the norms; nothing is ever scored on it. It is deterministic and ignores a pinned
+    path.
 
     Raises:
         ValueError: When the model has no RNA layers, or is in training mode.
@@ -233,7 +219,7 @@ def mean_field(model: nn.Module) -> Iterator[None]:
     if paths is None:
         raise ValueError("the model has no RNA layers, so it has no mean field")
     if model.training:
-        raise ValueError("the mean field of a model in training mode would move its statistics")
+        raise ValueError("the mean field of a model in training mode would update its statistics")
     before, paths.averaged = paths.averaged, True
     try:
         yield

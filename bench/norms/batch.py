@@ -1,8 +1,8 @@
-"""Batch normalization and its grouped form, on population or on batch statistics.
+"""Norms that compute statistics over the batch: bn, bgn and rn, with a choice at inference.
 
-Sources: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; Batch Group Normalization,
-Zhou et al. 2020, https://arxiv.org/abs/2012.02782; the switch between the two kinds of statistics
-is that of the RobustNorm paper (https://arxiv.org/abs/2006.11007, equations 1 to 4).
+Sources: batch normalization, Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167; Batch Group
+Normalization, Zhou et al. 2020, https://arxiv.org/abs/2012.02782; RobustNorm, and the choice of
+statistics at inference, https://arxiv.org/abs/2006.11007, equations 1 to 6.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from bench.core.norm_spec import FAMILIES
+
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization of (b, c, h, w) whose inference statistics can be chosen.
 
     Attributes:
-        stats: ``"population"`` uses the tracked mean and variance in eval mode; ``"batch"`` uses
-            those of the current batch and leaves the tracked ones alone.
+        stats: In eval mode, ``"population"`` uses the tracked mean and variance; ``"batch"`` uses
+            those of the current batch and does not update the tracked ones.
     """
+
+    stats_choices = FAMILIES["bn"].stats
 
     def __init__(self, channels: int, stats: str = "population") -> None:
         super().__init__(channels)
@@ -54,6 +58,7 @@ class BatchGroupNorm(nn.Module):
         stats: As for ``BatchNorm``.
     """
 
+    stats_choices = FAMILIES["bgn"].stats
     running_mean: Tensor
     running_var: Tensor
 
@@ -91,16 +96,17 @@ class BatchGroupNorm(nn.Module):
 
 
 class RobustNorm(nn.Module):
-    """Centres by the mean and divides by a power of the range: ``(x - mean) / range**p``.
+    """Subtracts the mean and divides by a power of the range: ``(x - mean) / range**p``.
 
-    Mean and range are taken per channel over batch and space. Training uses the batch's and
-    tracks both with a moving average.
+    Mean and range are per channel, over batch and space. Training uses those of the batch and
+    tracks both with a moving average. Source: RobustNorm paper, equation 6.
 
     Attributes:
         stats: At inference, ``"batch"``: mean and range of the batch; ``"tracked-mean"``: tracked
             mean, range of the batch; ``"population"``: both tracked.
     """
 
+    stats_choices = FAMILIES["rn"].stats
     running_mean: Tensor
     running_range: Tensor
 
@@ -122,7 +128,7 @@ class RobustNorm(nn.Module):
             with torch.no_grad():
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
                 self.running_range.lerp_(extent.to(self.running_range.dtype), self.momentum)
-        # Half precision would lose the small eps; float64 stays as it is, for checks by gradcheck.
+        # Half precision would lose the small eps; float64 stays, for gradcheck.
         wide = torch.promote_types(x.dtype, torch.float32)
         scale = self.weight / (extent.to(wide) + self.eps) ** self.power
         shift = self.bias - mean.to(wide) * scale

@@ -1,6 +1,9 @@
-"""Layers that stand where a normalization would: none, and Fixup's scalars.
+"""Norms without batch statistics: none, fixup, gn, in and ln.
 
-Source of Fixup: Zhang, Dauphin & Ma 2019, https://arxiv.org/abs/1901.09321.
+Sources: Fixup, Zhang, Dauphin & Ma 2019, https://arxiv.org/abs/1901.09321; group normalization, Wu
+& He 2018, https://arxiv.org/abs/1803.08494. Layer normalization is one group and instance
+normalization one channel per group, each with a learned scale and shift per channel (RNA paper,
+section 3.1).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 
 
 class NoNorm(nn.Module):
-    """No normalization: only the learned shift per channel that every norm here has."""
+    """No normalization: only the learned shift per channel that the other norms have too."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class NoNorm(nn.Module):
 
 
 class FixupScale(nn.Module):
-    """Fixup's scalar multiplier and bias, where a normalization stood."""
+    """Fixup's scalar multiplier and bias, in the place of a normalization."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,14 +62,14 @@ class FixupBias(nn.Module):
 def fixup_init(model: nn.Module) -> int:
     """Applies Fixup's initialization to every residual branch; returns how many there are.
 
-    A residual branch is a module with the convolutions ``conv1``, ``conv2`` and perhaps more that
-    holds no other such module, as torchvision's and this project's blocks are. With L branches of
-    m convolutions each (2 in a basic block, 3 in a bottleneck), all but the last convolution are
-    He-initialized and scaled by ``L ** (-1 / (2m - 2))``; the last convolution and the classifier
-    start at zero (paper, section 3, rules 1 and 2).
+    A residual branch is a module with convolutions ``conv1``, ``conv2`` and perhaps more that
+    contains no other such module, like the blocks of torchvision and of this project. With L
+    branches of m convolutions each (2 in a basic block, 3 in a bottleneck), all but the last
+    convolution are He-initialized and scaled by ``L ** (-1 / (2m - 2))``; the last convolution and
+    the classifier start at zero (Fixup paper, section 3, rules 1 and 2).
     """
     chains = {m: convs for m in model.modules() if len(convs := _convolutions(m)) > 1}
-    # A network whose stem has several convolutions holds branches and is none.
+    # A network whose stem has several convolutions contains branches and is none itself.
     branches = [
         convs for m, convs in chains.items() if not any(n in chains for n in m.modules() if n != m)
     ]
@@ -85,16 +88,9 @@ def fixup_init(model: nn.Module) -> int:
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """Returns a module's ``conv1``, ``conv2`` and so on, up to the first number that is missing."""
+    """Returns a module's ``conv1``, ``conv2`` and so on, up to the first missing number."""
     numbered = (getattr(module, f"conv{i}", None) for i in itertools.count(1))
     return [conv for conv in itertools.takewhile(bool, numbered) if isinstance(conv, nn.Conv2d)]
-
-
-# Normalizations over one image: group, instance and layer.
-#
-# Source: Wu & He 2018, https://arxiv.org/abs/1803.08494. Layer normalization is one group, instance
-# normalization one channel per group, each with a learned scale and shift per channel (RNA paper,
-# section 3.1).
 
 
 class GroupNorm(nn.GroupNorm):

@@ -1,24 +1,24 @@
-"""What an attack sees of a model: losses, gradients and logits, counted."""
+"""What an attack sees of a model: losses, gradients and logits, with every pass counted."""
 
-from bench.oracle.engine import EXACT, Access, Engine
-from bench.oracle.evaluation import (
+from bench.oracle.answers import (
     LOSSES,
+    AscentState,
     Evaluation,
     Loss,
     Memo,
-    Trail,
     cross_entropy,
     dlr,
     margin,
 )
-from bench.oracle.oracle import Confirm, Oracle
+from bench.oracle.engine import EXACT, Access, Engine, frozen
+from bench.oracle.oracle import Confirm, Oracle, OracleModule
 from bench.oracle.passes import Passes
-from bench.oracle.view import OracleModule, frozen
 
 __all__ = [
     "EXACT",
     "LOSSES",
     "Access",
+    "AscentState",
     "Confirm",
     "Engine",
     "Evaluation",
@@ -27,7 +27,6 @@ __all__ = [
     "Oracle",
     "OracleModule",
     "Passes",
-    "Trail",
     "cross_entropy",
     "dlr",
     "frozen",

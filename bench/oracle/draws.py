@@ -1,10 +1,9 @@
-"""The draws behind an oracle's answers: independent, stratified, or none but a surrogate's pass."""
+"""The random paths behind an oracle's answers: independent, stratified, or the mean field."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +11,23 @@ from torch import Tensor, nn
 from bench.core.errors import UserError
 from bench.norms import find_paths, mean_field, pinned
 
-if TYPE_CHECKING:
-    from bench.oracle.engine import Access
+from bench.oracle.engine import Access
 
 
 class Draws:
-    """Where the passes of one oracle get their paths from.
+    """Samples the paths for the passes of one oracle.
 
-    With ``eot`` ``mean_field`` they need none: they run through another model, the surrogate of
-    ``bench.norms.mean_field``. Such a pass counts as one, and costs a little more, as every branch
-    of each norm runs. It is deterministic, yet settles nothing, so the model stays ``stochastic``.
+    With ``eot: mean_field`` there is nothing to sample: passes run through another model, the
+    surrogate of ``bench.norms.mean_field``. Such a pass counts as one and costs slightly more, as
+    every branch of each norm runs. It is deterministic but decides nothing, so the model still
+    counts as stochastic.
 
     Args:
-        model: The model; without RNA layers it draws by itself, if at all.
-        access: Whether it draws, and how.
+        model: The model; one without RNA layers draws by itself, if at all.
+        access: Whether the model draws, and how draws are chosen.
 
     Attributes:
-        paths: Of its RNA layers, or ``None``.
+        paths: The paths of its RNA layers, or ``None``.
 
     Raises:
         UserError: When ``access.eot`` needs RNA layers and the model has none.
@@ -48,17 +47,17 @@ class Draws:
 
     @property
     def mean_field(self) -> bool:
-        """Whether passes run through the mean-field surrogate, as they are now."""
+        """Whether passes currently run through the mean-field surrogate."""
         return self._access.stochastic and self._access.eot == "mean_field" and not self._real
 
     @property
     def number(self) -> int:
-        """Draws behind each answer; 1 for a deterministic model, and for the surrogate."""
+        """Draws per answer; 1 for a deterministic model and for the surrogate."""
         return self._access.eot_iter if self._access.stochastic and not self.mean_field else 1
 
     @contextmanager
-    def of_the_model(self) -> Iterator[None]:
-        """Asks the model even where ``access`` has a surrogate answer, while the context lasts."""
+    def from_model(self) -> Iterator[None]:
+        """Queries the model itself, not the surrogate, in this context."""
         before, self._real = self._real, True
         try:
             yield
@@ -66,12 +65,12 @@ class Draws:
             self._real = before
 
     def begin(self, n_paths: int) -> None:
-        """Draws the paths of a query before its passes.
+        """Samples the paths of a query before its passes.
 
-        Passes take them in order, draw by draw, so it does not matter how the query is cut.
+        Passes take them in order, draw by draw, so results do not depend on how a query is split.
 
         Args:
-            n_paths: Paths that one draw of the whole query takes.
+            n_paths: Paths per draw of the whole query.
         """
         self._ahead = None
         if self.paths is None or self.paths.pinned is not None or self.mean_field:
@@ -82,14 +81,14 @@ class Draws:
             self._ahead = self.paths.sample(n_paths * self.number, self._generator)
 
     def path(self, begun: int, n: int) -> Tensor | None:
-        """Returns the path of a pass: (n_layers,), or (n_layers, n); ``None`` where there is none.
+        """Returns the path of a pass, (n_layers,) or (n_layers, n); ``None`` without RNA layers.
 
-        A path that is pinned already stays. Else each image has its own, unless images share
-        statistics: then each whole batch has one, or each candidate that is alone in one.
+        A pinned path stays. Otherwise each image has its own, unless images share statistics: then
+        each whole batch has one, or each candidate that replaces one image of a clean batch.
 
         Args:
-            begun: Paths of the query, draw after draw, that earlier passes take.
-            n: Paths that this one takes.
+            begun: Paths of the query, draw after draw, that earlier passes took.
+            n: Paths that this pass takes.
         """
         if self.paths is None or self.paths.pinned is not None:
             return None if self.paths is None else self.paths.pinned
@@ -100,7 +99,7 @@ class Draws:
 
     @contextmanager
     def held(self, model: nn.Module, path: Tensor | None) -> Iterator[None]:
-        """Holds a path of ``path`` in the model or a copy of it; the surrogate has none."""
+        """Pins a path in the model or a copy of it; the surrogate needs none."""
         if path is not None:
             with pinned(model, path):
                 yield
@@ -110,8 +109,8 @@ class Draws:
         else:
             yield
 
-    def aside(self, n: int) -> Tensor | None:
-        """Returns the path of a pass over n images that nobody misses."""
+    def throwaway(self, n: int) -> Tensor | None:
+        """Samples paths for timing passes over n images, leaving the attack's random stream alone."""
         if self.paths is None or self.paths.pinned is not None:
             return None if self.paths is None else self.paths.pinned
         generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,9 @@
-"""The ways in which a model's passes can be run."""
+"""How an oracle may be queried, and the ways to run a model's passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,20 +14,19 @@ from bench.core.cell import Adversary, Eot
 
 @dataclass(frozen=True)
 class Access:
-    """How an oracle may be asked, and how it answers.
+    """What the model is, and how queries are answered.
 
     Attributes:
         stochastic: Whether passes draw at random.
         batch_dependent: Whether images of a batch share statistics.
         eot_iter: Draws over which losses and gradients are averaged, at least 1.
-        eot: How, see ``bench.core.cell``; other than ``plain`` for a model with RNA layers only.
-        adversary: Of a batch-dependent model, see ``bench.core.cell``.
-        max_pass: Most images in one pass; larger queries are cut, which never changes a result.
-            Passes are smaller where that is faster, or where memory does not suffice.
-        seed: Of the draws.
+        eot: How draws are chosen, see ``bench.core.cell``; anything but ``plain`` needs RNA layers.
+        adversary: For a batch-dependent model, see ``bench.core.cell``.
+        max_pass: Most images in one pass. Larger queries are split, which never changes a result;
+            passes are smaller where that is faster, or where memory runs out.
+        seed: Seeds the draws.
         fast: Whether queries may run in a lower precision where the device gains by it.
-        passes_ahead: Passes that the search may take in all, over all its images: many are worth
-            a compilation.
+        passes_ahead: Expected passes of the whole search; decides whether ``torch.compile`` pays.
     """
 
     stochastic: bool = False
@@ -42,23 +41,23 @@ class Access:
 
 
 DOUBT = {torch.bfloat16: 0.05, torch.float32: 2.3e-5}
-"""Share of the largest logit within which a margin on an engine decides nothing. bfloat16 keeps 8
-bits: over the layers of a ResNet-20 the margin was seen to move by up to half of this. In float32
-another layout moves it by the last bits: this is twice the largest move on 1,024 images, half of
-them noisy, of each of the 20 checkpoints shipped on 2026-11-30, 1.1e-5 (fmnist-resnet20-gn)."""
+"""Margins smaller than this share of the largest logit are confirmed on the exact model. bfloat16
+has 8 significant bits: through the layers of a ResNet-20, margins moved by up to half of this. In
+float32 another layout changes the last bits: this is twice the largest move on 1,024 images, half
+of them noisy, of each of the 20 checkpoints shipped on 2026-11-30, 1.1e-5 (fmnist-resnet20-gn)."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a model's passes are run. The default is exact: float32, as the model is.
+    """A way to run a model's passes. The default is exact: float32, the model as it is.
 
     Attributes:
-        dtype: Of convolutions and products.
-        channels_last: Whether kernels are held channels-last, which spares convolutions a copy and
-            costs some normalizations more than that.
+        dtype: Precision of convolutions and matrix products.
+        channels_last: Whether kernels are stored channels-last, which saves convolutions a copy but
+            slows some normalizations down by more.
         folded: Whether norms that only scale and shift are folded into convolutions.
-        side_by_side: Whether each thread of a CPU takes images of its own, see
-            ``bench.oracle.side_by_side``, instead of a part of each operation.
+        side_by_side: Whether each CPU thread runs images of its own (``bench.oracle.side_by_side``)
+            rather than a part of each operation.
         compiled: Whether passes go through ``torch.compile``.
     """
 
@@ -80,21 +79,21 @@ class Engine:
 
     @property
     def low(self) -> bool:
-        """Whether passes are in less than float32."""
+        """Whether the precision is below float32."""
         return self.dtype != torch.float32
 
     @property
     def exact(self) -> bool:
-        """Whether passes are the model's own, so that nothing needs to be confirmed."""
+        """Whether passes are those of the model itself, so that nothing needs confirming."""
         return not (self.low or self.channels_last or self.folded or self.compiled)
 
     @property
     def doubt(self) -> float:
-        """Share of the largest logit within which a margin decides nothing."""
+        """Share of the largest logit below which a margin is confirmed."""
         return 0.0 if self.exact else DOUBT[self.dtype]
 
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Returns the context in which passes are run."""
+        """Returns the autocast context in which passes run."""
         return torch.autocast(device.type, self.dtype) if self.low else nullcontext()
 
 
@@ -108,18 +107,16 @@ ENGINES = tuple(
 
 
 @dataclass(frozen=True)
-class Twin:
-    """How a model is run in a search: by which engine, and on which copy of it.
+class PreparedModel:
+    """A model prepared for one engine: the engine, and the folded or low-precision copy it runs.
 
     Attributes:
-        engine: How it is run.
-        copy: What is run in place of the model; ``None`` for the model itself. It shares the paths
-            of an RNA model.
-        seconds: What a forward and backward pass over an image took when the engine was chosen.
-        fits: Images in a pass of a thread, as many as are fastest; ``None`` where that was not
-            tried out.
-        compiled: Runs passes of two images and more, where the engine says so. A single image is
-            a case of its own to the compiler, and not worth compiling for.
+        engine: How passes are run.
+        copy: Runs in place of the model, and shares its RNA paths; ``None`` for the model itself.
+        seconds: Time of a forward and backward pass over one image when the engine was chosen.
+        fits: Images per pass and thread at which passes are fastest; ``None`` if not measured.
+        compiled: Runs passes of two or more images where the engine is compiled. A single image
+            would trigger a compilation of its own, which does not pay.
     """
 
     engine: Engine
@@ -129,7 +126,7 @@ class Twin:
     compiled: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
-        """Returns logits of images (b, c, h, w), in the engine's precision."""
+        """Returns the logits of images (b, c, h, w), in the engine's precision."""
         run: Callable[[Tensor], Tensor] = self.copy or model
         if self.compiled is not None and len(x) > 1:
             run = self.compiled
@@ -137,14 +134,26 @@ class Twin:
             return torch.as_tensor(run(x))
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Turns off gradients of a model's parameters in this context, then restores each flag."""
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Says whether an error means that memory did not suffice."""
+    """Returns whether an error means that memory ran out, on a GPU or in RAM."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def give_back(device: torch.device) -> None:
-    """Returns memory that is held but not used to the device."""
+def release_cached_memory(device: torch.device) -> None:
+    """Returns memory that PyTorch caches but does not use to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

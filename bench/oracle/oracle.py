@@ -1,37 +1,38 @@
-"""What an attack sees of a model: losses, gradients and logits, never the model."""
+"""The oracle: an attack's only access to a model, by losses, gradients and logits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench.oracle.answers import AscentState, Evaluation, Loss, Memo, margin, mean_over_draws
 from bench.oracle.engine import Access, Engine
-from bench.oracle.evaluation import Evaluation, Loss, Memo, Spent, Trail, margin, mean_over_draws
-from bench.oracle.passes import Passes
+from bench.oracle.passes import Passes, Spent, counting_backward
 from bench.oracle.runner import Pass, Runner
-from bench.oracle.view import OracleModule, counted
 
 Confirm = Literal["all", "wrong"]
 
 
 class Oracle:
-    """The only door between an attack and a model.
+    """An attack's only access to a model.
 
-    It alone knows of draws, batches, chunks and gradients, and it counts every pass. Queries name
-    the images they are about: ``rows`` (n,) are positions in the batch, in any order and repeated
-    at will, so that an attack may leave images alone, or try several candidates of one at once.
-    Where images of a batch share statistics (``coupled``) a query holds whole batches in order.
+    The oracle handles draws, batches, chunks and gradients, and counts every pass. Queries name
+    their images: ``rows`` (n,) are positions in the batch, in any order and with repeats, so that
+    an attack may leave images out, or try several candidates of one image at once. If images of a
+    batch share statistics (``coupled``), a query holds whole batches in order.
 
-    With ``fast`` access, queries run on ``engine`` (see ``bench.oracle.fast``). Where the margin of
-    a deterministic model is then too small to tell right from wrong, float32 is asked, so that an
-    attack never stops too early, and need not pass over what is broken. ``logits``, which libraries
-    see, is always exact.
+    With ``fast`` access, queries run on ``engine`` (see ``bench.oracle.fast``). Where a
+    deterministic model's margin is too small to tell right from wrong, the query is repeated in
+    float32, so that an attack neither stops too early nor continues on a broken image. ``logits``,
+    which third-party attacks see, is always exact.
 
-    With ``mean_field`` access a surrogate answers (``bench.oracle.draws``). What is wrong there may
-    be right on the model's draws: who picks among finished candidates asks in ``real_draws``.
+    With ``mean_field`` access a surrogate answers (``bench.oracle.draws``). A candidate that it
+    misclassifies may still be right on the model's draws: to pick among finished candidates, query
+    in ``real_draws``.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
@@ -64,7 +65,7 @@ class Oracle:
 
     @property
     def passes(self) -> Passes:
-        """What has been spent on each image so far."""
+        """Passes spent on each image so far."""
         return self._runner.passes
 
     @property
@@ -84,17 +85,17 @@ class Oracle:
 
     @property
     def n_draws(self) -> int:
-        """Draws behind each answer; 1 for a deterministic model, and for the surrogate."""
+        """Draws per answer; 1 for a deterministic model and for the surrogate."""
         return self._runner.draws.number
 
     @property
     def mean_field(self) -> bool:
-        """Whether the mean-field surrogate now answers queries."""
+        """Whether the mean-field surrogate currently answers queries."""
         return self._runner.draws.mean_field
 
     def real_draws(self) -> AbstractContextManager[None]:
-        """Has the model itself answer, never a surrogate, while the context lasts."""
-        return self._runner.draws.of_the_model()
+        """Queries the model itself, never the surrogate, in this context."""
+        return self._runner.draws.from_model()
 
     def query(
         self,
@@ -107,29 +108,29 @@ class Oracle:
         y_target: Tensor | None = None,
         confirm: Confirm | Tensor = "all",
     ) -> Evaluation:
-        """Returns the loss of candidates, and its gradient, averaged over the draws.
+        """Returns the loss of candidates and its gradient, averaged over draws.
 
         The losses of different images are summed, never averaged, so that an image's gradient
-        does not depend on the size of the batch.
+        does not depend on the batch size.
 
         Args:
             x: Candidates (n, c, h, w).
             y: Labels (n,).
             loss: Per-sample loss of logits.
-            grad: Whether the gradient is wanted.
+            grad: Whether to compute the gradient.
             rows: Positions (n,) in the batch; ``None`` for the whole batch in order.
             y_target: Target classes (n,), for a targeted loss.
-            confirm: Which answers in low precision are confirmed where they are in doubt: ``all``,
-                or ``wrong``, those about candidates that seem to be wrong. A search that climbs on
-                asks about a candidate that seems to be right again anyway, a little further on. A
-                mask (n,) says about which candidates ``wrong`` holds; of others, none is confirmed.
+            confirm: Which doubtful answers in low precision are confirmed: ``all``, or ``wrong``,
+                those that seem misclassified. (A search that goes on climbing will query a
+                candidate that seems right again anyway.) A mask (n,) applies ``wrong`` to some
+                candidates and confirms no others.
         """
         rows = self._rows(x, rows)
         self._queries += 1
         shared = self._memo is not None and y_target is None and not torch.is_tensor(confirm)
-        if self._memo is None or not shared or not self._opens(x):
+        if self._memo is None or not shared or not self._first_on_clean(x):
             return self._ask(x, y, loss, rows, y_target, grad, confirm)
-        key = (loss, grad, confirm, *self._runner.way, *y.tolist())
+        key = (loss, grad, confirm, *self._runner.cache_key, *y.tolist())
         if key not in self._memo.answers:
             before = self.spent()
             answer = self._ask(x, y, loss, rows, None, grad, confirm)
@@ -140,28 +141,28 @@ class Oracle:
         return kept.clone()
 
     @property
-    def trails(self) -> dict[tuple[object, ...], Trail] | None:
-        """Ascents of other attacks on this batch; ``None`` where they would not be repeated.
+    def ascents(self) -> dict[tuple[object, ...], AscentState] | None:
+        """PGD states shared with other attacks on this batch; ``None`` if a run is not repeatable.
 
-        That is on stochastic models, and where a long search has its model compiled on the way.
+        Runs on stochastic models are not, nor long ones whose model is compiled on the way.
         """
         if self._memo is None or self.access.stochastic or self._runner.may_compile:
             return None
-        return self._memo.trails.setdefault(self._runner.way, {})
+        return self._memo.ascents.setdefault(self._runner.cache_key, {})
 
     def spent(self, since: Spent | None = None) -> Spent:
-        """Returns the passes spent on each image, or those of them spent ``since`` then."""
-        there, back = self.passes.forwards, self.passes.backwards
+        """Returns the passes spent on each image, in all or ``since`` an earlier count."""
+        forwards, backwards = self.passes.forwards, self.passes.backwards
         if since is None:
-            return Spent(there.clone(), back.clone())
-        return Spent(there - since.forwards, back - since.backwards)
+            return Spent(forwards.clone(), backwards.clone())
+        return Spent(forwards - since.forwards, backwards - since.backwards)
 
     def charge(self, spent: Spent) -> None:
-        """Counts passes that another attack made for this one."""
+        """Counts passes whose results are reused from another attack."""
         self._runner.charge(spent)
 
-    def _opens(self, x: Tensor) -> bool:
-        """Says whether this is the first query, about the clean batch, and has one answer."""
+    def _first_on_clean(self, x: Tensor) -> bool:
+        """Returns whether this is the first query, on the clean batch of a deterministic model."""
         first = self._queries == 1 and not self.access.stochastic and len(x) == self.batch
         return first and torch.equal(x, self.x)
 
@@ -175,7 +176,7 @@ class Oracle:
         grad: bool,
         confirm: Confirm | Tensor,
     ) -> Evaluation:
-        """Answers a query in as many passes as it takes."""
+        """Answers a query, in one pass or more."""
         n_draws = self.n_draws
 
         def ask(one: Pass) -> Evaluation:
@@ -200,7 +201,7 @@ class Oracle:
         grad: bool,
         confirm: Confirm | Tensor,
     ) -> Evaluation:
-        """Answers a query in one pass, on one draw for each candidate."""
+        """Answers a query in one pass, with one draw for each candidate."""
         with torch.set_grad_enabled(grad):
             x = x.detach().requires_grad_(grad)
             z = one.fast(x, rows)
@@ -208,7 +209,7 @@ class Oracle:
         slope = None
         if grad:
             (slope,) = torch.autograd.grad(values, x, torch.ones_like(values))
-            self._runner.went_back(rows)
+            self._runner.count_backward(rows)
         z, values = z.detach(), values.detach()
         if not (self.engine.exact or self.access.stochastic):
             lead = values if loss is margin and y_target is None else margin(z, y)
@@ -217,9 +218,9 @@ class Oracle:
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
     def jacobian(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns logits (n, n_classes) and their gradients (n, n_classes, c, h, w), mean of draws.
+        """Returns logits (n, n_classes) and gradients (n, n_classes, c, h, w), mean over draws.
 
-        Costs one forward and ``n_classes`` backward passes an image and draw.
+        Costs one forward and ``n_classes`` backward passes per image and draw.
         """
         rows = self._rows(x, rows)
 
@@ -232,7 +233,7 @@ class Oracle:
                 for c in range(self.n_classes):
                     more = c + 1 < self.n_classes
                     (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=more)
-                    self._runner.went_back(rows[i])
+                    self._runner.count_backward(rows[i])
                     slopes.append(g)
             if not self.engine.exact and not self.access.stochastic:
                 with torch.no_grad():
@@ -249,8 +250,8 @@ class Oracle:
     def logits(self, x: Tensor) -> Tensor:
         """Returns logits (n, n_classes), mean over draws, differentiable in x (n, c, h, w).
 
-        This is what third-party attacks see. A subset of the batch cannot be told apart here, so
-        a model whose images share statistics is only shown whole batches.
+        Third-party attacks see these. Which images a part of the batch holds is unknown here, so a
+        batch-dependent model takes whole batches only.
         """
         run = self._runner
         n, k = run.begin(x)
@@ -267,11 +268,11 @@ class Oracle:
         if not z.requires_grad:
             return z
         cost = n if rows is None else run.cost
-        return counted(z, self.passes, rows, k * cost)
+        return counting_backward(z, self.passes, rows, k * cost)
 
     def module(self) -> OracleModule:
-        """Returns an ``nn.Module`` view for third-party attacks."""
-        return OracleModule(self)
+        """Returns the oracle as an ``nn.Module``, for third-party attacks."""
+        return OracleModule(self.logits, self.x.device)
 
     def _rows(self, x: Tensor, rows: Tensor | None) -> Tensor:
         if rows is None:
@@ -293,9 +294,9 @@ class Oracle:
         lead: Tensor,
         which: Confirm | Tensor,
     ) -> bool:
-        """Puts exact logits where those in z (n, n_classes) have a margin too small to tell.
+        """Replaces logits in z (n, n_classes) by exact ones where the margin is too small to tell.
 
-        Returns whether there are any. Draws of a stochastic model are not worth it.
+        Returns whether there are any. Single draws of a stochastic model are never confirmed.
         """
         asked = torch.ones_like(lead, dtype=torch.bool)
         if isinstance(which, Tensor) or which == "wrong":
@@ -312,3 +313,22 @@ class Oracle:
         with torch.no_grad():
             z[doubtful] = one.exactly(x[doubtful], rows[doubtful])
         return True
+
+
+class OracleModule(nn.Module):
+    """An oracle as a module in eval mode; its own mode does not affect the model's.
+
+    It returns the mean of the logits over draws. The gradient of a loss of that mean is not the
+    gradient of the mean loss, which native attacks climb; scoring uses the model itself, so this
+    can only cost strength.
+    """
+
+    def __init__(self, logits: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        super().__init__()
+        self._logits = logits
+        self.anchor = nn.Parameter(torch.zeros((), device=device), requires_grad=False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the oracle's logits."""
+        return self._logits(x)

@@ -1,4 +1,4 @@
-"""How passes of a model are run: on which engine, in what sizes, and how they are counted."""
+"""Runs the passes of one attack: on which engine, in what sizes, and counted."""
 
 from __future__ import annotations
 
@@ -11,22 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from bench.oracle.draws import Draws
-from bench.oracle.engine import EXACT, Access, Engine, Twin, give_back, out_of_memory
-from bench.oracle.evaluation import Spent
-from bench.oracle.fast import compiled_twin, fastest_twin, twins_for_threads
-from bench.oracle.passes import Passes
+from bench.oracle.engine import (
+    EXACT,
+    Access,
+    Engine,
+    PreparedModel,
+    out_of_memory,
+    release_cached_memory,
+)
+from bench.oracle.fast import choose_engine, compile_if_faster, one_per_thread
+from bench.oracle.passes import Passes, Spent
 from bench.oracle.side_by_side import replicas, side_by_side
 
+R = TypeVar("R")
+
 SHARED, WORTH, LARGEST, MOST = 16, 20, 64, 16
-"""Where passes are cut by the number of images alone: images that two threads share, images that a
-pass has at least where there are more, images in a pass at most, and passes up to which this
-holds."""
+"""Splitting by the number of images alone: at least so many images make two passes, at least so
+many a pass make more, at most so many in a pass, and at most so many passes by this rule."""
+
+COMPILE_AFTER = 5.0
+"""Seconds that a search has taken before its model is compiled."""
+
+COMPILE_AHEAD = {True: 30.0, False: 300.0}
+"""Expected seconds of a search from which compiling pays: with norms folded, where it takes some
+seconds, and with norms computed, where it takes a minute and gains less. In float32 a CPU gains
+nothing by it."""
 
 
-def alike(n: int) -> int:
-    """Returns the size of passes over n images that several threads share, however many there are.
+def pass_size(n: int) -> int:
+    """Returns the size of passes over n images, the same for any number of threads.
 
-    Two passes where there are images for two; more, as long as each has enough to be fast.
+    Two passes if there are images for two; more as long as each has enough to be fast.
     """
     passes = 2 if n >= SHARED else 1
     while passes < MOST and n / (2 * passes) >= WORTH:
@@ -35,16 +50,16 @@ def alike(n: int) -> int:
 
 
 class Cutter:
-    """Cuts queries into passes that are fast, and that memory suffices for.
+    """Splits queries into passes that are fast and fit in memory.
 
     Args:
-        device: Where passes are run.
-        fits: Images in a pass, at most.
-        good: Images in a pass that are fastest; passes are about as large, and all alike, so that
-            no small one is left over. ``None`` cuts by the number of images alone.
-        whole: Size of batches that must not be cut; ``None`` where there are none.
+        device: Where passes run.
+        fits: Most images in a pass.
+        good: Images per pass at which passes are fastest; passes get about this size, all the same,
+            so that no small one is left over. ``None`` splits by the number of images alone.
+        whole: Size of batches that must not be split; ``None`` if there are none.
         by_draw: Whether a pass may hold one draw only.
-        threads: That share the passes of a query.
+        threads: Threads that share the passes of a query.
     """
 
     def __init__(
@@ -61,9 +76,9 @@ class Cutter:
         self._tried = fits
 
     def passes(self, n: int, k: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yields where each pass over k draws of n candidates begins, and its candidates (m,)."""
+        """Yields the start of each pass over k draws of n candidates, and its candidates (m,)."""
         total = n * k
-        size = min(self.fits, self._alike(total)) if self._whole is None else self._whole
+        size = min(self.fits, self._size(total)) if self._whole is None else self._whole
         size = min(size, n if self._by_draw else total)
         self._tried = size
         for begun in range(0, total, max(size, 1)):
@@ -71,56 +86,40 @@ class Cutter:
             images = torch.arange(begun, last, device=self._device)
             yield begun, images if k == 1 else images % n
 
-    def _alike(self, total: int) -> int:
+    def _size(self, total: int) -> int:
         if self.good is None:
-            return alike(total)
+            return pass_size(total)
         passes = max(1, round(total / self.good))
         if self.threads > 1:
             passes = max(1, min(-(-passes // self.threads) * self.threads, total))
         return -(-total // passes)
 
     def halve(self, error: RuntimeError) -> bool:
-        """Says whether to ask again, in smaller passes from now on, as memory did not suffice."""
+        """Halves the passes if memory ran out; returns whether to repeat the query."""
         if not out_of_memory(error) or self._whole is not None or self._tried == 1:
             return False
-        give_back(self._device)
+        release_cached_memory(self._device)
         self.fits = max(1, self._tried // 2)
         return True
 
 
-R = TypeVar("R")
-
-COMPILE_AFTER = 5.0
-"""Seconds that a search has taken before its model is compiled."""
-
-COMPILE_AHEAD = {True: 30.0, False: 300.0}
-"""Seconds that it may take in all, for a model to be compiled: with its norms folded, which takes
-some seconds, and with norms to be computed, which takes a minute and pays less. On a CPU float32
-gains nothing by it."""
-
-
 @dataclass(frozen=True)
 class Lane:
-    """What a thread runs, and no other thread.
-
-    Attributes:
-        model: The model, or a copy of its modules.
-        twin: How it is searched.
-    """
+    """The model of one thread, or a copy of its modules, and how it is run."""
 
     model: nn.Module
-    twin: Twin
+    prepared: PreparedModel
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of a query, in the thread that makes it.
+    """One pass of a query.
 
     Attributes:
-        runner: Whose it is.
-        lane: What the thread runs.
-        images: The candidates (m,) of the query that it is about.
-        path: The path of each, where the model has paths.
+        runner: Runs and counts it.
+        lane: The model of the thread that makes it.
+        images: Positions (m,) of its candidates in the query.
+        path: Their RNA paths, or ``None``.
     """
 
     runner: Runner
@@ -129,16 +128,16 @@ class Pass:
     path: Tensor | None
 
     def fast(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Runs a draw of each candidate on the engine; returns float32 logits (m, n_classes)."""
+        """Runs one draw of each candidate on the engine; returns float32 logits (m, n_classes)."""
         return self.runner.run(self.lane, x, rows, self.path)
 
     def exactly(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Runs a deterministic model on some candidates as it is."""
-        return self.runner.run(Lane(self.lane.model, Twin(EXACT)), x, rows, self.path)
+        """Runs some candidates on the exact, deterministic model."""
+        return self.runner.run(Lane(self.lane.model, PreparedModel(EXACT)), x, rows, self.path)
 
 
 class Runner:
-    """Runs the passes of one attack on one batch, and counts every one of them.
+    """Runs and counts the passes of one attack on one batch.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
@@ -152,24 +151,24 @@ class Runner:
     def __init__(self, model: nn.Module, x: Tensor, access: Access) -> None:
         self._model, self.x, self._access = model, x, access
         self.draws = Draws(model, access)
-        # Without paths of its own for each image, a pass may hold one draw for all of them.
+        # Without a path for each image, all images of a pass share one draw.
         self.one_draw_a_pass = access.stochastic and self.draws.paths is None
         self.passes, self._run, self._lock = Passes(len(x), x.device), 0, threading.Lock()
         free = not access.batch_dependent and not self.one_draw_a_pass
-        self.twin = Twin(EXACT)
+        self.prepared = PreparedModel(EXACT)
         if access.fast:
-            self.twin = fastest_twin(model, x, self._trial, access.max_pass if free else 0)
+            self.prepared = choose_engine(model, x, self._trial, access.max_pass if free else 0)
         elif x.device.type == "cpu" and not (self.coupled or self.one_draw_a_pass):
-            # Cut by the number of images alone, whatever the number of threads.
-            self.twin = Twin(replace(EXACT, side_by_side=True))
-        self._lanes = [Lane(model, self.twin)]
+            # Split by the number of images alone, whatever the number of threads.
+            self.prepared = PreparedModel(replace(EXACT, side_by_side=True))
+        self._lanes = [Lane(model, self.prepared)]
         self._cutter = self._new_cutter()
         ahead = access.passes_ahead * self._each
         long = ahead >= COMPILE_AHEAD[self.engine.folded] and not access.batch_dependent
         self.may_compile = long and (self.engine.low or x.device.type != "cpu")
 
     def _new_cutter(self) -> Cutter:
-        good: int | None = self.twin.fits or self._access.max_pass
+        good: int | None = self.prepared.fits or self._access.max_pass
         if self.engine.side_by_side and not self._access.fast:
             good = None
         return Cutter(
@@ -184,7 +183,7 @@ class Runner:
     @property
     def engine(self) -> Engine:
         """How passes are run."""
-        return self.twin.engine
+        return self.prepared.engine
 
     @property
     def coupled(self) -> bool:
@@ -193,49 +192,49 @@ class Runner:
 
     @property
     def cost(self) -> int:
-        """Passes of an image that one answer about it takes."""
+        """Passes that one answer about an image costs."""
         return len(self.x) if self._access.batch_dependent and not self.coupled else 1
 
     @property
-    def way(self) -> tuple[object, ...]:
-        """All by which two runners of a model and a batch may answer differently."""
+    def cache_key(self) -> tuple[object, ...]:
+        """Everything besides model and batch that can change an answer."""
         return str(self.engine), self._access.adversary, self._cutter.good, self._cutter.threads
 
     def exactly(self, x: Tensor, rows: Tensor | None, begun: int = 0) -> Tensor:
-        """Runs one draw for each candidate in float32, and counts it; returns logits (n, m).
+        """Runs and counts one draw for each candidate in float32; returns logits (n, n_classes).
 
         Args:
             x: Candidates (n, c, h, w).
-            rows: Positions (n,) in the batch; ``None`` where nobody knows them.
+            rows: Positions (n,) in the batch; ``None`` if unknown.
             begun: Candidates of the query that were run before, draw after draw.
         """
-        lane = Lane(self._model, Twin(EXACT))
+        lane = Lane(self._model, PreparedModel(EXACT))
         return self.run(lane, x, rows, self._path(begun, len(x)))
 
     def run(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
-        """Runs one draw for each candidate, and counts it; returns float32 logits."""
+        """Runs and counts one draw for each candidate; returns float32 logits."""
         with self._lock:
             self.passes.add("forwards", rows, len(x) if rows is None else self.cost)
             self._run += len(x)
         return self._logits(lane, x, rows, path).float()
 
-    def went_back(self, rows: Tensor) -> None:
+    def count_backward(self, rows: Tensor) -> None:
         """Counts a backward pass for each of ``rows``."""
         with self._lock:
             self.passes.add("backwards", rows, self.cost)
             self._run += len(rows)
 
     def charge(self, spent: Spent) -> None:
-        """Counts passes that another attack made for this one."""
+        """Counts passes whose results are reused from another attack."""
         self.passes.forwards += spent.forwards
         self.passes.backwards += spent.backwards
         self._run += int((spent.forwards + spent.backwards).sum())
 
     def in_passes(self, x: Tensor, work: Callable[[Pass], R]) -> list[tuple[Tensor, R]]:
-        """Returns the candidates (m,) of each pass of a query, and what ``work`` makes of them.
+        """Calls ``work`` on each pass of a query; returns its candidates (m,) and its result.
 
-        Where passes run side by side, ``work`` does so too. A query that memory does not suffice
-        for is asked again, in smaller passes.
+        Where passes run side by side, ``work`` does so too. A query that runs out of memory is
+        repeated in smaller passes.
         """
         while True:
             n, k = self.begin(x)
@@ -253,18 +252,18 @@ class Runner:
                     raise
 
     def begin(self, x: Tensor) -> tuple[int, int]:
-        """Makes ready the draws of a query; returns how many candidates and draws it has."""
+        """Samples the draws of a query; returns the number of candidates and of draws."""
         self._compile_when_due(x)
         self.draws.begin(len(x) // len(self.x) if self.coupled else len(x))
         return len(x), self.draws.number
 
     def _lanes_for(self, parts: int) -> list[Lane]:
-        """Returns what threads run, one lane a thread, made once there is work for them."""
+        """Returns one lane per thread; they are made once there is work for more than one."""
         n = torch.get_num_threads()
         if parts > 1 and len(self._lanes) < n:
             models = replicas(self._model, n)
-            twins = twins_for_threads(self.twin, models)
-            self._lanes = [Lane(*pair) for pair in zip(models, twins, strict=False)]
+            prepared = one_per_thread(self.prepared, models)
+            self._lanes = [Lane(*pair) for pair in zip(models, prepared, strict=False)]
         return self._lanes
 
     def _path(self, begun: int, n: int) -> Tensor | None:
@@ -277,34 +276,34 @@ class Runner:
     def _compile_when_due(self, x: Tensor) -> None:
         """Compiles the model once a long search is well under way.
 
-        Due is a matter of passes, not of the clock, so that a search repeats itself exactly.
+        This goes by the number of passes, not by the clock, so that a search repeats itself exactly.
         """
         if not self.may_compile or self._run * self._each < COMPILE_AFTER:
             return
         self.may_compile = False
-        self.twin = compiled_twin(self._model, self.twin, x, self._trial)
-        self._lanes, self._cutter = [Lane(self._model, self.twin)], self._new_cutter()
+        self.prepared = compile_if_faster(self._model, self.prepared, x, self._trial)
+        self._lanes, self._cutter = [Lane(self._model, self.prepared)], self._new_cutter()
 
     @property
     def _each(self) -> float:
-        """Seconds of a pass; there and back are two."""
-        return self.twin.seconds / 2
+        """Seconds of a pass; forward and backward count as two."""
+        return self.prepared.seconds / 2
 
-    def _trial(self, twin: Twin, x: Tensor) -> Tensor:
-        """Runs a pass that nobody counts, on paths that nobody misses."""
-        with self.draws.held(twin.copy or self._model, self.draws.aside(len(x))):
-            return twin(self._model, x)
+    def _trial(self, prepared: PreparedModel, x: Tensor) -> Tensor:
+        """Runs a timing pass: not counted, and on throw-away paths."""
+        with self.draws.held(prepared.copy or self._model, self.draws.throwaway(len(x))):
+            return prepared(self._model, x)
 
     def _logits(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
-        net = lane.twin.copy or lane.model
+        net = lane.prepared.copy or lane.model
         if not self._access.batch_dependent or self.coupled:
             with self.draws.held(net, path):
-                return lane.twin(lane.model, x)
+                return lane.prepared(lane.model, x)
         assert rows is not None
         answers = []
         for i, (candidate, row) in enumerate(zip(x, rows, strict=True)):
             companions = self.x.index_copy(0, row[None], candidate[None])
             own = path[:, i] if path is not None and path.ndim > 1 else path
             with self.draws.held(net, own):
-                answers.append(lane.twin(lane.model, companions)[row])
+                answers.append(lane.prepared(lane.model, companions)[row])
         return torch.stack(answers)

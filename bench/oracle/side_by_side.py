@@ -1,7 +1,7 @@
-"""Parts of a batch side by side on the CPU, one thread each.
+"""Runs parts of a batch side by side on the CPU, one thread each.
 
-PyTorch cuts each operation over its threads, which then all wait for the slowest at its end. Here
-each thread takes some of the images through all operations, and they meet once.
+PyTorch splits each operation over its threads, which all wait for the slowest at its end. Here each
+thread takes some of the images through all operations, so they wait only once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ R = TypeVar("R")
 
 
 def side_by_side(members: Sequence[M], work: Callable[[M, P], R], parts: Sequence[P]) -> list[R]:
-    """Returns what ``work`` makes of each part, in order.
+    """Calls ``work`` on each part in parallel; returns the results in order.
 
-    Each member has a thread, and takes one part after the other until none is left. Each operation
-    runs in the thread that calls it, so a result depends on its part alone, and not on how many
-    members there are. An error ends the others as soon as their parts are done, and is raised.
+    Each member has a thread that takes one part after the other until none is left. Each operation
+    runs entirely in the thread that calls it, so a result depends on its part alone, not on the
+    number of members. After an error the other threads stop when their current part is done, and
+    the error is raised.
 
     Args:
-        members: What a thread needs for itself, such as a model: see ``replicas``.
-        work: Called with a member and a part; gradient mode and autocast are its own to set.
+        members: What a thread must not share, such as a model: see ``replicas``.
+        work: Called with a member and a part; sets gradient mode and autocast itself.
         parts: In order.
     """
     results: dict[int, R] = {}
@@ -67,7 +68,7 @@ def side_by_side(members: Sequence[M], work: Callable[[M, P], R], parts: Sequenc
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Has PyTorch cut each operation over n threads while the context lasts; 1 leaves it whole."""
+    """Sets the number of threads per PyTorch operation in this context."""
     before = torch.get_num_threads()
     if before != n:
         torch.set_num_threads(n)
@@ -80,9 +81,9 @@ def threads(n: int) -> Iterator[None]:
 
 @lru_cache(maxsize=8)
 def _pool(size: int) -> ThreadPoolExecutor:
-    """Returns threads that wait for work, all of them begun.
+    """Returns a pool whose threads have all been started.
 
-    OpenMP gives each thread a number of threads of its own, which is set once, here.
+    OpenMP keeps a thread count for each thread; it is set to 1 once, here.
     """
     pool = ThreadPoolExecutor(size, "rbench")
     begun = threading.Barrier(size)
@@ -99,9 +100,9 @@ def _pool(size: int) -> ThreadPoolExecutor:
 def replicas(model: nn.Module, n: int) -> list[nn.Module]:
     """Returns a model and n - 1 copies of its modules that share its weights and buffers.
 
-    A network may keep things in its modules while it runs (a mask, a feature map, the path through
-    RNA's layers), which no two threads may do at the same time. Foreign code that cannot be copied
-    comes back alone.
+    A network may store things in its modules while it runs (a mask, a feature map, the path through
+    RNA's layers), which two threads must not do at the same time. A model that cannot be copied is
+    returned alone.
     """
     shared = [*model.parameters(), *model.buffers()]
     try:

@@ -19,8 +19,7 @@ from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import robust_accuracy
 from bench.models import Classifier
-from bench.norms import find_paths, pinned
-from bench.norms.on_batch import stats_in_force
+from bench.norms import find_paths, pinned, stats_in_force
 from bench.train.source import to_pixels
 from bench.untrusted.spec_file import check_spec
 from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint

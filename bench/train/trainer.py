@@ -18,9 +18,8 @@ from bench.core.host import processor
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
 from bench.core.spec import digest
 from bench.models import Classifier, build_model
-from bench.norms import find_paths, pinned
-from bench.norms.affine import Folded
-from bench.norms.on_batch import shares_statistics
+from bench.norms import find_paths, pinned, shares_statistics
+from bench.norms.folding import Folded
 from bench.oracle.fast import settled
 from bench.oracle.side_by_side import replicas, side_by_side
 from bench.train.compute import Compute, Layout, compile_model, fastest_layout

@@ -291,9 +291,9 @@ def test_what_one_ascent_leaves_to_a_longer_one_is_not_changed_by_its_own_end(
 
     memo = Memo()
     attacked(memo, 3)
-    (trails,) = memo.trails.values()
-    (trail,) = trails.values()
-    assert trail.best is not None
-    # The last iterate is better, and is kept by the attack that ended there, not by the trail.
-    assert not torch.equal(trail.best[0], trail.x_adv)
+    (ascents,) = memo.ascents.values()
+    (state,) = ascents.values()
+    assert state.best is not None
+    # The last iterate is better, and is kept by the attack that ended there, not by the state.
+    assert not torch.equal(state.best[0], state.x_adv)
     assert torch.equal(attacked(memo, 6), attacked(None, 6))

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.core.norm_spec import NormSpec
+from bench.core.norm_spec import FAMILIES, NormSpec
 
 REFUSED: list[tuple[Any, str]] = [
     ("batchnorm", "none.*fixup.*bn"),
@@ -15,16 +15,16 @@ REFUSED: list[tuple[Any, str]] = [
     ({"name": "bgn"}, "needs either groups or group_size"),
     ({"name": "gn", "groups": 2, "group_size": 2}, "needs either groups or group_size"),
     ({"name": "gn", "groups": 0}, "greater than or equal to 1"),
-    ({"name": "bn", "groups": 2}, "takes neither groups nor group_size"),
-    ({"name": "in", "group_size": 1}, "takes neither groups nor group_size"),
+    ({"name": "bn", "groups": 2}, "takes no groups; only 'bgn' and 'gn' do"),
+    ({"name": "in", "group_size": 1}, "takes no group_size; only 'bgn' and 'gn' do"),
     ({"name": "rna"}, "needs a pool"),
-    ({"name": "bn", "pool": ["in"]}, "only 'rna' takes one"),
+    ({"name": "bn", "pool": ["in"]}, "takes no pool; only 'rna' does"),
     ({"name": "rna", "pool": ["bn", "fixup"]}, "cannot hold"),
     ({"name": "rna", "pool": ["bn", {"name": "rna", "pool": ["in"]}]}, "cannot hold"),
     ({"name": "rna", "pool": ["bn", "gn"]}, "needs either groups"),
     ({"name": "gn", "groups": 2, "stats": "batch"}, "no choice of statistics"),
     ({"name": "rna", "pool": ["bn", "in"], "stats": "batch"}, "no choice of statistics"),
-    ({"name": "bn", "stats": "tracked-mean"}, "for norm 'rn' only"),
+    ({"name": "bn", "stats": "tracked-mean"}, "has only population, batch"),
     ({"name": "bn", "stats": "running"}, "population"),
     ({"name": "rn", "power": 0}, r"power must be in \(0, 1\]"),
     ({"name": "rn", "power": 1.5}, r"power must be in \(0, 1\]"),
@@ -71,6 +71,17 @@ def test_what_a_spec_says_of_the_model(
     assert NormSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
+def test_a_parameter_is_taken_by_the_families_that_list_it() -> None:
+    for name, family in FAMILIES.items():
+        assert set(family.parameters) < set(NormSpec.model_fields)
+        assert bool(family.stats) == ("stats" in family.parameters), name
+        for stats in family.stats:
+            groups = {"groups": 2} if "groups" in family.parameters else {}
+            spec = NormSpec.model_validate({"name": name, "stats": stats, **groups})
+            assert spec.inference_stats == stats
+        assert family.summary
+
+
 def test_other_statistics_make_another_spec() -> None:
     spec = NormSpec.model_validate("bn")
     assert spec.with_stats("batch").batch_dependent and not spec.batch_dependent
@@ -86,7 +97,7 @@ def test_other_statistics_make_another_spec() -> None:
     ("value", "stats", "message"),
     [
         ("bn", "tracked-mean", "has only population, batch"),
-        ("rn", "mean", "has only population, batch, tracked-mean"),
+        ("rn", "mean", "has only batch, tracked-mean, population"),
         ("ln", "batch", "norm 'ln' has no choice"),
         ({"name": "rna", "pool": ["in", "ln"]}, "batch", "no choice"),
         ({"name": "rna", "pool": ["bn", "rn"]}, "tracked-mean", "norm 'bn' has only"),

@@ -26,8 +26,7 @@ from bench.models import build_model
 from bench.models.external import Shelf
 from bench.models.external.guarded import library, tensors_only
 from bench.models.external.library_model import Declared, Foreign
-from bench.norms import replace_norms
-from bench.norms.on_batch import use_batch_statistics
+from bench.norms import replace_norms, use_batch_statistics
 from bench.zoo import SCHEMES, open_model
 from bench.zoo.checkpoint import read_safetensors
 

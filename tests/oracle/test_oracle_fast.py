@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounter
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
 from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin, runner
-from bench.oracle.fast import settled
+from bench.oracle.fast import cached_choice
 from bench.oracle.side_by_side import threads
 
 N = 256
@@ -34,8 +34,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every device gain by bfloat16."""
-    twin = engine.Twin(engine.Engine(torch.bfloat16))
-    monkeypatch.setattr(runner, "fastest_twin", lambda model, x, run, most: twin)
+    prepared = engine.PreparedModel(engine.Engine(torch.bfloat16))
+    monkeypatch.setattr(runner, "choose_engine", lambda model, x, run, most: prepared)
 
 
 def on_the_brink() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -122,12 +122,12 @@ def test_an_engine_is_taken_only_where_it_is_faster(
         "float32, folded": 0.98 if best == "float32" else 0.75,
     }
     monkeypatch.setattr(fast, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: times.get(str(twin.engine), 9.0))
+    monkeypatch.setattr(fast, "_timed", lambda prepared, x, run: times.get(str(prepared.engine), 9.0))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
-    twin = fast.fastest_twin(model, x, partial(run_on, model), 0)
-    assert str(twin.engine) == best
-    assert (twin.copy is not None) == (best != "float32")
+    prepared = fast.choose_engine(model, x, partial(run_on, model), 0)
+    assert str(prepared.engine) == best
+    assert (prepared.copy is not None) == (best != "float32")
 
 
 def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
@@ -138,33 +138,33 @@ def test_a_model_that_knows_no_low_precision_is_run_in_float32() -> None:
             return x.flatten(1)
 
     model = Strict()
-    twin = fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, model), 0)
-    assert twin.engine == engine.EXACT
+    prepared = fast.choose_engine(model, torch.rand(2, 1, 4, 4), partial(run_on, model), 0)
+    assert prepared.engine == engine.EXACT
 
 
 def test_a_model_that_was_trained_on_is_laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 99.0 - len(str(twin.engine)))
+    monkeypatch.setattr(fast, "_timed", lambda prepared, x, run: 99.0 - len(str(prepared.engine)))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     run = partial(run_on, model)
-    first = fast.fastest_twin(model, x, run, 0)
-    assert fast.fastest_twin(model, x, run, 0) is first, "known already"
+    first = fast.choose_engine(model, x, run, 0)
+    assert fast.choose_engine(model, x, run, 0) is first, "known already"
     with torch.no_grad():
         model[0].weight.mul_(2)
-    second = fast.fastest_twin(model, x, run, 0)
+    second = fast.choose_engine(model, x, run, 0)
     assert second is not first and first.engine.folded
     found, stale = second(model, x).float(), first(model, x).float()
     torch.testing.assert_close(found, model(x), rtol=0.02, atol=0.02)
     assert not torch.allclose(stale, found, rtol=0.02, atol=0.02)
 
 
-def run_on(model: nn.Module, twin: engine.Twin, x: torch.Tensor) -> torch.Tensor:
-    return twin(model, x)
+def run_on(model: nn.Module, prepared: engine.PreparedModel, x: torch.Tensor) -> torch.Tensor:
+    return prepared(model, x)
 
 
 def test_a_model_is_let_go_though_it_is_known() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
-    fast.fastest_twin(model, torch.rand(2, 1, 4, 4), partial(run_on, weakref.proxy(model)), 0)
+    fast.choose_engine(model, torch.rand(2, 1, 4, 4), partial(run_on, weakref.proxy(model)), 0)
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -175,19 +175,19 @@ def test_a_copy_walks_the_paths_of_its_model() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
     replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "ln"]}))
     low = engine.Engine(torch.bfloat16, channels_last=True)
-    twin = fast._twin(net.eval(), low, torch.rand(2, 1, 8, 8))
-    assert twin is not None and twin.copy is not None
+    prepared = fast._prepare(net.eval(), low, torch.rand(2, 1, 8, 8))
+    assert prepared is not None and prepared.copy is not None
     x = torch.rand(6, 1, 8, 8)
     for path in (torch.zeros(1, 6), torch.ones(1, 6), torch.arange(6)[None] % 2):
         with pinned(net, path.long()), torch.no_grad():
-            torch.testing.assert_close(twin(net, x).float(), net(x), rtol=0.05, atol=0.05)
+            torch.testing.assert_close(prepared(net, x).float(), net(x), rtol=0.05, atol=0.05)
 
 
 @pytest.mark.slow
 def test_a_compiled_model_answers_alike_for_any_number_of_images() -> None:
     model, x, _ = on_the_brink()
     run = partial(run_on, model)
-    plain = engine.Twin(engine.Engine(torch.bfloat16), seconds=1.0)
+    plain = engine.PreparedModel(engine.Engine(torch.bfloat16), seconds=1.0)
     function = torch.compile(fast._copy(model), dynamic=True)
     calls: list[int] = []
 
@@ -195,10 +195,10 @@ def test_a_compiled_model_answers_alike_for_any_number_of_images() -> None:
         calls.append(len(z))
         return function(z)
 
-    twin = replace(plain, engine=replace(plain.engine, compiled=True), compiled=counted)
+    prepared = replace(plain, engine=replace(plain.engine, compiled=True), compiled=counted)
     for n in (64, 63, 2, 1):
         torch.testing.assert_close(
-            twin(model, x[:n]).float(), run(plain, x[:n]).float(), rtol=0.05, atol=0.05
+            prepared(model, x[:n]).float(), run(plain, x[:n]).float(), rtol=0.05, atol=0.05
         )
     assert calls == [64, 63, 2], "a single image would be compiled for anew"
 
@@ -207,13 +207,13 @@ def test_a_process_compiles_as_many_models_as_it_attacks(monkeypatch: pytest.Mon
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     monkeypatch.setattr(fast, "_pays", lambda *_: True)
-    plain, x = engine.Twin(engine.Engine(torch.bfloat16)), torch.rand(4, 1, 4, 4)
+    plain, x = engine.PreparedModel(engine.Engine(torch.bfloat16)), torch.rand(4, 1, 4, 4)
     for number in range(12):
         torch.manual_seed(number)
         model = nn.Sequential(nn.Conv2d(1, 2 + number, 3), nn.ReLU(), nn.Flatten()).eval()
-        twin = fast.compiled_twin(model, plain, x, partial(run_on, model))
+        prepared = fast.compile_if_faster(model, plain, x, partial(run_on, model))
         with torch.no_grad():
-            torch.testing.assert_close(twin(model, x).float(), model(x), rtol=0.05, atol=0.05)
+            torch.testing.assert_close(prepared(model, x).float(), model(x), rtol=0.05, atol=0.05)
         assert counter.frame_count == number + 1
 
 
@@ -223,10 +223,10 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
     replace_norms(net, NormSpec.model_validate({"name": "rna", "pool": ["bn", "in"]}))
     net.eval()
     x = torch.rand(8, 1, 8, 8)
-    fast._KNOWN.clear()
+    fast._PREPARED.clear()
     for _ in range(2):  # timed, then remembered
         oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
-        oracle._runner.twin = engine.Twin(engine.EXACT)
+        oracle._runner.prepared = engine.PreparedModel(engine.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
         expected = plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
@@ -237,24 +237,24 @@ def test_a_choice_is_kept_for_later_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     run = partial(run_on, model)
-    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 1.0 + 9.0 * twin.engine.exact)
-    first = fast.fastest_twin(model, x, run, 0)
-    monkeypatch.setattr(fast, "_timed", lambda twin, x, run: 10.0 - 9.0 * twin.engine.exact)
+    monkeypatch.setattr(fast, "_timed", lambda prepared, x, run: 1.0 + 9.0 * prepared.engine.exact)
+    first = fast.choose_engine(model, x, run, 0)
+    monkeypatch.setattr(fast, "_timed", lambda prepared, x, run: 10.0 - 9.0 * prepared.engine.exact)
     again = copy.deepcopy(model)
-    second = fast.fastest_twin(again, x, partial(run_on, again), 0)
+    second = fast.choose_engine(again, x, partial(run_on, again), 0)
     assert first.engine == second.engine != engine.EXACT
     other = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()).eval()
-    assert fast.fastest_twin(other, x, partial(run_on, other), 0).engine == engine.EXACT
+    assert fast.choose_engine(other, x, partial(run_on, other), 0).engine == engine.EXACT
 
 
 def test_a_damaged_choice_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RBENCH_CACHE", str(tmp_path))
-    assert settled("q", lambda: {"a": 1}) == {"a": 1}
+    assert cached_choice("q", lambda: {"a": 1}) == {"a": 1}
     (tmp_path / "engines" / "q.json").write_text("{")
-    assert settled("q", lambda: {"a": 2}) == {"a": 2}
-    assert settled("q", lambda: {"a": 3}) == {"a": 2}
+    assert cached_choice("q", lambda: {"a": 2}) == {"a": 2}
+    assert cached_choice("q", lambda: {"a": 3}) == {"a": 2}
     monkeypatch.setenv("RBENCH_CACHE", str(tmp_path / "engines" / "q.json"))  # no folder
-    assert settled("r", lambda: {"a": 4}) == {"a": 4}
+    assert cached_choice("r", lambda: {"a": 4}) == {"a": 4}
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -263,12 +263,12 @@ def test_passes_grow_while_that_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
     x = torch.rand(32, 1, 4, 4)
     cost = {16: 1.1, 32: 1.0, 64: 0.9, 128: 0.91, 256: 0.95}
 
-    def timed(twin: engine.Twin, some: torch.Tensor, run: object) -> float:
-        return cost[len(some)] * len(some) / 1000 * (1 if twin.engine.exact else 9)
+    def timed(prepared: engine.PreparedModel, some: torch.Tensor, run: object) -> float:
+        return cost[len(some)] * len(some) / 1000 * (1 if prepared.engine.exact else 9)
 
     monkeypatch.setattr(fast, "_timed", timed)
-    twin = fast.fastest_twin(model, x, partial(run_on, model), 1024)
-    assert (twin.fits, twin.seconds) == (128, 0.0009)
+    prepared = fast.choose_engine(model, x, partial(run_on, model), 1024)
+    assert (prepared.fits, prepared.seconds) == (128, 0.0009)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -337,12 +337,12 @@ class Remembering(nn.Module):
 def test_a_model_that_moves_its_buffers_is_searched_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def timed(twin: engine.Twin, x: torch.Tensor, run: fast.Run) -> float:
-        run(twin, x)
-        return 1.0 if twin.engine.exact else 0.1
+    def timed(prepared: engine.PreparedModel, x: torch.Tensor, run: fast.Run) -> float:
+        run(prepared, x)
+        return 1.0 if prepared.engine.exact else 0.1
 
     monkeypatch.setattr(fast, "_timed", timed)
     for kind, exact in ((Remembering, True), (partial(nn.Sequential, nn.Conv2d(1, 2, 3)), False)):
         model = kind().eval().requires_grad_(False)
-        twin = fast.fastest_twin(model, torch.rand(4, 1, 4, 4), partial(run_on, model), 64)
-        assert twin.engine.exact == exact
+        prepared = fast.choose_engine(model, torch.rand(4, 1, 4, 4), partial(run_on, model), 64)
+        assert prepared.engine.exact == exact

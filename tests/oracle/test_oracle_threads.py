@@ -151,8 +151,9 @@ def test_another_layout_in_float32_moves_margins_by_less_than_is_confirmed(name:
 
     with frozen(model), torch.no_grad():
         exact = logits(model)
-        twins = [fast._twin(model, one, x[:16]) for one in ENGINES if not (one.exact or one.low)]
-        copies = [twin.copy for twin in twins if twin is not None and twin.copy is not None]
+        engines = [engine for engine in ENGINES if not (engine.exact or engine.low)]
+        prepared = [fast._prepare(model, engine, x[:16]) for engine in engines]
+        copies = [one.copy for one in prepared if one is not None and one.copy is not None]
         assert len(copies) >= 1
         for copy in copies:
             moved = (margin(logits(copy), y) - margin(exact, y)).abs() / exact.abs().amax(1)
@@ -167,11 +168,11 @@ def test_threads_take_images_of_their_own_where_that_is_faster(
     x, y = images(64)
     timed = fast._timed
 
-    def slowed(twin: Any, x: Tensor, run: Any) -> float:
-        apart = twin.engine.side_by_side
+    def slowed(prepared: Any, x: Tensor, run: Any) -> float:
+        apart = prepared.engine.side_by_side
         if apart == (faster == "together"):
             time.sleep(0.5)  # of each part, or of the whole
-        return timed(twin, x, run) + 0.5 * (apart == (faster == "together"))
+        return timed(prepared, x, run) + 0.5 * (apart == (faster == "together"))
 
     monkeypatch.setattr(fast, "_timed", slowed)
     with frozen(model), threads(2):

@@ -155,7 +155,7 @@ def test_what_a_process_does_once_is_not_taken_for_the_cost_of_a_pass(
 
 
 def test_no_engine_is_chosen_for_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.oracle.runner.fastest_twin", lambda *_: pytest.fail("chosen"))
+    monkeypatch.setattr("bench.oracle.runner.choose_engine", lambda *_: pytest.fail("chosen"))
     assert predict([job("pgd", 1000, search="fast")], 1)
 
 

@@ -23,7 +23,7 @@ from bench.core.spec import sha256_file
 from bench.models.external.guarded import place_of
 from bench.models.external.library_model import Declared, Foreign
 from bench.models.external.scheme import Scheme, Shelf
-from bench.norms.aggregation import weights_seeded
+from bench.norms import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _WHOLE, _FLAGS = ("size", "channels", "classes"), ("stochastic", "batch_dependent")

@@ -20,7 +20,7 @@ from bench.core.model_uri import ModelUri
 from bench.models.external.guarded import library, missing_extra
 from bench.models.external.library_model import RANDOM, Declared, Foreign
 from bench.models.external.scheme import Scheme, Shelf
-from bench.norms.aggregation import weights_seeded
+from bench.norms import weights_seeded
 
 _SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
 

@@ -18,7 +18,7 @@ from bench.models.external.from_torchvision import refuse_shape
 from bench.models.external.guarded import library, missing_extra
 from bench.models.external.library_model import RANDOM, Declared, Foreign, spread
 from bench.models.external.scheme import Scheme, Shelf
-from bench.norms.aggregation import weights_seeded
+from bench.norms import weights_seeded
 
 
 def open_timm(uri: ModelUri, shelf: Shelf) -> Foreign:

@@ -16,7 +16,7 @@ from bench.core.model_uri import ModelUri
 from bench.models.external.guarded import library
 from bench.models.external.library_model import RANDOM, Declared, Foreign, spread
 from bench.models.external.scheme import Scheme, Shelf
-from bench.norms.aggregation import weights_seeded
+from bench.norms import weights_seeded
 
 _SHAPE = ("size", "channels", "classes")
 

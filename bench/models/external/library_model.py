@@ -19,9 +19,13 @@ from bench.core.spec import canonical_json
 from bench.models.build import Classifier
 from bench.models.external.guarded import place_of
 from bench.models.external.scheme import ModelFacts
-from bench.norms import find_paths
-from bench.norms.aggregation import weights_seeded
-from bench.norms.on_batch import batch_norms, shares_statistics, use_batch_statistics
+from bench.norms import (
+    batch_norms,
+    find_paths,
+    shares_statistics,
+    use_batch_statistics,
+    weights_seeded,
+)
 from bench.untrusted.spec_file import check_spec
 
 RANDOM = "none: random weights of seed 0"

@@ -1,4 +1,4 @@
-"""What an oracle answers."""
+"""Losses, and an oracle's answers to queries."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from bench.oracle.passes import Spent
+
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """``loss(logits, y, y_target) -> (b,)`` for logits (b, n_classes) and labels (b,). ``y_target``
-(b,) is the class aimed at, or ``None`` for an untargeted loss."""
+(b,) is the target class, or ``None`` for an untargeted loss."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
-    """Returns the cross-entropy of y; with a target, minus that of the target."""
+    """Returns the cross-entropy of y or, if targeted, the negated cross-entropy of the target."""
     if y_target is not None:
         return -F.cross_entropy(logits, y_target, reduction="none")
     return F.cross_entropy(logits, y, reduction="none")
@@ -27,7 +29,7 @@ def _others(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
-    """Returns the best other logit (or the target's) minus that of y: positive when y has lost.
+    """Returns the largest other logit (or the target's) minus that of y: positive when misclassified.
 
     Source: Carlini & Wagner 2017, https://arxiv.org/abs/1608.04644, f6.
     """
@@ -39,11 +41,11 @@ def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
-    """Returns the difference-of-logits-ratio loss, which no rescaling of the logits changes.
+    """Returns the difference-of-logits-ratio loss, which is invariant to scaling of the logits.
 
-    Source: Croce & Hein 2020, https://arxiv.org/abs/2003.01690, equations 6 and 7 (targeted).
-    They need 3 and 4 classes: with fewer, the ratio can be constant, with a gradient of 0. Then
-    the plain margin is returned.
+    Source: Croce & Hein 2020, https://arxiv.org/abs/2003.01690, equations 6 and 7 (targeted),
+    which need 3 and 4 classes. With fewer, the ratio can be constant and its gradient 0, so the
+    plain margin is returned.
     """
     n_ranked = 3 if y_target is None else 4
     if logits.shape[1] < n_ranked:
@@ -58,14 +60,14 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": margin}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one query returned, per sample of the query (n of them).
+    """The answer to one query, for each of its n candidates.
 
     Attributes:
         loss: (n,), mean over draws.
-        grad: (n, c, h, w), the gradient of that mean; ``None`` if it was not asked for.
+        grad: (n, c, h, w), gradient of that mean; ``None`` if not requested.
         correct: (n,), fraction of the draws that predict y.
-        logits: (n, n_classes), mean over draws. The mean's prediction is not that of a stochastic
-            model: ``correct`` is.
+        logits: (n, n_classes), mean over draws. A stochastic model's accuracy is ``correct``, not
+            the accuracy of these mean logits.
     """
 
     loss: Tensor
@@ -74,13 +76,13 @@ class Evaluation:
     logits: Tensor
 
     def clone(self) -> Evaluation:
-        """Returns the same in tensors of its own."""
+        """Returns a copy that shares no tensor."""
         grad = None if self.grad is None else self.grad.clone()
         return Evaluation(self.loss.clone(), grad, self.correct.clone(), self.logits.clone())
 
 
 def mean_over_draws(parts: Sequence[tuple[Tensor, Evaluation]], n: int, k: int) -> Evaluation:
-    """Puts the answers of several passes together.
+    """Combines the answers of several passes over n candidates and k draws.
 
     Args:
         parts: The candidates (m,) of each pass, and its answers. Every candidate occurs k times;
@@ -109,22 +111,14 @@ def mean_over_draws(parts: Sequence[tuple[Tensor, Evaluation]], n: int, k: int) 
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Forward and backward passes (b,) on the images of a batch."""
-
-    forwards: Tensor
-    backwards: Tensor
-
-
-@dataclass(frozen=True)
-class Trail:
-    """How far an ascent came, so that a longer one need not begin anew.
+class AscentState:
+    """State of a finished PGD run, from which a run with more iterations resumes.
 
     Attributes:
         n_iter: Steps taken.
-        x_adv: Where it is (b, c, h, w).
-        followed: What the last step followed.
-        best: The best iterate so far (b, c, h, w) and its score (b,), if it was asked for.
+        x_adv: The last iterate (b, c, h, w).
+        followed: The direction that the last step followed.
+        best: The best iterate so far (b, c, h, w) and its score (b,), if tracked.
         spent: Passes up to here.
     """
 
@@ -137,15 +131,17 @@ class Trail:
 
 @dataclass
 class Memo:
-    """What several attacks on a model may share about one batch.
+    """Answers about one batch that several attacks on the same model share.
 
     Attributes:
-        answers: Of a deterministic model about the clean images, with what they cost.
-        trails: Of ascents on it, by how the oracle answers; each under all that determines it but
-            its length.
-        predictions: Of the clean images, each under the draws that they were made on.
+        answers: A deterministic model's answers about the clean images, with their cost.
+        ascents: States of PGD runs, by the oracle's cache key, then by everything that determines
+            a run except its length.
+        predictions: Predictions on the clean images, by the draws they were made on.
     """
 
     answers: dict[tuple[object, ...], tuple[Evaluation, Spent]] = field(default_factory=dict)
-    trails: dict[tuple[object, ...], dict[tuple[object, ...], Trail]] = field(default_factory=dict)
+    ascents: dict[tuple[object, ...], dict[tuple[object, ...], AscentState]] = field(
+        default_factory=dict
+    )
     predictions: dict[object, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Norms that only scale and shift each channel at inference, and models with them folded in."""
+"""Folds norms that only scale and shift each channel at inference into convolutions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from bench.norms.batch import batch_norm_affine
 
 
 def inference_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Returns scale and shift of a layer in eval mode, (c,) or (1,); ``None`` where it does more.
+    """Returns scale and shift, (c,) or (1,), of a layer in eval mode; ``None`` if it does more.
 
-    PyTorch's ``BatchNorm2d`` is known here; a norm of this project says so itself, by a method
-    ``inference_affine``.
+    PyTorch's ``BatchNorm2d`` is handled here; norms of this project implement ``Affine``.
     """
     if norm.training:
         return None
@@ -28,21 +27,21 @@ def inference_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 @runtime_checkable
 class Affine(Protocol):
-    """A norm that may only scale and shift each channel at inference."""
+    """A norm that, depending on its statistics, only scales and shifts channels at inference."""
 
     def inference_affine(self) -> tuple[Tensor, Tensor] | None:
-        """Returns scale and shift, (c,) or (1,); ``None`` under statistics of the images."""
+        """Returns scale and shift, (c,) or (1,); ``None`` if it uses statistics of the images."""
 
 
 def fold(model: nn.Module, x: Tensor) -> int:
     """Folds norms into the convolutions before them, in place; returns how many.
 
-    Which norm stands behind which convolution is seen by passing images through the model. The
-    caller compares the logits before and after: a convolution whose output goes elsewhere too
-    must not be folded, and shows there.
+    Pairs of convolution and norm are found by passing images through the model. The caller compares
+    logits before and after: a convolution whose output is also used elsewhere must not be folded,
+    and changes them.
 
     Args:
-        model: In eval mode, with parameters that want no gradient.
+        model: In eval mode, with parameters that need no gradient.
         x: A few images (b, c, h, w).
     """
     pairs = _pairs(model, x)
@@ -60,29 +59,29 @@ def fold(model: nn.Module, x: Tensor) -> int:
     return len(pairs)
 
 
-def folds(twin: nn.Module, model: nn.Module, x: Tensor, tolerance: float = 1e-3) -> bool:
-    """Folds the norms of a model's copy; says whether there were any and the logits stayed.
+def fold_checked(copied: nn.Module, model: nn.Module, x: Tensor, tolerance: float = 1e-3) -> bool:
+    """Folds the norms of a model's copy; returns whether there were any and the logits agree.
 
     Args:
-        twin: The copy, which is changed.
-        model: What it is a copy of, in eval mode.
+        copied: The copy, changed in place.
+        model: The original, in eval mode.
         x: A few images (b, c, h, w), on which both must agree.
         tolerance: Largest difference of a logit, as a share of the largest logit.
     """
     with torch.no_grad():
-        if not fold(twin, x):
+        if not fold(copied, x):
             return False
-        expected, found = model(x), twin(x)
+        expected, found = model(x), copied(x)
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 class Folded:
-    """A copy of a model in training, with norms folded as they would be at inference.
+    """A copy of a model in training, with norms folded as at inference.
 
-    ``refresh`` brings it up to date with the model's weights and statistics, which takes no pass.
+    ``refresh`` copies the model's current weights and statistics, without a pass.
 
     Attributes:
-        copy: In eval mode; its parameters want no gradient.
+        copy: In eval mode; its parameters need no gradient.
     """
 
     def __init__(self, model: nn.Module, copy: nn.Module, pairs: dict[str, str]) -> None:
@@ -90,19 +89,19 @@ class Folded:
 
     @classmethod
     def of(cls, model: nn.Module, x: Tensor) -> Folded | None:
-        """Returns the copy, or ``None`` where no norm can be folded.
+        """Returns the folded copy, or ``None`` if no norm can be folded.
 
         Args:
             model: In eval mode.
-            x: A few images (b, c, h, w), on which the logits must stay.
+            x: A few images (b, c, h, w), on which the logits must agree.
         """
-        twin = copy.deepcopy(model).requires_grad_(False)
-        names = {module: name for name, module in twin.named_modules()}
-        pairs = {names[conv]: names[norm] for conv, norm in _pairs(twin, x)}
-        return cls(model, twin, pairs) if folds(twin, model, x) else None
+        copied = copy.deepcopy(model).requires_grad_(False)
+        names = {module: name for name, module in copied.named_modules()}
+        pairs = {names[conv]: names[norm] for conv, norm in _pairs(copied, x)}
+        return cls(model, copied, pairs) if fold_checked(copied, model, x) else None
 
     def refresh(self) -> None:
-        """Takes over the model's weights and statistics."""
+        """Copies the model's weights and statistics."""
         now = self._model.state_dict()
         with torch.no_grad():
             for name, tensor in self.copy.state_dict().items():
@@ -119,8 +118,8 @@ class Folded:
 
 
 def _pairs(model: nn.Module, x: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
-    """Returns each convolution whose output was the input of a norm that can be folded."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the outputs, so that no id comes back
+    """Returns convolutions whose output is the input of a norm that can be folded, with the norm."""
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps outputs alive, so that ids are unique
     pairs: list[tuple[nn.Conv2d, nn.Module]] = []
     runs: dict[nn.Module, int] = {}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.core.model_spec import ModelSpec
 from bench.models import Classifier, build_model
-from bench.norms.affine import Folded, fold, folds
+from bench.norms.folding import Folded, fold, fold_checked
 
 
 def small(norm: Any, arch: str = "resnet20", **changes: Any) -> Classifier:
@@ -53,7 +53,7 @@ def test_folded_networks_say_the_same(norm: Any, arch: str, n_folded: int) -> No
         twin(x), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
     )
     assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
-    assert folds(copy.deepcopy(model), model, x)
+    assert fold_checked(copy.deepcopy(model), model, x)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_folded_networks_say_the_same(norm: Any, arch: str, n_folded: int) -> No
 def test_norms_that_look_at_the_images_stay(norm: Any) -> None:
     model = small(norm)
     assert fold(copy.deepcopy(model), images()) == 0
-    assert not folds(copy.deepcopy(model), model, images())
+    assert not fold_checked(copy.deepcopy(model), model, images())
 
 
 def test_a_convolution_that_is_used_twice_is_given_up() -> None:
@@ -79,7 +79,7 @@ def test_a_convolution_that_is_used_twice_is_given_up() -> None:
             return (self.norm(y) + y).flatten(1)
 
     model = Leak().eval().requires_grad_(False)
-    assert not folds(copy.deepcopy(model), model, images())
+    assert not fold_checked(copy.deepcopy(model), model, images())
 
 
 def test_a_layer_that_runs_twice_is_left_alone() -> None:
