@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bench.check.record import Record
 from bench.core.cell import CellSpec
 from bench.core.result import Cluster
-from bench.core.sketch import KIN, cosine
+from bench.core.weight_sketch import SAME_TRAINING, cosine
 from bench.store import CheckpointFacts
 
 SUBJECT = ("checkpoint", "sha256", "library")
@@ -19,7 +19,7 @@ _CLUSTER: dict[Cluster, str] = {
     "sample": "images are independent, and those of a batch shared statistics or draws before",
 }
 
-UNKNOWN_KIN = "its weights changed, and nothing is known of how they are related to those before"
+UNRELATED = "its weights changed, and nothing is known of how they are related to those before"
 
 
 def differences(before: Record, now: Record) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -
         now: What is known of the newer.
     """
     if before is None or now is None:
-        return UNKNOWN_KIN
+        return UNRELATED
     pairs = {
         "architecture": (before.arch, now.arch),
         "norm": (before.norm, now.norm),
@@ -85,7 +85,7 @@ def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -
             return f"another training: another {what}{shown}"
     likeness = cosine(before.sketch, now.sketch)
     if likeness is None:
-        return UNKNOWN_KIN
-    if likeness < KIN:
+        return UNRELATED
+    if likeness < SAME_TRAINING:
         return f"another training: its weights have a cosine of about {likeness:.2f} with before"
     return ""

@@ -15,7 +15,7 @@ from bench.core.norm_spec import NormSpec
 from bench.core.paths import checkpoints_folder
 from bench.data import get_dataset, take_slice
 from bench.evaluation.device import pick_device
-from bench.models.external import ModelFacts, Shelf, Source
+from bench.models.external import ModelFacts, ModelLookup, Source
 from bench.probe.findings import ProbeResult
 from bench.probe.model import MAX_IMAGES, probe
 from bench.zoo import Checkpoint, open_checkpoint, open_model
@@ -54,7 +54,7 @@ def probe_command(
         UserError: When the checkpoint or its data cannot be read, or what the checkpoint declares
             is not what the probe finds.
     """
-    source = _open(checkpoint, Shelf(checkpoints_folder(checkpoints), trust_code))
+    source = _open(checkpoint, ModelLookup(checkpoints_folder(checkpoints), trust_code))
     device, facts = pick_device(device), source.facts()
     images = take_slice(DataSpec(name=_data(checkpoint, facts, data), limit=MAX_IMAGES), data_root)
     model = source.load().to(device)
@@ -75,7 +75,7 @@ def probe_command(
     return EXIT_FINDINGS if grave else 0
 
 
-def _open(checkpoint: str, shelf: Shelf) -> Source:
+def _open(checkpoint: str, shelf: ModelLookup) -> Source:
     path = Path(checkpoint)
     return open_checkpoint(path) if path.is_dir() else open_model(checkpoint, shelf)
 

@@ -1,9 +1,10 @@
-"""The exceptions that a user is meant to see."""
+"""Exceptions that users see, and helpers to word their messages."""
 
 from __future__ import annotations
 
 import difflib
 import struct
+import traceback
 import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -22,11 +23,11 @@ class UserError(Exception):
 
 
 class MissingCheckpointError(UserError):
-    """A checkpoint that is named is not here."""
+    """A model's checkpoint, weights or library is not on this machine."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the nearest known name, or the list of names."""
+    """Returns ``"; did you mean 'x'?"`` for the closest known name, or else the known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
@@ -38,42 +39,48 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException, most: int | None = 300) -> str:
-    """Returns an exception's type and message in a line of at most ``most`` letters."""
+    """Returns an exception's type and message on one line of at most ``most`` characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:most]
 
 
-def words_of(error: Exception, most: int | None = None) -> str:
-    """Returns an exception's message, or else its type, in a line of at most ``most`` letters."""
+def message_of(error: Exception, most: int | None = None) -> str:
+    """Returns an exception's message, or else its type, on one line of at most ``most`` characters."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
+def place_of(error: BaseException) -> str:
+    """Returns where an exception was raised, as ``" (file.py:12)"``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
 def first_line(error: Exception) -> str:
-    """Returns the first line of an exception's message, which alone belongs into ours."""
+    """Returns the first line of an exception's message, to be quoted in another message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def first_problem(error: ValidationError, whole: str) -> str:
-    """Returns the first thing that a model refuses as ``key.path: why``, in pydantic's words.
+    """Returns the first error of a pydantic validation as ``key.path: message``.
 
     Args:
-        error: The refusal.
-        whole: Stands for the path where no key is to blame.
+        error: The validation error.
+        whole: Used in place of the path if the error concerns the whole model.
     """
     first = error.errors()[0]
     return f"{key_path(first) or whole}: {first['msg']}"
 
 
 def key_path(details: ErrorDetails) -> str:
-    """Returns where in a model a refused value is: ``key.0.key``; empty for all of it."""
+    """Returns the path of an invalid value, such as ``key.0.key``; empty for the whole model."""
     return ".".join(map(str, details["loc"]))
 
 
 def our_words(details: ErrorDetails) -> str:
-    """Returns why a value is refused, without what pydantic puts before a validator's words."""
+    """Returns the message of a validation error without pydantic's prefix."""
     return details["msg"].removeprefix("Value error, ")
 
 
-DAMAGED: tuple[type[Exception], ...] = (
+READ_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     EOFError,
     LookupError,
@@ -85,5 +92,5 @@ DAMAGED: tuple[type[Exception], ...] = (
     struct.error,
     zlib.error,
 )
-"""What readers of pictures and archives raise where bytes are damaged, or made to be; each reader
-adds what is its library's own."""
+"""Exceptions that readers of images and archives raise on damaged or malicious bytes; each reader
+adds those of its own library."""

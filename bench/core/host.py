@@ -1,4 +1,4 @@
-"""The machine and what is installed on it, in words."""
+"""The machine: its processor, installed versions, the time, and timing of calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 
 def processor() -> str:
-    """Returns the processor's name, as exactly as the system tells it."""
+    """Returns the processor's name as the system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:
             for line in handle:
@@ -30,7 +30,7 @@ def installed(*distributions: str) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _version(name: str) -> str:
-    """Returns a distribution's version; its metadata take milliseconds to read."""
+    """Returns a distribution's version; cached, as reading metadata takes milliseconds."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -38,10 +38,10 @@ def _version(name: str) -> str:
 
 
 def abilities() -> tuple[str, ...]:
-    """Returns which of the instructions that decide a network's speed the processor has.
+    """Returns the instruction sets of the processor that matter for the speed of networks.
 
-    ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16`` on Intel's and AMD's processors, ``bf16``
-    on ARM's; nothing where the system does not tell.
+    ``avx2``, ``avx512f``, ``avx512_bf16``, ``amx_bf16`` on Intel and AMD, ``bf16`` on ARM; empty if
+    the system does not report them.
     """
     asked = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
     flags: set[str] = set()
@@ -57,7 +57,7 @@ def abilities() -> tuple[str, ...]:
 
 
 def has_bfloat16() -> bool:
-    """Says whether the processor computes in bfloat16; where nobody knows, it is tried."""
+    """Returns whether the processor computes in bfloat16; assumes so if unknown."""
     known = abilities()
     return not known or any(name.endswith("bf16") for name in known)
 
@@ -75,7 +75,7 @@ def today() -> str:
 K = TypeVar("K")
 
 CLEARLY = 1.3
-"""What takes this many times as long as the fastest so far is not timed again."""
+"""Contenders this many times slower than the fastest so far are not timed again."""
 
 
 def race(
@@ -88,15 +88,15 @@ def race(
 ) -> dict[K, float]:
     """Returns the least seconds that each contender took.
 
-    They take turns, so that a moment in which the machine is busy strikes them all. A first round
-    makes ready what each needs and is not counted; whoever is clearly slower in a later one is left
-    out from then on, with what it has.
+    They take turns, so that a busy moment of the machine affects all of them. A first round warms
+    up and is not counted; a contender that is clearly slower is dropped from the later rounds but
+    keeps its time.
 
     Args:
-        contenders: What is called, by name.
-        rounds: Times that each is timed.
-        clearly: How many times slower than the fastest that is.
-        forgive: Errors for which a contender is left out, with no time.
+        contenders: Calls by name.
+        rounds: Timed rounds.
+        clearly: Factor over the fastest at which a contender is dropped.
+        forgive: Errors for which a contender is dropped without a time.
         clock: Returns the seconds that a call takes.
     """
     clock = clock or seconds
@@ -118,7 +118,7 @@ def race(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Returns what a call takes by the wall's clock."""
+    """Returns the wall-clock seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

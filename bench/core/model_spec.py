@@ -1,4 +1,4 @@
-"""What a checkpoint's network is, as data."""
+"""Architecture, norm and input of a classifier, as data."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ ARCHITECTURES = (
     "vgg16",
     "wrn32",
 )
-"""``resnet50`` is the RobustNorm paper's 6n+2 network for CIFAR-10; ImageNet's ResNet-50, the RNA
-paper's, is ``resnet50-bottleneck``."""
+"""``resnet50`` is the 6n+2 network for CIFAR-10 of the RobustNorm paper; ``resnet50-bottleneck`` is
+ImageNet's ResNet-50, which the RNA paper uses."""
 
 MODEL_GROUP = "rbench.models"
 """Entry points by which other packages add architectures."""
 
 
 class ClassifierSpec(Spec):
-    """What an evaluation must know of a classifier of images in [0, 1], whoever made it.
+    """What an evaluation must know of any classifier of images in [0, 1].
+
+    The upper limits keep a stranger's card from exhausting memory.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``, or a plugin's; of other networks their library's name.
+        arch: One of ``ARCHITECTURES``, a plugin's, or the name in another library.
         norm: The normalization of every layer that has one.
         channels: Input channels.
-        size: Input height and width in pixels, such as 28, 32 or 224.
-        classes: Number of classes, 2 to 100,000: the upper limits keep a card from asking for all
-            memory.
+        size: Input height and width in pixels.
+        classes: Number of classes.
         mean: Per-channel mean that the model subtracts from images in [0, 1].
         std: Per-channel standard deviation that it divides by, > 0.
     """
@@ -60,10 +61,9 @@ class ClassifierSpec(Spec):
 
 
 class ModelSpec(ClassifierSpec):
-    """Architecture, norm and input of a classifier that this project can build.
+    """A classifier that this project can build.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``.
         shortcut: ``pad`` (He et al.'s option A) or ``conv``, for the 6n+2 ResNets.
     """
 
@@ -81,5 +81,5 @@ class ModelSpec(ClassifierSpec):
         if self.shortcut not in ("pad", "conv"):
             raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
         if self.norm.name == "foreign" or self.norm.declares:
-            raise ValueError("norm 'foreign' and declares are of networks from other libraries")
+            raise ValueError("norm 'foreign' and declares are for networks of other libraries")
         return self

@@ -1,6 +1,6 @@
-"""Models by name: a checkpoint's, or a URI ``SCHEME:PATH?KEY=VALUE&...``, as data.
+"""Names of models: a checkpoint's name, or a URI ``SCHEME:PATH?KEY=VALUE&...``.
 
-What a scheme means is known in ``bench.zoo.sources``; here is only how one is written.
+This is the syntax only; ``bench.zoo.sources`` opens models.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 @dataclass(frozen=True)
 class ModelUri:
-    """A model's URI, taken apart.
+    """The parts of a model's URI.
 
     Attributes:
-        text: All of it.
-        scheme: What stands before the first colon.
-        path: What stands between that and the first ``?``, as written.
+        text: The whole URI.
+        scheme: The part before the first colon.
+        path: The part from there to the first ``?``, not decoded.
         query: Values by key, decoded.
     """
 
@@ -37,13 +37,13 @@ class ModelUri:
     query: dict[str, str]
 
     def only(self, known: Collection[str]) -> None:
-        """Raises ``UserError`` for a key that the scheme does not know."""
+        """Raises ``UserError`` for a key that is not among the scheme's known keys."""
         for key in self.query:
             if key not in known:
                 raise UserError(f"{self.text}: unknown key '{key}'{did_you_mean(key, known)}")
 
     def whole(self, key: str) -> int | None:
-        """Returns a whole number greater than 0; ``None`` where it is not given."""
+        """Returns the value of a key as a whole number > 0; ``None`` if it is not given."""
         value = self.query.get(key)
         if value is None:
             return None
@@ -52,7 +52,7 @@ class ModelUri:
         return int(value)
 
     def numbers(self, key: str) -> tuple[float, ...] | None:
-        """Returns numbers that commas separate, one for each channel; ``None`` likewise."""
+        """Returns the comma-separated numbers of a key, one per channel; ``None`` if not given."""
         value = self.query.get(key)
         if value is None:
             return None
@@ -62,7 +62,7 @@ class ModelUri:
             raise UserError(f"{self.text}: {key}: {error}; separate channels by commas") from None
 
     def flag(self, key: str) -> bool | None:
-        """Returns ``true`` or ``false``; ``None`` likewise."""
+        """Returns the value of a key as a boolean; ``None`` if it is not given."""
         value = self.query.get(key)
         if value is not None and value.lower() not in _YES + _NO:
             raise UserError(f"{self.text}: {key}: expected true or false, found '{value}'")
@@ -70,15 +70,15 @@ class ModelUri:
 
 
 def is_uri(name: str) -> bool:
-    """Whether a model's name is a URI; the names of checkpoints hold no colon."""
+    """Returns whether a model's name is a URI; names of checkpoints contain no colon."""
     return ":" in name
 
 
 def parse_uri(text: str) -> ModelUri:
-    """Takes a URI apart.
+    """Parses a URI.
 
     Raises:
-        UserError: In one line, when it is none.
+        UserError: In one line, if it is not a valid URI.
     """
     shown = text[:_SHOWN] if text.isprintable() else ascii(text)[:_SHOWN]
     scheme, _, rest = text.partition(":")
@@ -86,14 +86,14 @@ def parse_uri(text: str) -> ModelUri:
     if len(text) > MAX_LENGTH or not text.isprintable() or not _SCHEME.fullmatch(scheme):
         raise UserError(
             f"'{shown}': expected a checkpoint's name, or SCHEME:PATH?KEY=VALUE of at most "
-            f"{MAX_LENGTH:,} printable letters; see: rbench list schemes"
+            f"{MAX_LENGTH:,} printable characters; see: rbench list schemes"
         )
     if not path:
-        raise UserError(f"'{shown}': expected a name or path behind '{scheme}:'")
+        raise UserError(f"'{shown}': expected a name or path after '{scheme}:'")
     try:
         pairs = parse_qsl(query, True, strict_parsing=bool(mark), max_num_fields=MAX_KEYS)
     except ValueError:
-        raise UserError(f"'{shown}': expected KEY=VALUE&KEY=VALUE behind '?'") from None
+        raise UserError(f"'{shown}': expected KEY=VALUE&KEY=VALUE after '?'") from None
     keys = [key for key, _ in pairs]
     for key, value in pairs:
         if keys.count(key) > 1 or not (key + value).isprintable():
@@ -102,13 +102,13 @@ def parse_uri(text: str) -> ModelUri:
 
 
 def canonical_name(name: str) -> str:
-    """Returns a model's name as cells have it: ``zoo:NAME`` is the checkpoint ``NAME``."""
+    """Returns a model's name as stored in cells: ``zoo:NAME`` becomes ``NAME``."""
     plain = name.removeprefix("zoo:")
     return name if is_uri(plain) or "?" in plain else plain
 
 
 def short_name(name: str) -> str:
-    """Returns what tables call a model: a URI's path in a few words, anything else as it is."""
+    """Returns a model's name for tables: URIs are shortened, other names stay."""
     if not is_uri(name):
         return name
     try:
@@ -134,7 +134,7 @@ def short_name(name: str) -> str:
 
 
 def _variant(weights: str | None) -> str:
-    """Returns which weights, where they are not the usual ones."""
+    """Returns the name of the weights unless they are the default ones."""
     if weights is None or weights.lower() == "none":
         return " random"
     return "" if weights in ("", "DEFAULT") else f" {weights}"

@@ -1,4 +1,4 @@
-"""A generic name-to-thing registry with lazy entries, some of them from other packages."""
+"""A generic registry of named entries, imported on first use, to which other packages may add."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pydantic_core import PydanticCustomError
 from bench.core.errors import UserError, did_you_mean
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-"""No colon: ``foolbox:`` and ``npz:`` stay rbench's own."""
+"""No colon: prefixes such as ``foolbox:`` and ``npz:`` are reserved for rbench."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Plugin:
     """An entry point of another package.
 
     Attributes:
-        name: As suites name it.
-        distribution: Name of the package that brings it.
-        version: Of that package.
+        name: Its name in suites.
+        distribution: Name of the package.
+        version: Version of the package.
         entry: The entry point.
     """
 
@@ -38,17 +39,17 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """The package and its version, in words."""
+        """The package and its version, for messages."""
         return f"{self.distribution} {self.version}".strip()
 
     def load(self, kind: str) -> object:
-        """Imports what the entry point names.
+        """Imports the object that the entry point names.
 
         Args:
-            kind: What it should be, for the message.
+            kind: Kind of the object, for messages.
 
         Raises:
-            UserError: In one line, whatever goes wrong: it is foreign code.
+            UserError: In one line, for any error: it is foreign code.
         """
         try:
             return self.entry.load()
@@ -56,16 +57,16 @@ class Plugin:
             raise self.broken(kind, f"{type(error).__name__}: {error}") from error
 
     def call(self, kind: str, function: Callable[..., object], result: type[R], *args: object) -> R:
-        """Calls a function of it.
+        """Calls a function of the plugin.
 
         Args:
-            kind: What it is, for the message.
-            function: What its entry point names.
-            result: What the function should return.
-            *args: What it is given.
+            kind: Kind of the entry, for messages.
+            function: The object that its entry point names.
+            result: Expected type of the result.
+            *args: Arguments of the function.
 
         Raises:
-            UserError: Its own; or, in one line, whatever else goes wrong: it is foreign code.
+            UserError: Raised by the function; or, in one line, for any other error of it.
         """
         try:
             made = function(*args)
@@ -78,17 +79,17 @@ class Plugin:
         return made
 
     def broken(self, kind: str, why: str) -> UserError:
-        """Returns the error that says, in one line, what is wrong with it."""
+        """Returns a one-line error that names the plugin, its package and the problem."""
         told = " ".join(why.split())
         return UserError(f"{kind} '{self.name}' of {self.origin} cannot be used: {told}")
 
 
 @cache
 def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
-    """Returns the entry points of a group by name; more than one under a name is a collision.
+    """Returns the entry points of a group by name; several under one name are a collision.
 
-    This imports none of them. Packages whose metadata cannot be read are passed over, and so are
-    names that no suite may use. Of a package that is there twice, the first on the path counts.
+    Nothing is imported. Packages with unreadable metadata and names that suites cannot use are
+    skipped. If a package is installed twice, the first on the path counts.
     """
     found: dict[str, list[Plugin]] = {}
     for plugin in _read(group):
@@ -100,8 +101,8 @@ def plugins(group: str) -> Mapping[str, tuple[Plugin, ...]]:
 def _read(group: str) -> Iterator[Plugin]:
     """Yields the entry points of a group.
 
-    Names and versions, which take a second to read of all packages, are read only where there is
-    such an entry point.
+    Names and versions are read only for packages with such an entry point: for all packages this
+    would take a second.
     """
     distributions = list(importlib.metadata.distributions())
     for place, distribution in enumerate(distributions):
@@ -110,27 +111,27 @@ def _read(group: str) -> Iterator[Plugin]:
                 continue
             name, version = str(distribution.metadata["Name"]), str(distribution.version)
             entries = [entry for entry in distribution.entry_points if entry.group == group]
-        except Exception:  # metadata that anybody may have damaged
+        except Exception:  # damaged metadata can raise anything
             continue
         if _key(distribution) not in map(_key, distributions[:place]):
             yield from (Plugin(entry.name, name, version, entry) for entry in entries)
 
 
 def _key(distribution: importlib.metadata.Distribution) -> str | None:
-    """Returns a package's name as installers compare it; ``None`` where it cannot be read."""
+    """Returns a package's normalized name (PEP 503); ``None`` if it cannot be read."""
     try:
         _ = distribution.version, distribution.entry_points
         return re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
-    except Exception:  # metadata that anybody may have damaged
+    except Exception:  # damaged metadata can raise anything
         return None
 
 
 def known_name(kind: str, group: str, own: Collection[str], name: str) -> str:
-    """Returns a name that is rbench's own or a plugin's; for pydantic validators.
+    """Returns a name if it is one of rbench's or a plugin's; for pydantic validators.
 
     Raises:
-        PydanticCustomError: For any other; of the type that a ``Literal`` raises.
-        ValueError: For a name that two claim.
+        PydanticCustomError: For an unknown name; of the type that a ``Literal`` raises.
+        ValueError: For a name that is claimed twice.
     """
     try:
         plugin = only_plugin(kind, group, name, own=name in own)
@@ -146,16 +147,16 @@ def known_name(kind: str, group: str, own: Collection[str], name: str) -> str:
 
 
 def only_plugin(kind: str, group: str, name: str, *, own: bool) -> Plugin | None:
-    """Returns the plugin of a name, ``None`` where the name is rbench's own.
+    """Returns the plugin of a name, ``None`` if the name is rbench's own.
 
     Args:
-        kind: What it is called in messages, for example ``attack``.
-        group: Of entry points; empty for none.
+        kind: Kind of the entry in messages, for example ``attack``.
+        group: Group of entry points; empty for none.
         name: The name.
-        own: Whether rbench has that name itself.
+        own: Whether rbench has an entry of that name.
 
     Raises:
-        UserError: When two of rbench and the packages claim the name.
+        UserError: If the name is claimed twice, by rbench and a package or by two packages.
     """
     claims = plugins(group).get(name, ()) if group else ()
     claimants = [*(["rbench"] if own else []), *(plugin.origin for plugin in claims)]
@@ -169,17 +170,14 @@ def only_plugin(kind: str, group: str, name: str, *, own: bool) -> Plugin | None
     return claims[0] if claims else None
 
 
-T = TypeVar("T")
-
-
 class Registry(Generic[T]):
-    """Maps names to values that may be imported only when they are asked for.
+    """Maps names to entries, some of which are imported on first use.
 
     Args:
-        kind: What an entry is called in messages, for example ``"attack"``.
-        group: Entry points of other packages that add to it (``rbench.attacks``); empty for none.
-        adopt: Turns what a plugin's entry point names into an entry. Raises ``ValueError``, with
-            what was expected, for anything else.
+        kind: Kind of an entry in messages, for example ``"attack"``.
+        group: Entry points by which other packages add to it (``rbench.attacks``); empty for none.
+        adopt: Turns the object of a plugin's entry point into an entry. Raises ``ValueError`` with
+            the expected type for anything else.
     """
 
     def __init__(
@@ -209,8 +207,8 @@ class Registry(Generic[T]):
         """Returns the entry.
 
         Raises:
-            UserError: With the nearest name when there is none; when a plugin claims a name that
-                is taken; when a plugin cannot be imported, or is not what it should be.
+            UserError: For an unknown name, with the closest known one; for a name that is claimed
+                twice; for a plugin that cannot be imported or is of the wrong type.
         """
         if name not in self:
             raise UserError(f"unknown {self.kind} '{name}'{did_you_mean(name, self)}")
@@ -224,7 +222,7 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def plugin(self, name: str) -> Plugin | None:
-        """Returns whose entry a name is, ``None`` for rbench's own; errors as for ``get``."""
+        """Returns the plugin that a name belongs to, ``None`` for rbench; errors as for ``get``."""
         return only_plugin(self.kind, self.group, name, own=self._own(name))
 
     def _from(self, plugin: Plugin) -> T:
@@ -239,7 +237,7 @@ class Registry(Generic[T]):
         return self._adopted[plugin]
 
     def remove(self, name: str) -> None:
-        """Takes a name out again, for example one that a test registered."""
+        """Removes an entry, for example one that a test registered."""
         del self._entries[name]
 
     def _own(self, name: object) -> bool:

@@ -1,4 +1,4 @@
-"""The base of every specification: frozen, strict about unknown keys."""
+"""The base of every specification, numbers as YAML has them, and hashes for identities."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FRACTION = re.compile(r"^\s*([+-]?[0-9.eE+-]+)\s*/\s*([0-9.eE+-]+)\s*$")
 
 
 def parse_number(value: object) -> float:
-    """Reads a finite number; YAML hands ``8/255`` and ``1e-3`` over as strings.
+    """Reads a finite number; YAML gives ``8/255`` and ``1e-3`` as strings.
 
     Raises:
         ValueError: For anything that is not a finite number or a fraction of two numbers.

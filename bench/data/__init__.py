@@ -1,4 +1,4 @@
-"""Data sets: from a name to a fixed, hashed slice. Never imports torch, except to download."""
+"""Data sets: from a name to a fixed, hashed slice. Imports torch only to download."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Image folders: one sub-folder a class; images are decoded only when they are asked for."""
+"""Image folders: one sub-folder per class; images are decoded only when needed.
+
+``folder:PATH`` requires square images of one size; ``folder:PATH?size=N`` resizes the shorter side
+of every image to N and crops the centre.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.core.errors import DAMAGED, UserError
-from bench.data.images import Images
-from bench.data.roots import missing
+from bench.core.errors import UserError
+from bench.data.images import Dataset, Images, own_dataset
+from bench.data.roots import locate, missing
+from bench.untrusted.pictures import open_image
 
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is read, whatever a file is called. Pillow hands others to programs: PostScript to gs."""
-MAX_PIXELS = 50_000_000
-_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED, Image.DecompressionBombError)
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGENET_CLASSES = 1000
+MAX_SIZE = 10_000
+_SIZE = re.compile(r"^(?P<path>.*)\?size=(?P<size>[0-9]+)$")
 _GRAY_MODES = ("1", "L")
 _COLOUR_MODES = ("P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
 _IMAGENET_FOLDERS = {"test": "val", "train": "train"}
@@ -35,13 +37,13 @@ _IMAGENET_REMEDY = (
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a file becomes an array.
+    """How an image file becomes an array.
 
     Attributes:
         channels: 1 or 3.
         size: Height and width of the result.
-        resize: What the shorter side is resized to before the centre is cropped; ``None`` takes
-            images only of the right size.
+        resize: Length of the shorter side before the centre is cropped; ``None`` requires images of
+            the right size.
     """
 
     channels: int
@@ -51,12 +53,12 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class FileImages:
-    """A split whose images are still in their files.
+    """A split whose images are decoded from their files when taken.
 
     Attributes:
-        paths: One file an image.
+        paths: One file per image.
         y: Labels (n,), int64.
-        class_names: Sub-folder names, sorted; the label is the position.
+        class_names: Sub-folder names, sorted; a label is a position in it.
         geometry: Of the decoded images.
     """
 
@@ -69,8 +71,8 @@ class FileImages:
         """Decodes the images at the given positions into uint8 (n, c, h, w).
 
         Raises:
-            UserError: When a file is damaged or does not fit the geometry, or all together do
-                not fit into memory.
+            UserError: When a file is damaged or does not fit the geometry, or the images do not
+                fit into memory.
         """
         g = self.geometry
         try:
@@ -87,33 +89,22 @@ class FileImages:
         return Images(x, self.y[index])
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with Image.open(path, formats=_FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height}, more than {MAX_PIXELS} pixels")
-        yield image
-
-
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Decodes an image file as it is, in mode ``L`` for 1 channel and ``RGB`` for 3.
+    """Decodes an image file at its own size, in mode ``L`` for 1 channel and ``RGB`` for 3.
 
     Raises:
         UserError: When the file is damaged, too deep (16 bits), or in colour where gray was
             expected.
     """
-    try:
-        with _opened(path) as image:
-            if image.mode not in _GRAY_MODES + _COLOUR_MODES:
-                raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
-            if channels == 1 and image.mode not in _GRAY_MODES:
-                raise UserError(
-                    f"{path}: expected a gray image like the first one of its folder, found mode "
-                    f"{image.mode}; store all as RGB or all as gray"
-                )
-            return image.convert("L" if channels == 1 else "RGB")
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    with open_image(path) as image:
+        if image.mode not in _GRAY_MODES + _COLOUR_MODES:
+            raise UserError(f"{path}: expected an 8-bit image, found mode {image.mode}")
+        if channels == 1 and image.mode not in _GRAY_MODES:
+            raise UserError(
+                f"{path}: expected a gray image like the first one of its folder, found mode "
+                f"{image.mode}; store all as RGB or all as gray"
+            )
+        return image.convert("L" if channels == 1 else "RGB")
 
 
 def decode(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
@@ -147,14 +138,39 @@ def _resize_and_crop(image: Image.Image, resize: int, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def open_folder(name: str, path: str, root: Path) -> Dataset:
+    """Opens ``folder:PATH`` or ``folder:PATH?size=N``; its sub-folders are the classes."""
+    match = _SIZE.match(path)
+    if match and len(match["size"]) > len(str(MAX_SIZE)):
+        raise UserError(f"data set '{name[:100]}': expected a size of at most {MAX_SIZE}")
+    size = int(match["size"]) if match else None
+    plain = match["path"] if match else path
+    if size == 0:
+        raise UserError(f"data set '{name}': expected a size of at least 1, found 0")
+    test = scan_folder(locate(plain, "test", root), Geometry(3, size, size) if size else None)
+
+    def load_train() -> FileImages:
+        train = scan_folder(locate(plain, "train", root), test.geometry)
+        if train.class_names != test.class_names:
+            raise UserError(
+                f"{name}: expected the same class folders in train as in test, found "
+                f"{len(train.class_names)} and {len(test.class_names)} with different names; a "
+                "label is the position among the sorted names"
+            )
+        return train
+
+    names, g = test.class_names, test.geometry
+    return own_dataset(name, plain, len(names), g.channels, g.size, names, test, load_train)
+
+
 def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
     """Lists ``FOLDER/<class>/<image>`` without decoding; classes and files sorted by name.
 
     Names are compared by code point, so the order does not depend on the locale. Hidden folders
-    and files that are no images are passed over; a class may be empty.
+    and files other than images are skipped; a class may be empty.
 
     Args:
-        folder: Holds one sub-folder a class.
+        folder: Holds one sub-folder per class.
         geometry: Of the decoded images; ``None`` takes it from the first image, which must be
             square.
 
@@ -162,7 +178,7 @@ def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
         UserError: When the folder or its images are missing.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected one sub-folder a class")
+        raise UserError(f"{folder}: no such folder; expected one sub-folder per class")
     names = tuple(
         sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     )
@@ -179,11 +195,8 @@ def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
 
 
 def _geometry_of(path: Path) -> Geometry:
-    try:
-        with _opened(path) as image:
-            (width, height), mode = image.size, image.mode
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    with open_image(path) as image:
+        (width, height), mode = image.size, image.mode
     if width != height:
         raise UserError(
             f"{path}: expected square images, found {width}x{height}; add ?size=N to resize and "
@@ -195,12 +208,12 @@ def _geometry_of(path: Path) -> Geometry:
 def load_imagenet(split: str, root: Path) -> FileImages:
     """Lists ImageNet from ``ROOT/val/<wnid>`` or ``ROOT/imagenet/val/<wnid>``.
 
-    ``test`` is the validation split, as everywhere in this field; ``train`` is in ``train``.
-    Images are resized to 256 on the shorter side and cropped to 224 when they are taken.
+    ``test`` is the validation split, as is usual; ``train`` is in ``train``. Images are resized to
+    256 on the shorter side and cropped to 224 when they are taken.
 
     Raises:
-        UserError: When the folder is missing, or has not the 1000 class folders from which the
-            labels follow.
+        UserError: When the folder is missing, or does not have the 1000 class folders that
+            determine the labels.
     """
     part = _IMAGENET_FOLDERS[split]
     looked = [root / part, root / "imagenet" / part]
@@ -218,5 +231,5 @@ def load_imagenet(split: str, root: Path) -> FileImages:
 
 
 def imagenet_remedy() -> str:
-    """Returns how ImageNet is obtained and where its files go."""
+    """Returns instructions to obtain ImageNet and place its files."""
     return _IMAGENET_REMEDY

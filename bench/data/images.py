@@ -1,4 +1,4 @@
-"""Images in memory, and what every loader returns."""
+"""Images in memory, splits and data sets: the types that every loader returns."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Images:
 
 
 class Split(Protocol):
-    """A data set's split whose labels are known and whose pixels may still be on disk."""
+    """A split of a data set: labels in memory, pixels perhaps still on disk."""
 
     @property
     def y(self) -> NDArray[np.int64]:
         """Labels (n,), int64, from 0."""
 
     def take(self, index: NDArray[np.int64]) -> Images:
-        """Returns the images at the given positions, in that order; reads only those."""
+        """Returns the images at the given positions, in that order; reads no others."""
 
 
 def to_unit_range(x: Pixels) -> NDArray[np.float32]:
-    """Returns pixels as float32 in [0, 1]: uint8 divided by 255, float32 as it is."""
+    """Returns pixels as float32 in [0, 1]: uint8 is divided by 255, float32 stays."""
     if x.dtype == np.uint8:
         unit = x.astype(np.float32)
         unit /= np.float32(255)
@@ -53,21 +53,21 @@ def to_unit_range(x: Pixels) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that can be evaluated on.
+    """A data set for evaluation and training.
 
     Attributes:
-        name: As suites and ``rbench list datasets`` name it.
-        classes: Number of classes. Of an ``npz:PATH``: largest label + 1, so a part of a data set
-            may show fewer classes than the whole has.
+        name: In suites and ``rbench list datasets``.
+        classes: Number of classes. For ``npz:PATH``, the largest label + 1: part of a data set may
+            have fewer classes than the whole.
         channels: 1 or 3.
         size: Height and width in pixels.
         mean: Usual per-channel mean of the training images in [0, 1]; 0 for a path form.
         std: Usual per-channel standard deviation; 1 for a path form.
-        class_names: One a class, or empty where they are not known.
-        splits: Of ``test`` and ``train``, those that there are.
-        licence: In one line.
+        class_names: One per class, or empty if unknown.
+        splits: Those of ``test`` and ``train`` that exist.
+        licence: One line.
         homepage: Address, or the path of a path form.
-        loader: Takes the split and the data root, returns the split.
+        loader: Returns a split, from its name and the data root.
     """
 
     name: str
@@ -81,3 +81,32 @@ class Dataset:
     licence: str
     homepage: str
     loader: Callable[[str, Path], Split] = field(repr=False)
+
+
+SPLIT_PLACEHOLDER = "{split}"
+
+
+def own_dataset(
+    name: str,
+    path: str,
+    classes: int,
+    channels: int,
+    size: int,
+    class_names: tuple[str, ...],
+    test: Split,
+    load_train: Callable[[], Split],
+) -> Dataset:
+    """Returns the data set of a path form, with a train split if its path has a ``{split}``."""
+    return Dataset(
+        name=name,
+        classes=classes,
+        channels=channels,
+        size=size,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        class_names=class_names,
+        splits=("test", "train") if SPLIT_PLACEHOLDER in path else ("test",),
+        licence="your own data",
+        homepage=path,
+        loader=lambda split, _: test if split == "test" else load_train(),
+    )

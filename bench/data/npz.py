@@ -1,38 +1,48 @@
-"""Images and labels in a numpy ``.npz`` file."""
+"""``npz:PATH``: images and labels in numpy ``.npz`` files."""
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.errors import DAMAGED, UserError, words_of
-from bench.data.images import Images, Pixels
+from bench.core.errors import UserError
+from bench.data.images import Dataset, Images, Pixels, own_dataset
+from bench.data.roots import locate
+from bench.untrusted.archives import read_npz_arrays
 
 _CHANNELS = (1, 3)
-_DAMAGED: tuple[type[Exception], ...] = (
-    *DAMAGED,
-    RuntimeError,  # encrypted, or compressed in an unknown way
-    tokenize.TokenError,  # its headers are read as Python literals, never run
-    zipfile.BadZipFile,
-)
+
+
+def open_npz(name: str, path: str, root: Path) -> Dataset:
+    """Opens ``npz:PATH``; the largest label of the test split tells the number of classes."""
+    test = read_npz(locate(path, "test", root))
+
+    def load_train() -> Images:
+        train = read_npz(locate(path, "train", root))
+        if train.x.shape[1:] != test.x.shape[1:]:
+            raise UserError(
+                f"{name}: expected train images of shape {test.x.shape[1:]} like the test images, "
+                f"found {train.x.shape[1:]}"
+            )
+        return train
+
+    channels, size = test.x.shape[1], test.x.shape[2]
+    return own_dataset(name, path, int(test.y.max()) + 1, channels, size, (), test, load_train)
 
 
 def read_npz(path: Path) -> Images:
     """Reads keys ``x`` and ``y`` of an ``.npz`` file; other keys are ignored.
 
     ``x`` is uint8, or floating point in [0, 1]; its shape is (n, h, w), (n, h, w, c) or
-    (n, c, h, w) with square images of 1 or 3 channels. ``y`` is (n,), integers from 0. Pickled
-    objects are never loaded.
+    (n, c, h, w) with square images of 1 or 3 channels. ``y`` is (n,), integers from 0.
 
     Raises:
         UserError: When the file is missing, damaged, or not of this form.
     """
-    x, y = _read_arrays(path)
+    x, y = read_npz_arrays(path)
     images = Images(_pixels(path, _channels_first(path, x)), _labels(path, y))
     if len(images.x) != len(images.y):
         raise UserError(
@@ -40,24 +50,6 @@ def read_npz(path: Path) -> Images:
             f"{len(images.x)} images in 'x'"
         )
     return images
-
-
-def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            raise UserError(f"{path}: expected an .npz file with keys x and y, found one array")
-        with content:
-            absent = [key for key in ("x", "y") if key not in content]
-            if absent:
-                found = ", ".join(content) or "none"
-                raise UserError(f"{path}: expected keys x and y, found {found}")
-            return content["x"], content["y"]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected an .npz file with keys x and y") from None
-    except _DAMAGED as error:
-        why = words_of(error, 200)
-        raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 
 def _channels_first(path: Path, x: NDArray[Any]) -> NDArray[Any]:

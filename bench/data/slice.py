@@ -19,13 +19,13 @@ from bench.data.roots import data_root
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Images as a model sees them, and where they come from.
+    """The images of a slice, with their positions and hash.
 
     Attributes:
         x: Pixels (n, c, h, w), float32 in [0, 1].
         y: Labels (n,), int64.
         index: Positions in the data set's split (n,), int64.
-        sha256: Of shape, pixels and labels, as 64 hex digits.
+        sha256: Of shape, pixels and labels, see ``hash_images``.
     """
 
     x: NDArray[np.float32]
@@ -35,16 +35,16 @@ class Slice:
 
 
 def take_slice(spec: DataSpec, root: Path | None = None) -> Slice:
-    """Loads the images of a slice, in the order that ``slice_index`` documents.
+    """Loads the images of a slice, in the order of ``slice_index``.
 
-    Only the images of the slice are decoded, where a data set is a folder of image files.
+    From a folder of image files, only the images of the slice are decoded.
 
     Args:
         spec: Which images.
         root: Data root; see ``open_split``.
 
     Raises:
-        UserError: When the data set is missing or damaged, or has not the images asked for.
+        UserError: When the data set is missing or damaged, or lacks some of the images.
     """
     split = open_split(spec.name, spec.split, root)
     index = slice_index(spec, split.y)
@@ -56,23 +56,23 @@ def take_slice(spec: DataSpec, root: Path | None = None) -> Slice:
 def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the positions of a slice's images in its split, in evaluation order.
 
-    Where the spec gives positions, these are it. Else the whole split is first put into an order;
-    the slice is ``limit`` images of it from ``offset`` on. So a smaller limit gives the first
-    images of a larger one, and slices that follow each other share no image. The order is
+    Explicit positions of the spec are returned as given. Otherwise the whole split is put into an
+    order, of which the slice is ``limit`` images from ``offset`` on. So a smaller limit gives the
+    first images of a larger one, and consecutive slices share no image. The order is
 
-    - without a seed, the split's own;
+    - without a seed, that of the split;
     - with a seed, a permutation drawn from it;
-    - if stratified, one image of each class in turn, the classes always in the same cycle, the
-      images of a class in the order above. Class counts then differ by at most 1 in every slice.
-      The cycle begins with the class that has most images, equal ones in order of appearance;
-      classes that do not occur in the split are left out.
+    - if stratified, one image of each class in turn, in a fixed cycle of the classes, the images of
+      a class in the order above. Class counts then differ by at most 1 in every slice. The cycle
+      goes from the largest class to the smallest, ties in order of appearance; classes that do not
+      occur in the split are left out.
 
     Args:
         spec: Which images.
         y: Labels of the whole split (n,).
 
     Raises:
-        UserError: When a position, offset or limit goes past the end, or a class has too few
+        UserError: When a position, offset or limit exceeds the split, or a class has too few
             images.
     """
     n = len(y)
@@ -101,9 +101,9 @@ def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def hash_images(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
-    """Returns the sha256 of shape, pixels and labels, equal on every machine.
+    """Returns the sha256 of shape, pixels and labels, the same on every machine.
 
-    Hashed are the shape as JSON and a line feed, the pixels as little-endian float32, and the
+    The hash covers the shape as JSON and a line feed, the pixels as little-endian float32, and the
     labels as little-endian int64.
     """
     hasher = hashlib.sha256(json.dumps(list(x.shape)).encode() + b"\n")
@@ -113,8 +113,8 @@ def hash_images(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
 
 
 def _permutation(n: int, seed: int) -> NDArray[np.int64]:
-    # Sorted raw draws, since numpy promises the same bits from PCG64 in every version, but not
-    # the same Generator.permutation.
+    # Sorted raw draws: numpy keeps the bits of PCG64 in every version, but not those of
+    # Generator.permutation.
     draws = np.random.PCG64(seed).random_raw(n)
     return np.argsort(draws, kind="stable").astype(np.int64)
 
@@ -122,7 +122,7 @@ def _permutation(n: int, seed: int) -> NDArray[np.int64]:
 def _stratified(
     spec: DataSpec, y: NDArray[np.int64], order: NDArray[np.int64], stop: int
 ) -> NDArray[np.int64]:
-    """Returns the order with the classes taken in turn; refuses a stop where the turns break."""
+    """Returns the order with the classes in turn; raises if a class runs out before ``stop``."""
     labels = y[order]
     classes, first, which, counts = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
@@ -157,8 +157,8 @@ def open_split(name: str, split: str, root: Path | None = None) -> Split:
     Args:
         name: A name in ``DATASETS``, ``npz:PATH`` or ``folder:PATH``.
         split: ``test`` or ``train``.
-        root: Data root; ``None`` takes the default, see ``data_root``. What is
-            not there is looked for in the package, then in the system's folder of data sets.
+        root: Data root; ``None`` for the default, see ``data_root``. Files that are not there are
+            looked for in the package, then in the system's folder of data sets.
 
     Raises:
         UserError: When the name or split is unknown, or files are missing or damaged.
@@ -179,7 +179,7 @@ def load_split(name: str, split: str, root: Path | None = None) -> Images:
 
 
 def take_all(split: Split) -> Images:
-    """Returns all images of a split; of an image folder, they are decoded now."""
+    """Returns all images of a split; those of an image folder are decoded now."""
     if isinstance(split, Images):
         return split
     return split.take(np.arange(len(split.y), dtype=np.int64))

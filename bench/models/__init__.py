@@ -9,7 +9,7 @@ __all__ = ["Classifier", "build_model"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports what is asked for only then: a plan needs no network, and torch takes seconds."""
+    """Imports on first use: a plan needs no network, and torch takes seconds to import."""
     if name in __all__:
         from bench.models import build
 

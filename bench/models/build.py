@@ -1,4 +1,4 @@
-"""From a model's specification to a classifier of images in [0, 1]."""
+"""Builds the classifier of a specification, for images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NetworkMaker = Callable[[ModelSpec, NormFactory], nn.Module]
 
 
 def _adopt(plugin: Plugin, found: object) -> NetworkMaker:
-    """Returns a plugin's architecture, under which a failure of foreign code is one line."""
+    """Wraps a plugin's function, so that any failure becomes a one-line error."""
     if not callable(found):
         raise ValueError(f"expected a function of a spec and a norm, found {found!r:.60}")
 
@@ -34,10 +34,10 @@ PLUGIN_MODELS: Registry[NetworkMaker] = Registry("arch", MODEL_GROUP, _adopt)
 
 
 class Classifier(nn.Module):
-    """A network that carries its own input normalization.
+    """A network with its input normalization.
 
     Args:
-        spec: What the network is; ``mean`` and ``std`` come from it.
+        spec: Describes the network, with ``mean`` and ``std``.
         net: Maps normalized images to logits.
     """
 
@@ -57,7 +57,7 @@ class Classifier(nn.Module):
 
 
 def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
-    """Builds a freshly initialized classifier in train mode; the seed fixes its weights."""
+    """Builds a classifier in train mode, its weights initialized from the seed."""
     with weights_seeded(seed):
         net = _network(spec, norm_factory(spec.norm))
         if spec.norm.name == "fixup":

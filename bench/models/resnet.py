@@ -1,4 +1,4 @@
-"""Residual networks: the CIFAR family of 6n+2 layers, ResNet-18 and the ResNet-50 of ImageNet.
+"""Residual networks: the CIFAR family of 6n+2 layers, ResNet-18 and ImageNet's ResNet-50.
 
 Source: He et al. 2016, https://arxiv.org/abs/1512.03385, sections 4.1 and 4.2.
 """
@@ -29,7 +29,7 @@ class PadShortcut(nn.Module):
 
 
 def _shortcut(c_in: int, c_out: int, stride: int, norm: NormFactory, projection: bool) -> nn.Module:
-    """Returns what brings a block's input to the shape of its output."""
+    """Returns the shortcut that maps a block's input to the shape of its output."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     if projection:
@@ -40,7 +40,7 @@ def _shortcut(c_in: int, c_out: int, stride: int, norm: NormFactory, projection:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut around them.
 
-    With Fixup, a scalar bias stands before each convolution (its paper, figure 1).
+    With Fixup, a scalar bias precedes each convolution (Fixup paper, figure 1).
 
     Attributes:
         expansion: Output channels per channel of the stage's width.
@@ -70,8 +70,9 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions, four times as wide at the end, with a shortcut around them.
 
-    The 3x3 convolution strides, as in torchvision ("v1.5"), so that no position is skipped; in
-    the paper the first 1x1 does. With Fixup, a scalar bias stands before each convolution.
+    The stride is in the 3x3 convolution, as in torchvision ("v1.5"), so that no position is
+    skipped; in the paper it is in the first 1x1. With Fixup, a scalar bias precedes each
+    convolution.
 
     Attributes:
         expansion: Output channels per channel of the stage's width.
@@ -110,9 +111,9 @@ class ResNet(nn.Module):
         widths: Channels per stage, before the block's expansion; every stage after the first
             halves height and width.
         norm: Makes the normalization layers.
-        channels: Input channels, 1 or 3.
+        channels: Input channels.
         classes: Number of classes.
-        fixup: Whether the blocks carry Fixup's biases.
+        fixup: Whether the blocks have Fixup's biases.
         projection: 1x1 convolutions in the shortcuts instead of zero padding.
         large: A 7x7 stem with stride 2 and max pooling, for 224-pixel images.
         block: The kind of block.

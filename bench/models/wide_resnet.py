@@ -11,7 +11,7 @@ from bench.norms.plain import FixupBias
 
 
 class PreActBlock(nn.Module):
-    """Norm, ReLU, convolution, twice, with a shortcut around them."""
+    """Twice norm, ReLU and convolution, with a shortcut around them."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, norm: NormFactory, fixup: bool) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class PreActBlock(nn.Module):
 class WideResNet(nn.Module):
     """Three stages of ``n`` pre-activation blocks, ``widen`` times as wide as the ResNet.
 
-    The RNA paper's "WideResNet-32" has n = 5 and widen = 10, which others count as 34-10.
+    The RNA paper's "WideResNet-32" has n = 5 and widen = 10, usually called 34-10.
     """
 
     def __init__(

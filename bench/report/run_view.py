@@ -18,7 +18,7 @@ from bench.core.result import CellInfo, Row
 from bench.report.table import CellStatus
 from bench.store import AnalysisStore, CheckpointFacts, ManifestAnalysis, RunStore
 from bench.suite import AnalysisEntry, AttackEntry, ModelEntry, SuiteSpec
-from bench.untrusted.png import why_not_png
+from bench.untrusted.pictures import why_not_png
 
 NOT_RUN = "not run yet; run the suite again to complete it"
 ABSENT = "not run: too few of its models' checkpoints were at hand"

@@ -15,7 +15,7 @@ from bench.attacks import get_attack
 from bench.core.analysis import AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
 from bench.core.host import now
-from bench.models.external import Shelf
+from bench.models.external import ModelLookup
 from bench.run.job import load_model, load_slice
 from bench.run.local import Executor
 from bench.store import AnalysisStore
@@ -145,7 +145,7 @@ def _values(job: AnalysisJob) -> pd.DataFrame:
     with ExitStack() as stack:
         targets = []
         for one in spec.subjects:
-            shelf = Shelf(job.checkpoints, job.trust_code)
+            shelf = ModelLookup(job.checkpoints, job.trust_code)
             model = load_model(one.checkpoint, shelf, one.stats, one.sha256, job.device)
             target = Target.of(model)
             stack.enter_context(frozen(target.model))

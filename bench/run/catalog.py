@@ -15,13 +15,13 @@ from bench.core.cell import DataSpec
 from bench.core.errors import MissingCheckpointError
 from bench.core.model_uri import is_uri
 from bench.core.spec import digest
+from bench.core.weight_sketch import sketch_file
 from bench.data import Slice, get_dataset, take_slice
-from bench.models.external import ModelFacts, Shelf, Source
+from bench.models.external import ModelFacts, ModelLookup, Source
 from bench.published import load_table, table_ids
 from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
 from bench.zoo import Checkpoint, open_model
 from bench.zoo.checkpoint import WEIGHTS, read_history
-from bench.zoo.sketch import sketch_file
 
 
 class LocalCatalog:
@@ -36,7 +36,7 @@ class LocalCatalog:
     def __init__(
         self, checkpoints: Path, data_root: Path | None, *, trust_code: bool = False
     ) -> None:
-        self._shelf, self._data_root = Shelf(checkpoints, trust_code), data_root
+        self._shelf, self._data_root = ModelLookup(checkpoints, trust_code), data_root
         self._missing: dict[str, str] = {}
         self._known: dict[str, CheckpointInfo] = {}
 

@@ -16,7 +16,7 @@ from bench.core.errors import UserError
 from bench.core.host import now
 from bench.core.result import CellInfo, Row
 from bench.data import Slice, take_slice
-from bench.models.external import Shelf
+from bench.models.external import ModelLookup
 from bench.zoo import open_model
 
 if TYPE_CHECKING:  # jobs are planned without importing torch
@@ -57,9 +57,9 @@ class Job:
     trust_code: bool = False
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> ModelLookup:
         """Where its models are looked up."""
-        return Shelf(self.checkpoints, self.trust_code)
+        return ModelLookup(self.checkpoints, self.trust_code)
 
     @property
     def n_batches(self) -> int:
@@ -74,7 +74,7 @@ def _target(job: Job, of: CellSpec | Surrogate) -> Target:
 
 
 @lru_cache(maxsize=16)
-def load_model(name: str, shelf: Shelf, stats: str | None, sha256: str, device: str) -> Classifier:
+def load_model(name: str, shelf: ModelLookup, stats: str | None, sha256: str, device: str) -> Classifier:
     """Returns a model on a device; one that was loaded lately is not read again.
 
     Raises:

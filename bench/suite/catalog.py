@@ -59,7 +59,7 @@ class CheckpointInfo:
         training: How it was trained, likewise.
         seed: Of its training, where the card tells it.
         recipe: Of its training: a hash, where the card tells it.
-        sketch: Of its weights, see ``bench.core.sketch``; empty where it is not known.
+        sketch: Of its weights, see ``bench.core.weight_sketch``; empty where it is not known.
         history: Its training epoch by epoch, where that was written down.
         std_known: Whether ``std`` is known; a network that normalizes its input itself keeps it.
     """

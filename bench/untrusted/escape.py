@@ -1,4 +1,4 @@
-"""Makes any text harmless in Markdown and LaTeX: labels and messages are other people's words."""
+"""Escapes text for Markdown, LaTeX and terminals: labels and messages come from other people."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _LATEX = {
 
 
 def one_line(text: str) -> str:
-    """Returns the text on one line, without control characters and outer spaces."""
+    """Returns the text on one line, stripped, without control characters."""
     spaced = re.sub(r"\s+", " ", text)
     return "".join(c for c in spaced if unicodedata.category(c)[0] != "C").strip()
 
 
 def markdown(text: str) -> str:
-    """Returns text that GitHub's Markdown shows as it is, also inside a table."""
+    """Returns text that GitHub's Markdown shows verbatim, also inside a table."""
     text = html.escape(one_line(text), quote=False)
     text = re.sub(r"([\\`*|~$#])", r"\\\1", text)
     text = re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)  # inside a word it is plain
@@ -58,7 +58,7 @@ def markdown(text: str) -> str:
 
 
 def markdown_alt(text: str) -> str:
-    """Returns text for a picture's square brackets, which it cannot close."""
+    """Returns text for the square brackets of an image, which it cannot close."""
     entities = {"[": "&#91;", "]": "&#93;"}
     escaped = re.compile(r"\\(.)|[\[\]]")
     return escaped.sub(lambda m: entities.get(m[1] or m[0], m[0]), markdown(text))
@@ -67,8 +67,8 @@ def markdown_alt(text: str) -> str:
 def latex(text: str) -> str:
     """Returns LaTeX that any engine typesets without further packages.
 
-    A letter with an accent loses it and what is unknown becomes a question mark, since the
-    default font encoding has no others.
+    Accents are dropped and unknown characters become question marks, as the default font encoding
+    lacks them.
     """
     return "".join(_latex_char(char) for char in one_line(text))
 

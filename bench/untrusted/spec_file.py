@@ -20,11 +20,11 @@ def read_spec(path: Path, kind: type[S], expected: str) -> S:
     Args:
         path: The file.
         kind: The specification.
-        expected: What the file should be, for the message when there is none.
+        expected: Description of the file, for the message if it is missing.
 
     Raises:
         UserError: In one line, when the file is missing, unreadable, not UTF-8, not YAML within the
-            limits of ``bench.untrusted.yaml_text``, or when a key is wrong; the first is named.
+            limits of ``bench.untrusted.yaml_text``, or has an invalid key; the first is named.
     """
     return check_spec(read_yaml(path, expected), kind, str(path))
 
@@ -44,7 +44,7 @@ def check_spec(data: Any, kind: type[S], where: str) -> S:
     """Turns plain values into a specification.
 
     Raises:
-        UserError: In one line that begins with ``where`` and names the first wrong key.
+        UserError: In one line that begins with ``where`` and names the first invalid key.
     """
     try:
         return kind.model_validate(data)
@@ -53,7 +53,7 @@ def check_spec(data: Any, kind: type[S], where: str) -> S:
 
 
 def _explain(error: ValidationError, kind: type[Spec]) -> str:
-    """Returns one error as ``key.path: what is wrong``; a misspelt key before what it left out."""
+    """Returns one error as ``key.path: message``; an unknown key before the key that it misspells."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     where = key_path(first) or "the whole file"
@@ -67,7 +67,7 @@ def _explain(error: ValidationError, kind: type[Spec]) -> str:
 
 
 def _fields(kind: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
-    """Returns the known keys at a place inside a specification."""
+    """Returns the known keys at a path inside a specification."""
     for part in where:
         if part in kind.model_fields:
             kind = _nested(kind.model_fields[str(part)].annotation) or kind

@@ -1,4 +1,4 @@
-"""YAML that others wrote: one document of plain values, within limits."""
+"""YAML from other people: one document of plain values, within limits."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MAX_ALIASES = 100
 MAX_NODES = 20_000
 """Values, once aliases are written out."""
 MAX_DIGITS = 4_000
-"""Letters of a number: reading one to the base of 60 takes the square of its length."""
+"""Characters of a number: parsing a base-60 number takes quadratic time."""
 
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class YamlError(Exception):
-    """A text that is refused.
+    """A YAML text that is refused.
 
     Attributes:
-        line: Where, from 1.
+        line: Line of the problem, from 1.
     """
 
     def __init__(self, line: int, message: str) -> None:
@@ -40,7 +40,7 @@ def read_limited(file: Path, expected: str) -> bytes:
 
     Args:
         file: The file.
-        expected: What it should be, for the message when there is none.
+        expected: Description of the file, for the message if it is missing.
 
     Raises:
         UserError: When it is missing, unreadable or too large.
@@ -58,10 +58,10 @@ def read_limited(file: Path, expected: str) -> bytes:
 
 
 def compose(text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:
-    """Returns the one document of a text as nodes, and what turns them into values.
+    """Returns the root node of a text's only document, and the loader that constructs its values.
 
     Raises:
-        YamlError: For tags, recursive aliases, more than the limits above, and what is no YAML.
+        YamlError: For invalid YAML, tags, recursive aliases, and texts beyond the limits above.
     """
     try:
         _check_events(text)
@@ -74,7 +74,7 @@ def compose(text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:
         what = f"character U+{int(error.character):04X}: {error.reason}"
         raise YamlError(line, f"not valid YAML: {what}") from None
     except (ValueError, OverflowError) as error:
-        # PyYAML lets these escape from \U escapes beyond Unicode and from oversized versions.
+        # PyYAML raises these for \U escapes beyond Unicode and for huge version numbers.
         raise YamlError(1, f"not valid YAML: {error}") from None
     if node is not None:
         _check_nodes(node)
@@ -82,10 +82,10 @@ def compose(text: str) -> tuple[yaml.SafeLoader, yaml.Node | None]:
 
 
 def load(text: str) -> Any:
-    """Returns a text's one document as plain values, ``None`` for an empty one.
+    """Returns a text's only document as plain values, ``None`` if it is empty.
 
     Raises:
-        YamlError: As ``compose`` does, and for a value that is none, such as the date 2024-99-99.
+        YamlError: As ``compose``, and for an invalid value such as the date 2024-99-99.
     """
     loader, node = compose(text)
     if node is None:
@@ -108,7 +108,7 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> YamlError:
 
 
 def _check_events(text: str) -> None:
-    """Refuses what could be unsafe or endless before any tree is built."""
+    """Refuses tags, and documents beyond the limits, before any tree is built."""
     depth = aliases = nodes = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         documents += isinstance(event, yaml.DocumentStartEvent)
@@ -132,7 +132,7 @@ def _check_events(text: str) -> None:
 
 
 def _check_nodes(root: yaml.Node) -> None:
-    """Refuses what aliases make endless, and numbers that take too long to read."""
+    """Refuses aliases that expand without bound, and numbers that take too long to parse."""
     for n, (node, parents) in enumerate(_walk(root), 1):
         refused = ""
         if id(node) in parents:
@@ -140,13 +140,13 @@ def _check_nodes(root: yaml.Node) -> None:
         elif len(parents) > MAX_DEPTH or n > MAX_NODES:
             refused = f"aliases expand to more than {MAX_NODES} values or {MAX_DEPTH} levels"
         elif node.tag in _NUMBERS and len(node.value) > MAX_DIGITS:
-            refused = f"a number of {len(node.value)} letters; quote it if it is text"
+            refused = f"a number of {len(node.value)} characters; quote it if it is text"
         if refused:
             raise YamlError(node.start_mark.line + 1, refused)
 
 
 def _walk(root: yaml.Node) -> Iterator[tuple[yaml.Node, tuple[int, ...]]]:
-    """Yields each node, as often as it is referred to, with the ids of those that hold it."""
+    """Yields each node, once per reference, with the ids of the nodes that contain it."""
     waiting: list[tuple[yaml.Node, tuple[int, ...]]] = [(root, ())]
     while waiting:
         node, parents = waiting.pop()

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and a card, checked before they are used."""
+"""Checkpoints: safetensors files with a card, verified before use; and models by URI."""
 
 from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy, read_card
 from bench.zoo.checkpoint import (

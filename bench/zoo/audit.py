@@ -1,4 +1,4 @@
-"""Whether what a card says is what is found: the comparison, and how it is shown."""
+"""Compares the accuracies on a checkpoint's card with measured ones, for ``rbench zoo verify``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.metrics import wilson
 from bench.zoo.card import Card, CleanAccuracy, RobustAccuracy
 
 EXACT = 1e-6
-"""Accuracies that are no farther apart are equal: cards are rounded to six digits."""
+"""Accuracies this close are equal: cards are rounded to six digits."""
 CLEAN_TOLERANCE = 0.002
-"""Other machines' kernels add in another order, which turns a prediction that is all but a tie."""
+"""Kernels on other machines sum in another order, which can flip a near tie."""
 ROBUST_TOLERANCE = 0.01
-"""The same, carried along 20 steps of an attack."""
+"""The same, accumulated over 20 steps of an attack."""
 LIMITED_CONFIDENCE = 0.999
-"""Of the interval of a part of the images; 95 % would cry wolf at one checkpoint in twenty."""
+"""Level of the interval for part of the images; at 95 % one checkpoint in twenty would fail."""
 
 COLUMNS = ("name", "sha256", "clean", "clean found", "PGD-20", "PGD-20 found", "verdict")
 
@@ -26,16 +26,16 @@ Verdict = Literal["pass", "updated", "hash only", "differs"]
 
 @dataclass(frozen=True)
 class Audit:
-    """What a check of a checkpoint found.
+    """The result of verifying a checkpoint.
 
     Attributes:
-        name: Of its folder.
+        name: Name of its folder.
         verdict: ``hash only``: intact, but its images are not on this machine. ``updated``: numbers
-            of the card differed or were missing, and were written.
-        sha256: ``ok``, ``differs``, or empty where it could not be compared.
-        clean: The card's accuracy and the one found.
+            on the card differed or were missing, and were rewritten.
+        sha256: ``ok``, ``differs``, or empty if it could not be compared.
+        clean: Clean accuracy on the card, and measured.
         robust: The same under the quick attack.
-        notes: Why it is not a plain pass, and what was compared less strictly.
+        notes: Reasons for anything but a plain pass, and which comparisons were less strict.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Audit:
     notes: tuple[str, ...] = ()
 
     def row(self) -> tuple[str, ...]:
-        """Returns one text for each of ``COLUMNS``."""
+        """Returns the cells of a table row, one for each of ``COLUMNS``."""
         numbers = (*self.clean, *self.robust)
         texts = ("" if found is None else f"{found.value:.2%}" for found in numbers)
         verdict = f"{self.verdict}: {'; '.join(self.notes)}" if self.notes else self.verdict
@@ -54,7 +54,7 @@ class Audit:
 
 
 def how_compared() -> str:
-    """Returns the rules of the comparison in a sentence, for people."""
+    """Returns the rules of the comparison in a sentence."""
     return (
         f"An accuracy on all of a card's images passes within {CLEAN_TOLERANCE:.1%} (clean; three "
         f"standard errors if the model is stochastic and that is more) or {ROBUST_TOLERANCE:.0%} "
@@ -75,16 +75,16 @@ def judge(
     """Compares an intact checkpoint's card with what was measured.
 
     Args:
-        name: Of its folder.
-        card: What is claimed.
-        clean: What was measured.
-        robust: The same under the quick attack; a text says why it could not be measured, ``None``
-            that it was not.
-        partial: Whether part of the images were measured on purpose.
-        partly_attacked: Whether part of them were attacked on purpose.
+        name: Name of its folder.
+        card: The claims.
+        clean: The measured accuracy.
+        robust: The same under the quick attack; a text if it could not be measured (the reason),
+            ``None`` if it was not.
+        partial: Whether only part of the images were measured, on purpose.
+        partly_attacked: Whether only part of the images were attacked, on purpose.
 
     Returns:
-        The audit, and the fields of the card that are missing or differ, as they should be.
+        The audit, and corrected values for the fields of the card that are missing or differ.
     """
     changes: dict[str, CleanAccuracy | RobustAccuracy] = {}
     agrees, notes = _compare_clean(card.clean_accuracy, clean, partial)
@@ -106,11 +106,11 @@ def judge(
 def _compare_clean(
     card: CleanAccuracy, found: CleanAccuracy, partial: bool
 ) -> tuple[bool, list[str]]:
-    """Returns whether two accuracies agree, and what is to be said of it."""
+    """Returns whether two accuracies agree, and notes about it."""
     tolerance = CLEAN_TOLERANCE
     draws = min(card.n_draws, found.n_draws)
     if draws > 1:
-        # The variance of a draw given the image is at most p (1 - p), so this is on the safe side.
+        # The variance of a draw given the image is at most p (1 - p), so this is conservative.
         spread = math.sqrt(2 * card.value * (1 - card.value) / (card.n * draws))
         tolerance = max(tolerance, 3 * spread)
     numbers = (card.value, card.n), (found.value, found.n)

@@ -1,4 +1,4 @@
-"""A checkpoint's card: what it is, where it comes from, what it scores."""
+"""A checkpoint's card: the model, its origin, and its accuracies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class CleanAccuracy(Spec):
     """Accuracy on unperturbed test images.
 
     Attributes:
-        value: In [0, 1]; of a stochastic model, the expectation over ``n_draws`` draws.
+        value: In [0, 1]; for a stochastic model, the mean over ``n_draws`` draws.
         n: Number of images.
         split: Which images, for example ``fashion-mnist test``.
-        batch_size: Only for a batch-dependent model: the batch it was scored in.
+        batch_size: Only for a batch-dependent model: size of the batches it was scored in.
         n_draws: Draws per image; 1 for a deterministic model.
     """
 
@@ -36,14 +36,14 @@ class RobustAccuracy(Spec):
     """Accuracy under a quick attack: an upper bound, to tell checkpoints apart at a glance.
 
     Attributes:
-        value: In [0, 1]; of a stochastic model, the expectation over fresh draws.
-        low: Lower end of the 95 % interval; ``None`` where the images allow none.
+        value: In [0, 1]; for a stochastic model, the mean over fresh draws.
+        low: Lower end of the 95 % interval; ``None`` if there is none.
         high: Upper end.
         n: Number of images.
         attack: For example ``PGD-20, linf 0.1, alpha 0.025``.
         split: Which images, for example ``fashion-mnist test``.
         protocol: How the model was attacked and scored.
-        interval: How the interval was made, or why there is none.
+        interval: Method of the interval, or why there is none.
     """
 
     value: float = Field(ge=0, le=1)
@@ -63,8 +63,8 @@ class Card(Spec):
         name: The folder's name.
         model: Architecture, norm, input size, mean and std.
         dataset: What it was trained on.
-        training: ``natural``, ``adversarial``, ``black-box``, or how a foreign file says.
-        recipe: The whole training recipe, or empty for a foreign checkpoint.
+        training: ``natural``, ``adversarial``, ``black-box``, or a description of an import.
+        recipe: The whole training recipe; empty for an imported checkpoint.
         seed: Seed of the training, if known.
         epochs: Epochs trained, if known.
         clean_accuracy: Measured by this project in fp32.
@@ -72,7 +72,7 @@ class Card(Spec):
         versions: Of python, torch and rbench at training time.
         trained: Date and machine of the training.
         sha256: Of ``model.safetensors``.
-        notes: Whatever a reader should know.
+        notes: Anything else a reader should know.
     """
 
     name: str
@@ -94,12 +94,12 @@ def read_card(path: Path) -> Card:
     """Reads ``card.yaml``.
 
     Raises:
-        UserError: When the file is missing, is not YAML, or does not describe a checkpoint.
+        UserError: When the file is missing, not YAML, or not a card.
     """
     return read_spec(path, Card, "a checkpoint's card")
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Writes ``card.yaml``, leaving out what is at its default; it lands by rename."""
+    """Writes ``card.yaml`` atomically, without fields at their default."""
     data = card.model_dump(mode="json", exclude_defaults=True)
     write_atomically(path, yaml.safe_dump(data, sort_keys=False, width=100).encode())

@@ -1,6 +1,6 @@
 """Checkpoints on disk: ``NAME/model.safetensors`` and ``NAME/card.yaml``.
 
-Cards are read without torch, which takes seconds to import; weights import it.
+Reading a card does not import torch, which takes seconds; loading weights does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, words_of
+from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, message_of
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import checkpoint_roots
 from bench.core.spec import canonical_json, sha256_file
@@ -26,66 +26,36 @@ if TYPE_CHECKING:
     from bench.models import Classifier
 
 
-HISTORY = "training.csv"
-
-
-def read_history(folder: Path) -> tuple[Epoch, ...]:
-    """Reads a checkpoint's ``training.csv``; nothing where there is none.
-
-    Raises:
-        UserError: When the file has no such columns or holds something else than numbers.
-    """
-    path = folder / HISTORY
-    if not path.is_file():
-        return ()
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return tuple(
-                Epoch(
-                    epoch=int(line["epoch"]),
-                    loss=float(line["loss"]),
-                    accuracy=float(line["accuracy"]),
-                    test_accuracy=float(line["test_accuracy"]) if "test_accuracy" in line else None,
-                )
-                for line in csv.DictReader(handle)
-            )
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path}: expected the columns epoch, loss, accuracy and test_accuracy with a number "
-            f"in each line, as a training writes them ({words_of(error, 80)}); "
-            "remove the file, or train again"
-        ) from None
-
-
-WEIGHTS, CARD = "model.safetensors", "card.yaml"
+WEIGHTS, CARD, HISTORY = "model.safetensors", "card.yaml", "training.csv"
 MAX_NAME = 200
-"""Letters of a checkpoint's name; file systems end at 255 bytes."""
+"""Characters of a checkpoint's name; file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that holds a checkpoint, with its card; weights are read by ``load``."""
+    """A checkpoint's folder and card; ``load`` reads the weights."""
 
     folder: Path
     card: Card
 
     def facts(self) -> ModelFacts:
-        """Returns what its card says; the weights are not read."""
+        """Returns the facts on its card; the weights are not read."""
         card = self.card
         return ModelFacts(identity(card), card.model, card.dataset, card.training)
 
     def load(self, stats: str | None = None) -> Classifier:
-        """Builds the model in eval mode with its weights, loaded strictly.
+        """Builds the model in eval mode and loads its weights, strictly.
 
         Args:
-            stats: Inference statistics that replace the card's, ``None`` to keep them. The
-                model's ``spec`` says which are in force.
+            stats: Inference statistics in place of the card's, ``None`` to keep those. The model's
+                ``spec`` tells which are in force.
 
         Raises:
             UserError: When the weights are missing, truncated, altered, not finite, or do not fit
-                the card; or when the card's norm does not fit its network or has no such stats.
+                the card; or when the card's norm does not fit its network or lacks these stats.
         """
         from bench.models import build_model
+        from bench.untrusted.weights import read_safetensors
 
         path = self.folder / WEIGHTS
         verify_hash(path, self.card)
@@ -101,10 +71,10 @@ class Checkpoint:
 
 
 def identity(card: Card) -> str:
-    """Returns the sha256 of all that decides a checkpoint's logits: its weights and its model.
+    """Returns the sha256 of everything that decides a checkpoint's logits: weights and model.
 
-    The same weights under another norm, std or power are another model. The statistics of the norm
-    are left out, as a cell names those that are in force.
+    The same weights with another norm, std or power are another model. The inference statistics are
+    left out: a cell's identity holds those that are in force.
     """
     model = card.model.model_dump(mode="json")
     del model["norm"]["stats"]
@@ -113,27 +83,15 @@ def identity(card: Card) -> str:
 
 
 def verify_hash(path: Path, card: Card) -> None:
-    """Raises ``UserError`` unless the weights are the ones that the card describes."""
+    """Raises ``UserError`` unless the weights have the SHA-256 on the card."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; the card promises weights of sha256 {card.sha256}")
+        raise UserError(f"{path}: no such file; expected weights of sha256 {card.sha256}, which the card names")
     found = sha256_file(path)
     if found != card.sha256:
         raise UserError(
             f"{path}: expected sha256 {card.sha256} (from {CARD}), found {found}; the file is "
             "truncated or altered: restore it, for example from git"
         )
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a file of tensors; raises ``UserError`` when it is not one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
-        # A type that torch lacks is a LookupError.
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
 
 def _load_strict(
@@ -174,7 +132,7 @@ def _some(what: str, found: list[str]) -> str:
 
 
 def refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> None:
-    """Raises ``UserError``, which names some, where tensors hold NaN or infinite values."""
+    """Raises ``UserError``, with some names, if tensors hold NaN or infinite values."""
     bad = [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if bad:
         raise UserError(f"{what}: {_some('tensors with NaN or infinite values', bad)}; {advice}")
@@ -183,11 +141,11 @@ def refuse_not_finite(weights: Mapping[str, Tensor], what: str, advice: str) -> 
 def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
     """Writes weights and card; the card's ``sha256`` is filled in here.
 
-    Each file is replaced in one step. A kill between the two leaves a pair that loading refuses.
+    Each file is replaced atomically. A kill between the two leaves a pair that loading refuses.
 
     Raises:
-        UserError: When a weight is NaN or infinite, and nothing is written; or when a file cannot
-            be written.
+        UserError: When a weight is NaN or infinite, in which case nothing is written; or when a
+            file cannot be written.
     """
     from safetensors.torch import save
 
@@ -203,10 +161,10 @@ def save_checkpoint(folder: Path, net: nn.Module, card: Card) -> Checkpoint:
 
 
 def checkpoint_folder(root: Path, name: str) -> Path:
-    """Returns where a folder of checkpoints has one, or would have it.
+    """Returns the folder of a checkpoint by name, whether it exists or not.
 
     Raises:
-        UserError: When a name leads out of the folder.
+        UserError: When the name leads out of the folder of checkpoints.
     """
     if Path(name).name != name or name in (".", "..") or len(name) > MAX_NAME:
         raise UserError(
@@ -217,9 +175,11 @@ def checkpoint_folder(root: Path, name: str) -> Path:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Reads a checkpoint's card; raises ``UserError`` when it is missing or wrong.
+    """Reads a checkpoint's card.
 
-    Where it is missing, that is a ``MissingCheckpointError``.
+    Raises:
+        MissingCheckpointError: When there is no such folder.
+        UserError: When the card is missing or invalid.
     """
     if not folder.is_dir():
         hint = did_you_mean(folder.name, list_checkpoints(folder.parent))
@@ -228,19 +188,47 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[str]:
-    """Returns the names of the checkpoints that a folder of them has, sorted."""
+    """Returns the names of the checkpoints in a folder, sorted."""
     return [folder.name for folder in list_folders(checkpoint_roots(root))]
 
 
 def list_folders(roots: Iterable[Path], files: Sequence[str] = (CARD,)) -> list[Path]:
-    """Returns the checkpoints of some folders, sorted by name; the first to have a name wins.
+    """Returns the checkpoints in some folders, sorted by name; of equal names, the first.
 
     Args:
         roots: Folders of checkpoints; may be missing.
-        files: One of these makes a folder a checkpoint.
+        files: A folder that contains one of these is a checkpoint.
     """
     found: dict[str, Path] = {}
     for root in roots:
         for path in (path for file in files for path in root.glob(f"*/{file}")):
             found.setdefault(path.parent.name, path.parent)
     return [found[name] for name in sorted(found)]
+
+
+def read_history(folder: Path) -> tuple[Epoch, ...]:
+    """Reads a checkpoint's ``training.csv``; returns no epochs if there is none.
+
+    Raises:
+        UserError: When the file lacks a column or contains anything but numbers.
+    """
+    path = folder / HISTORY
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return tuple(
+                Epoch(
+                    epoch=int(line["epoch"]),
+                    loss=float(line["loss"]),
+                    accuracy=float(line["accuracy"]),
+                    test_accuracy=float(line["test_accuracy"]) if "test_accuracy" in line else None,
+                )
+                for line in csv.DictReader(handle)
+            )
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path}: expected the columns epoch, loss, accuracy and test_accuracy with a number "
+            f"in each line, as a training writes them ({message_of(error, 80)}); "
+            "remove the file, or train again"
+        ) from None

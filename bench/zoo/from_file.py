@@ -1,14 +1,19 @@
-"""``file:PATH``: a checkpoint's folder, or ``file:PATH?arch=...&norm=...``: a safetensors file.
+"""Safetensors files by URI, on disk (``file:``) or on the Hugging Face Hub (``hf:``).
 
-The network is one of this project's. What the query leaves open of its input is taken from
-``dataset``, as ``rbench zoo import`` does it; names of parameters are translated as there.
+``file:PATH`` is a checkpoint's folder, ``file:PATH?arch=...&norm=...`` and
+``hf:OWNER/REPO/FILE.safetensors?arch=...&norm=...`` are weights of one of this project's networks.
+Properties of the input that the query omits come from ``dataset``, and names of parameters are
+translated, as in ``rbench zoo import``. From the hub only safetensors are read: no configuration of
+the repository, and none of its code is run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +23,28 @@ from bench.core.model_uri import ModelUri
 from bench.core.spec import canonical_json, sha256_file
 from bench.data import get_dataset
 from bench.models import Classifier
-from bench.models.external import ModelFacts, Scheme, Shelf, Source
+from bench.models.external import ModelFacts, ModelLookup, Scheme, Source
+from bench.models.external.scheme import missing_extra
 from bench.untrusted.spec_file import check_spec
+from bench.untrusted.weights import calling_library
 from bench.untrusted.yaml_text import YamlError, load
 from bench.zoo.checkpoint import open_checkpoint
 from bench.zoo.imported import load_foreign, read_foreign
 
 KEYS = ("arch", "norm", "dataset", "channels", "size", "classes", "mean", "std", "shortcut")
 _SUFFIX = ".safetensors"
+_HUB_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_HUB_PARTS = 3
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Weights of a network of this project in a file of another's.
+    """A safetensors file with weights of one of this project's networks.
 
     Attributes:
         path: The file.
         spec: The network.
-        dataset: What it was trained on; empty where that is not said.
+        dataset: What it was trained on; empty if unknown.
     """
 
     path: Path
@@ -43,7 +52,7 @@ class WeightsFile:
     dataset: str
 
     def facts(self) -> ModelFacts:
-        """Returns what it is; reads the file's bytes only."""
+        """Returns what is known of the model; hashes the file without parsing it."""
         return ModelFacts(self._sha256, self.spec, self.dataset, f"a file: {self.path.name}")
 
     @cached_property
@@ -59,18 +68,18 @@ class WeightsFile:
         return load_foreign(read_foreign(self.path), spec).model
 
 
-def open_file(uri: ModelUri, shelf: Shelf) -> Source:
-    """Returns the model of a file, or of a checkpoint's folder."""
+def open_file(uri: ModelUri, lookup: ModelLookup) -> Source:
+    """Returns the model of a file or of a checkpoint's folder."""
     path = Path(uri.path).expanduser()
     if path.is_dir():
         if uri.query:
-            raise UserError(f"{uri.text}: a folder's card says all, so it takes no keys")
+            raise UserError(f"{uri.text}: a checkpoint's folder has a card, so it takes no keys")
         return open_checkpoint(path)
     return weights_file(uri, path)
 
 
 def weights_file(uri: ModelUri, path: Path) -> WeightsFile:
-    """Returns the model of a safetensors file, as a URI's query describes it.
+    """Returns the model of a safetensors file, described by a URI's query.
 
     Raises:
         UserError: When there is no such file, it has another suffix, or the query does not fit.
@@ -87,7 +96,7 @@ def weights_file(uri: ModelUri, path: Path) -> WeightsFile:
 
 
 def spec_of(uri: ModelUri) -> tuple[ModelSpec, str]:
-    """Returns the network that a query describes, and what it was trained on."""
+    """Returns the network that a query describes, and its data set."""
     query = uri.query
     for key in ("arch", "norm"):
         if key not in query:
@@ -109,9 +118,39 @@ def spec_of(uri: ModelUri) -> tuple[ModelSpec, str]:
     return check_spec(fields, ModelSpec, uri.text), dataset
 
 
-SCHEME = Scheme(
+def open_hub(uri: ModelUri, lookup: ModelLookup) -> Source:
+    """Returns the model of a file of the hub, downloaded unless it is in the local cache."""
+    parts = uri.path.split("/")
+    fits = all(_HUB_PART.fullmatch(part) for part in parts) and parts[-1].endswith(_SUFFIX)
+    if len(parts) < _HUB_PARTS or not fits:
+        raise UserError(f"{uri.text}: expected hf:OWNER/REPO/FILE.safetensors")
+    spec_of(uri)  # reports errors before anything is downloaded
+    try:
+        hub: Any = import_module("huggingface_hub")
+    except ImportError as error:
+        raise missing_extra(uri.text, "hf", error) from None
+    with calling_library(uri.text):
+        found = _hub_file(hub, "/".join(parts[:2]), "/".join(parts[2:]), uri.query.get("revision"))
+    return weights_file(uri, Path(found))
+
+
+def _hub_file(hub: Any, repository: str, name: str, revision: str | None) -> str:
+    """Returns the path of a file in the cache, which is not updated; downloads it if missing."""
+    try:
+        return str(hub.hf_hub_download(repository, name, revision=revision, local_files_only=True))
+    except OSError:  # not in the cache
+        return str(hub.hf_hub_download(repository, name, revision=revision))
+
+
+FILE = Scheme(
     open=open_file,
     keys=KEYS,
     example="file:weights/net.safetensors?arch=resnet20&norm=bn&dataset=cifar10",
     needs="the file",
+)
+HUB = Scheme(
+    open=open_hub,
+    keys=(*KEYS, "revision"),
+    example="hf:owner/repo/model.safetensors?arch=resnet18&norm=bn&dataset=cifar10",
+    needs="pip install 'rbench[hf]'; the file in its cache, or a network",
 )

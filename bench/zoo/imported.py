@@ -1,8 +1,11 @@
-"""Other people's checkpoints: files of tensors, read without running anything that is in them."""
+"""Imports other people's checkpoints: files of tensors, with the names of their parameters.
+
+Nothing is guessed from shapes or from the order of a file: a name that no rule translates stays,
+and loading then lists it as unexpected.
+"""
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,135 +18,25 @@ from bench.core.errors import UserError, did_you_mean
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
-from bench.untrusted.pickle_depth import check_torch_file
-from bench.zoo.checkpoint import read_safetensors, refuse_not_finite
-
-# From the names that others give to parameters to ours.
-#
-# Nothing is guessed from shapes or from the order of a file: a name that no rule knows stays as it
-# is, and loading then lists it as unexpected.
-
-
-WRAPPERS = ("module.", "model.", "_orig_mod.", "net.")
-"""What DataParallel, torch.compile and habit put before every name; taken off, also repeatedly."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A pattern that is looked for in a name, and what stands in its place.
-
-    Attributes:
-        pattern: Named groups may be used in ``ours``. The group ``from_one`` is a number that
-            counts from 1 there and from 0 here.
-        ours: The replacement, with ``{group}`` for what a group has found.
-        known_from: Whose names these are.
-    """
-
-    pattern: str
-    ours: str
-    known_from: str
-
-    def apply(self, name: str) -> str:
-        """Returns a name with every occurrence of the pattern replaced."""
-        return re.sub(self.pattern, self._fill, name)
-
-    def _fill(self, match: re.Match[str]) -> str:
-        groups = match.groupdict()
-        if "from_one" in groups:
-            groups["from_one"] = str(int(groups["from_one"]) - 1)
-        return self.ours.format(**groups)
-
-
-RULES = (
-    Rule(
-        r"^layer(?P<from_one>[1-9]\d*)\.(?P<block>\d+)\.",
-        "stages.{from_one}.{block}.",
-        "torchvision, kuangliu/pytorch-cifar, akamaster/pytorch_resnet_cifar10",
-    ),
-    Rule(
-        r"^block(?P<from_one>[1-9]\d*)\.layer\.(?P<block>\d+)\.",
-        "stages.{from_one}.{block}.",
-        "xternalz/WideResNet-pytorch, yaodongyu/TRADES",
-    ),
-    Rule(r"(?P<before>^|\.)(?:bn|gn)(?P<k>\d)\.", "{before}norm{k}.", "all of the above"),
-    Rule(r"\.downsample\.", ".shortcut.", "torchvision"),
-    Rule(r"\.convShortcut\.", ".shortcut.", "xternalz/WideResNet-pytorch, yaodongyu/TRADES"),
-    Rule(r"\.norm\.(?P<k>\d+)\.", ".branches.{k}.", "UniSerj/Random-Norm-Aggregation"),
-    Rule(r"^(?:linear|classifier)\.", "fc.", "kuangliu, akamaster, VGGs"),
-)
-"""Applied in this order to every name; names of this project pass unchanged."""
-
-
-def parse_renames(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Reads ``OLD=NEW`` pairs of prefixes; NEW may be empty.
-
-    Raises:
-        UserError: When there is no ``=``, or nothing before it.
-    """
-    pairs = []
-    for text in texts:
-        old, equals, new = text.partition("=")
-        if not equals or not old:
-            raise UserError(
-                f"--rename: expected OLD=NEW, two prefixes of names, found '{text}'; "
-                "to take a prefix off, write PREFIX="
-            )
-        pairs.append((old, new))
-    return pairs
-
-
-def our_names(theirs: Sequence[str], renames: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-    """Returns a name of ours for each of theirs, as ``{ours: theirs}``.
-
-    First ``WRAPPERS`` are taken off, then the renames replace prefixes, each in its turn, then
-    ``RULES`` apply.
-
-    Raises:
-        UserError: When a rename's old prefix begins no name, or two names become one.
-    """
-    plain = {name: _unwrapped(name) for name in theirs}
-    for old, new in renames:
-        if not any(name.startswith(old) for name in plain.values()):
-            some = ", ".join(list(plain.values())[:5])
-            raise UserError(f"--rename {old}={new}: no name begins with '{old}'; names are {some}")
-        plain = {
-            name: new + now.removeprefix(old) if now.startswith(old) else now
-            for name, now in plain.items()
-        }
-    found: dict[str, str] = {}
-    for name, now in plain.items():
-        for rule in RULES:
-            now = rule.apply(now)
-        if now in found:
-            raise UserError(
-                f"'{found[now]}' and '{name}' both become '{now}'; tell them apart with --rename"
-            )
-        found[now] = name
-    return found
-
-
-def _unwrapped(name: str) -> str:
-    while name.startswith(WRAPPERS):
-        name = name.partition(".")[2]
-    return name
-
+from bench.untrusted.weights import read_safetensors, read_torch_file
+from bench.zoo.checkpoint import refuse_not_finite
 
 TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 _MAX_DEPTH = 8
-"""Of nested mappings; a pickle may hold itself."""
+"""Of nested mappings; a pickle may contain itself."""
 _COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class ForeignFile:
-    """A state dict as it lies in a file.
+    """A state dict found in a file.
 
     Attributes:
         path: The file.
         sha256: Of the file.
-        key: Where in the file the state dict was, such as ``state_dict``; empty at the top.
-        entries: The state dict; what is not a tensor is refused when it is loaded.
+        key: Path to the state dict inside the file, such as ``state_dict``; empty at the top.
+        entries: The state dict; loading refuses entries that are not tensors.
     """
 
     path: Path
@@ -154,11 +47,11 @@ class ForeignFile:
 
 @dataclass(frozen=True)
 class Imported:
-    """A foreign model in our form.
+    """An imported model.
 
     Attributes:
         model: In eval mode.
-        notes: What had to be done beyond renaming, in sentences.
+        notes: Conversions beyond renaming, one sentence each.
     """
 
     model: Classifier
@@ -168,17 +61,17 @@ class Imported:
 def read_foreign(path: Path, key: str | None = None) -> ForeignFile:
     """Reads a file of weights and finds the state dict in it.
 
-    A state dict is a mapping from names to values of which one at least is a tensor of two or more
-    dimensions. It is looked for at the top and under names, not in lists or under numbers, so an
-    optimizer's state is never mistaken for it.
+    A state dict is a mapping from names to values with at least one tensor of two or more
+    dimensions. It is searched for at the top and under names, not in lists or under numbers, so an
+    optimizer's state is never mistaken for one.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` wrote. It is read with ``weights_only``.
-        key: Which state dict, where there are several.
+        path: ``.safetensors``, or a file of ``torch.save``, which is read with ``weights_only``.
+        key: Path of the state dict, if there are several.
 
     Raises:
-        UserError: When the file is missing or unreadable, needs code to be run, or does not hold
-            exactly one state dict and ``key`` does not name one.
+        UserError: When the file is missing or unreadable, asks for code to be run, or does not
+            contain exactly one state dict and ``key`` does not name one.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected weights in {', '.join(SUFFIXES)}")
@@ -187,35 +80,10 @@ def read_foreign(path: Path, key: str | None = None) -> ForeignFile:
             f"{path}: expected a file in {', '.join(SUFFIXES)}, found '{path.suffix}'; rename it "
             "if it is one of these"
         )
-    content = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
     found = dict(_state_dicts(content))
     where = _choose(path, found, content, key)
     return ForeignFile(path, sha256_file(path), where, found[where])
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        check_torch_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked is None:
-            raise UserError(f"{path}: {_unreadable(error)}") from None
-        raise UserError(
-            f"{path}: expected tensors alone, found a file that asks for {asked[1]}; nothing of it "
-            "was run. If you trust it, read it once elsewhere with "
-            "torch.load(..., weights_only=False), and torch.save its state dict alone"
-        ) from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes make of it
-        raise UserError(f"{path}: {_unreadable(error)}") from None
-
-
-def _unreadable(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "TorchScript" in text:
-        return "a TorchScript archive, which holds code; save its state_dict() instead"
-    _, _, reason = text.partition("WeightsUnpickler error: ")
-    return f"not a readable file of torch.save ({type(error).__name__}: {(reason or text)[:200]})"
 
 
 def _state_dicts(
@@ -257,16 +125,16 @@ def load_foreign(
     """Builds the model and loads the file's weights, strictly.
 
     Half and double precision become float32. Counters of batches, which inference does not use,
-    are set to 0 where a file has none at all: PyTorch before 0.4.1 knew none.
+    are set to 0 if the file has none at all, as PyTorch before 0.4.1 did not save them.
 
     Args:
         file: The weights.
-        spec: What they are of.
-        renames: Prefixes of names that are replaced before the rules apply, see ``our_names``.
+        spec: The model.
+        renames: Prefixes of names to replace before the rules apply, see ``our_names``.
 
     Raises:
-        UserError: When the spec cannot be built; or with every missing and every unexpected name,
-            and every one of another shape or type.
+        UserError: When the spec cannot be built; or with a list of all names that are missing,
+            unexpected, or of another shape or type.
     """
     model = build_model(spec)
     origins = our_names(list(file.entries), renames)
@@ -298,7 +166,7 @@ def _problems(
     expected: Mapping[str, Tensor],
     filled: Mapping[str, Tensor],
 ) -> list[str]:
-    """Returns a line for every name that is missing, unexpected, or not what it should be."""
+    """Returns a line for every name that is missing, unexpected, or of another shape or type."""
     lines = [
         f"missing: {name} {tuple(value.shape)}"
         for name, value in expected.items()
@@ -315,10 +183,10 @@ def _problems(
 
 
 def _fits(value: object, expected: Tensor) -> bool:
-    """Whether an entry is an ordinary tensor of the right shape, floating point where ours is."""
+    """Returns whether an entry is a plain tensor of the right shape and kind of number."""
     return (
         isinstance(value, Tensor)
-        and not vars(value)  # a file may put anything in the place of a tensor's methods
+        and not vars(value)  # attributes from the file could shadow a tensor's methods
         and value.shape == expected.shape
         and value.is_floating_point() == expected.is_floating_point()
         and not value.is_complex()
@@ -333,7 +201,7 @@ def _kind(value: object) -> str:
     if vars(value):
         return "(a tensor with attributes of its own)"
     if value.is_nested:
-        return "(a nested tensor)"  # of no one shape
+        return "(a nested tensor)"  # has no single shape
     kind = str(value.dtype).removeprefix("torch.")
     plain = kind == "float32" and value.layout is torch.strided
     return f"{tuple(value.shape)}" + ("" if plain else f" {kind}")
@@ -350,5 +218,109 @@ def _misfit(file: ForeignFile, spec: ModelSpec, problems: Sequence[str]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Returns a foreign name as it is, or escaped where it could disturb a terminal."""
+    """Returns a foreign name, escaped if it could disturb a terminal."""
     return text if text.isprintable() else ascii(text)
+
+
+WRAPPERS = ("module.", "model.", "_orig_mod.", "net.")
+"""Prefixes from DataParallel, torch.compile and habit; stripped from every name, repeatedly."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern in other people's parameter names, and its replacement in ours.
+
+    Attributes:
+        pattern: Its named groups may be used in ``ours``. The group ``from_one`` is a number that
+            counts from 1 there and from 0 here.
+        ours: The replacement, with ``{group}`` for the match of a group.
+        known_from: Projects that use these names.
+    """
+
+    pattern: str
+    ours: str
+    known_from: str
+
+    def apply(self, name: str) -> str:
+        """Returns a name with every match of the pattern replaced."""
+        return re.sub(self.pattern, self._fill, name)
+
+    def _fill(self, match: re.Match[str]) -> str:
+        groups = match.groupdict()
+        if "from_one" in groups:
+            groups["from_one"] = str(int(groups["from_one"]) - 1)
+        return self.ours.format(**groups)
+
+
+RULES = (
+    Rule(
+        r"^layer(?P<from_one>[1-9]\d*)\.(?P<block>\d+)\.",
+        "stages.{from_one}.{block}.",
+        "torchvision, kuangliu/pytorch-cifar, akamaster/pytorch_resnet_cifar10",
+    ),
+    Rule(
+        r"^block(?P<from_one>[1-9]\d*)\.layer\.(?P<block>\d+)\.",
+        "stages.{from_one}.{block}.",
+        "xternalz/WideResNet-pytorch, yaodongyu/TRADES",
+    ),
+    Rule(r"(?P<before>^|\.)(?:bn|gn)(?P<k>\d)\.", "{before}norm{k}.", "all of the above"),
+    Rule(r"\.downsample\.", ".shortcut.", "torchvision"),
+    Rule(r"\.convShortcut\.", ".shortcut.", "xternalz/WideResNet-pytorch, yaodongyu/TRADES"),
+    Rule(r"\.norm\.(?P<k>\d+)\.", ".branches.{k}.", "UniSerj/Random-Norm-Aggregation"),
+    Rule(r"^(?:linear|classifier)\.", "fc.", "kuangliu, akamaster, VGGs"),
+)
+"""Applied to every name in this order; names of this project do not change."""
+
+
+def parse_renames(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Reads ``OLD=NEW`` pairs of prefixes; NEW may be empty.
+
+    Raises:
+        UserError: When there is no ``=``, or nothing before it.
+    """
+    pairs = []
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not equals or not old:
+            raise UserError(
+                f"--rename: expected OLD=NEW, two prefixes of names, found '{text}'; "
+                "to remove a prefix, write PREFIX="
+            )
+        pairs.append((old, new))
+    return pairs
+
+
+def our_names(theirs: Sequence[str], renames: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """Translates parameter names; returns ``{our name: their name}``.
+
+    First ``WRAPPERS`` are stripped, then the renames replace prefixes, one after the other, then
+    ``RULES`` apply.
+
+    Raises:
+        UserError: When a rename matches no name, or two names become one.
+    """
+    plain = {name: _unwrapped(name) for name in theirs}
+    for old, new in renames:
+        if not any(name.startswith(old) for name in plain.values()):
+            some = ", ".join(list(plain.values())[:5])
+            raise UserError(f"--rename {old}={new}: no name begins with '{old}'; names are {some}")
+        plain = {
+            name: new + now.removeprefix(old) if now.startswith(old) else now
+            for name, now in plain.items()
+        }
+    found: dict[str, str] = {}
+    for name, now in plain.items():
+        for rule in RULES:
+            now = rule.apply(now)
+        if now in found:
+            raise UserError(
+                f"'{found[now]}' and '{name}' both become '{now}'; tell them apart with --rename"
+            )
+        found[now] = name
+    return found
+
+
+def _unwrapped(name: str) -> str:
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name

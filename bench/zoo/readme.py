@@ -1,4 +1,4 @@
-"""``checkpoints/README.md``, written from the cards and the recipes alone: same in, same out."""
+"""Writes ``checkpoints/README.md`` from the cards and the recipes."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _NUMERIC = ("epochs", "KiB")
 
 
 class OpenRecipe(Protocol):
-    """What is told of a recipe that has no checkpoint yet."""
+    """A recipe that has no checkpoint yet."""
 
     @property
     def name(self) -> str:
-        """The name that its checkpoint will have."""
+        """The name of its future checkpoint."""
 
     @property
     def dataset(self) -> str:
-        """What it is trained on."""
+        """The data set that it trains on."""
 
     @property
     def scale(self) -> str:
@@ -62,7 +62,7 @@ class OpenRecipe(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint of the table: its card and the size of its weights in bytes."""
+    """A checkpoint in the table: its card and the size of its weights in bytes."""
 
     card: Card
     n_bytes: int
@@ -72,7 +72,7 @@ def read_entries(folder: Path) -> list[Entry]:
     """Reads the cards of a folder of checkpoints.
 
     Raises:
-        UserError: When a card is wrong.
+        UserError: When a card is invalid.
     """
     entries = []
     for one in list_folders([folder]):
@@ -83,7 +83,7 @@ def read_entries(folder: Path) -> list[Entry]:
 
 
 def render_readme(entries: Sequence[Entry], recipes: Iterable[OpenRecipe]) -> str:
-    """Returns the page: a table for each data set, then the recipes without a checkpoint."""
+    """Returns the page: a table per data set, then the recipes without a checkpoint."""
     parts = [INTRO]
     ordered = sorted(entries, key=lambda entry: (entry.card.dataset, entry.card.name))
     for dataset, group in itertools.groupby(ordered, lambda entry: entry.card.dataset):
@@ -127,7 +127,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _training(card: Card) -> str:
-    """Returns how it was trained in a few words; the file of a foreign one is on its card."""
+    """Returns the kind of training in a few words; an import's file is on its card only."""
     kind, scale = card.training.partition(":")[0], card.recipe.get("scale")
     return f"{kind}, {scale}" if scale else kind
 
@@ -162,6 +162,6 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Returns a text that cannot leave its cell: cards hold other people's words."""
+    """Escapes a text from a card, which may come from other people, for a table cell."""
     escaped = re.sub(r"([\\`*|<\[\]&~])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)

@@ -1,4 +1,4 @@
-"""Models by name: a checkpoint's, or a URI of any scheme. All of them are opened here."""
+"""Opens models by name: a checkpoint's name, or a URI of any scheme."""
 
 from __future__ import annotations
 
@@ -6,48 +6,44 @@ from pathlib import Path
 
 from bench.core.model_uri import ModelUri, is_uri, parse_uri
 from bench.core.registry import Registry
-from bench.models.external import Scheme, Shelf, Source
+from bench.models.external import ModelLookup, Scheme, Source
 from bench.zoo.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint
 
 SCHEMES: Registry[Scheme] = Registry("scheme")
-for _name, _where in {
-    "file": "bench.zoo.from_file",
-    "hf": "bench.zoo.from_hub",
-    "python": "bench.models.external.from_python",
-    "robustbench": "bench.models.external.from_robustbench",
-    "timm": "bench.models.external.from_timm",
-    "torchvision": "bench.models.external.from_torchvision",
+for _name, _target in {
+    "file": "bench.zoo.from_file:FILE",
+    "hf": "bench.zoo.from_file:HUB",
+    "python": "bench.models.external.from_python:SCHEME",
+    "robustbench": "bench.models.external.from_robustbench:SCHEME",
+    "timm": "bench.models.external.from_timm:SCHEME",
+    "torchvision": "bench.models.external.from_torchvision:SCHEME",
 }.items():
-    SCHEMES.add_lazy(_name, f"{_where}:SCHEME")
+    SCHEMES.add_lazy(_name, _target)
 
 
-def open_model(name: str, shelf: Shelf) -> Source:
-    """Returns the model of a name.
-
-    Args:
-        name: Of a checkpoint, or a URI.
-        shelf: Where models are looked up, and whether code of others may run.
+def open_model(name: str, lookup: ModelLookup) -> Source:
+    """Returns the model of a checkpoint's name or a URI.
 
     Raises:
-        MissingCheckpointError: When it, or a library that it needs, is not here.
-        UserError: When there is no such scheme, or its query does not fit.
+        MissingCheckpointError: When the model, or a library that it needs, is missing.
+        UserError: When there is no such scheme, or the query is invalid.
     """
     if not is_uri(name):
-        return open_checkpoint(checkpoint_folder(shelf.checkpoints, name))
+        return open_checkpoint(checkpoint_folder(lookup.checkpoints, name))
     uri = parse_uri(name)
     scheme = SCHEMES.get(uri.scheme)
     uri.only(scheme.keys)
-    return scheme.open(uri, shelf)
+    return scheme.open(uri, lookup)
 
 
-def _open_zoo(uri: ModelUri, shelf: Shelf) -> Checkpoint:
-    return open_checkpoint(checkpoint_folder(shelf.checkpoints, uri.path))
+def _open_zoo(uri: ModelUri, lookup: ModelLookup) -> Checkpoint:
+    return open_checkpoint(checkpoint_folder(lookup.checkpoints, uri.path))
 
 
 def shipped_folder(name: str, checkpoints: Path) -> Path | None:
-    """Returns the folder that a machine without the checkpoints must be sent.
+    """Returns the folder to send to a machine that lacks the checkpoints.
 
-    ``None`` for what each machine resolves for itself: URIs of other libraries, and of files.
+    ``None`` for models that each machine resolves itself: URIs of libraries and of files.
     """
     if is_uri(name) and parse_uri(name).scheme != "zoo":
         return None

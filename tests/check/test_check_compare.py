@@ -11,9 +11,8 @@ from made_records import made_facts, made_record, made_recording
 from bench.check.compare import Checked, Rules, compare
 from bench.check.identity import trained_apart
 from bench.core.cell import DataSpec, Surrogate
-from bench.core.sketch import pack
 from bench.core.threat import ThreatModel
-from bench.zoo.sketch import sketch
+from bench.core.weight_sketch import cosine, pack, sketch
 
 RIGHT = [1] * 80 + [0] * 20
 NEW = "b" * 64
@@ -162,7 +161,7 @@ def test_another_seed_is_never_the_same() -> None:
     assert _retrained(_lose(12))[1].verdict == "not comparable"
 
 
-def test_kin_by_weights() -> None:
+def test_weights_tell_whether_two_checkpoints_are_of_one_training() -> None:
     draw = np.random.default_rng(1)
     old = {"conv": draw.normal(size=(16, 16, 3, 3)), "fc": draw.normal(size=(10, 64))}
     tuned = {k: v + 0.3 * draw.normal(size=v.shape) for k, v in old.items()}
@@ -178,8 +177,6 @@ def test_kin_by_weights() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 4_096])
 def test_a_sketch_estimates_the_cosine(size: int) -> None:
-    from bench.core.sketch import cosine
-
     draw = np.random.default_rng(size)
     a = {"w": draw.normal(size=(size, 8))}
     b = {"w": a["w"] + draw.normal(size=(size, 8))}

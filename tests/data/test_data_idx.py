@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.core.errors import UserError
-from bench.data.mnist import read_idx
+from bench.data.named import read_idx
 
 PIXELS = bytes(range(24))
 GOOD = struct.pack(">HBBIII", 0, 8, 3, 2, 3, 4) + PIXELS

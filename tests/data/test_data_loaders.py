@@ -22,7 +22,7 @@ from bench.data.images import to_unit_range
 def no_other_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides the machine's own data sets."""
     monkeypatch.setenv("RBENCH_DATA", str(tmp_path / "empty"))
-    monkeypatch.setattr("bench.data.mnist.SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr("bench.data.named.SYSTEM_FOLDER", tmp_path / "system")
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

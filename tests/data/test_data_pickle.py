@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.core.errors import UserError
 from bench.data import load_split
-from bench.untrusted.pickle_arrays import read_array_pickle
+from bench.untrusted.pickles import read_array_pickle
 
 
 class Call:

@@ -35,7 +35,7 @@ CARDS = {
     "too-deep": (DEEP, "nested deeper than 20 levels"),
     "too-large": (TEXTS["yaml-too-large"][0], "larger than 1000000 bytes"),
     "alias-of-itself": ("name: good\nrecipe: &a {a: *a}\n", "an alias refers to what holds it"),
-    "endless-integer": (SIXTIES, "a number of 300001 letters"),
+    "endless-integer": (SIXTIES, "a number of 300001 characters"),
     "a-list": ("[1, 2]", "the whole file"),
 }
 for _name, (_text, _says) in CARDS.items():

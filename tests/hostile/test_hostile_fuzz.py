@@ -23,8 +23,9 @@ from bench.core.errors import UserError
 from bench.data import load_split
 from bench.report import write_reports
 from bench.store import AnalysisStore, RunStore
+from bench.untrusted.weights import read_safetensors
 from bench.zoo import read_card
-from bench.zoo.checkpoint import read_history, read_safetensors
+from bench.zoo.checkpoint import read_history
 from bench.zoo.imported import read_foreign
 
 COUNT = int(os.environ.get("RBENCH_FUZZ", "60"))

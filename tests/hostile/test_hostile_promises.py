@@ -9,12 +9,9 @@ import pytest
 from packaging.version import Version
 
 from bench.core import model_spec, norm_spec
-from bench.data import folder
-from bench.data import mnist as idx
+from bench.data import named
 from bench.suite import grid
-from bench.untrusted import pickle_depth
-from bench.untrusted import png as picture
-from bench.untrusted import yaml_text as safe_yaml
+from bench.untrusted import pickles, pictures, yaml_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 
@@ -26,20 +23,20 @@ def upper(kind: type, field: str) -> int:
 
 
 LIMITS = {
-    "{:,} bytes,": safe_yaml.MAX_BYTES,
-    "{} levels, ": safe_yaml.MAX_DEPTH,
-    "{} aliases": safe_yaml.MAX_ALIASES,
-    "{:,} values": safe_yaml.MAX_NODES,
-    "{:,} letters": safe_yaml.MAX_DIGITS,
+    "{:,} bytes,": yaml_text.MAX_BYTES,
+    "{} levels, ": yaml_text.MAX_DEPTH,
+    "{} aliases": yaml_text.MAX_ALIASES,
+    "{:,} values": yaml_text.MAX_NODES,
+    "{:,} characters": yaml_text.MAX_DIGITS,
     "{:,} entries": grid.MAX_ENTRIES,
-    "deeper than {:,} levels": pickle_depth.MAX_DEPTH,
+    "deeper than {:,} levels": pickles.MAX_DEPTH,
     "{:,} classes": upper(model_spec.ModelSpec, "classes"),
     "{:,} channels": upper(model_spec.ModelSpec, "channels"),
     "{:,} pixels a side": upper(model_spec.ModelSpec, "size"),
     "{} norms in a pool": upper(norm_spec.NormSpec, "pool"),
-    "{:,} bytes once unpacked": idx.MAX_BYTES,
-    "{:,} pixels, a stored": folder.MAX_PIXELS,
-    "a stored picture {:,} a side": picture.MAX_SIDE,
+    "{:,} bytes once unpacked": named.MAX_BYTES,
+    "{:,} pixels, a stored": pictures.MAX_PIXELS,
+    "a stored picture {:,} a side": pictures.MAX_SIDE,
 }
 
 

@@ -23,15 +23,14 @@ from bench.core.model_uri import canonical_name, parse_uri, short_name
 from bench.core.norm_spec import NormSpec
 from bench.evaluation.model import Target
 from bench.models import build_model
-from bench.models.external import Shelf
-from bench.models.external.guarded import library, tensors_only
-from bench.models.external.library_model import Declared, Foreign
+from bench.models.external import ModelLookup
+from bench.models.external.library_model import Declared, LibraryModel
 from bench.norms import replace_norms, use_batch_statistics
+from bench.untrusted.weights import calling_library, read_safetensors, tensors_only
 from bench.zoo import SCHEMES, open_model
-from bench.zoo.checkpoint import read_safetensors
 
 ROOT = Path(__file__).parents[2]
-SHELF = Shelf(ROOT / "checkpoints")
+LOOKUP = ModelLookup(ROOT / "checkpoints")
 NET = "torchvision:resnet18?size=32&classes=3"
 
 
@@ -101,7 +100,7 @@ REFUSED = {
     "torchvision:": "expected a name or path",
     "Torchvision:resnet18": "expected a checkpoint's name, or SCHEME:PATH",
     "a\nb:c": "expected a checkpoint's name, or SCHEME:PATH",
-    "file:" + "x" * 2_000: "at most 1,000 printable letters",
+    "file:" + "x" * 2_000: "at most 1,000 printable characters",
     "zoo:../fmnist-resnet20-bn": "expected the name of a folder",
     "zoo:/etc": "expected the name of a folder",
     "zoo:fmnist-resnet20-bn?stats=batch": "unknown key 'stats'",
@@ -128,7 +127,7 @@ REFUSED = {
 @pytest.mark.parametrize("uri", REFUSED)
 def test_what_is_refused_in_one_line(uri: str) -> None:
     with pytest.raises(UserError, match=re.escape(REFUSED[uri])) as refused:
-        open_model(uri, SHELF).facts()
+        open_model(uri, LOOKUP).facts()
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 800
 
 
@@ -145,7 +144,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingCheckpointError, match=re.escape(f"pip install 'rbench[{extra}]'")):
-        open_model(uri, SHELF)
+        open_model(uri, LOOKUP)
     setup = (ROOT / "setup.cfg").read_text()
     assert f"\n{extra} =\n" in setup
 
@@ -157,7 +156,7 @@ def test_weights_that_cannot_be_fetched_are_missing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     monkeypatch.setenv("TORCH_HOME", "/nowhere/at/all")
     with pytest.raises(MissingCheckpointError, match=r"not in the local cache.*\(.*\)$"):
-        open_model("torchvision:resnet18?weights=DEFAULT", SHELF).facts()
+        open_model("torchvision:resnet18?weights=DEFAULT", LOOKUP).facts()
 
 
 def test_every_scheme_has_an_example_of_its_own() -> None:
@@ -173,7 +172,7 @@ def test_every_scheme_has_an_example_of_its_own() -> None:
 
 def test_the_same_uri_is_the_same_model_and_gives_the_generator_back() -> None:
     before = torch.get_rng_state()
-    first, facts = sha256(NET), open_model(NET, SHELF).facts()
+    first, facts = sha256(NET), open_model(NET, LOOKUP).facts()
     assert first == sha256(NET) and torch.equal(before, torch.get_rng_state())
     assert facts.training == "none: random weights of seed 0" and facts.spec.norm.name == "bn"
     assert (facts.spec.size, facts.spec.channels, facts.spec.classes) == (32, 3, 3)
@@ -221,7 +220,7 @@ def test_identity_changes_with_preprocessing_and_with_weights(
 
 
 def test_images_are_normalized_as_the_weights_ask_for() -> None:
-    model = open_model(NET, SHELF).load()
+    model = open_model(NET, LOOKUP).load()
     x = torch.rand(2, 3, 32, 32)
     preset = ResNet18_Weights.DEFAULT.transforms()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preset.mean, preset.std))
@@ -231,7 +230,7 @@ def test_images_are_normalized_as_the_weights_ask_for() -> None:
 
 
 def test_other_channels_take_the_average() -> None:
-    source = open_model("torchvision:vgg11?size=32&channels=1&classes=3", SHELF)
+    source = open_model("torchvision:vgg11?size=32&channels=1&classes=3", LOOKUP)
     spec = source.facts().spec
     assert spec.channels == 1 and math.isclose(spec.mean[0], (0.485 + 0.456 + 0.406) / 3)
     assert source.load()(torch.rand(2, 1, 32, 32)).shape == (2, 3)
@@ -246,7 +245,7 @@ def test_weights_are_loaded_with_their_own_input(
     path.parent.mkdir(parents=True)
     torch.save(net.state_dict(), path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    source = open_model("torchvision:resnet18?weights=DEFAULT", SHELF)
+    source = open_model("torchvision:resnet18?weights=DEFAULT", LOOKUP)
     facts = source.facts()
     assert (facts.spec.size, facts.spec.classes, facts.dataset) == (224, 1000, "imagenet")
     assert facts.training == "torchvision's IMAGENET1K_V1"
@@ -276,19 +275,19 @@ def test_a_pickle_in_a_librarys_cache_is_not_executed(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     before = torch.load
     with pytest.raises(UserError, match="nothing of it was run"):
-        open_model("torchvision:resnet18?weights=DEFAULT", SHELF).facts()
+        open_model("torchvision:resnet18?weights=DEFAULT", LOOKUP).facts()
     assert not (tmp_path / "canary").exists() and torch.load is before
 
 
 def test_tensors_alone_are_loaded_whatever_is_asked_for(tmp_path: Path) -> None:
     torch.save({"a": Planted(tmp_path / "canary")}, tmp_path / "a.pt")
-    with pytest.raises(UserError), library("x:y"), tensors_only():
+    with pytest.raises(UserError), calling_library("x:y"), tensors_only():
         torch.load(tmp_path / "a.pt", weights_only=False)
     assert not (tmp_path / "canary").exists()
 
 
 def test_batch_statistics_are_the_batchs_and_what_is_tracked_stays() -> None:
-    source = open_model(NET, SHELF)
+    source = open_model(NET, LOOKUP)
     model, x = source.load("batch"), torch.rand(4, 3, 32, 32)
     assert model.spec.norm.inference_stats == "batch" and Target.of(model).batch_dependent
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -317,7 +316,7 @@ def test_a_layer_of_a_subclass_keeps_what_else_it_does() -> None:
 
 
 def test_a_network_without_batch_norm_has_no_choice_of_statistics() -> None:
-    source = open_model("torchvision:vit_b_16?size=32&classes=3", SHELF)
+    source = open_model("torchvision:vit_b_16?size=32&classes=3", LOOKUP)
     assert source.facts().spec.norm == NormSpec(name="foreign")
     with pytest.raises(UserError, match="has no choice of statistics"):
         source.load("batch")
@@ -344,7 +343,7 @@ def test_layers_of_this_project_show_what_they_do(norm: Any, name: str, declares
         replace_norms(net, NormSpec.model_validate(norm))
         return net, Declared("own", 3, 32, 3, (0.0,) * 3, (1.0,) * 3)
 
-    source = Foreign(parse_uri("python:own:net"), build)
+    source = LibraryModel(parse_uri("python:own:net"), build)
     found = source.facts().spec.norm
     assert (found.name, found.declares) == (name, declares)
     assert Target.of(source.load()).stochastic == found.stochastic
@@ -366,7 +365,7 @@ def test_a_file_of_tensors_and_a_folder(tmp_path: Path) -> None:
     save_file({f"module.{k}": v.contiguous() for k, v in model.net.state_dict().items()}, path)
     query = "arch=resnet20&norm={name: gn, groups: 4}&channels=1&size=8&classes=3"
     uri = f"file:{path}?{query}&mean=0.5&std=0.5"
-    loaded = open_model(uri, SHELF).load()
+    loaded = open_model(uri, LOOKUP).load()
     x = torch.rand(2, 1, 8, 8)
     assert loaded.spec == spec and torch.equal(loaded(x), model(x))
     other = f"file:{path}?{query}&mean=0.4&std=0.5"
@@ -374,10 +373,10 @@ def test_a_file_of_tensors_and_a_folder(tmp_path: Path) -> None:
     before = sha256(uri)
     save_file({k: v + 0 for k, v in build_model(spec).net.state_dict().items()}, path)
     assert sha256(uri) != before
-    folder = SHELF.checkpoints / "fmnist-resnet20-bn"
-    named = open_model("fmnist-resnet20-bn", SHELF)
-    assert open_model(f"file:{folder}", SHELF).facts() == named.facts()
-    assert open_model("zoo:fmnist-resnet20-bn", SHELF).facts() == named.facts()
+    folder = LOOKUP.checkpoints / "fmnist-resnet20-bn"
+    named = open_model("fmnist-resnet20-bn", LOOKUP)
+    assert open_model(f"file:{folder}", LOOKUP).facts() == named.facts()
+    assert open_model("zoo:fmnist-resnet20-bn", LOOKUP).facts() == named.facts()
     assert read_safetensors(folder / "model.safetensors")
 
 
@@ -391,7 +390,7 @@ def test_a_file_of_the_hub_is_taken_from_its_cache(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingCheckpointError, match="not in the local cache"):
-        open_model(uri, SHELF)
+        open_model(uri, LOOKUP)
     spec = ModelSpec.model_validate(
         {"arch": "resnet20", "norm": "bn", "channels": 1, "size": 8, "classes": 3}
         | {"mean": [0.5], "std": [0.5]}
@@ -404,20 +403,20 @@ def test_a_file_of_the_hub_is_taken_from_its_cache(
     path.parent.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.net.state_dict().items()}, path)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(open_model(uri, SHELF).load()(x), model(x))
+    assert torch.equal(open_model(uri, LOOKUP).load()(x), model(x))
     assert sha256(uri) == sha256(f"{uri}&revision={commit}")
     with pytest.raises(MissingCheckpointError, match="not in the local cache"):
-        open_model(f"{uri}&revision={'f' * 40}", SHELF)
+        open_model(f"{uri}&revision={'f' * 40}", LOOKUP)
 
 
 def test_a_file_that_does_not_fit_says_so(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     uri = f"file:{tmp_path}/a.safetensors?arch=resnet20&norm=bn&dataset=cifar10"
     with pytest.raises(UserError, match="the weights do not fit resnet20"):
-        open_model(uri, SHELF).load()
+        open_model(uri, LOOKUP).load()
     (tmp_path / "a.safetensors").write_bytes(b"\x80\x02cos\nmkdir\n")
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        open_model(uri, SHELF).load()
+        open_model(uri, LOOKUP).load()
 
 
 # Other libraries.
@@ -426,7 +425,7 @@ def test_a_file_that_does_not_fit_says_so(tmp_path: Path) -> None:
 def test_a_model_of_timm() -> None:
     pytest.importorskip("timm", reason="needs rbench[timm]")
     uri = "timm:test_efficientnet?size=32&channels=3&classes=3"
-    source = open_model(uri, SHELF)
+    source = open_model(uri, LOOKUP)
     facts, x = source.facts(), torch.rand(4, 3, 32, 32)
     assert facts.spec.norm.name == "bn"
     assert facts.spec.std == source.load().net.pretrained_cfg["std"]  # type: ignore[index,union-attr]
@@ -434,13 +433,13 @@ def test_a_model_of_timm() -> None:
         apart = source.load("batch")(x) - source.load()(x)
     assert apart.abs().max() > 0 and Target.of(source.load("batch")).batch_dependent
     assert sha256(uri) != sha256("timm:test_efficientnet?size=64&channels=3&classes=3")
-    vit = open_model("timm:test_vit?size=32&classes=3", SHELF).facts()
+    vit = open_model("timm:test_vit?size=32&classes=3", LOOKUP).facts()
     assert vit.spec.norm.name == "foreign" and vit.spec.size == 32
     for bad in ("timm:hf-hub:me/net", "timm:local-dir:/etc", "timm:test_vitt", "timm:../x"):
         with pytest.raises(UserError, match="timm has no model"):
-            open_model(bad, SHELF)
+            open_model(bad, LOOKUP)
     with pytest.raises(UserError, match="size is for random weights"):
-        open_model("timm:test_vit?pretrained=true&size=32", SHELF)
+        open_model("timm:test_vit?pretrained=true&size=32", LOOKUP)
 
 
 def test_timms_weights_are_read_as_tensors_alone(
@@ -458,7 +457,7 @@ def test_timms_weights_are_read_as_tensors_alone(
         return create(*args, pretrained=pretrained, pretrained_cfg_overlay=overlay, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", from_file)
-    source = open_model("timm:test_vit?pretrained=true", SHELF)
+    source = open_model("timm:test_vit?pretrained=true", LOOKUP)
     facts = source.facts()
     assert facts.training.startswith("timm's") and facts.spec.classes == 1000
     found = source.load().net.state_dict()
@@ -482,13 +481,13 @@ def test_a_model_of_robustbench(
 ) -> None:
     """Its architecture with weights made here, where its own loader looks for them."""
     monkeypatch.chdir(tmp_path)
-    net = open_model(f"{ROBUST}&weights=none", SHELF).load().net
+    net = open_model(f"{ROBUST}&weights=none", LOOKUP).load().net
     with torch.no_grad():
         next(net.parameters()).mul_(2)
     path = tmp_path / "models" / "cifar10" / "Linf" / "Rade2021Helper_R18_ddpm.pt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": net.state_dict()}, path)
-    source = open_model(ROBUST, SHELF)
+    source = open_model(ROBUST, LOOKUP)
     facts, x = source.facts(), torch.rand(2, 3, 32, 32)
     assert facts.spec.mean == (0, 0, 0) and facts.dataset == "cifar10" and not facts.std_known
     with torch.no_grad():
@@ -510,4 +509,4 @@ def test_what_robustbench_does_not_have_is_refused(robustbench: Any) -> None:
         "robustbench:Standard": "dataset: found ''",
     }.items():
         with pytest.raises(UserError, match=re.escape(says)):
-            open_model(bad, SHELF)
+            open_model(bad, LOOKUP)

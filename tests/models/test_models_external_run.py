@@ -28,7 +28,7 @@ from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.models import build_model
-from bench.models.external import Shelf
+from bench.models.external import ModelLookup
 from bench.run.job import Job, execute, load_model
 from bench.run.remote_files import code_hash, needs_of
 from bench.store import RunStore
@@ -150,7 +150,7 @@ def test_a_suite_of_timm(here: Path) -> None:
 
 def test_a_suite_of_robustbench_with_weights_made_here(here: Path) -> None:
     need_robustbench()
-    net = open_model(f"{ROBUST}&weights=none", Shelf(here)).load().net
+    net = open_model(f"{ROBUST}&weights=none", ModelLookup(here)).load().net
     path = here / "models" / "cifar10" / "Linf" / "Rade2021Helper_R18_ddpm.pt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": net.state_dict()}, path)
@@ -277,7 +277,7 @@ def test_schemes_are_listed() -> None:
 
 def test_a_model_that_is_another_than_planned_is_refused(here: Path) -> None:
     with pytest.raises(UserError, match="changed since the run was planned"):
-        load_model(TORCHVISION, Shelf(here), None, "0" * 64, "cpu")
+        load_model(TORCHVISION, ModelLookup(here), None, "0" * 64, "cpu")
 
 
 def test_a_node_is_sent_checkpoints_and_resolves_the_rest(here: Path) -> None:

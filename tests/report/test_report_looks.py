@@ -19,7 +19,7 @@ from bench.metrics import real_mean, real_median, wilson
 from bench.report import Report, build_reports, write_reports
 from bench.report.figure import Curves, Histograms, Surface, Tiles
 from bench.report.table import Cell
-from bench.untrusted.png import why_not_png
+from bench.untrusted.pictures import why_not_png
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -257,7 +257,7 @@ def card_boasts(folder: Path) -> None:
 
 W, C = "model.safetensors", "card.yaml"
 DAMAGES: list[tuple[Callable[[Path], object], str, str]] = [
-    (remove_weights, W, "no such file; the card promises weights of sha256"),
+    (remove_weights, W, "no such file; expected weights of sha256"),
     (empty_weights, W, "expected sha256 .*truncated or altered.*restore"),
     (truncate, W, "expected sha256 .*truncated or altered.*restore"),
     (truncate_and_rehash, W, "not a readable safetensors file"),

@@ -1,9 +1,9 @@
-"""Other people's models: networks of other libraries, made into classifiers of images in [0, 1].
+"""Networks of other libraries as classifiers of images in [0, 1].
 
-One file a scheme. Each says how a URI becomes a ``Source``: something that tells what a model is,
-and loads it. ``bench.zoo.sources`` lists the schemes and is where models are opened.
+One file per scheme says how a URI becomes a ``Source``, which describes and loads a model.
+``bench.zoo.sources`` lists the schemes and opens models.
 """
 
-from bench.models.external.scheme import ModelFacts, Scheme, Shelf, Source
+from bench.models.external.scheme import ModelFacts, ModelLookup, Scheme, Source
 
-__all__ = ["ModelFacts", "Scheme", "Shelf", "Source"]
+__all__ = ["ModelFacts", "ModelLookup", "Scheme", "Source"]

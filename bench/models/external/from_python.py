@@ -1,8 +1,8 @@
 """``python:MODULE:CALLABLE``: a network that a function of yours returns.
 
-The one scheme that runs code which a suite names, so it asks for ``--trust-code``. The function is
-called without arguments and returns an ``nn.Module`` of images in [0, 1]. What the query does not
-say, an attribute ``declares`` of the module may: a mapping with the same keys.
+The only scheme that runs code named by a suite, so it requires ``--trust-code``. The function takes
+no arguments and returns an ``nn.Module`` of images in [0, 1]. Keys missing from the query may be in
+an attribute ``declares`` of the module, a mapping with the same keys.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import Any
 
 from torch import nn
 
-from bench.core.errors import UserError, one_line
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.model_uri import ModelUri
 from bench.core.spec import sha256_file
-from bench.models.external.guarded import place_of
-from bench.models.external.library_model import Declared, Foreign
-from bench.models.external.scheme import Scheme, Shelf
+from bench.models.external.library_model import Declared, LibraryModel
+from bench.models.external.scheme import ModelLookup, Scheme
 from bench.norms import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -31,21 +30,21 @@ _LISTS = ("mean", "std")
 KEYS = (*_WHOLE, *_LISTS, *_FLAGS)
 
 
-def open_python(uri: ModelUri, shelf: Shelf) -> Foreign:
-    """Returns a callable's network; nothing is imported before it is loaded."""
+def open_python(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
+    """Returns the network of a callable; nothing is imported until it is described or loaded."""
     module, _, name = uri.path.partition(":")
     if not _NAMES.fullmatch(module) or not _NAMES.fullmatch(name):
         raise UserError(f"{uri.text}: expected python:MODULE:CALLABLE, found '{uri.path}'")
-    if not shelf.trust_code:
+    if not lookup.trust_code:
         raise UserError(
             f"{uri.text}: runs code of the module '{module}'; if you trust it, add --trust-code"
         )
     said = _said(uri)
-    return Foreign(uri, lambda: _build(uri, module, name, said))
+    return LibraryModel(uri, lambda: _build(uri, module, name, said))
 
 
 def _said(uri: ModelUri) -> dict[str, Any]:
-    """Returns what the query declares."""
+    """Returns the values that the query declares."""
     found: dict[str, Any] = {key: uri.whole(key) for key in _WHOLE}
     found |= {key: uri.numbers(key) for key in _LISTS}
     found |= {key: uri.flag(key) for key in _FLAGS}
@@ -60,7 +59,7 @@ def _build(
         with weights_seeded(0):
             net = make()
         own = dict(getattr(net, "declares", {}))
-    except (Exception, SystemExit) as error:  # foreign code: whatever it raises is its failure
+    except (Exception, SystemExit) as error:  # foreign code can raise anything
         raise UserError(f"{uri.text}: {one_line(error)}{place_of(error)}") from None
     if not isinstance(net, nn.Module):
         raise UserError(f"{uri.text}: expected an nn.Module, found {type(net).__name__}")
@@ -75,7 +74,7 @@ def _build(
 
 
 def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
-    """Returns what is declared, with a mean of 0 and a std of 1 where they are not given."""
+    """Checks the declared values; mean defaults to 0 and std to 1."""
     kinds = {"size": int, "channels": int, "classes": int, "mean": tuple, "std": tuple}
     for key, value in values.items():
         kind = kinds.get(key, bool)
@@ -93,19 +92,19 @@ def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
 
 
 def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], str]:
-    """Returns the callable, and the sha256 of the file that it is in."""
+    """Returns the callable, and the sha256 of the file that defines its module."""
     here = os.getcwd()
-    if here not in sys.path:  # behind all else, so that nothing installed is hidden
+    if here not in sys.path:  # last, so that it shadows nothing that is installed
         sys.path.append(here)
     try:
         found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # of the module's own code too
+    except (Exception, SystemExit) as error:  # the module's code can raise anything
         why = one_line(error) + place_of(error)
         raise UserError(f"{uri.text}: cannot be imported in {here} ({why})") from None
     if not callable(found):
-        raise UserError(f"{uri.text}: expected something to call, found {type(found).__name__}")
+        raise UserError(f"{uri.text}: expected a callable, found {type(found).__name__}")
     file = getattr(sys.modules[module], "__file__", None)
     return found, sha256_file(Path(file)) if file else ""
 

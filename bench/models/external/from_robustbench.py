@@ -17,15 +17,15 @@ from torch.hub import get_dir
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
-from bench.models.external.guarded import library, missing_extra
-from bench.models.external.library_model import RANDOM, Declared, Foreign
-from bench.models.external.scheme import Scheme, Shelf
+from bench.models.external.library_model import RANDOM, Declared, LibraryModel
+from bench.models.external.scheme import ModelLookup, Scheme, missing_extra
 from bench.norms import weights_seeded
+from bench.untrusted.weights import calling_library
 
 _SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
 
 
-def open_robustbench(uri: ModelUri, shelf: Shelf) -> Foreign:
+def open_robustbench(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
     """Returns a model of RobustBench."""
     data, threat = uri.query.get("dataset", ""), uri.query.get("threat", "")
     if uri.query.get("weights", "none") != "none":
@@ -45,13 +45,13 @@ def open_robustbench(uri: ModelUri, shelf: Shelf) -> Foreign:
     if uri.path not in found:
         hint = did_you_mean(uri.path, found)
         raise UserError(f"{uri.text}: RobustBench has no model '{uri.path}'{hint}")
-    return Foreign(uri, lambda: _build(uri, utils, found[uri.path]))
+    return LibraryModel(uri, lambda: _build(uri, utils, found[uri.path]))
 
 
 def _build(uri: ModelUri, utils: Any, entry: Mapping[str, Any]) -> tuple[nn.Module, Declared]:
     data, threat = uri.query["dataset"], uri.query["threat"]
     trained = "weights" not in uri.query
-    with library(uri.text), weights_seeded(0):
+    with calling_library(uri.text), weights_seeded(0):
         if trained:
             folder = _folder(uri.path, data, threat)
             net = utils.load_model(uri.path, folder, data, threat)
@@ -73,7 +73,7 @@ def _build(uri: ModelUri, utils: Any, entry: Mapping[str, Any]) -> tuple[nn.Modu
 
 
 def _folder(name: str, data: str, threat: str) -> Path:
-    """Returns where weights lie: in RobustBench's own ./models, or else in torch's cache."""
+    """Returns the folder of the weights: RobustBench's own ./models, or else torch's cache."""
     own = Path("models")
     there = (own / data / threat.removesuffix("_3d")).glob(f"{name}*.pt")
     files = {f"{name}.pt", f"{name}_m0.pt"}
@@ -82,7 +82,7 @@ def _folder(name: str, data: str, threat: str) -> Path:
 
 @contextmanager
 def _old_names() -> Iterator[None]:
-    """Lets RobustBench import AutoAttack by its old name, which PyPI's package does not have."""
+    """Makes AutoAttack importable by its old name, which RobustBench uses and PyPI's lacks."""
     stand_ins = {}
     if "autoattack" not in sys.modules:
         stand_ins = {

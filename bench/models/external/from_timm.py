@@ -1,7 +1,7 @@
 """``timm:NAME?pretrained=true``: the models of timm (PyTorch Image Models).
 
-Mean, std and size are those of the model's ``pretrained_cfg``. timm's other sources, ``hf-hub:``
-and ``local-dir:``, are refused: their configuration may ask for any argument.
+Mean, std and size come from the model's ``pretrained_cfg``. timm's other sources, ``hf-hub:`` and
+``local-dir:``, are refused: their configuration may set any argument.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import nn
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
 from bench.models.external.from_torchvision import refuse_shape
-from bench.models.external.guarded import library, missing_extra
-from bench.models.external.library_model import RANDOM, Declared, Foreign, spread
-from bench.models.external.scheme import Scheme, Shelf
+from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
+from bench.models.external.scheme import ModelLookup, Scheme, missing_extra
 from bench.norms import weights_seeded
+from bench.untrusted.weights import calling_library
 
 
-def open_timm(uri: ModelUri, shelf: Shelf) -> Foreign:
+def open_timm(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
     """Returns a model of timm."""
     try:
         timm: Any = import_module("timm")
@@ -32,14 +32,14 @@ def open_timm(uri: ModelUri, shelf: Shelf) -> Foreign:
         raise UserError(f"{uri.text}: timm has no model '{uri.path}'{hint}")
     if pretrained := bool(uri.flag("pretrained")):
         refuse_shape(uri)
-    return Foreign(uri, lambda: _build(timm, uri, pretrained=pretrained))
+    return LibraryModel(uri, lambda: _build(timm, uri, pretrained=pretrained))
 
 
 def _build(timm: Any, uri: ModelUri, *, pretrained: bool) -> tuple[nn.Module, Declared]:
     size = uri.whole("size")
     asked = {"in_chans": uri.whole("channels"), "num_classes": uri.whole("classes")}
     own = {key: value for key, value in asked.items() if value is not None}
-    with library(uri.text), weights_seeded(0):
+    with calling_library(uri.text), weights_seeded(0):
         usual = timm.get_pretrained_cfg(uri.path)
         if size is not None and getattr(usual, "fixed_input_size", False):
             own["img_size"] = size

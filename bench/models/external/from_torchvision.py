@@ -1,7 +1,7 @@
 """``torchvision:NAME?weights=DEFAULT``: torchvision's classifiers.
 
-Mean, std and size are those of the weights' ``transforms()``; without weights, those of the default
-weights, of which only the description is read.
+Mean, std and size come from the ``transforms()`` of the weights or, for random weights, of the
+default weights, which are not downloaded.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torchvision import models
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
-from bench.models.external.guarded import library
-from bench.models.external.library_model import RANDOM, Declared, Foreign, spread
-from bench.models.external.scheme import Scheme, Shelf
+from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
+from bench.models.external.scheme import ModelLookup, Scheme
 from bench.norms import weights_seeded
+from bench.untrusted.weights import calling_library
 
 _SHAPE = ("size", "channels", "classes")
 
 
-def open_torchvision(uri: ModelUri, shelf: Shelf) -> Foreign:
+def open_torchvision(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
     """Returns a classifier of torchvision."""
     known = models.list_models(module=models)
     if uri.path not in known:
@@ -30,25 +30,25 @@ def open_torchvision(uri: ModelUri, shelf: Shelf) -> Foreign:
     members = models.get_model_weights(uri.path).__members__
     wanted = uri.query.get("weights", "none")
     if wanted.lower() == "none":
-        return Foreign(uri, lambda: _untrained(uri, members["DEFAULT"]))
+        return LibraryModel(uri, lambda: _untrained(uri, members["DEFAULT"]))
     if wanted not in members:
         hint = did_you_mean(wanted, [*members, "none"])
         raise UserError(f"{uri.text}: weights: '{wanted}' is not among those it has{hint}")
     refuse_shape(uri)
-    return Foreign(uri, lambda: _trained(uri, members[wanted]))
+    return LibraryModel(uri, lambda: _trained(uri, members[wanted]))
 
 
 def refuse_shape(uri: ModelUri) -> None:
-    """Raises ``UserError`` where the query changes the shape of a network that has its weights."""
+    """Raises ``UserError`` if the query changes the shape of a trained network."""
     for key in _SHAPE:
         if key in uri.query:
             raise UserError(
-                f"{uri.text}: {key} is for random weights; the trained ones have theirs"
+                f"{uri.text}: {key} is for random weights; trained weights have a fixed shape"
             )
 
 
 def _trained(uri: ModelUri, weights: Any) -> tuple[nn.Module, Declared]:
-    with library(uri.text):
+    with calling_library(uri.text):
         net = models.get_model(uri.path, weights=weights, progress=False)
     preset = weights.transforms()
     declared = Declared(
@@ -70,9 +70,9 @@ def _untrained(uri: ModelUri, usual: Any) -> tuple[nn.Module, Declared]:
     channels = uri.whole("channels") or 3
     classes = uri.whole("classes") or len(usual.meta["categories"])
     own: dict[str, Any] = {"num_classes": classes}
-    if uri.path.startswith("vit_"):  # whose position embedding is as long as the image is large
+    if uri.path.startswith("vit_"):  # its position embedding depends on the image size
         own["image_size"] = size
-    with library(uri.text), weights_seeded(0):
+    with calling_library(uri.text), weights_seeded(0):
         net = models.get_model(uri.path, weights=None, **own)
         if channels != 3:
             _take_channels(net, channels)
@@ -82,7 +82,7 @@ def _untrained(uri: ModelUri, usual: Any) -> tuple[nn.Module, Declared]:
 
 
 def _take_channels(net: nn.Module, channels: int) -> None:
-    """Replaces the first convolution by a random one for another number of channels."""
+    """Replaces the first convolution by a random one with another number of input channels."""
     for parent in net.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""A network of another library as a classifier of images in [0, 1], and what identifies it."""
+"""A network of another library as a classifier of images in [0, 1], and its identity."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.errors import UserError, one_line
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
 from bench.models.build import Classifier
-from bench.models.external.guarded import place_of
 from bench.models.external.scheme import ModelFacts
 from bench.norms import (
     batch_norms,
@@ -29,25 +28,25 @@ from bench.norms import (
 from bench.untrusted.spec_file import check_spec
 
 RANDOM = "none: random weights of seed 0"
-"""The training of a network that was asked for without weights."""
+"""``training`` of a network with random weights."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What a library, a callable or a URI says of a network.
+    """Properties of a network as declared by a library, a callable or a URI.
 
     Attributes:
         arch: The network's name there.
-        channels: Of its input.
-        size: Height and width of its input.
+        channels: Input channels.
+        size: Input height and width.
         classes: Number of classes.
-        mean: What is to be subtracted from images in [0, 1], per channel.
-        std: What they are then to be divided by.
-        dataset: What it was trained on; empty where that is not known.
+        mean: Subtracted from images in [0, 1], per channel.
+        std: Divides them then, per channel.
+        dataset: What it was trained on; empty if unknown.
         training: How, in a few words.
         stochastic: Whether passes draw at random.
         batch_dependent: Whether images of a batch share statistics.
-        code: Hash of its code, where weights alone say too little.
+        code: Hash of its code, if the weights do not determine the network.
         std_known: Whether ``std`` is all of its input normalization.
     """
 
@@ -66,29 +65,29 @@ class Declared:
 
 
 _FACTS: dict[str, ModelFacts] = {}
-"""What was found out in this process, by URI: hashing takes a network, built and loaded."""
+"""Cache of this process, by URI: to hash a network, it must be built and loaded."""
 
 
 @dataclass(frozen=True)
-class Foreign:
+class LibraryModel:
     """A model of another library.
 
     Attributes:
-        uri: Its own.
-        build: Returns the network with its weights, and what is known of it.
+        uri: Its URI.
+        build: Returns the network with its weights, and its declared properties.
     """
 
     uri: ModelUri
     build: Callable[[], tuple[nn.Module, Declared]]
 
     def facts(self) -> ModelFacts:
-        """Returns what it is; builds and loads it once in a process."""
+        """Returns what is known of the model; builds and loads it once per process."""
         if self.uri.text not in _FACTS:
             self._open()
         return _FACTS[self.uri.text]
 
     def load(self, stats: str | None = None) -> Classifier:
-        """Builds and loads it, in eval mode."""
+        """Builds and loads the model, in eval mode."""
         net, facts = self._open()
         spec = facts.spec
         if stats is not None and stats != spec.norm.inference_stats:
@@ -97,7 +96,7 @@ class Foreign:
             except UserError as error:
                 raise UserError(f"{self.uri.text}: {error}") from None
             spec = spec.model_copy(update={"norm": norm})
-            use_batch_statistics(net)  # the other choice is how the network came
+            use_batch_statistics(net)  # population statistics are what the network came with
         return Classifier(spec, net).eval()
 
     def _open(self) -> tuple[nn.Module, ModelFacts]:
@@ -120,7 +119,7 @@ class Foreign:
 
 
 def _norm(net: nn.Module, declared: Declared) -> NormSpec:
-    """Returns a norm that says what a network's layers do, and what it is declared to be."""
+    """Returns a norm that describes a network's layers and its declared properties."""
     layers = batch_norms(net)
     fixed = shares_statistics(net) or any(layer.running_mean is None for layer in layers)
     stochastic = declared.stochastic or find_paths(net) is not None
@@ -132,15 +131,15 @@ def _norm(net: nn.Module, declared: Declared) -> NormSpec:
 
 
 def _check_logits(uri: str, model: Classifier) -> None:
-    """Raises ``UserError`` unless a model takes its images, and gives each its logits."""
+    """Raises ``UserError`` unless a model maps images of its size to finite logits."""
     spec = model.spec
     x = torch.full((2, spec.channels, spec.size, spec.size), 0.5)
     images = f"images of {spec.channels} x {spec.size} x {spec.size}"
     try:
-        # What a stochastic network draws comes from the generator that weights come from.
+        # A stochastic network draws from the same global generator.
         with torch.no_grad(), weights_seeded(0):
             z = model(x)
-    except Exception as error:  # foreign code: whatever it raises is its failure
+    except Exception as error:  # foreign code can raise anything
         raise UserError(f"{uri}: fails on {images}: {one_line(error)}{place_of(error)}") from None
     if not isinstance(z, Tensor):
         raise UserError(f"{uri}: expected logits as a tensor, found {type(z).__name__}")
@@ -154,7 +153,7 @@ def _check_logits(uri: str, model: Classifier) -> None:
 
 
 def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
-    """Returns the sha256 of weights, of how images are prepared, and of what is declared."""
+    """Returns the sha256 of weights, input normalization and declared properties."""
     said = {
         **spec.model_dump(mode="json", exclude={"norm"}),
         "declares": spec.norm.declares,
@@ -166,7 +165,7 @@ def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
 
 
 def hash_tensors(tensors: Mapping[str, Any]) -> str:
-    """Returns the sha256 of tensors: names, types, shapes and values; other values are left out."""
+    """Returns the sha256 of tensors: names, dtypes, shapes and values; other entries are skipped."""
     hasher = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
@@ -177,6 +176,6 @@ def hash_tensors(tensors: Mapping[str, Any]) -> str:
 
 
 def spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Returns one value a channel; another number of channels gets the average."""
+    """Returns one value per channel; for another number of channels, the average of the values."""
     values = tuple(map(float, values))
     return values if len(values) == channels else (sum(values) / len(values),) * channels

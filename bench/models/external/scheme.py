@@ -1,4 +1,4 @@
-"""What every scheme offers, and what it is given."""
+"""The interface of a scheme: from a URI to a model that can be described and loaded."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bench.core.errors import MissingCheckpointError, one_line
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 
-if TYPE_CHECKING:  # what a model is can be told without importing torch
+if TYPE_CHECKING:  # describing a model must not import torch
     from bench.models.build import Classifier
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where models are looked up, and what may be done to open one.
+class ModelLookup:
+    """Where models are looked up, and whether code that a URI names may be run.
 
     Attributes:
         checkpoints: Folder of checkpoints.
-        trust_code: Whether code that a URI names may be run.
+        trust_code: Whether ``python:`` URIs may run code.
     """
 
     checkpoints: Path
@@ -29,15 +30,15 @@ class Shelf:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model is.
+    """What is known of a model without loading it.
 
     Attributes:
-        sha256: Of its weights, and of all else that decides its logits as far as that is known.
+        sha256: Hash of its weights and of everything else known to decide its logits.
         spec: Its norm and input.
-        dataset: What it was trained on; empty where that is not known.
+        dataset: What it was trained on; empty if unknown.
         training: How, in a few words.
-        std_known: Whether ``spec`` has the std that it divides by; a network that normalizes its
-            input itself keeps it to itself.
+        std_known: Whether ``spec`` has the std that it divides by; unknown if the network
+            normalizes its input itself.
     """
 
     sha256: str
@@ -48,22 +49,22 @@ class ModelFacts:
 
 
 class Source(Protocol):
-    """A model that can be opened."""
+    """A model that can be described and loaded."""
 
     def facts(self) -> ModelFacts:
-        """Returns what it is; reads no more than that takes.
+        """Returns what is known of the model, reading as little as possible.
 
         Raises:
-            MissingCheckpointError: When its weights, or the library that it needs, are not here.
-            UserError: When it is not what it should be.
+            MissingCheckpointError: When its weights, or the library that it needs, are missing.
+            UserError: When its files are damaged or do not fit.
         """
         ...
 
     def load(self, stats: str | None = None) -> Classifier:
-        """Returns it in eval mode, with other inference statistics if any are given.
+        """Returns the model in eval mode, with other inference statistics if given.
 
         Raises:
-            UserError: As ``facts``; when it has no such statistics.
+            UserError: As ``facts``; or when the model has no such statistics.
         """
         ...
 
@@ -73,13 +74,18 @@ class Scheme:
     """A kind of URI.
 
     Attributes:
-        open: Returns a URI's source; raises ``UserError`` for one that cannot be.
-        keys: That its query may have.
-        example: A URI.
-        needs: What must be there, in a few words.
+        open: Returns the source of a URI; raises ``UserError`` for an invalid one.
+        keys: Keys that its query may have.
+        example: An example of a URI.
+        needs: What must be installed or present, in a few words.
     """
 
-    open: Callable[[ModelUri, Shelf], Source]
+    open: Callable[[ModelUri, ModelLookup], Source]
     keys: tuple[str, ...]
     example: str
     needs: str
+
+
+def missing_extra(uri: str, extra: str, error: ImportError) -> MissingCheckpointError:
+    """Returns the error for a library that is not installed."""
+    return MissingCheckpointError(f"{uri} needs pip install 'rbench[{extra}]' ({one_line(error)})")
