@@ -1,1 +1,1 @@
-"""Holds a run against a baseline: has robustness changed, really and enough to matter?"""
+"""Compares a run with a baseline: has robustness changed, significantly and enough to matter?"""

@@ -1,8 +1,8 @@
-"""A baseline as a text file that is committed and reviewed: a line for each cell.
+"""A baseline as a text file that is committed and reviewed.
 
-JSON Lines. First what all share: the suite and the versions that made it, a line for each
-checkpoint, one for each set of images; then the cells, sorted by model and attack. Nothing in it
-changes unless a result or its identity does.
+JSON Lines: first a header with the suite and the versions that made it, a line for each checkpoint
+and one for each set of images; then a line for each cell, sorted by model and attack. The file
+changes only if a result or its identity does.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ from bench.core.result import Cluster
 from bench.core.spec import Spec
 from bench.store import CheckpointFacts
 
+VERSION = 1
+"""Version of the file's layout."""
+
+LARGEST = 200_000_000
+"""Most bytes of a baseline."""
+
 MOST = 20_000_000
-"""Numbers in a list: more than any data set has images."""
+"""Most numbers in a list: more than any data set has images."""
 
 _PART = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 
+S = TypeVar("S", bound=Spec)
+
 
 def pack_runs(numbers: Sequence[int]) -> str:
-    """Returns for example ``"3 7 10-14"``; keeps the order.
-
-    Args:
-        numbers: None of them negative.
-    """
+    """Returns numbers >= 0 as text, for example ``"3 7 10-14"``, in the same order."""
     runs = itertools.groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
     parts = []
     for _, run in runs:
@@ -46,10 +50,10 @@ def pack_runs(numbers: Sequence[int]) -> str:
 
 
 def unpack_runs(text: str) -> tuple[int, ...]:
-    """Returns the numbers behind ``pack_runs``.
+    """Inverts ``pack_runs``.
 
     Raises:
-        ValueError: For anything else, and for more than ``MOST`` numbers.
+        ValueError: For any other text, and for more than ``MOST`` numbers.
     """
     ranges: list[range] = []
     for part in text.split():
@@ -58,7 +62,7 @@ def unpack_runs(text: str) -> tuple[int, ...]:
             raise ValueError(f"expected numbers and runs such as 3 or 10-14, found '{part[:30]}'")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise ValueError(f"expected a run that rises, found '{part}'")
+            raise ValueError(f"expected an increasing run, found '{part}'")
         ranges.append(range(first, last + 1))
     if sum(map(len, ranges)) > MOST:
         raise ValueError(f"expected at most {MOST:,} numbers")
@@ -66,7 +70,7 @@ def unpack_runs(text: str) -> tuple[int, ...]:
 
 
 def pack_counts(counts: Sequence[int], most: int) -> str:
-    """Returns counts from 0 to ``most`` as base64: a bit each if that is 1, else 1 or 4 bytes."""
+    """Returns counts from 0 to ``most`` as base64: a bit each if ``most`` is 1, else 1 or 4 bytes."""
     if most == 1:
         raw = np.packbits(np.asarray(counts, dtype=np.uint8)).tobytes()
     else:
@@ -75,10 +79,10 @@ def pack_counts(counts: Sequence[int], most: int) -> str:
 
 
 def unpack_counts(text: str, n: int, most: int) -> tuple[int, ...]:
-    """Returns the counts behind ``pack_counts``.
+    """Inverts ``pack_counts``.
 
     Raises:
-        ValueError: When they are not ``n`` counts from 0 to ``most``.
+        ValueError: When the text is not ``n`` counts from 0 to ``most``.
     """
     try:
         raw = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
@@ -93,15 +97,6 @@ def unpack_counts(text: str, n: int, most: int) -> tuple[int, ...]:
     if n and int(counts.max()) > most:
         raise ValueError(f"expected at most {most} right draws, found {counts.max()}")
     return tuple(counts.tolist())
-
-
-VERSION = 1
-"""Of the layout of a baseline."""
-
-LARGEST = 200_000_000
-"""Bytes of a baseline."""
-
-S = TypeVar("S", bound=Spec)
 
 
 class _Head(Spec):
@@ -121,7 +116,7 @@ class _Images(Spec):
 
 
 class _Cell(Spec):
-    """A line about a cell, in the order in which it is read by people."""
+    """A line about a cell, most important fields first."""
 
     model: str
     attack: str
@@ -136,7 +131,7 @@ class _Cell(Spec):
 
 
 def to_text(recording: Recording) -> str:
-    """Returns the file of a recording.
+    """Returns a recording as the text of a baseline file.
 
     Raises:
         ValueError: When a cell's images are not in the order of its batches.
@@ -186,16 +181,16 @@ def _named(record: Record) -> Iterator[str]:
 
 
 def from_text(text: str, origin: str) -> Recording:
-    """Reads the file of a recording.
+    """Reads a recording from the text of a baseline file.
 
     Args:
-        text: Of the file.
-        origin: What errors call it.
+        text: The text.
+        origin: Name of the file in errors.
 
     Raises:
-        UserError: When it is no baseline, damaged, or of another version.
+        UserError: When it is not a baseline, damaged, or of another version.
     """
-    # Only at line feeds: a label may hold what else ends a line, such as U+2028.
+    # Only at line feeds: a label may contain other line separators, such as U+2028.
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise UserError(f"{origin}: empty; expected a baseline of `rbench baseline update`")
@@ -236,7 +231,7 @@ def from_text(text: str, origin: str) -> Recording:
 def _head(line: str, origin: str) -> _Head:
     value = _parse(line, f"{origin}:1")
     found = value.get("rbench_baseline")
-    if type(found) is not int:  # true and false count as numbers
+    if type(found) is not int:  # a bool is an int
         raise UserError(
             f"{origin}: not a baseline; expected a first line with rbench_baseline, as `rbench "
             "baseline update` writes it"
@@ -253,17 +248,17 @@ def _head(line: str, origin: str) -> _Head:
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-        # What cannot be written cannot be identified: NaN, half of a surrogate pair.
+        # Refuses values that cannot be written again: NaN, half of a surrogate pair.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise _damaged(where, f"no JSON ({first_line(error)})") from None
+        raise _damaged(where, f"not JSON ({first_line(error)})") from None
     if not isinstance(value, dict):
         raise _damaged(where, "expected an object")
     return value
 
 
 def _record(cell: _Cell, images: dict[str, tuple[int, ...]]) -> Record:
-    _ = cell.spec.cell_id  # raises where parameters are nested too deep to be written again
+    _ = cell.spec.cell_id  # raises for parameters that nest too deeply to be written again
     index = images.get(cell.spec.data_hash)
     if index is None or len(index) != cell.n:
         found = "none" if index is None else f"{len(index)}"
@@ -298,6 +293,6 @@ def _damaged(where: str, what: str) -> UserError:
 
 
 def differing(before: Iterable[str], now: Iterable[str]) -> list[str]:
-    """Returns what two sets of versions do not share, those of now last."""
+    """Returns versions that are in only one of two sets, those of ``now`` last."""
     old, new = set(before), set(now)
     return [*sorted(old - new), *sorted(new - old)]

@@ -1,4 +1,4 @@
-"""From a run and a baseline to verdicts."""
+"""Compares the cells of a run with a baseline: tests, verdicts and the exit code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bench.metrics.hypothesis import Tested, detectable_drop, holm, paired_test,
 from bench.metrics.paired import score_difference
 
 Verdict = Literal["same", "improved", "regressed", "new", "missing", "not comparable"]
-"""``same``: no change is shown, on the same images and by the same measurement. ``improved`` and
-``regressed``: a change is shown, or, for the latter, trust was lost. ``new``: not in the baseline.
-``missing``: in the baseline only. ``not comparable``: measured otherwise, or two trainings between
-which no difference is shown."""
+"""``same``: no significant change, on the same images and measurement. ``improved`` and
+``regressed``: a significant change or, for the latter, a new alarm. ``new``: not in the baseline.
+``missing``: in the baseline only. ``not comparable``: measured differently, or two trainings
+without a significant difference."""
 
 ORDER: tuple[Verdict, ...] = (
     "regressed",
@@ -28,32 +28,46 @@ ORDER: tuple[Verdict, ...] = (
     "new",
     "same",
 )
-"""From what must be looked at to what need not."""
+"""From the most to the least urgent."""
 
 EXIT_FINE, EXIT_REGRESSED, EXIT_INCOMPLETE = 0, 1, 3
+
+ALPHA = 0.01
+"""Default probability that a check without any change fails."""
+
+NAMED = 10
+"""Cells that a note names."""
+
+UNCHANGED_DROP = (
+    "weights, data and attack are those of the baseline: code or a library has changed the model, "
+    "or made the attack stronger"
+)
+UNCHANGED_GAIN = (
+    "weights, data and attack are those of the baseline, and yet it breaks fewer images: the "
+    "attack or what runs it got weaker, the model did not get better"
+)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What is said of one cell.
+    """The result for one cell.
 
     Attributes:
         model: Label of the model.
         attack: Label of the attack.
-        verdict: What became of it.
+        verdict: Outcome of the comparison.
         fails: Whether it makes the check fail with a regression.
         leaves_open: Whether it leaves the check incomplete.
-        before: Accuracy in the baseline; ``None`` where there is none.
-        now: Accuracy in the run; ``None`` where there is none.
-        difference: Of the two, now less before, with its 95 % interval.
-        p: Of the test of no difference; ``None`` where none was made.
-        adjusted: The same after Holm's correction for all cells.
-        test: Which test was made.
-        seen: The least drop that the comparison would have found nine times in ten; ``None`` where
-            that is not known.
-        lost: Images whose score fell, by position in the split: those that fell most first.
-        gained: Images whose score rose, likewise.
-        reasons: Why it is so, in plain words.
+        before: Accuracy in the baseline, if any.
+        now: Accuracy in the run, if any.
+        difference: ``now`` minus ``before``, with its 95 % interval.
+        p: p-value of the test of no difference; ``None`` if there was no test.
+        adjusted: The p-value after Holm's correction over all cells.
+        test: Name of the test.
+        seen: Smallest drop that would have been detected with 90 % power; ``None`` if unknown.
+        lost: Images whose score fell, by position in the split, largest falls first.
+        gained: Images whose score rose, largest rises first.
+        reasons: Explanations of the verdict.
     """
 
     model: str
@@ -80,16 +94,16 @@ class Checked:
 
 @dataclass(frozen=True)
 class Check:
-    """What is said of a whole run.
+    """The result for a whole run.
 
     Attributes:
-        suite: The run's name.
-        baseline: Where the baseline comes from.
-        run: Where the run comes from.
-        alpha: Probability that a check without any change finds one, at most.
-        min_drop: Least drop that makes the check fail, in [0, 1].
-        cells: Of baseline and run, those that must be looked at first.
-        notes: What else is known, such as other versions of libraries.
+        suite: Name of the run's suite.
+        baseline: Origin of the baseline.
+        run: Origin of the run.
+        alpha: Highest probability that a check without any change finds one.
+        min_drop: Smallest drop that makes the check fail, in [0, 1].
+        cells: All cells of baseline and run, most urgent first.
+        notes: Further information, such as differing versions of libraries.
     """
 
     suite: str
@@ -102,7 +116,7 @@ class Check:
 
     @property
     def exit_code(self) -> int:
-        """0: fine. 1: a regression. 3: some cells could not be checked."""
+        """0: no regression. 1: a regression. 3: some cells could not be checked."""
         if any(cell.fails for cell in self.cells):
             return EXIT_REGRESSED
         return EXIT_INCOMPLETE if any(cell.leaves_open for cell in self.cells) else EXIT_FINE
@@ -113,41 +127,25 @@ class Check:
 
     @property
     def tested(self) -> int:
-        """The number of cells that were tested, for which p-values are corrected."""
+        """The number of tested cells, over which p-values are corrected."""
         return sum(cell.p is not None for cell in self.cells)
 
 
 def in_order(cells: Iterable[Checked]) -> tuple[Checked, ...]:
-    """Returns cells with those first that must be looked at, else in their own order."""
+    """Returns cells sorted by urgency, otherwise in their own order."""
     return tuple(
         sorted(cells, key=lambda c: (not c.fails, not c.leaves_open, ORDER.index(c.verdict)))
     )
 
 
-ALPHA = 0.01
-"""Probability that a check without any change fails."""
-
-NAMED = 10
-"""Cells that a note names."""
-
-UNCHANGED_DROP = (
-    "weights, data and attack are those of the baseline: code or a library has changed the model, "
-    "or made the attack stronger"
-)
-UNCHANGED_GAIN = (
-    "weights, data and attack are those of the baseline, and yet it breaks fewer images: the "
-    "attack or what runs it got weaker, the model did not get better"
-)
-
-
 @dataclass(frozen=True)
 class Rules:
-    """When a check fails.
+    """Criteria of a check.
 
     Attributes:
-        alpha: Probability that a check of models that did not change finds any change, at most.
-        min_drop: Least drop of an accuracy that counts, in [0, 1]; smaller ones are shown.
-        accept_retrained: Whether two trainings between which no difference is shown are fine; else
+        alpha: Highest probability that a check of unchanged models finds any change.
+        min_drop: Smallest drop in accuracy that fails the check, in [0, 1]; smaller ones are shown.
+        accept_retrained: Whether two trainings without a significant difference pass; otherwise
             they leave the check incomplete.
     """
 
@@ -158,7 +156,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two cells that can be compared, and the test of no difference between them."""
+    """Two comparable cells, and the test of no difference between them.
+
+    ``apart`` says why the models are two trainings; empty if they are not.
+    """
 
     before: Record
     now: Record
@@ -167,14 +168,14 @@ class _Pair:
 
     @property
     def difference(self) -> Estimate:
-        """Now less before, with its 95 % interval."""
+        """``now`` minus ``before``, with its 95 % interval."""
         if self.apart:
             return independent_difference(self.now.accuracy, self.before.accuracy)
         return score_difference(self.now.scores, self.before.scores, self.now.groups).estimate
 
     @property
     def unchanged(self) -> bool:
-        """Whether nothing that identifies a cell has changed."""
+        """Whether both cells have the same identity."""
         return self.before.spec == self.now.spec
 
     def moved(self, sign: int) -> tuple[int, ...]:
@@ -187,15 +188,10 @@ class _Pair:
 
 
 def compare(run: Recording, baseline: Recording, rules: Rules | None = None) -> Check:
-    """Compares every cell of a run with that of the same labels in a baseline.
+    """Compares every cell of a run with the cell of the same labels in a baseline.
 
-    On the same images the test is paired and exact (``paired_test``); of two trainings it is
-    unpaired. All tests of a check together err with probability ``alpha`` at most (Holm).
-
-    Args:
-        run: What is checked.
-        baseline: What it is held against.
-        rules: When it fails.
+    On the same images the test is paired and exact (``paired_test``); for two trainings it is
+    unpaired. Holm's correction bounds the probability of any false finding by ``alpha``.
     """
     rules = rules or Rules()
     pairs: dict[Key, _Pair] = {}
@@ -251,7 +247,7 @@ def _pair(before: Record, now: Record, run: Recording, baseline: Recording) -> _
 
 
 def _otherwise(before: Record, now: Record, parts: Sequence[str]) -> Checked:
-    """Says of two cells that were measured otherwise, and of a new alarm among them."""
+    """Returns the result for two cells that were measured differently; a new alarm counts."""
     alarms = _new_alarms(before, now)
     return Checked(
         now.model,
@@ -266,7 +262,7 @@ def _otherwise(before: Record, now: Record, parts: Sequence[str]) -> Checked:
 
 
 def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> Checked:
-    """Says what a tested pair shows."""
+    """Returns the result for a tested pair."""
     difference = pair.difference
     base = Checked(
         pair.now.model,
@@ -290,7 +286,7 @@ def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> C
     if shown and difference.value < 0:
         if pair.unchanged:
             base = dataclasses.replace(base, reasons=(UNCHANGED_DROP,))
-        # A drop of exactly so much counts, however it is rounded.
+        # A drop of exactly ``min_drop`` counts, despite rounding.
         if -difference.value >= rules.min_drop - 1e-9:
             return _with(base, "regressed", fails=True)
         small = f"a real drop, but below {100 * rules.min_drop:g} points"
@@ -322,7 +318,7 @@ def _new_alarms(before: Record, now: Record) -> list[str]:
 
 
 def _seen(pair: _Pair, level: float) -> float | None:
-    """Returns the least drop that would have been found, with the noise that was found here."""
+    """Returns the smallest detectable drop, given the noise between these two cells."""
     if pair.apart or pair.now.groups is not None or pair.now.spec.n_draws > 1:
         return None
     n = len(pair.now.index)

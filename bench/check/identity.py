@@ -1,4 +1,4 @@
-"""What makes two cells comparable, and whether two checkpoints come from one training."""
+"""Whether two cells are comparable, and whether two checkpoints come from one training."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from bench.core.weight_sketch import SAME_TRAINING, cosine
 from bench.store import CheckpointFacts
 
 SUBJECT = ("checkpoint", "sha256", "library")
-"""The parts of a cell's identity that a change of the model, or an upgrade of an attack's library,
-changes, which is what is looked for. All others say how it was measured."""
+"""Fields of ``CellSpec`` that may differ between baseline and run: their effect is what a check
+tests. All others must match."""
 
 _CLUSTER: dict[Cluster, str] = {
-    "batch": "images of a batch share statistics or draws, which they did not",
+    "batch": "images of a batch share statistics or draws, which they did not before",
     "sample": "images are independent, and those of a batch shared statistics or draws before",
 }
 
-UNRELATED = "its weights changed, and nothing is known of how they are related to those before"
+UNKNOWN_RELATION = (
+    "its weights changed, and nothing is known of how they are related to those before"
+)
 
 
 def differences(before: Record, now: Record) -> tuple[str, ...]:
-    """Returns in what two cells were measured otherwise, for example ``n_iter 20, was 40``.
+    """Returns the differences in how two cells were measured, for example ``n_iter 20, was 40``.
 
-    Empty where only the model may differ, so that their numbers can be compared.
+    Empty if at most the model differs, so that their numbers are comparable.
     """
     found = list(_of_specs(before.spec, now.spec))
     if before.cluster != now.cluster:
@@ -59,17 +61,17 @@ def _shown(value: object) -> str:
 
 
 def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -> str:
-    """Says why two checkpoints of other weights count as two trainings; empty if they do not.
+    """Returns why two checkpoints with different weights are two trainings; empty if they are not.
 
-    Of two trainings each is one draw among many, so that a difference between their networks says
-    little of what a change of code or recipe does; and "the same" is never said of them.
+    Each training is one random draw, so a difference between two networks says little about a
+    change of code or recipe, and their cells are never called the same.
 
     Args:
-        before: What is known of the older; ``None`` for nothing.
-        now: What is known of the newer.
+        before: Facts about the older checkpoint, if known.
+        now: Facts about the newer one.
     """
     if before is None or now is None:
-        return UNRELATED
+        return UNKNOWN_RELATION
     pairs = {
         "architecture": (before.arch, now.arch),
         "norm": (before.norm, now.norm),
@@ -85,7 +87,7 @@ def trained_apart(before: CheckpointFacts | None, now: CheckpointFacts | None) -
             return f"another training: another {what}{shown}"
     likeness = cosine(before.sketch, now.sketch)
     if likeness is None:
-        return UNRELATED
+        return UNKNOWN_RELATION
     if likeness < SAME_TRAINING:
         return f"another training: its weights have a cosine of about {likeness:.2f} with before"
     return ""

@@ -1,4 +1,4 @@
-"""What is compared of a run: the score of every image under every attack, and what it is of."""
+"""The data that a check compares: the score of every image in every cell, with its identity."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Record:
         attack: Label of the attack.
         spec: The cell's identity.
         attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
-        cluster: What is independent of what.
+        cluster: The sampling unit: independent images, or batches.
         index: Position of each image in the split (n,), in the order of the batches.
-        batch: Number of the batch of each image (n,).
-        hits: Draws of each image that were right (n,), 0 to ``spec.n_draws``.
+        batch: Batch number of each image (n,).
+        hits: Draws on which each image was right (n,), 0 to ``spec.n_draws``.
         alarms: Names of the alarms, sorted, each once.
-        passes: Forward and backward passes over an image that the attack took, in the mean.
+        passes: Mean number of forward and backward passes per image of the attack.
     """
 
     model: str
@@ -48,12 +48,12 @@ class Record:
 
     @property
     def key(self) -> Key:
-        """The labels by which two cells are known to be about the same."""
+        """The labels by which cells of two runs are matched."""
         return self.model, self.attack
 
     @property
     def groups(self) -> tuple[int, ...] | None:
-        """The batch of each image; ``None`` where images are independent."""
+        """The batch of each image; ``None`` if images are independent."""
         return self.batch if self.cluster == "batch" else None
 
     @property
@@ -69,14 +69,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Recording:
-    """What is compared of a whole run.
+    """The data of a whole run.
 
     Attributes:
-        suite: Its name.
-        records: Of its complete cells, by their labels.
-        missing: Why there is no number of other cells, in one line.
-        checkpoints: What its checkpoints are, by name.
-        versions: Of what it was made with, such as ``torch 2.8.0``, and the machines; sorted.
+        suite: Name of the suite.
+        records: Its complete cells, by their labels.
+        missing: Why the other cells have no number, one line each.
+        checkpoints: Facts about its checkpoints, by name.
+        versions: Versions of libraries, such as ``torch 2.8.0``, and the machines; sorted.
         origin: Where it comes from, in a few words.
     """
 
@@ -92,7 +92,7 @@ def read_run(folder: Folder) -> Recording:
     """Reads a run folder.
 
     Raises:
-        UserError: When it is none, or its store is damaged or of another schema version.
+        UserError: When it is not a run folder, or its store is damaged or of another version.
     """
     store = RunStore(folder)
     manifest = store.read_manifest()
@@ -124,10 +124,10 @@ def read_run(folder: Folder) -> Recording:
 
 
 def record_of(key: Key, info: CellInfo, rows: Sequence[Row]) -> Record:
-    """Returns the scores of a complete cell.
+    """Returns the record of a complete cell.
 
     Raises:
-        UserError: When a score is none of so many draws.
+        UserError: When a score is not a multiple of 1 / ``n_draws``.
     """
     ordered = sorted(rows, key=lambda row: row.batch)  # stable: images keep their order in each
     draws = info.spec.n_draws
@@ -154,12 +154,12 @@ def record_of(key: Key, info: CellInfo, rows: Sequence[Row]) -> Record:
 
 
 def alarm_names(alarms: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of alarms, which are stored as ``name: what is wrong``."""
+    """Returns the names of alarms, which are stored as ``name: explanation``."""
     return tuple(sorted({alarm.partition(":")[0].strip() for alarm in alarms}))
 
 
 def _absent(manifest: Manifest) -> list[Key]:
-    """Returns the cells of models that were left out for lack of their checkpoint."""
+    """Returns the cells of models that were left out because their checkpoint was missing."""
     attacks = manifest.suite.get("attacks")
     entries = attacks if isinstance(attacks, list | tuple) else ()
     labels = [str(one.get("label", "")) for one in entries if isinstance(one, dict)]
@@ -172,5 +172,5 @@ def _versions(infos: Sequence[CellInfo]) -> tuple[str, ...]:
 
 
 def is_run_folder(path: Path) -> bool:
-    """Says whether a local path is the folder of a run."""
+    """Returns whether a local path is a run folder."""
     return (path / "store" / "run.json").is_file()

@@ -1,4 +1,4 @@
-"""Where a baseline is: a run folder, a file, or a file in a revision of git."""
+"""Opens a baseline: a run folder, a file, or a file in a git revision."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from bench.core.errors import UserError
 from bench.core.paths import folder_at
 
 FOLDER = Path("suites") / "baselines"
-"""Where the baselines of a project lie by default."""
+"""Default folder of a project's baselines."""
 
 SUFFIX = ".jsonl"
 
 _SUITE = re.compile(r"[a-z0-9_-]+")
-"""What a suite may be called."""
+"""Valid names of suites."""
 
 
 def default_file(suite: str) -> Path:
-    """Returns where the baseline of a suite lies if nothing else is said.
+    """Returns the default file of a suite's baseline.
 
     Raises:
-        UserError: When the name is none of a suite, and might lead to any place.
+        UserError: When the name is not a valid name of a suite, and so might be any path.
     """
     if _SUITE.fullmatch(suite) is None:
         raise UserError(
@@ -38,18 +38,18 @@ def open_baseline(where: str) -> Recording:
     """Reads a baseline.
 
     Args:
-        where: A run folder or its URL, a baseline's file, or ``REVISION:FILE`` of the git
-            repository that this is run in, such as ``main:suites/baselines/smoke.jsonl``.
+        where: A run folder or its URL, a baseline file, or ``REVISION:FILE`` in the git repository
+            of the working directory, such as ``main:suites/baselines/smoke.jsonl``.
 
     Raises:
-        UserError: When there is none, it is damaged, or it has nothing to compare with.
+        UserError: When there is none, it is damaged, or it has no complete cell.
     """
     try:
         found = _opened(where)
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror or error})") from None
     if not found.records:
-        # Against it all cells would be new, and the check would pass.
+        # All cells would be new, and the check would pass.
         raise UserError(
             f"{where}: has no complete cell to compare with; name another baseline, or write this "
             "one anew with `rbench baseline update`"
@@ -86,12 +86,12 @@ def _decoded(content: bytes, where: str) -> str:
 
 
 def _from_git(revision: str, inside: str) -> bytes:
-    """Returns a file of a revision; its path is taken from here first, then from the top."""
+    """Returns a file of a revision; its path is relative to here, or else to the repository."""
     said = ""
     for path in (f"./{inside}", inside):
         command = ["git", "cat-file", "blob", f"{revision}:{path}"]
         if revision.startswith("-"):
-            break  # an option, which no revision is
+            break  # would be an option
         try:
             done = subprocess.run(command, capture_output=True, check=False)
         except OSError as error:

@@ -18,13 +18,11 @@ from rich.text import Text
 
 from bench.check.baseline_file import LARGEST, from_text, to_text
 from bench.check.compare import EXIT_FINE, EXIT_REGRESSED, Check, Checked, Rules, compare
-from bench.check.outputs.annotations import to_annotations
-from bench.check.outputs.as_markdown import to_markdown
-from bench.check.outputs.json_output import to_json
-from bench.check.outputs.junit import to_junit
+from bench.check.formats import to_annotations, to_json, to_junit
+from bench.check.markdown import to_markdown
 from bench.check.record import Recording, read_run
-from bench.check.say import counts, headline, line, p_value, percent, points, sensitivity
 from bench.check.source import default_file, open_baseline
+from bench.check.text import counts, headline, line, p_value, percent, points, sensitivity
 from bench.core.errors import UserError
 from bench.core.paths import folder_at
 from bench.store import write_atomically

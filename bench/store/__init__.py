@@ -1,12 +1,12 @@
-"""What a run leaves on disk: a manifest and, for every finished cell, its rows and its info."""
+"""Results on disk: a manifest and, for every finished cell, its rows and its info."""
 
 from bench.store.analysis_store import AnalysisStore
-from bench.store.chunk_store import Chunk
+from bench.store.entries import SCHEMA_VERSION
 from bench.store.files import write_atomically
 from bench.store.lock import locked
 from bench.store.manifest import CheckpointFacts, Epoch, Manifest, ManifestAnalysis, ManifestCell
-from bench.store.run_store import RunStore
-from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION
+from bench.store.rows import ROW_SCHEMA
+from bench.store.run_store import Chunk, RunStore
 
 __all__ = [
     "ROW_SCHEMA",

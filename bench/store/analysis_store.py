@@ -1,4 +1,4 @@
-"""The stored values of analyses, beside a run's cells."""
+"""Stored results of analyses, beside a run's cells."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pydantic import Field
 from bench.core.analysis import AnalysisInfo
 from bench.core.paths import Folder
 from bench.core.spec import Spec
-from bench.store.entries import Entries, Facts, to_parquet
-from bench.store.schema import SCHEMA_VERSION
+from bench.store.entries import SCHEMA_VERSION, Declared, Entries, to_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,21 +37,21 @@ class StoredAnalysis(Spec):
 class AnalysisStore:
     """Reads and writes ``store/analyses/ANALYSIS_ID/{values.parquet,info.json}``.
 
-    Values are one long table; ``bench.analysis`` says what the columns of each analysis are.
+    Values are one long table; ``bench.analysis`` documents the columns of each analysis.
 
     Args:
-        folder: The run folder; made on the first write.
+        folder: The run folder; created on the first write.
     """
 
     def __init__(self, folder: Folder) -> None:
         root = folder / "store" / "analyses"
-        self._entries = Entries(root, "values.parquet", StoredAnalysis, _facts)
+        self._entries = Entries(root, "values.parquet", StoredAnalysis, _declared)
 
     def write(self, info: AnalysisInfo, values: pd.DataFrame) -> None:
-        """Stores an analysis in one step, replacing an earlier attempt at it.
+        """Stores an analysis atomically, replacing an earlier attempt.
 
         Args:
-            info: About it.
+            info: About the analysis.
             values: Columns of int64, float64, str or bytes; none for an incomplete analysis.
 
         Raises:
@@ -71,11 +70,11 @@ class AnalysisStore:
         return self._entries.names()
 
     def stored(self, analysis_id: str) -> bool:
-        """Says whether the analysis has been stored, complete or not."""
+        """Returns whether the analysis is stored, complete or not."""
         return self._entries.stored(analysis_id)
 
     def has(self, analysis_id: str) -> bool:
-        """Says whether it is stored, undamaged and complete, so that nothing is to be run.
+        """Returns whether it is stored, undamaged and complete, so that it need not run.
 
         Raises:
             UserError: When its files are damaged or of another schema version.
@@ -86,22 +85,22 @@ class AnalysisStore:
         """Reads an analysis, complete or not.
 
         Raises:
-            UserError: When it is missing, damaged, not what its id says, or of another schema
+            UserError: When it is missing, damaged, stored under another id, or of another schema
                 version.
         """
         stored, content = self._entries.read(analysis_id)
         table = self._entries.table(analysis_id, content)
-        # Without what it says of itself to pandas, which would be believed.
+        # Drops the file's metadata for pandas, which would be trusted.
         return stored.info, table.replace_schema_metadata(None).to_pandas()
 
 
-def _facts(stored: StoredAnalysis) -> Facts:
-    return Facts(stored.info.analysis_id, stored.info.spec.analysis_id, stored.values_sha256)
+def _declared(stored: StoredAnalysis) -> Declared:
+    return Declared(stored.info.analysis_id, stored.info.spec.analysis_id, stored.values_sha256)
 
 
 def _parquet_of(values: pd.DataFrame) -> bytes:
     found = pa.Table.from_pandas(values, preserve_index=False)
-    # Pandas' versions differ in how wide the offsets of its text are.
+    # Versions of pandas differ in the width of string offsets.
     narrow = [field.with_type(_NARROW.get(field.type, field.type)) for field in found.schema]
     table = found.cast(pa.schema(narrow))
     for field in table.schema:

@@ -1,26 +1,29 @@
-"""Folders of a table and of what is known about it, under their ids."""
+"""Entries of a store: folders that hold a Parquet table and a JSON file, under their ids."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from bench.core.errors import UserError, first_line
+from bench.core.errors import UserError, first_line, first_problem
 from bench.core.paths import Folder, is_local
-from bench.store.documents import read_json, to_json
 from bench.store.files import remove_folder, write_folder
 
 M = TypeVar("M", bound=BaseModel)
 
+SCHEMA_VERSION = 1
+"""Of the whole store; raised when the layout of a file or the meaning of a field changes."""
 
-class Facts(NamedTuple):
-    """What an ``info.json`` says of itself: two ids that must be one, and the table's SHA-256."""
+
+class Declared(NamedTuple):
+    """What an ``info.json`` declares: its id, the id computed from its spec, the table's SHA-256."""
 
     found: str
     expected: str
@@ -28,25 +31,25 @@ class Facts(NamedTuple):
 
 
 class Entries(Generic[M]):
-    """Reads and writes ``ROOT/ID/{TABLE,info.json}``, checking what is read.
+    """Reads and writes ``ROOT/ID/{TABLE,info.json}``, checking everything that is read.
 
-    An entry appears whole or not at all; a name that starts with a dot is the remains of an
+    An entry appears whole or not at all; a name that starts with a dot is left over from an
     interrupted write and is never read.
 
     Args:
-        root: The folder of all of them; made on the first write.
-        table: The name of the table's file.
-        kind: The model of an ``info.json``.
-        facts: Reads the facts from one.
+        root: Folder of the entries; created on the first write.
+        table: Name of the table's file.
+        kind: Model of ``info.json``.
+        declared: Extracts ids and checksum from that model.
     """
 
     def __init__(
-        self, root: Folder, table: str, kind: type[M], facts: Callable[[M], Facts]
+        self, root: Folder, table: str, kind: type[M], declared: Callable[[M], Declared]
     ) -> None:
-        self._root, self._table, self._kind, self._facts = root, table, kind, facts
+        self._root, self._table, self._kind, self._declared = root, table, kind, declared
 
     def write(self, name: str, stored: M, content: bytes) -> None:
-        """Stores an entry in one step, replacing an older one of this name."""
+        """Stores an entry atomically, replacing an older one of this name."""
         write_folder(self.folder(name), {self._table: content, "info.json": to_json(stored)})
 
     def names(self) -> list[str]:
@@ -57,28 +60,28 @@ class Entries(Generic[M]):
         return [name for name in found if self.stored(name)]
 
     def folder(self, name: str) -> Folder:
-        """Returns where an entry is, or would be."""
+        """Returns the folder of an entry, whether it exists or not."""
         return self._root / name
 
     def table_path(self, name: str) -> Folder:
-        """Returns where the table of an entry is, or would be."""
+        """Returns the path of an entry's table, whether it exists or not."""
         return self.folder(name) / self._table
 
     def stored(self, name: str) -> bool:
-        """Says whether there is such an entry, be it damaged."""
+        """Returns whether there is such an entry, damaged or not."""
         folder = self.folder(name)
-        # A local folder appears whole; in an object store its last file says that it is.
+        # A local folder appears whole; in an object store its last file marks it as complete.
         return folder.is_dir() if is_local(folder) else (folder / "info.json").is_file()
 
     def remove(self, name: str) -> None:
-        """Deletes an entry, if it is there."""
+        """Deletes an entry if it exists."""
         remove_folder(self.folder(name))
 
     def read(self, name: str) -> tuple[M, bytes]:
-        """Returns what is known about an entry, and the checked bytes of its table.
+        """Returns an entry's info and the verified bytes of its table.
 
         Raises:
-            UserError: When it is missing, damaged, not what its id says, or of another schema
+            UserError: When it is missing, damaged, stored under another id, or of another schema
                 version.
         """
         folder = self.folder(name)
@@ -88,17 +91,17 @@ class Entries(Generic[M]):
             if not path.is_file():
                 raise UserError(f"{path}: no such file; {remedy}")
         stored = read_json(self._kind, info, remedy)
-        facts = self._facts(stored)
-        if not name == facts.found == facts.expected:
+        declared = self._declared(stored)
+        if not name == declared.found == declared.expected:
             raise UserError(
-                f"{info}: the folder is named {name}, the file says {facts.found}, and its spec "
-                f"has the id {facts.expected}; expected the same three times: {remedy}"
+                f"{info}: the folder is named {name}, the file says {declared.found}, and its spec "
+                f"has the id {declared.expected}; expected the same three times: {remedy}"
             )
         content = table.read_bytes()
         found = hashlib.sha256(content).hexdigest()
-        if found != facts.sha256:
+        if found != declared.sha256:
             raise UserError(
-                f"{table}: damaged or altered: expected sha256 {facts.sha256[:12]}..., found "
+                f"{table}: damaged or altered: expected sha256 {declared.sha256[:12]}..., found "
                 f"{found[:12]}... ({len(content)} bytes); {remedy}"
             )
         return stored, content
@@ -107,7 +110,7 @@ class Entries(Generic[M]):
         """Reads the table of an entry from its bytes.
 
         Raises:
-            UserError: When they are no Parquet file.
+            UserError: When they are not a Parquet file.
         """
         path = self.table_path(name)
         try:
@@ -119,12 +122,49 @@ class Entries(Generic[M]):
 
 
 def remedy_for(folder: Folder) -> str:
-    """Returns what to do about an entry that cannot be read."""
+    """Returns advice on an entry that cannot be read."""
     return f"delete the folder {folder} and run the suite again"
 
 
 def to_parquet(table: pa.Table) -> bytes:
-    """Returns a table as a Parquet file."""
+    """Returns a table as the bytes of a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def to_json(model: BaseModel) -> bytes:
+    """Returns a model as the bytes of an indented JSON file."""
+    text = json.dumps(model.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def read_json(kind: type[M], path: Folder, remedy: str) -> M:
+    """Reads a JSON file of this schema version into a model.
+
+    Raises:
+        UserError: When it is damaged or of another version; the message ends with ``remedy``.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        # Refuses values that cannot be written again: NaN, half of a surrogate pair.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors alike
+        raise UserError(f"{path}: damaged JSON ({first_line(error)}); {remedy}") from None
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: expected an object with a schema_version; {remedy}")
+    if version != SCHEMA_VERSION:
+        age, advice = (
+            ("a newer", "upgrade rbench")
+            if version > SCHEMA_VERSION
+            else ("an older", "start anew")
+        )
+        raise UserError(
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {version}, written by {age} "
+            f"rbench; {advice} or choose another run folder with --out"
+        )
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error, 'the file')}; {remedy}") from None

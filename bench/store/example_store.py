@@ -1,4 +1,4 @@
-"""Adversarial examples: exact floats, so that a claim can be checked without the attack."""
+"""Stored adversarial examples: exact floats, so that a result can be verified without the attack."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SHAPE = b"rbench.shape"
 class ExampleStore:
     """Reads and writes ``store/examples/CELL_ID/BATCH.parquet``.
 
-    A file holds the column ``index`` (of the image in its split) and the column ``x_adv`` (its
-    c * h * w floats), the shape in its metadata under ``rbench.shape``, and checksums of its pages.
+    A file has a column ``index`` (of the image in its split), a column ``x_adv`` (c * h * w
+    floats), the shape in its metadata under ``rbench.shape``, and page checksums.
 
     Args:
-        folder: The run folder; made on the first write.
+        folder: The run folder; created on the first write.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -34,16 +34,16 @@ class ExampleStore:
     def write(
         self, cell_id: str, batch: int, index: Sequence[int], x_adv: NDArray[np.float32]
     ) -> None:
-        """Stores the examples of a batch in one step.
+        """Stores the examples of a batch atomically.
 
         Args:
-            cell_id: Of the cell.
+            cell_id: The cell.
             batch: Number of the batch.
-            index: Of each image in its split (b,).
+            index: Position of each image in its split (b,).
             x_adv: The images (b, c, h, w), float32.
 
         Raises:
-            ValueError: When there are not as many images as indices.
+            ValueError: When the numbers of images and indices differ.
         """
         n, *shape = x_adv.shape
         if n != len(index):
@@ -58,14 +58,14 @@ class ExampleStore:
             sink,
             compression="zstd",
             use_dictionary=False,
-            # The bytes of equal weight side by side: exponents repeat, and so compress.
+            # Groups bytes by significance: exponents repeat, and so compress.
             use_byte_stream_split=["x_adv.list.element"],
             write_page_checksum=True,
         )
         write_atomically(self._path(cell_id, batch), sink.getvalue())
 
     def batches(self, cell_id: str) -> set[int]:
-        """Returns the numbers of the batches that are stored of a cell."""
+        """Returns the numbers of a cell's stored batches."""
         folder = self._root / cell_id
         if not folder.is_dir():
             return set()
@@ -73,21 +73,21 @@ class ExampleStore:
         return {int(stem) for stem in stems if stem.isdecimal()}
 
     def has(self, cell_id: str, n_batches: int) -> bool:
-        """Says whether all batches of a cell are stored."""
+        """Returns whether all batches of a cell are stored."""
         return self.batches(cell_id).issuperset(range(n_batches))
 
     def read(self, cell_id: str, batch: int) -> tuple[list[int], NDArray[np.float32]]:
         """Returns the indices (b,) and the images (b, c, h, w) of a batch.
 
         Raises:
-            UserError: When the file is missing, damaged, or does not hold such images.
+            UserError: When the file is missing, damaged, or not a file of examples.
         """
         path = self._path(cell_id, batch)
         try:
             source = io.BytesIO(path.read_bytes())
             table = pq.ParquetFile(source, page_checksum_verification=True).read()
             if not pa.types.is_fixed_size_list(table.schema.field("x_adv").type):
-                raise ValueError("x_adv is no column of images")
+                raise ValueError("x_adv is not a column of images")
             shape = [int(part) for part in table.schema.metadata[_SHAPE].decode().split(",")]
             flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             index = table["index"].to_pylist()
@@ -96,7 +96,7 @@ class ExampleStore:
             raise UserError(f"{path}: no such file; run the suite with --save-adv") from None
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: damaged, or no file of adversarial examples ({first_line(error)}); "
+                f"{path}: damaged, or not a file of adversarial examples ({first_line(error)}); "
                 "delete it and run the suite with --save-adv again"
             ) from None
 

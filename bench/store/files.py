@@ -1,4 +1,4 @@
-"""Writing files so that a kill leaves the old content or the new, never half of it."""
+"""Atomic writes: a kill leaves the old content or the new, never part of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from bench.core.paths import Folder
 
 @contextmanager
 def writing(path: Folder) -> Iterator[None]:
-    """Says what to do when a disk is full, a folder may not be written, or a store does not answer.
-
-    Raises:
-        UserError: In place of an ``OSError``.
-    """
+    """Turns an ``OSError`` (disk full, no permission, store not reachable) into a ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -30,7 +26,7 @@ def writing(path: Folder) -> Iterator[None]:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Writes a file and waits until the disk has it."""
+    """Writes a file and flushes it to disk."""
     with path.open("wb") as handle:
         handle.write(content)
         handle.flush()
@@ -38,7 +34,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the disk has a folder's entries, so that a rename survives a power cut."""
+    """Flushes a folder's entries to disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,7 +43,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Folder, content: bytes) -> None:
-    """Replaces a file's content in one step, making its folder where that is missing.
+    """Replaces a file's content atomically, creating its folder if needed.
 
     Raises:
         UserError: When it cannot be written.
@@ -57,7 +53,7 @@ def write_atomically(path: Folder, content: bytes) -> None:
             _replace_file(path, content)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)  # an object store shows an object when it has all of it
+            path.write_bytes(content)  # an object store shows only complete objects
 
 
 def _replace_file(path: Path, content: bytes) -> None:
@@ -75,11 +71,11 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def write_folder(target: Folder, files: Mapping[str, bytes]) -> None:
-    """Puts a folder of files in place in one step, replacing an older one of its name.
+    """Writes a folder of files atomically, replacing an older one of its name.
 
-    A folder appears whole or not at all; a name that starts with a dot is the remains of an
-    interrupted write. An object store has no such step: there the last of the files makes the
-    folder count, and the others are written before it.
+    A folder appears whole or not at all; a name that starts with a dot is left over from an
+    interrupted write. An object store cannot rename a folder: there the last of the files, written
+    after the others, marks it as complete.
 
     Raises:
         UserError: When it cannot be written.
@@ -111,8 +107,8 @@ def _replace_folder(target: Path, files: Mapping[str, bytes]) -> None:
 def _put_in_place(new: Path, target: Path) -> None:
     """Renames a finished folder to its final name.
 
-    A folder cannot be renamed over another, so an old one steps aside first. A kill in between
-    leaves the folder absent, and so to be made again.
+    A folder cannot be renamed over another, so an old one is moved away first. After a kill in
+    between the folder is missing, and is made again.
     """
     if target.exists():
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -125,7 +121,7 @@ def _put_in_place(new: Path, target: Path) -> None:
 
 
 def remove_folder(target: Folder) -> None:
-    """Deletes a folder of files, if it is there; a kill leaves all of it or nothing that counts.
+    """Deletes a folder of files if it exists; after a kill it is complete or no longer counts.
 
     Raises:
         UserError: When it cannot be deleted.

@@ -1,4 +1,4 @@
-"""One process at a time writes into a run folder."""
+"""A lock by which one process at a time writes into a run folder."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from bench.core.spec import Spec
 from bench.store.files import write_atomically, writing
 
 LOCK = ".lock"
-"""Name of the file that a file system locks."""
+"""Name of the locked file."""
 
 BEAT = 10.0
-"""Seconds between two signs of life in an object store."""
+"""Seconds between two heartbeats in an object store."""
 
 PATIENCE = 3.5
-"""Times ``BEAT`` that a holder on another machine may be silent."""
+"""Multiple of ``BEAT`` after which a silent holder on another machine counts as gone."""
 
 
 class Holder(Spec):
-    """Who writes into a run folder.
+    """The process that writes into a run folder.
 
     Attributes:
-        pid: Process.
+        pid: Process id.
         host: Name of its machine.
         since: ISO 8601, UTC.
-        token: Tells it from every other, pids being used again.
-        beats: Signs of life so far.
+        token: Unique, as process ids are reused.
+        beats: Heartbeats so far.
     """
 
     pid: int
@@ -49,7 +49,7 @@ class Holder(Spec):
 
     @classmethod
     def me(cls) -> Holder:
-        """Returns this process."""
+        """Returns the holder for this process."""
         return cls(
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -59,7 +59,7 @@ class Holder(Spec):
 
     @property
     def gone(self) -> bool:
-        """Whether it was a process of this machine, and is no more."""
+        """Whether it was a process of this machine that has ended."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -67,21 +67,21 @@ class Holder(Spec):
         except ProcessLookupError:
             return True
         except PermissionError:
-            pass  # somebody else's
+            pass  # another user's process
         return False
 
 
 @contextmanager
 def locked(folder: Folder) -> Iterator[None]:
-    """Holds a run folder for this process, for as long as the context lasts.
+    """Locks a run folder for this process in this context.
 
-    In a file system the lock is the system's, which takes it back from a process that dies. An
-    object store has none: there the holder leaves a sign of life every ``BEAT`` seconds, and who
-    has left none for a while, by the waiting process' own clock, holds it no more.
+    In a file system this is a file lock, which the system releases when the process dies. Object
+    stores have no locks: there the holder writes a heartbeat every ``BEAT`` seconds, and loses the
+    folder after a while without one, by the clock of the waiting process.
 
     Raises:
-        UserError: When another process holds it, with its pid and host; when the folder cannot be
-            written.
+        UserError: When another process holds the folder, with its pid and host; when the folder
+            cannot be written.
     """
     root = folder / "store"
     with writing(root):
@@ -115,7 +115,7 @@ def _in_object_store(root: Folder) -> Iterator[None]:
     write_atomically(_path(root), me.model_dump_json().encode())
     found = _read(root)
     if found is None or found.token != me.token:
-        raise _busy(root, found)  # of two that came at once, the last to write has it
+        raise _busy(root, found)  # of two at the same time, the last to write wins
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(root, me, ended), daemon=True)
     beating.start()
@@ -132,7 +132,7 @@ def _local(holder: Holder) -> bool:
 
 
 def _lives(root: Folder, holder: Holder) -> bool:
-    """Waits for a sign of life of a process on another machine."""
+    """Returns whether a process on another machine gives a heartbeat in time."""
     ends = time.monotonic() + BEAT * PATIENCE
     while time.monotonic() < ends:
         time.sleep(BEAT / 4)
@@ -152,7 +152,7 @@ def _beat(root: Folder, me: Holder, ended: threading.Event) -> None:
             content = me.model_copy(update={"beats": beats}).model_dump_json().encode()
             write_atomically(_path(root), content)
         except UserError:
-            continue  # the store does not answer; what is to be stored next will say so
+            continue  # the store is not reachable; the next result to be stored will report it
 
 
 def _path(root: Folder) -> Folder:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from bench.core.spec import Spec
-from bench.store.schema import SCHEMA_VERSION
+from bench.store.entries import SCHEMA_VERSION
 
 
 class ManifestCell(Spec):

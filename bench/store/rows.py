@@ -1,4 +1,4 @@
-"""Rows as the bytes of a Parquet file, and back."""
+"""A cell's rows as a Parquet file: its columns, writing and reading."""
 
 from __future__ import annotations
 
@@ -12,11 +12,30 @@ import pyarrow as pa
 from bench.core.errors import UserError
 from bench.core.result import VIOLATIONS, Row, Status
 from bench.store.entries import Entries, remedy_for, to_parquet
-from bench.store.schema import ROW_SCHEMA
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("clean_pred", pa.int32(), nullable=False),
+        pa.field("clean_correct", pa.float64(), nullable=False),
+        pa.field("adv_pred", pa.int32(), nullable=False),
+        pa.field("adv_correct", pa.float64()),
+        pa.field("robust", pa.float64()),
+        pa.field("played", pa.string(), nullable=False),
+        pa.field("linf", pa.float64(), nullable=False),
+        pa.field("l2", pa.float64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("batch", pa.int32(), nullable=False),
+        pa.field("forwards", pa.float64(), nullable=False),
+        pa.field("backwards", pa.float64(), nullable=False),
+    ]
+)
+"""The fields of ``Row``, in its order and units."""
 
 
 def rows_to_bytes(rows: Sequence[Row]) -> bytes:
-    """Returns a Parquet file with a line for each row.
+    """Returns the bytes of a Parquet file with a record for each row.
 
     Raises:
         ValueError: When an index occurs twice.
@@ -30,7 +49,7 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
     """Reads the rows of an entry from the bytes of its table.
 
     Raises:
-        UserError: When they are no Parquet file, or one of other columns.
+        UserError: When they are not a Parquet file, have other columns, or hold invalid scores.
     """
     table = entries.table(name, content)
     if not table.schema.equals(ROW_SCHEMA):
@@ -52,7 +71,7 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
 
 
 def _fault(row: Row) -> str:
-    """Returns what is wrong with a row, which may come from anybody; empty for a sound one."""
+    """Returns the first invalid value of a row from an untrusted store; empty if there is none."""
     scores = {"clean_correct": row.clean_correct, "adv_correct": row.adv_correct}
     for field, score in {**scores, "robust": row.robust}.items():
         if score is not None and not 0 <= score <= 1:

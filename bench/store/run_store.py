@@ -1,46 +1,60 @@
-"""The store of one run folder."""
+"""The store of one run folder: its manifest, its cells, and finished parts of unfinished cells."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from bench.core.errors import UserError
 from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
-from bench.store.chunk_store import ChunkStore
-from bench.store.documents import read_json, to_json
-from bench.store.entries import Entries, Facts
+from bench.core.spec import Spec
+from bench.store.entries import SCHEMA_VERSION, Declared, Entries, read_json, to_json
 from bench.store.example_store import ExampleStore
 from bench.store.files import write_atomically
 from bench.store.lock import LOCK
 from bench.store.manifest import Manifest
-from bench.store.rows import rows_of, rows_to_bytes
-from bench.store.schema import ROW_SCHEMA, SCHEMA_VERSION, StoredInfo
+from bench.store.rows import ROW_SCHEMA, rows_of, rows_to_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class StoredCell(Spec):
+    """The content of a cell's ``info.json``.
+
+    Attributes:
+        schema_version: Of the store that wrote it.
+        rows_sha256: Of the bytes of ``rows.parquet`` beside it.
+        info: About the cell.
+    """
+
+    schema_version: int
+    rows_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    info: CellInfo
 
 
 class RunStore:
     """Reads and writes ``store/run.json`` and ``store/cells/CELL_ID/{rows.parquet,info.json}``.
 
     Args:
-        folder: The run folder; made on the first write.
+        folder: The run folder; created on the first write.
 
     Attributes:
-        chunks: What is finished of cells that are not.
-        examples: Adversarial examples, where they were wanted.
+        chunks: Finished parts of unfinished cells.
+        examples: Adversarial examples of runs with ``--save-adv``.
     """
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         root = folder / "store" / "cells"
-        self._cells = Entries(root, "rows.parquet", StoredInfo, _facts)
+        self._cells = Entries(root, "rows.parquet", StoredCell, _of_cell)
         self._manifest = folder / "store" / "run.json"
         self.chunks = ChunkStore(folder)
         self.examples = ExampleStore(folder)
@@ -64,7 +78,7 @@ class RunStore:
         return read_json(Manifest, self._manifest, remedy)
 
     def write_cell(self, info: CellInfo, rows: Sequence[Row]) -> None:
-        """Stores a cell in one step, replacing an earlier attempt at it, and its chunks.
+        """Stores a cell atomically, replacing an earlier attempt and its chunks.
 
         Raises:
             ValueError: When the info's id is not that of its spec, or an index occurs twice.
@@ -73,13 +87,13 @@ class RunStore:
             raise ValueError(f"cell_id {info.cell_id} is not that of its spec, {info.spec.cell_id}")
         content = rows_to_bytes(rows)
         digest = hashlib.sha256(content).hexdigest()
-        stored = StoredInfo(schema_version=SCHEMA_VERSION, rows_sha256=digest, info=info)
+        stored = StoredCell(schema_version=SCHEMA_VERSION, rows_sha256=digest, info=info)
         self._cells.write(info.cell_id, stored, content)
         if info.complete:
             self.chunks.remove(info.cell_id)
 
     def sweep(self) -> None:
-        """Deletes what interrupted writes have left; only for who holds the folder (``locked``)."""
+        """Deletes remains of interrupted writes; the caller must hold the folder (``locked``)."""
         root = self.folder / "store"
         for path in root.glob("**/.*") if isinstance(root, Path) else ():
             if path.is_dir():
@@ -95,11 +109,11 @@ class RunStore:
         return self._cells.names()
 
     def stored(self, cell_id: str) -> bool:
-        """Says whether the cell has been stored, complete or not."""
+        """Returns whether the cell is stored, complete or not."""
         return self._cells.stored(cell_id)
 
     def has(self, cell_id: str) -> bool:
-        """Says whether the cell is stored, undamaged and complete, so that nothing is to be run.
+        """Returns whether the cell is stored, undamaged and complete, so that it need not run.
 
         Raises:
             UserError: When its files are damaged or of another schema version.
@@ -110,17 +124,17 @@ class RunStore:
         """Reads a cell, complete or not.
 
         Raises:
-            UserError: When it is missing, damaged, not what its id says, or of another schema
+            UserError: When it is missing, damaged, stored under another id, or of another schema
                 version.
         """
         stored, content = self._cells.read(cell_id)
         return stored.info, rows_of(self._cells, cell_id, content)
 
     def frame(self, cell_id: str) -> pd.DataFrame:
-        """Reads a cell's rows as a data frame with one column for each field of ``Row``.
+        """Reads a cell's rows as a data frame with a column for each field of ``Row``.
 
         Raises:
-            UserError: As ``read_cell`` does.
+            UserError: As ``read_cell``.
         """
         import pandas as pd
 
@@ -128,5 +142,107 @@ class RunStore:
         return pd.DataFrame([asdict(row) for row in rows], columns=ROW_SCHEMA.names)
 
 
-def _facts(stored: StoredInfo) -> Facts:
-    return Facts(stored.info.cell_id, stored.info.spec.cell_id, stored.rows_sha256)
+def _of_cell(stored: StoredCell) -> Declared:
+    return Declared(stored.info.cell_id, stored.info.spec.cell_id, stored.rows_sha256)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive batches of a cell that have been evaluated.
+
+    Attributes:
+        first: Number of the first batch.
+        last: Number of the last batch plus 1.
+        info: Info of the cell as if these were all its batches.
+        rows: Rows of their images, in order.
+    """
+
+    first: int
+    last: int
+    info: CellInfo
+    rows: Sequence[Row]
+
+    @property
+    def batches(self) -> range:
+        """Numbers of the batches."""
+        return range(self.first, self.last)
+
+
+class StoredChunk(StoredCell):
+    """The content of a chunk's ``info.json``; ``first`` and ``last`` as in ``Chunk``."""
+
+    first: int = Field(ge=0)
+    last: int = Field(ge=1)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return chunk_name(self.info.spec.cell_id, self.first, self.last)
+
+
+class ChunkStore:
+    """Reads and writes ``store/chunks/CELL_ID.FIRST-LAST/{rows.parquet,info.json}``.
+
+    Only complete chunks are stored; failed ones run again. They are deleted once their cell is
+    stored.
+
+    Args:
+        folder: The run folder; created on the first write.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        root = folder / "store" / "chunks"
+        self._entries = Entries(root, "rows.parquet", StoredChunk, _of_chunk)
+
+    def write(self, chunk: Chunk) -> None:
+        """Stores a chunk atomically.
+
+        Raises:
+            ValueError: When it is not complete, or an index occurs twice.
+        """
+        if not chunk.info.complete:
+            raise ValueError("a chunk is stored when it is complete")
+        content = rows_to_bytes(chunk.rows)
+        stored = StoredChunk(
+            schema_version=SCHEMA_VERSION,
+            rows_sha256=hashlib.sha256(content).hexdigest(),
+            first=chunk.first,
+            last=chunk.last,
+            info=chunk.info,
+        )
+        self._entries.write(stored.name, stored, content)
+
+    def read(self, cell_id: str) -> list[Chunk]:
+        """Returns the chunks of a cell, in the order of their batches.
+
+        Raises:
+            UserError: When one is damaged, stored under another id, or of another schema version.
+        """
+        return sorted((self._one(name) for name in self._names(cell_id)), key=lambda c: c.first)
+
+    def cell_ids(self) -> list[str]:
+        """Returns the ids of the cells that have chunks, sorted."""
+        return sorted({name.partition(".")[0] for name in self._entries.names()})
+
+    def remove(self, cell_id: str) -> None:
+        """Deletes the chunks of a cell."""
+        for name in self._names(cell_id):
+            self._entries.remove(name)
+
+    def _names(self, cell_id: str) -> list[str]:
+        return [name for name in self._entries.names() if name.startswith(f"{cell_id}.")]
+
+    def _one(self, name: str) -> Chunk:
+        stored, content = self._entries.read(name)
+        rows = rows_of(self._entries, name, content)
+        return Chunk(stored.first, stored.last, stored.info, rows)
+
+
+def chunk_name(cell_id: str, first: int, last: int) -> str:
+    """Returns the name of a chunk's folder; numbers have a fixed width, so that names sort."""
+    return f"{cell_id}.{first:06d}-{last:06d}"
+
+
+def _of_chunk(stored: StoredChunk) -> Declared:
+    found = chunk_name(stored.info.cell_id, stored.first, stored.last)
+    return Declared(found, stored.name, stored.rows_sha256)

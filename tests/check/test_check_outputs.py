@@ -21,10 +21,8 @@ from made_checks import HOSTILE, change, every_verdict, large, nothing_changed
 from markdown_it import MarkdownIt
 
 from bench.check.compare import Check, Checked
-from bench.check.outputs.annotations import command, to_annotations
-from bench.check.outputs.as_markdown import LONGEST, safe, to_markdown
-from bench.check.outputs.json_output import to_json
-from bench.check.outputs.junit import to_junit
+from bench.check.formats import command, to_annotations, to_json, to_junit
+from bench.check.markdown import LONGEST, safe, to_markdown
 from bench.cli.checking import show
 from bench.cli.options import PlainConsole
 from bench.untrusted.escape import one_line

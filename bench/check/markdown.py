@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bench.check.compare import EXIT_FINE, EXIT_REGRESSED, Check, Checked
-from bench.check.say import (
+from bench.check.text import (
     counts,
     explanation,
     flips,
@@ -19,15 +19,15 @@ from bench.check.say import (
 from bench.untrusted import escape
 
 LONGEST = 60_000
-"""Characters of the whole; GitHub takes 65,536 in a comment."""
+"""Characters of the comment; GitHub allows 65,536."""
 
 LONGEST_TEXT = 1_000
 """Characters of a label or a reason."""
 
-_BREAK = "&#8203;"  # a space without width
+_BREAK = "&#8203;"  # a zero-width space
 _LIVE = re.compile(
     r"@"  # a mention
-    r"|\\#"  # a reference to an issue; it has been escaped for Markdown, which does not undo it
+    r"|\\#"  # a reference to an issue, which Markdown's escape does not prevent
     r"|:(?=//)"  # an address
     r"|\bgh(?=-\d)"  # a reference
     r"|\bwww(?=\.)"  # an address
@@ -37,10 +37,10 @@ _LIVE = re.compile(
 
 
 def safe(text: str) -> str:
-    """Returns text that GitHub shows as it is.
+    """Returns text that GitHub shows verbatim.
 
-    GitHub makes links, mentions and references of plain text, also where Markdown's own signs are
-    escaped; and a mention sends mail. A space without width inside keeps it from that.
+    GitHub turns plain text into links, mentions and references even where Markdown is escaped, and
+    a mention sends mail. A zero-width space inside prevents that.
     """
     text = escape.one_line(text)
     if len(text) > LONGEST_TEXT:
@@ -49,9 +49,9 @@ def safe(text: str) -> str:
 
 
 def to_markdown(check: Check) -> str:
-    """Returns a check: what has changed in a table, what has not folded away, then notes.
+    """Returns a check as Markdown: a table of changes, unchanged cells folded away, then notes.
 
-    Of a very large check cells are left out, those without a change first.
+    Cells that do not fit in a comment are left out, those without a change first.
     """
     changed = [cell for cell in check.cells if cell.verdict != "same"]
     same = [cell for cell in check.cells if cell.verdict == "same"]
@@ -60,7 +60,7 @@ def to_markdown(check: Check) -> str:
         f"{_meaning(check)} Run {safe(check.run)} against baseline {safe(check.baseline)}.",
     ]
     ending = [_small_print(check)]
-    # A word comes first, as a dash or a number at the start of an item would mean something.
+    # Starts with a word: a dash or a number at the start of an item would be Markdown.
     ending += ["\n".join(f"- Note: {safe(note)}" for note in check.notes)] if check.notes else []
     room = LONGEST - sum(len(part) + 2 for part in (*parts, *ending)) - 500
     if changed:
@@ -127,7 +127,7 @@ def _same_row(cell: Checked) -> list[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> str:
-    """Returns a table of as many rows as there is room for, and says how many are left out."""
+    """Returns a table with as many rows as fit, and the number of rows left out."""
     words = ("verdict", "model", "attack", "why", "flips")
     marks = [":--" if column in words else "--:" for column in columns]
     lines = [_row(columns), _row(marks)]

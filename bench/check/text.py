@@ -1,4 +1,4 @@
-"""The sentences of a check that all its outputs share; accuracies are in percent here."""
+"""The texts of a check that all its outputs share; accuracies are in percent here."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from bench.metrics import Estimate
 from bench.untrusted.escape import one_line
 
 SHOWN = 10
-"""Images that are listed of those that flipped."""
+"""Flipped images that are listed."""
 
 FINE = 1_000
-"""Images from which on one of them is less than a tenth of a point."""
+"""Number of images above which one image is less than a tenth of a point."""
 
 
 def digits(n: int) -> int:
-    """Returns how many decimals of a percentage ``n`` images can tell apart."""
+    """Returns the decimals of a percentage that ``n`` images can resolve."""
     return 1 if n <= FINE else 2
 
 
 def percent(accuracy: Estimate | None) -> str:
-    """Returns for example ``52.1``; empty without a number."""
+    """Returns an accuracy as ``52.1``; empty without a number."""
     return "" if accuracy is None else f"{100 * accuracy.value:.{digits(accuracy.n)}f}"
 
 
 def points(difference: Estimate | None) -> str:
-    """Returns for example ``-4.9 [-7.0, -2.8]``: a difference in points with its interval."""
+    """Returns a difference in points with its interval, as ``-4.9 [-7.0, -2.8]``."""
     if difference is None:
         return ""
     places = digits(difference.n)
@@ -40,18 +40,18 @@ def _signed(share: float, places: int) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Returns for example ``0.0003``; empty where no test was made."""
+    """Returns a p-value as ``0.0003``; empty without a test."""
     if p is None:
         return ""
     return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
 def test_text(cell: Checked, tested: int) -> str:
-    """Returns for example ``p = 0.0003 after Holm over 12 cells (McNemar, exact)``.
+    """Returns a test as ``p = 0.0003 after Holm over 12 cells (McNemar, exact)``.
 
     Args:
-        cell: What was tested.
-        tested: The number of all tests, for which the p-value is corrected.
+        cell: The cell.
+        tested: The number of tests over which the p-value is corrected.
     """
     text = p_value(cell.adjusted)
     if not text:
@@ -62,9 +62,9 @@ def test_text(cell: Checked, tested: int) -> str:
 
 
 def flips(cell: Checked) -> str:
-    """Returns for example ``lost: images 17, 25, ... (34 in all); gained: 5 images``.
+    """Returns flipped images as ``lost: images 17, 25, ... (34 in all); gained: 5 images``.
 
-    Images are listed of the direction in which the accuracy went, the others counted.
+    Images that flipped in the direction of the accuracy are listed, the others counted.
     """
     fell = cell.difference is None or cell.difference.value <= 0
     lost = ("lost", cell.lost, fell or not cell.gained)
@@ -82,14 +82,14 @@ def _images(found: tuple[int, ...], listed: bool) -> str:
 
 
 def seen(cell: Checked) -> str:
-    """Returns the least drop that the comparison would have found, in points; may be empty."""
+    """Returns the smallest detectable drop in points; empty if unknown."""
     if cell.seen is None or cell.now is None:
         return ""
     return f"{100 * cell.seen:.{digits(cell.now.n)}f}"
 
 
 def numbers(cell: Checked) -> str:
-    """Returns both accuracies, their difference and n, in one line."""
+    """Returns both accuracies, their difference and n on one line."""
     known = cell.now or cell.before
     parts = []
     if cell.before is not None and cell.now is not None:
@@ -106,35 +106,25 @@ def numbers(cell: Checked) -> str:
 
 
 def explanation(cell: Checked) -> list[str]:
-    """Returns what is known of a cell beside its numbers and its test, a clause each."""
+    """Returns clauses about a cell beyond its numbers and its test."""
     least = seen(cell) if cell.verdict == "same" else ""
     found = f"a drop of {least} points would have been found nine times in ten" if least else ""
     return [clause for clause in (flips(cell), found, *cell.reasons) if clause]
 
 
 def details(cell: Checked, tested: int) -> list[str]:
-    """Returns all that is known of a cell beside its name and verdict, a clause each.
-
-    Args:
-        cell: The cell.
-        tested: The number of all tests.
-    """
+    """Returns all clauses about a cell beyond its name and verdict; ``tested`` as above."""
     clauses = (numbers(cell), test_text(cell, tested))
     return [*(clause for clause in clauses if clause), *explanation(cell)]
 
 
 def line(cell: Checked, tested: int) -> str:
-    """Returns all that is known of a cell in one line that starts with its name.
-
-    Args:
-        cell: The cell.
-        tested: The number of all tests.
-    """
+    """Returns everything about a cell on one line, its name first; ``tested`` as above."""
     return one_line(f"{cell.name}: {'; '.join((cell.verdict, *details(cell, tested)))}")
 
 
 def counts(check: Check) -> str:
-    """Returns for example ``1 of 12 cells regressed, 2 are missing, 9 show no change``."""
+    """Returns the verdicts as ``1 of 12 cells regressed, 2 are missing, 9 show no change``."""
     failing = sum(cell.fails for cell in check.cells)
     small = check.count("regressed") - failing
     parts = [f"{failing} of {len(check.cells)} cells regressed"]
@@ -154,12 +144,12 @@ def counts(check: Check) -> str:
 
 
 def headline(check: Check) -> str:
-    """Returns for example ``1 of 12 cells regressed, 2 are missing: exit code 1``."""
+    """Returns the result as ``1 of 12 cells regressed, 2 are missing: exit code 1``."""
     return f"{counts(check)}: exit code {check.exit_code}"
 
 
 def sensitivity(check: Check) -> str:
-    """Returns how small a drop would have been found where no change is shown; may be empty."""
+    """Returns the smallest detectable drops of the unchanged cells; empty if unknown."""
     same = [cell for cell in check.cells if cell.verdict == "same"]
     known = sorted(cell.seen for cell in same if cell.seen is not None)
     if not known:

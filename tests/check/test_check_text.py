@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from made_checks import HOSTILE, accuracy, change, every_verdict, nothing_changed
 
-from bench.check import say
+from bench.check import text as wording
 from bench.check.compare import Check, Checked
 
 
@@ -18,7 +18,7 @@ def cell_of(check: Check, model: str, attack: str) -> Checked:
 
 def test_a_line_holds_all_that_is_known() -> None:
     cell = cell_of(every_verdict(), "bn", "pgd20")
-    assert say.line(cell, 12) == (
+    assert wording.line(cell, 12) == (
         "bn / pgd20: regressed; 52.1 % before, 47.2 % now, -4.9 [-6.9, -2.9] points, n = 1,000; "
         "p = 0.0003 after Holm over 12 cells (McNemar, exact); lost: images 17, 18, 19, 20, 21, "
         "22, 23, 24, 25, 26, ... (57 in all); gained: 8 images; weights, data and attack are those "
@@ -27,12 +27,12 @@ def test_a_line_holds_all_that_is_known() -> None:
 
 
 def test_a_line_is_one_line() -> None:
-    text = say.line(replace(nothing_changed().cells[0], model=HOSTILE, reasons=(HOSTILE,)), 1)
+    text = wording.line(replace(nothing_changed().cells[0], model=HOSTILE, reasons=(HOSTILE,)), 1)
     assert len(text.splitlines()) == 1 and text.isprintable()
 
 
 def test_a_cell_that_is_the_same_says_what_would_have_been_seen() -> None:
-    text = say.line(nothing_changed().cells[0], 1)
+    text = wording.line(nothing_changed().cells[0], 1)
     assert "a drop of 1.1 points would have been found nine times in ten" in text
     assert "p = 1 (McNemar, exact)" in text and "Holm" not in text
 
@@ -50,7 +50,7 @@ def test_a_cell_that_is_the_same_says_what_would_have_been_seen() -> None:
     ],
 )
 def test_p_values(p: float | None, text: str) -> None:
-    assert say.p_value(p) == text
+    assert wording.p_value(p) == text
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_p_values(p: float | None, text: str) -> None:
     ],
 )
 def test_differences_have_their_sign(value: float, n: int, text: str) -> None:
-    assert say.points(change(value, n)) == text
+    assert wording.points(change(value, n)) == text
 
 
 def test_without_an_interval_there_is_none() -> None:
-    assert say.points(replace(change(0.02), low=None, high=None)) == "+2.0"
+    assert wording.points(replace(change(0.02), low=None, high=None)) == "+2.0"
 
 
 @pytest.mark.parametrize(
@@ -92,35 +92,35 @@ def test_flips(
     lost: tuple[int, ...], gained: tuple[int, ...], difference: float, text: str
 ) -> None:
     cell = Checked("m", "a", "same", difference=change(difference), lost=lost, gained=gained)
-    assert say.flips(cell) == text
+    assert wording.flips(cell) == text
 
 
 def test_headlines() -> None:
-    assert say.headline(every_verdict()) == (
+    assert wording.headline(every_verdict()) == (
         "2 of 11 cells regressed, 1 fell by less than 2 points, 1 is missing, 2 are not "
         "comparable, 1 improved, 1 is new, 3 show no change: exit code 1"
     )
-    assert say.headline(nothing_changed()) == (
+    assert wording.headline(nothing_changed()) == (
         "0 of 1 cells regressed, 1 shows no change: exit code 0"
     )
     missing = Checked("m", "a", "missing", leaves_open=True)
-    assert say.headline(replace(nothing_changed(), cells=(missing, missing))) == (
+    assert wording.headline(replace(nothing_changed(), cells=(missing, missing))) == (
         "0 of 2 cells regressed, 2 are missing: exit code 3"
     )
 
 
 def test_sensitivity() -> None:
-    assert say.sensitivity(every_verdict()) == (
+    assert wording.sensitivity(every_verdict()) == (
         "where no change is shown, drops of 1.80 to 3.41 points would have been found nine times "
         "in ten; of 1 of them this is not known"
     )
-    assert say.sensitivity(nothing_changed()).endswith(
+    assert wording.sensitivity(nothing_changed()).endswith(
         "a drop of 1.1 points would have been found nine times in ten"
     )
-    assert say.sensitivity(replace(nothing_changed(), cells=())) == ""
+    assert wording.sensitivity(replace(nothing_changed(), cells=())) == ""
 
 
 def test_numbers_of_one_side() -> None:
     only = Checked("m", "a", "new", now=accuracy(0.5))
-    assert say.numbers(only) == "50.0 % now, no number before, n = 1,000"
-    assert say.numbers(Checked("m", "a", "missing")) == ""
+    assert wording.numbers(only) == "50.0 % now, no number before, n = 1,000"
+    assert wording.numbers(Checked("m", "a", "missing")) == ""

@@ -1,1 +1,0 @@
-"""A check in the formats that other programs read, one file each."""
