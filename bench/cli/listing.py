@@ -74,7 +74,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
 
 
 def _recipes(folder: Path) -> Listing:
-    from bench.train.book import list_recipes
+    from bench.train.recipe import list_recipes
     from bench.zoo import list_checkpoints
 
     there = set(list_checkpoints(folder))

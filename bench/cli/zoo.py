@@ -19,7 +19,7 @@ from bench.cli.options import errors
 from bench.core.errors import UserError
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
 from bench.store import write_atomically
-from bench.train.book import list_recipes
+from bench.train.recipe import list_recipes
 from bench.untrusted.escape import markdown
 from bench.zoo import Card, list_folders, open_checkpoint
 from bench.zoo.audit import COLUMNS, Audit, how_compared, passed

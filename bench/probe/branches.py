@@ -1,4 +1,4 @@
-"""Branches that never run: a random path that is set outside ``forward`` looks deterministic."""
+"""Finds branches that never run: a random path set outside ``forward`` looks deterministic."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bench.norms import RandomNormAggregation
 from bench.probe.subject import Subject, deviation, scale_of
 
 PASSES = 20
-"""Passes before a branch counts as never run: one of two that are drawn evenly is missed with a
-probability of one in a million."""
+"""Passes after which a branch counts as never run: one of two equally likely branches is missed with
+a probability of one in a million."""
 
 CHANGED = 1e-4
-"""Change of the logits, of their scale, by which a branch differs from the one that runs."""
+"""Change of the logits, relative to their scale, from which a branch counts as different."""
 
 SWITCH = re.compile(r"path|choice|chosen|branch|route|switch|select|mode|active|which|current")
-"""Names of attributes by which a module may choose among children that are no list."""
+"""Names of attributes by which a module may choose among children outside a list."""
 
 Trace = dict[str, tuple[Tensor, Tensor] | None]
 """The submodules that ran in one pass, with input and output where both are one tensor."""
 
 
 def unused_branches(subject: Subject, x: Tensor) -> tuple[str, ...]:
-    """Returns the submodules that never run, fit in a sibling's place, and change the logits there.
+    """Returns submodules that never run, but could replace a sibling and would change the logits.
 
-    Layers that draw their branch inside ``forward`` do not matter here: what runs differs from
-    pass to pass, so nothing is said of what has not run yet.
+    Layers that draw their branch inside ``forward`` are not reported: they run different branches
+    from pass to pass, so that those that have not run yet say nothing.
 
     Args:
         subject: The model.
@@ -60,7 +60,7 @@ def unused_branches(subject: Subject, x: Tensor) -> tuple[str, ...]:
 
 
 def _groups(model: nn.Module) -> Iterator[dict[str, nn.Module]]:
-    """Yields children, by full name, of which one might stand in for another."""
+    """Yields groups of children, by full name, of which one could replace another."""
     drawn = {id(m.branches) for m in model.modules() if isinstance(m, RandomNormAggregation)}
     for name, module in model.named_modules():
         listed = isinstance(module, nn.ModuleList | nn.ModuleDict)
@@ -72,7 +72,7 @@ def _groups(model: nn.Module) -> Iterator[dict[str, nn.Module]]:
 
 
 def _has_switch(module: nn.Module) -> bool:
-    """Says whether an attribute of the module looks like the choice of a child."""
+    """Returns whether an attribute of the module looks like the choice of a child."""
     return any(
         SWITCH.search(name) is not None
         and (isinstance(value, int | str) or (isinstance(value, Tensor) and value.numel() == 1))
@@ -101,19 +101,19 @@ def _trace(subject: Subject, watched: Mapping[str, nn.Module], x: Tensor) -> Tra
 
 
 def _fits(module: nn.Module, seen: tuple[Tensor, Tensor] | None) -> bool:
-    """Says whether a module takes what its sibling took and returns the same shape."""
+    """Returns whether a module accepts its sibling's input and returns the same shape."""
     if seen is None:
         return False
     try:
         with torch.no_grad():
             answer = module(seen[0])
-    except Exception:  # foreign code in a place it may not be meant for
+    except Exception:  # foreign code, perhaps not meant for this place
         return False
     return isinstance(answer, Tensor) and answer.shape == seen[1].shape
 
 
 def _matters(subject: Subject, x: Tensor, z: Tensor, place: nn.Module, other: nn.Module) -> bool:
-    """Says whether the logits z (b, classes) change when ``other`` takes a place."""
+    """Returns whether the logits z (b, classes) change when ``other`` replaces a module."""
 
     def swap(_: nn.Module, args: tuple[object, ...], __: object) -> object:
         return other(*args)

@@ -1,4 +1,4 @@
-"""What the probe says of a model."""
+"""The result of probing a model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field
 from bench.core.spec import Spec
 
 Severity = Literal["error", "warning", "note"]
-"""``error``: no number of this model can be trusted. ``warning``: some attacks will look weaker
-than they are, or a property may be hidden. ``note``: harmless, but good to know."""
+"""``error``: no number of this model can be trusted. ``warning``: some attacks will be weaker than
+they should be, or a property may be hidden. ``note``: harmless, but good to know."""
 
 Outputs = Literal["logits", "probabilities", "log_probabilities"]
 
@@ -22,7 +22,7 @@ class Finding(Spec):
 
     Attributes:
         code: A short fixed name, such as ``detached_gradient``.
-        severity: How much it matters.
+        severity: How serious it is.
         text: What was found and what to do, in one sentence.
     """
 
@@ -35,33 +35,32 @@ class ProbeResult(Spec):
     """The observed properties of a model on a few images.
 
     Attributes:
-        n_images: Images that were looked at.
-        clean_accuracy: Share of them that one pass gets right: near chance if labels or
+        n_images: Number of images used.
+        clean_accuracy: Share of them that one pass classifies correctly; near chance if labels or
             preprocessing do not fit the model.
         stochastic: Whether repeated passes over the same batch differ.
-        noise: Largest change of a logit between such passes, in units of the logits' scale.
-        batch_dependent: Whether an image's logits depend on its batch: on the other images, on
-            their number, or on its place among them.
-        batch_effect: Largest change of a logit with the batch, in units of the logits' scale;
-            ``None`` where a forward pass fails on another batch size, or where the model is
-            stochastic and the change was judged by a test against its noise.
+        noise: Largest change of a logit between such passes, relative to the logits' scale.
+        batch_dependent: Whether an image's logits depend on its batch: on the other images, their
+            number, or its position.
+        batch_effect: Largest change of a logit with the batch, relative to the logits' scale;
+            ``None`` if a forward pass fails on another batch size, or if the model is stochastic
+            and the change was tested against its noise.
         outputs: What ``forward`` returns.
         logit_scale: Largest distance of an output from the mean of its row.
-        train_mode: Layers in train mode, by name; the root's is ``(model)``.
-        unused_branches: Submodules that could stand in for a sibling, would change the logits,
-            and never ran.
-        state_changes: What a forward pass changes in the model itself.
-        autograd_inside: Whether ``forward`` needs autograd for itself.
+        train_mode: Names of layers in train mode; the root's is ``(model)``.
+        unused_branches: Submodules that never ran, but could replace a sibling and would change the
+            logits.
+        state_changes: State of the model that a forward pass changes.
+        autograd_inside: Whether ``forward`` itself uses autograd.
         differentiable: Whether a gradient reaches the input.
-        nonfinite_gradient: Share of the images with a gradient that is NaN or infinite.
-        zero_gradient: Share of the images on which the gradient of the margin is zero everywhere.
-        masked_gradient: Share of the images with zero gradient whose logits move all the same.
-        saturated: Share of the images on which the cross-entropy has lost its gradient to
-            rounding, although the margin has one.
-        gradient_error: Share of the images (of a batch-dependent model: of the batches) on which
-            the gradient is not the slope that small steps show; ``None`` where that could not be
-            measured.
-        findings: Reasons to doubt, the gravest first; none for a sound model.
+        nonfinite_gradient: Share of images with a NaN or infinite gradient.
+        zero_gradient: Share of images on which the gradient of the margin is zero everywhere.
+        masked_gradient: Share of images with zero gradient whose logits change nevertheless.
+        saturated: Share of images on which the gradient of the cross-entropy is lost to rounding,
+            although the margin has one.
+        gradient_error: Share of images (for a batch-dependent model, of batches) on which the
+            gradient differs from finite differences; ``None`` if that could not be measured.
+        findings: Findings, most serious first; none for a sound model.
     """
 
     n_images: int = Field(ge=2)
@@ -85,12 +84,7 @@ class ProbeResult(Spec):
     findings: tuple[Finding, ...] = ()
 
     def disagreement(self, *, stochastic: bool, batch_dependent: bool) -> str:
-        """Returns what a declaration and this probe say where they differ, else an empty text.
-
-        Args:
-            stochastic: Whether the model is declared to be.
-            batch_dependent: Whether the model is declared to be.
-        """
+        """Returns how a declaration differs from this probe; empty if they agree."""
         declared = describe(stochastic, batch_dependent)
         probed = describe(self.stochastic, self.batch_dependent)
         if declared == probed:

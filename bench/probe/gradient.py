@@ -1,4 +1,4 @@
-"""Is the gradient there, and is it the slope? Gradient masking shows where it is not."""
+"""Probes gradients: are they there, and do they match finite differences?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.oracle import cross_entropy, margin
 from bench.probe.subject import Subject, deviation, held, paths_to_hold, scale_of
 
 DIRECTIONS, SLOPE_IMAGES = 3, 8
-"""Random directions in which slopes are measured, and images at which; they cost the most."""
+"""Random directions, and images, for finite differences, the most expensive part."""
 
 STEP = {torch.float64: 1e-5, torch.float32: 2e-3}
 """Length of a small step in each pixel: short of most kinks, beyond rounding."""
@@ -22,19 +22,20 @@ BIG_STEP = 0.05
 """Length of a step in each pixel that crosses the steps of a quantized layer."""
 
 MOVED = 1e-3
-"""Change of the logits after a big step, of their scale, that counts as a reaction."""
+"""Change of the logits after a big step, relative to their scale, that counts as a reaction."""
 
 OFF_SLOPE = 0.2
-"""Distance between gradient and slope, of the sum of their sizes, that counts as a disagreement."""
+"""Distance between gradient and finite difference, relative to the sum of their sizes, that counts
+as a disagreement."""
 
 LOST = 1e-7
-"""Size of the cross-entropy's gradient, of the margin's, below which rounding has eaten it: in
-float32 the true class has probability 1, and what is left of the others points elsewhere."""
+"""Size of the cross-entropy's gradient, relative to the margin's, below which it is lost to
+rounding: in float32 the true class then has probability 1, and the rest is noise."""
 
 
 @dataclass(frozen=True)
 class GradientProbe:
-    """What the gradient is worth; the shares are those of ``ProbeResult``."""
+    """Properties of the gradient; the shares are those of ``ProbeResult``."""
 
     differentiable: bool
     problem: str = ""
@@ -46,7 +47,7 @@ class GradientProbe:
 
 
 class Replay:
-    """Passes that all draw the same: the generators are seeded and a path is held before each."""
+    """Repeatable passes: before each one, generators are seeded and a path is pinned."""
 
     def __init__(self, subject: Subject, seed: int) -> None:
         self._subject, self._seed = subject, seed
@@ -74,13 +75,13 @@ class Replay:
 
 
 def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) -> GradientProbe:
-    """Looks at the gradients of a model's losses, with its own predictions as labels.
+    """Probes the gradients of a model's losses, with its own predictions as labels.
 
     Args:
         subject: The model.
         x: Images (b, c, h, w), pixels in [0, 1].
-        per_sample: Whether images are independent, so that each has a slope of its own.
-        seed: Of the directions, and of what the model draws.
+        per_sample: Whether images are independent, so that each has its own slope.
+        seed: Seeds the directions and the model's draws.
     """
     replay = Replay(subject, seed)
     z = replay.logits(x)
@@ -89,8 +90,8 @@ def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) 
     try:
         at_margin = replay.gradient(x, lambda z: margin(z, y))
         at_loss = replay.gradient(x, lambda z: cross_entropy(z, y))
-        # Images as an attack meets them after its first step: black pixels are often the only
-        # ones with a NaN, and sometimes the only ones without.
+        # Images as after an attack's first step: black pixels are often the only ones with a NaN
+        # gradient, and sometimes the only ones without.
         nearby = replay.gradient(shaken, lambda z: cross_entropy(z, y))
         if at_margin is None or at_loss is None or nearby is None:
             return GradientProbe(False, "no gradient reaches the input")
@@ -113,7 +114,7 @@ def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) 
 
 
 def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> float | None:
-    """Returns the share of images whose gradient is not the slope in random directions.
+    """Returns the share of images whose gradient differs from finite differences.
 
     The images are moved off the edges of the box, where a model that clips has a kink.
     """

@@ -1,4 +1,4 @@
-"""The probe: what a model does, whatever it is declared to be."""
+"""The probe: observes what a model does, whatever it is declared to be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.core.errors import UserError
 from bench.probe.branches import unused_branches
 from bench.probe.findings import Finding, Outputs, ProbeResult, Severity
 from bench.probe.gradient import GradientProbe, probe_gradient
-from bench.probe.passes import (
+from bench.probe.forward import (
     REPEAT_TOLERANCE,
     BatchProbe,
     measure_noise,
@@ -21,10 +21,10 @@ from bench.probe.passes import (
 from bench.probe.subject import Subject, copied, scale_of
 
 MAX_IMAGES = 16
-"""Images that are looked at; more would cost time and show nothing new."""
+"""Images that are used; more would cost time and show nothing new."""
 
 SATURATED_SHARE = 0.25
-"""Share of saturated images that is a finding: a model may be very sure of a few."""
+"""Share of saturated images that is a finding: a model may be very confident on a few."""
 
 OFF_SLOPE_SHARE = 0.25
 """Share of images off the slope that is a finding: a few may lie at a kink."""
@@ -33,20 +33,20 @@ _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0) -> ProbeResult:
-    """Looks at a model with a few images and says what it is, and what is wrong with it.
+    """Observes a model's properties on a few images, and reports problems.
 
-    The model is copied if it can be; its modes and global random state are left as they are.
+    The model is copied if possible; its modes and the global random state do not change.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes).
         x: At least 2 images on the model's device; the first 16 are used.
         y: Labels (b,).
         classes: Number of classes.
-        seed: Of everything random in the probe.
+        seed: Seeds everything random in the probe.
 
     Raises:
-        UserError: When there are fewer than 2 images, or the model fails on them or returns
-            something else than logits.
+        UserError: When there are fewer than 2 images, or the model fails on them or does not return
+            logits.
     """
     if len(x) < 2 or len(x) != len(y):
         raise UserError(
@@ -101,7 +101,7 @@ def _train_mode(model: nn.Module) -> tuple[str, ...]:
 
 
 def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Iterator[Finding]:
-    """Yields what is wrong with the forward pass."""
+    """Yields findings about the forward pass."""
     if not bool(z.isfinite().all()):
         share = float((~z.isfinite().all(1)).double().mean())
         yield _error("nonfinite_logits", f"{share:.0%} of the images have NaN or infinite logits")
@@ -151,7 +151,7 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
 
 
 def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Finding]:
-    """Yields what is wrong with the gradient."""
+    """Yields findings about the gradient."""
     blind = "attacks that follow the gradient are blind; trust only those that need none"
     if not result.differentiable:
         yield _error("detached_gradient", f"{gradient.problem}: {blind}")
@@ -192,6 +192,6 @@ def _warning(code: str, text: str) -> Finding:
 
 
 def _some(names: tuple[str, ...]) -> str:
-    """Returns the first three names and how many more there are."""
+    """Returns the first three names and the number of further ones."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -1,4 +1,4 @@
-"""The model under probe, and how to pass images through it."""
+"""The model under probe, and ways to run it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Run = Callable[[Tensor], Tensor]
 
 
 class Subject:
-    """A model under probe, in the modes it is in.
+    """A model under probe, in its current modes.
 
     Args:
-        model: What images are passed through.
+        model: The model.
         classes: Number of classes.
-        needs_autograd: Whether it fails without gradients; ``first_pass`` finds out.
+        needs_autograd: Whether it fails without gradients; set by ``first_pass``.
     """
 
     def __init__(self, model: nn.Module, classes: int, needs_autograd: bool = False) -> None:
@@ -36,19 +36,19 @@ class Subject:
             return torch.as_tensor(self.model(x)).detach()
 
     def attached(self, x: Tensor) -> Tensor:
-        """Returns logits (b, classes) that autograd can follow back to x, if the model lets it."""
+        """Returns logits (b, classes) with a gradient in x, if the model has one."""
         with torch.enable_grad():
             return torch.as_tensor(self.model(x))
 
     def first_pass(self, x: Tensor) -> tuple[Tensor, bool]:
-        """Returns logits (b, classes), and whether ``forward`` needs autograd for itself.
+        """Returns logits (b, classes), and whether ``forward`` itself uses autograd.
 
         Raises:
-            UserError: When the forward pass fails or returns no logits.
+            UserError: When the forward pass fails or does not return logits.
         """
         try:
             z = self._run_somehow(x)
-        except Exception as error:  # the model is foreign code: whatever it raises is its failure
+        except Exception as error:  # foreign code can raise anything
             raise UserError(
                 f"the model fails on a batch of shape {tuple(x.shape)}: {type(error).__name__}: "
                 f"{error}; it must map images in [0, 1] to logits without further preparation"
@@ -68,7 +68,7 @@ class Subject:
             return self.run(x)
 
     def _works_in_inference_mode(self, x: Tensor) -> bool:
-        """Tries a copy: a pass in inference mode may leave tensors behind that autograd refuses."""
+        """Tries a copy: a pass in inference mode may store tensors that autograd refuses."""
         trial = copied(self.model)
         if trial is None:
             return True
@@ -80,7 +80,7 @@ class Subject:
         return True
 
     def restore(self) -> list[str]:
-        """Returns what the passes so far changed in the model, and undoes it."""
+        """Undoes the changes that passes made to the model; returns what they changed."""
         return self._guard.changes()
 
     def fresh_copy(self) -> Subject | None:
@@ -89,23 +89,23 @@ class Subject:
         return None if other is None else Subject(other, self.classes, self.needs_autograd)
 
     def in_float64(self, x: Tensor) -> Subject | None:
-        """Returns a double-precision copy, or ``None`` where the model does not work as one."""
+        """Returns a double-precision copy, or ``None`` if the model fails in double precision."""
         other = copied(self.model)
         if other is None:
             return None
         try:
-            twin = Subject(other.double(), self.classes, self.needs_autograd)
-            z = twin.run(x.double())
-        except Exception:  # foreign code meets a type it was not written for: float32 it is
+            exact = Subject(other.double(), self.classes, self.needs_autograd)
+            z = exact.run(x.double())
+        except Exception:  # foreign code may not support float64
             return None
-        return twin if z.dtype == torch.float64 else None
+        return exact if z.dtype == torch.float64 else None
 
 
 def copied(model: nn.Module) -> nn.Module | None:
     """Returns a deep copy, or ``None`` if the model cannot be copied."""
     try:
         return copy.deepcopy(model)
-    except Exception:  # foreign code may hold anything that cannot be copied: locks, graphs, files
+    except Exception:  # foreign code may hold locks, graphs or files
         return None
 
 
@@ -123,7 +123,7 @@ def paths_to_hold(model: nn.Module, seed: int) -> list[Tensor | None]:
 
 @contextmanager
 def held(model: nn.Module, path: Tensor | None) -> Iterator[None]:
-    """Holds a path of a model's RNA layers; ``None`` holds nothing."""
+    """Pins a path of a model's RNA layers; ``None`` pins nothing."""
     with nullcontext() if path is None else pinned(model, path):
         yield
 
@@ -131,7 +131,7 @@ def held(model: nn.Module, path: Tensor | None) -> Iterator[None]:
 def scale_of(z: Tensor) -> float:
     """Returns the scale of logits (b, classes): the largest distance from a row's mean.
 
-    It is at least 5 % of the largest logit, so that rounding stays small against it where all
+    It is at least 5 % of the largest logit, so that rounding stays small relative to it if all
     logits share an offset.
     """
     z = torch.nan_to_num(z.double(), nan=0.0, posinf=0.0, neginf=0.0)
@@ -140,9 +140,9 @@ def scale_of(z: Tensor) -> float:
 
 
 def deviation(a: Tensor, b: Tensor, scale: float) -> float:
-    """Returns the largest difference of two sets of logits in units of ``scale``.
+    """Returns the largest difference between two sets of logits, relative to ``scale``.
 
-    The same infinity, or NaN, in the same place is no difference; otherwise they count as 1.
+    Equal infinities or NaNs at the same place are no difference; any others count as 1.
     """
     same = (a == b) | (a.isnan() & b.isnan())
     change = torch.where(same, 0.0, (a - b).abs().double() / scale)

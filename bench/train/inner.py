@@ -27,10 +27,9 @@ def perturb(
         logits: The model under attack.
         x: Images.
         y: Labels (b,).
-        attack: Method, ball, step and number of steps.
-        noise: Of the random start, uniform in [0, 1], of x's shape.
-        std: What the model divides each channel by (1, c, 1, 1): the unit of an eps in the
-            normalized space.
+        attack: Method, ball, step size and number of steps.
+        noise: Uniform in [0, 1], of x's shape; determines the random start.
+        std: The model's standard deviation (1, c, 1, 1): the unit of an eps in normalized space.
 
     Sources: Madry et al., https://arxiv.org/abs/1706.06083, equation 2, from a uniform start; de
     Jorge et al., https://arxiv.org/abs/2202.01181, algorithm 1.

@@ -1,50 +1,33 @@
-"""What a training run is, as data."""
+"""Training recipes as data, and the files that hold them."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from bench.core.errors import UserError, did_you_mean
 from bench.core.model_spec import ModelSpec
-from bench.core.spec import Number, Spec
+from bench.core.spec import Number, Spec, digest
 from bench.core.threat import ThreatModel
-
-
-def rate_fraction(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> float:
-    """Returns the learning rate of a step as a fraction of its peak, in [0, 1].
-
-    Linear and cosine parts are taken at the middle of the step.
-
-    Args:
-        schedule: Its form.
-        step: From 0.
-        n_steps: Steps of the whole training.
-        steps_per_epoch: What the milestones are counted in.
-    """
-    if schedule.name == "piecewise":
-        epoch = step // steps_per_epoch
-        return float(schedule.factor ** sum(epoch >= m for m in schedule.milestones))
-    at = (step + 0.5) / n_steps
-    if at < schedule.warmup:
-        return at / schedule.warmup
-    left = (1 - at) / (1 - schedule.warmup)
-    return left if schedule.name == "one-cycle" else (1 - math.cos(math.pi * left)) / 2
+from bench.untrusted.spec_file import check_spec, read_yaml
 
 
 class InnerAttack(Spec):
-    """What makes training examples.
+    """The attack of adversarial training.
 
     Attributes:
         method: ``pgd`` (Madry et al., https://arxiv.org/abs/1706.06083): ``n_iter`` steps inside
             the ball from a uniform start. ``n-fgsm`` (de Jorge et al. 2022,
             https://arxiv.org/abs/2202.01181, algorithm 1): one step from uniform noise of twice
-            eps, cut to the pixels' range but not to the ball, at half the cost of ``pgd`` with
-            three steps.
-        threat_model: Its ball, linf, in pixels or in units of the normalized input.
-        alpha: Step size in the units of ``threat_model.eps``, > 0.
-        n_iter: Number of steps, at least 1; 1 for ``n-fgsm``.
+            eps, clipped to the box but not to the ball, at half the cost of ``pgd`` with three
+            steps.
+        threat_model: The ball, linf, in pixels or in units of the normalized input.
+        alpha: Step size in the units of ``threat_model.eps``.
+        n_iter: Number of steps; 1 for ``n-fgsm``.
     """
 
     method: Literal["pgd", "n-fgsm"] = "pgd"
@@ -74,13 +57,13 @@ class InnerAttack(Spec):
 
 
 class Augment(Spec):
-    """How training images are varied.
+    """Augmentation of training images.
 
     Attributes:
         pad: Random crop after zero padding by so many pixels.
         flip: Random horizontal flip.
-        resized_crop: Random area and aspect ratio, resized to the model's size; for image folders
-            that stay on disk (ImageNet), which take no ``pad``.
+        resized_crop: Random area and aspect ratio, resized to the model's size; only for image
+            folders, which are streamed from disk and take no ``pad``.
     """
 
     pad: int = Field(default=0, ge=0)
@@ -89,14 +72,14 @@ class Augment(Spec):
 
 
 class Schedule(Spec):
-    """How the learning rate runs from the first step to the last.
+    """The learning-rate schedule.
 
     Attributes:
         name: ``one-cycle`` (linear up, then linear down to zero), ``piecewise`` (constant, times
             ``factor`` at each milestone) or ``cosine`` (linear up, then half a cosine to zero).
-        warmup: Fraction of all steps on the way up, in [0, 1); not for ``piecewise``.
-        milestones: Epochs (counted from 0) at whose start the rate drops; for ``piecewise``.
-        factor: What it is multiplied by there, in (0, 1).
+        warmup: Fraction of all steps for the way up; not for ``piecewise``.
+        milestones: Epochs (from 0) at whose start the rate drops; for ``piecewise``.
+        factor: Factor of the drop.
     """
 
     name: Literal["one-cycle", "piecewise", "cosine"] = "one-cycle"
@@ -117,36 +100,32 @@ class Recipe(Spec):
     """Everything that decides a checkpoint's weights.
 
     Attributes:
-        name: The checkpoint's: lower-case letters, digits, ``.``, ``_`` and ``-``; it begins with a
-            letter or a digit.
+        name: Name of the checkpoint: lower-case letters, digits, ``.``, ``_`` and ``-``, beginning
+            with a letter or a digit.
         scale: ``paper`` (the authors' epochs, batch and schedule) or ``compact`` (short).
-        source: Which published table or figure the recipe belongs to, for people.
+        source: The published table or figure that the recipe belongs to, for people.
         model: Architecture and norm.
-        dataset: The data set, by name; it is trained on its train split and scored on its test
-            split, unless the next two say otherwise.
-        train_on: Other data sets to train on instead, put together; each with its train split
-            where it has one.
-        score_on: Another data set whose test split gives the card's accuracy.
+        dataset: Name of the data set: trained on its train split and scored on its test split,
+            unless the next two are given.
+        train_on: Data sets to train on instead, concatenated; their train split if there is one.
+        score_on: Data set whose test split gives the card's accuracy instead.
         kind: ``natural``; ``mixed`` (mean loss of a batch and of its adversarial examples);
-            ``adversarial`` (on the inner attack's examples; of an RNA model, on the path that was
-            attacked); ``black-box`` (RNA's algorithm 1: attack one path, train another).
-        attack: What makes the adversarial examples; ``None`` for kind ``natural`` and for no other.
-        epochs: Times that every image is trained on, at least 1.
-        batch_size: Images of a step, at least 1; over all processes, where several train together.
-        lr: Peak learning rate of SGD, > 0; scalar parameters, which Fixup has, take a tenth of it.
-        schedule: How the learning rate runs.
-        momentum: Of SGD, in [0, 1).
-        nesterov: Whether that is Nesterov's; without momentum it changes nothing.
-        weight_decay: Share of a parameter that is added to its gradient, at least 0.
-        decay: What ``weight_decay`` is applied to: matrices and kernels (``weights``), or ``all``.
-        clip: Norm, > 0, to which the gradient of all parameters together is cut; ``None`` leaves
-            it.
-        augment: How training images are varied.
-        seed: Of everything random: initial weights, order, augmentation, starts of the attack, and
-            the paths of an RNA model.
-        limit: Trains on so many images only, at least 1, evenly spaced over the data set; ``None``
-            for all.
-        notes: What the card should tell.
+            ``adversarial`` (on the inner attack's examples; for an RNA model, on the attacked
+            path); ``black-box`` (RNA's algorithm 1: attack one path, train another).
+        attack: The inner attack; ``None`` for kind ``natural``, required for the others.
+        epochs: Number of epochs.
+        batch_size: Images per step, over all processes that train together.
+        lr: Peak learning rate of SGD; a tenth of it for Fixup's scalar parameters.
+        schedule: The learning-rate schedule.
+        momentum: Momentum of SGD.
+        nesterov: Whether to use Nesterov momentum.
+        weight_decay: L2 penalty.
+        decay: Parameters it applies to: matrices and kernels (``weights``), or ``all``.
+        clip: Largest norm of the gradient of all parameters; ``None`` for no clipping.
+        augment: Augmentation of training images.
+        seed: Seeds initial weights, order, augmentation, starts of the attack, and RNA paths.
+        limit: Number of training images, evenly spaced over the data set; ``None`` for all.
+        notes: Text for the card.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -185,3 +164,114 @@ class Recipe(Spec):
         if last >= self.epochs:
             raise ValueError(f"a milestone at epoch {last} lies past the last of {self.epochs}")
         return self
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Returns a hash of everything that decides a training; texts for people do not count."""
+    return digest(recipe.model_dump(mode="json", exclude={"source", "notes"}))
+
+
+def rate_fraction(schedule: Schedule, step: int, n_steps: int, steps_per_epoch: int) -> float:
+    """Returns the learning rate of a step as a fraction of its peak, in [0, 1].
+
+    Linear and cosine parts are evaluated at the middle of the step.
+
+    Args:
+        schedule: The schedule.
+        step: From 0.
+        n_steps: Steps of the whole training.
+        steps_per_epoch: Converts steps to epochs, for milestones.
+    """
+    if schedule.name == "piecewise":
+        epoch = step // steps_per_epoch
+        return float(schedule.factor ** sum(epoch >= m for m in schedule.milestones))
+    at = (step + 0.5) / n_steps
+    if at < schedule.warmup:
+        return at / schedule.warmup
+    left = (1 - at) / (1 - schedule.warmup)
+    return left if schedule.name == "one-cycle" else (1 - math.cos(math.pi * left)) / 2
+
+
+class RecipeFile(Spec):
+    """A file of recipes that share a data set, a network or a schedule.
+
+    Attributes:
+        title: What the recipes are for.
+        common: Keys of all recipes; a recipe's own keys take precedence.
+        recipes: The own keys of each recipe, in the order in which they are trained. Mappings are
+            merged with the common ones key by key, other values replace them.
+    """
+
+    title: str
+    common: dict[str, Any] = Field(default_factory=dict)
+    recipes: tuple[dict[str, Any], ...] = Field(min_length=1)
+
+
+def read_recipes(path: Path) -> list[Recipe]:
+    """Reads a file of one recipe or several.
+
+    Raises:
+        UserError: When the file is missing or invalid, with the recipe and the key, or when two
+            recipes have the same name.
+    """
+    data = read_yaml(path, "a training recipe or a file of several")
+    if not isinstance(data, Mapping) or "recipes" not in data:
+        return [check_spec(data, Recipe, str(path))]
+    several = check_spec(data, RecipeFile, str(path))
+    recipes = []
+    for i, own in enumerate(several.recipes):
+        where = f"{path}: recipe {own.get('name', i + 1)}"
+        recipes.append(check_spec(_merged(several.common, own), Recipe, where))
+    _refuse_twins(recipes, str(path))
+    return recipes
+
+
+def list_recipes(folder: Path) -> list[Recipe]:
+    """Returns all recipes in a folder, file by file in order of their names.
+
+    Raises:
+        UserError: When a file is invalid, or two recipes have the same name.
+    """
+    recipes = [recipe for path in sorted(folder.rglob("*.yaml")) for recipe in read_recipes(path)]
+    _refuse_twins(recipes, str(folder))
+    return recipes
+
+
+def find_recipes(what: str, folder: Path) -> list[Recipe]:
+    """Returns the recipes of a file, or the recipe of a name.
+
+    Args:
+        what: Path of a recipe file, name of a file in the folder without ``.yaml``, or name of a
+            recipe.
+        folder: Where names are looked up.
+
+    Raises:
+        UserError: When there is no such file or recipe, with the closest name, or a file is
+            invalid.
+    """
+    for path in (Path(what), folder / f"{what}.yaml"):
+        if path.is_file():
+            return read_recipes(path)
+    if what.endswith((".yaml", ".yml")):
+        raise UserError(f"{what}: no such file; expected a training recipe or a file of several")
+    known = {recipe.name: recipe for recipe in list_recipes(folder)}
+    if what not in known:
+        hint = did_you_mean(what, sorted(known))
+        raise UserError(f"{what}: no recipe file, and no recipe of that name in {folder}{hint}")
+    return [known[what]]
+
+
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(common)
+    for key, value in own.items():
+        base = merged.get(key)
+        both = isinstance(base, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(base, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _refuse_twins(recipes: list[Recipe], where: str) -> None:
+    names = [recipe.name for recipe in recipes]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise UserError(f"{where}: more than one recipe is named {', '.join(twins)}")

@@ -1,4 +1,4 @@
-"""Where training images come from: the device's memory, or files that workers decode."""
+"""Training and test images of a recipe: held on the device, or decoded by workers from files."""
 
 from __future__ import annotations
 
@@ -18,32 +18,17 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from bench.core.errors import UserError
 from bench.data.folder import FileImages, read_image
-from bench.train.recipe import Augment
-
-
-def augment_batch(x: Tensor, spec: Augment, generator: torch.Generator) -> Tensor:
-    """Crops and flips each image (b, c, h, w) at random; same shape and dtype out."""
-    b, c, h, w = x.shape
-    if spec.pad:
-        padded = F.pad(x, (spec.pad,) * 4)
-        offsets = torch.randint(2 * spec.pad + 1, (2, b), generator=generator).to(x.device)
-        rows = (offsets[0, :, None] + torch.arange(h, device=x.device)).view(b, 1, h, 1)
-        columns = (offsets[1, :, None] + torch.arange(w, device=x.device)).view(b, 1, 1, w)
-        sample = torch.arange(b, device=x.device).view(b, 1, 1, 1)
-        channel = torch.arange(c, device=x.device).view(1, c, 1, 1)
-        x = padded[sample, channel, rows, columns]
-    if spec.flip:
-        flipped = (torch.rand(b, generator=generator) < 0.5).to(x.device).view(b, 1, 1, 1)
-        x = torch.where(flipped, x.flip(3), x)
-    return x
-
+from bench.data.images import Split
+from bench.data.named import get_dataset
+from bench.data.slice import open_split, take_all
+from bench.train.recipe import Augment, Recipe
 
 CHUNK = 32
-"""Images that a worker hands over at once: shared memory holds few of them, not whole batches."""
+"""Images that a worker sends at once: shared memory may be too small for whole batches."""
 
 
 class Source(Protocol):
-    """Labelled training images that are visited in any order."""
+    """Labelled training images, visited in any order."""
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -51,14 +36,14 @@ class Source(Protocol):
     def batches(
         self, order: Tensor, batch_size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields augmented batches, drawing from the generator only when one is asked for.
+        """Yields augmented batches, drawing from the generator only when one is requested.
 
-        So the caller may draw from the same generator in between, and the same seed and the same
-        calls give the same batches.
+        So the caller may use the same generator in between, and the same seed and calls give the
+        same batches.
 
         Args:
             order: Positions (m,) of the images to visit, int64.
-            batch_size: Images a batch; the last one may be smaller.
+            batch_size: Images per batch; the last one may be smaller.
             generator: On the CPU; decides the augmentation.
 
         Yields:
@@ -66,14 +51,73 @@ class Source(Protocol):
         """
 
 
+def training_source(recipe: Recipe, data_root: Path | None, device: torch.device) -> Source:
+    """Opens a recipe's training images: held on the device, or streamed from an image folder.
+
+    Raises:
+        UserError: When data is missing, does not fit the recipe's model, or is less than a batch.
+    """
+    parts = [_open_train(name, data_root) for name in recipe.train_on or (recipe.dataset,)]
+    names = ", ".join(recipe.train_on or (recipe.dataset,))
+    n_images = sum(len(part.y) for part in parts)
+    if n_images < recipe.batch_size:
+        raise UserError(
+            f"{names}: its {n_images} training images are less than one batch of "
+            f"{recipe.batch_size}; lower batch_size"
+        )
+    for part in parts:
+        check_fit(recipe, names, part)
+    if recipe.augment.resized_crop:
+        return _stream(recipe, parts, device)
+    images = [take_all(part) for part in parts]
+    x = torch.from_numpy(np.concatenate([part.x for part in images]))
+    y = torch.from_numpy(np.concatenate([part.y for part in images]))
+    return DeviceSource(x, y, recipe.augment, device)
+
+
+def scoring_images(recipe: Recipe, data_root: Path | None) -> Split:
+    """Opens the test images for the card's accuracy; errors as for ``training_source``."""
+    name = recipe.score_on or recipe.dataset
+    split = open_split(name, "test", data_root)
+    check_fit(recipe, name, split)
+    return split
+
+
+def check_fit(recipe: Recipe, name: str, data: Split) -> None:
+    """Raises ``UserError`` if the first image or any label does not fit the recipe's model."""
+    model = recipe.model
+    first = data.take(np.zeros(1, np.int64))
+    expected, found = (model.channels, model.size, model.size), first.x.shape[1:]
+    cropped = recipe.augment.resized_crop and found[0] == model.channels
+    if found != expected and not cropped:
+        raise UserError(f"{name}: images are {found}, the recipe's model takes {expected}")
+    top = int(data.y.max(initial=0))
+    if top >= model.classes:
+        raise UserError(f"{name}: has label {top}, the recipe's model has {model.classes} classes")
+
+
+def _open_train(name: str, data_root: Path | None) -> Split:
+    splits = get_dataset(name, data_root).splits
+    return open_split(name, "train" if "train" in splits else "test", data_root)
+
+
+def _stream(recipe: Recipe, parts: list[Split], device: torch.device) -> Source:
+    if len(parts) != 1 or not isinstance(parts[0], FileImages):
+        raise UserError(
+            f"{recipe.name}: resized_crop is for one folder of image files; use pad for a data set "
+            "that is held in memory"
+        )
+    return StreamSource(parts[0], recipe.model.size, recipe.augment.flip, device)
+
+
 class DeviceSource:
-    """Images that are held whole on the device and augmented there.
+    """Images that are held and augmented on the device.
 
     Args:
         x: Images (n, c, h, w), uint8, or float in [0, 1].
         y: Labels (n,), int64.
-        augment: How they are varied; its ``resized_crop`` is for ``StreamSource``.
-        device: Where to hold them.
+        augment: Augmentation other than ``resized_crop``, which is for ``StreamSource``.
+        device: The device.
     """
 
     def __init__(self, x: Tensor, y: Tensor, augment: Augment, device: torch.device) -> None:
@@ -86,24 +130,24 @@ class DeviceSource:
         self, order: Tensor, batch_size: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields what ``Source.batches`` says."""
-        for rows in _cut(order.to(self.x.device), batch_size):
-            yield _finish(self.x[rows], self.augment, generator), self.y[rows]
+        for rows in _split(order.to(self.x.device), batch_size):
+            yield _augmented(self.x[rows], self.augment, generator), self.y[rows]
 
 
 class StreamSource:
-    """Images that stay in their files; worker processes decode and crop them ahead of time.
+    """Images in files, which worker processes decode and crop ahead of time.
 
     The crop has 8 to 100 % of the image's area and an aspect ratio of 3/4 to 4/3, and is resized
-    to the model's size (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842, section 6). Each
-    image's crop follows from the generator and the image's position alone, so the number of
-    workers, the order and the batch size do not change it.
+    to the model's size (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842, section 6). It
+    depends on the generator and the image's position only, not on the number of workers, the order
+    or the batch size.
 
     Args:
         images: The files with their labels.
         size: Height and width of the training images.
         flip: Whether to flip half of them.
-        device: Where the batches go.
-        n_workers: Processes that decode; 0 decodes in this one. ``None`` is one a core, shared
+        device: Device of the batches.
+        n_workers: Processes that decode; 0 decodes in this one. ``None`` for one per core, shared
             with the other processes that ``torchrun`` started on this machine.
     """
 
@@ -133,17 +177,17 @@ class StreamSource:
             UserError: When an image file is damaged, or a worker is killed.
         """
         seeds = torch.randint(2**62, (len(self),), generator=generator)
-        batches = _cut(order.cpu(), batch_size)
+        batches = _split(order.cpu(), batch_size)
         chunks = self._chunks(batches, seeds)
         for rows in batches:
-            x = torch.cat([next(chunks) for _ in _cut(rows, CHUNK)]).permute(0, 3, 1, 2)
-            yield _finish(x, self.augment, generator), self.y[rows.to(self.device)]
+            x = torch.cat([next(chunks) for _ in _split(rows, CHUNK)]).permute(0, 3, 1, 2)
+            yield _augmented(x, self.augment, generator), self.y[rows.to(self.device)]
 
     def _chunks(self, batches: list[Tensor], seeds: Tensor) -> Iterator[Tensor]:
-        """Yields chunks (b, h, w, c), uint8, on their way to the device."""
+        """Yields chunks (b, h, w, c), uint8, on the device; the copy may still be running."""
         killed = ""
         try:
-            # Nothing but the loop holds the loader's iterator, so an error stops the workers.
+            # Only this loop refers to the loader's iterator, so that an error stops the workers.
             for chunk in self._loader(batches, seeds):
                 if isinstance(chunk, _Refusal):
                     raise UserError(chunk.message)
@@ -159,14 +203,14 @@ class StreamSource:
             )
 
     def _loader(self, batches: list[Tensor], seeds: Tensor) -> DataLoader[Tensor | _Refusal]:
-        """Returns what decodes all batches, each in whole chunks, in order."""
+        """Returns a loader of all batches in order, each in whole chunks."""
         jobs = (
             [
                 _Job(self.paths[position], seed)
                 for position, seed in zip(rows.tolist(), seeds[rows].tolist(), strict=True)
             ]
             for batch in batches
-            for rows in _cut(batch, CHUNK)
+            for rows in _split(batch, CHUNK)
         )
         return DataLoader(
             self._crops,
@@ -174,14 +218,14 @@ class StreamSource:
             sampler=jobs,
             num_workers=self.n_workers,
             pin_memory=self.device.type == "cuda",
-            # Without a generator of its own, the loader would draw from the global one.
+            # By default the loader would draw from the global generator.
             generator=torch.Generator(),
         )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An image file, and what decides its crop."""
+    """An image file, and the seed of its crop."""
 
     path: Path
     seed: int
@@ -189,13 +233,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A ``UserError`` on its way out of a worker, which would wrap it in its own traceback."""
+    """The message of a worker's ``UserError``; raised, it would be wrapped in a traceback."""
 
     message: str
 
 
 class _Crops(Dataset[Tensor | _Refusal]):
-    """What the workers do; it holds no list of files, so they have nothing to copy."""
+    """The workers' data set; it holds no list of files, so that there is nothing to copy."""
 
     def __init__(self, channels: int, size: int) -> None:
         self.channels, self.size = channels, size
@@ -218,7 +262,7 @@ class _Crops(Dataset[Tensor | _Refusal]):
 
 
 def _share(x: Tensor) -> None:
-    """Moves a tensor into shared memory; left to the queue, a lack of it would be a hang."""
+    """Moves a tensor into shared memory; if the queue did so, a lack of it would hang."""
     try:
         x.untyped_storage().share_memory_()
     except RuntimeError as error:
@@ -231,9 +275,9 @@ def _share(x: Tensor) -> None:
 def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
     """Draws a box in an image, as left, top, right and bottom pixel.
 
-    Its area is uniform in 8 to 100 % of the image's, the logarithm of its aspect ratio in
-    log(3/4) to log(4/3), its place uniform. Ten boxes that do not fit inside the image are drawn
-    anew; then it is the largest centred one of an allowed ratio.
+    Its area is uniform in 8 to 100 % of the image's, the logarithm of its aspect ratio in log(3/4)
+    to log(4/3), its place uniform. After ten boxes that do not fit inside the image, it is the
+    largest centred one of an allowed ratio.
     """
     for _ in range(10):
         area = width * height * _uniform(0.08, 1, generator)
@@ -253,12 +297,12 @@ def to_pixels(x: Tensor) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
-def _finish(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """Augments images on the device; returns them as the network takes them."""
+def _augmented(x: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    """Returns augmented images, float32 in [0, 1]."""
     return to_pixels(augment_batch(x, augment, generator))
 
 
-def _cut(order: Tensor, size: int) -> list[Tensor]:
+def _split(order: Tensor, size: int) -> list[Tensor]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
@@ -267,7 +311,24 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 
 def _usable_cores() -> int:
-    """Returns how many cores this process may keep busy."""
+    """Returns the number of cores available to this process."""
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (mine or 1) // siblings)
+
+
+def augment_batch(x: Tensor, spec: Augment, generator: torch.Generator) -> Tensor:
+    """Crops and flips each image (b, c, h, w) at random; same shape and dtype out."""
+    b, c, h, w = x.shape
+    if spec.pad:
+        padded = F.pad(x, (spec.pad,) * 4)
+        offsets = torch.randint(2 * spec.pad + 1, (2, b), generator=generator).to(x.device)
+        rows = (offsets[0, :, None] + torch.arange(h, device=x.device)).view(b, 1, h, 1)
+        columns = (offsets[1, :, None] + torch.arange(w, device=x.device)).view(b, 1, 1, w)
+        sample = torch.arange(b, device=x.device).view(b, 1, 1, 1)
+        channel = torch.arange(c, device=x.device).view(1, c, 1, 1)
+        x = padded[sample, channel, rows, columns]
+    if spec.flip:
+        flipped = (torch.rand(b, generator=generator) < 0.5).to(x.device).view(b, 1, 1, 1)
+        x = torch.where(flipped, x.flip(3), x)
+    return x

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from bench.core.errors import UserError
-from bench.core.host import processor
 from bench.core.norm_spec import BATCH_STATISTICS, NormSpec
 from bench.core.spec import digest
 from bench.models import Classifier, build_model
 from bench.norms import find_paths, pinned, shares_statistics
 from bench.norms.folding import Folded
-from bench.oracle.fast import settled
 from bench.oracle.side_by_side import replicas, side_by_side
-from bench.train.compute import Compute, Layout, compile_model, fastest_layout
+from bench.store import write_atomically
+from bench.train.compute import Layout, Ranks, compile_model
 from bench.train.inner import perturb
-from bench.train.recipe import InnerAttack, Recipe, rate_fraction
+from bench.train.recipe import InnerAttack, Recipe, rate_fraction, recipe_digest
 from bench.train.source import Source
-from bench.train.state import read_state, unreadable, write_state
-from bench.train.world import World
+from bench.untrusted.weights import read_torch_file
 
 HELD_OUT, COLLAPSED = 256, 0.5
-"""Training images that single-step adversarial training does not see, evenly spaced; and the share
-of their best accuracy under PGD below which it has overfitted to its one step."""
+"""Single-step adversarial training holds out so many images, evenly spaced; it counts as
+catastrophically overfitted once their accuracy under PGD falls below this share of its best."""
 
 REPORT_EVERY = 20
-"""Steps between two reports on a GPU, where looking at the loss makes the device wait."""
+"""Steps between two reports on a GPU, where reading the loss synchronizes the device."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run is: for a progress display.
+    """Progress of a training run.
 
     Attributes:
         epoch: Current epoch, from 1.
-        step: Steps done over the whole run, of ``n_steps``.
-        n_steps: Steps of the whole run, all epochs together.
-        accuracy: Running accuracy of the epoch on what it trains on, in [0, 1].
+        step: Steps done in the whole run.
+        n_steps: Steps of the whole run.
+        accuracy: Running accuracy of the epoch on its training examples, in [0, 1].
         loss: Running mean loss of the epoch.
         rate: Images per second.
     """
@@ -59,17 +58,17 @@ class Progress:
 
 
 class Trainer:
-    """Trains one recipe; ``run`` may be called again after a kill.
+    """Trains one recipe; resumes from its state file after a kill.
 
     Args:
-        recipe: What to train.
-        source: Where the images come from.
-        state_file: Where the state is kept after each epoch.
-        device: Where to train.
+        recipe: The recipe.
+        source: The training images.
+        state_file: Where the state is written after each epoch.
+        device: The device.
         layout: How passes are run, see ``choose_layout``.
-        world: The processes that train together.
-        validate: Gives the accuracy in [0, 1] of the model in eval mode after an epoch; called in
-            the first process only.
+        ranks: The processes that train together.
+        validate: Returns the accuracy, in [0, 1], of the model in eval mode after an epoch; called
+            in the first process only.
     """
 
     def __init__(
@@ -79,31 +78,31 @@ class Trainer:
         state_file: Path,
         device: torch.device,
         layout: Layout = Layout(),  # noqa: B008 - frozen
-        world: World | None = None,
+        ranks: Ranks | None = None,
         validate: Callable[[Classifier], float] | None = None,
     ) -> None:
         self.recipe, self.source, self.state_file = recipe, source, state_file
         self.device, self.layout = device, layout
-        self.world, self.validate = world or World(), validate
+        self.ranks, self.validate = ranks or Ranks(), validate
         model: Classifier = build_model(recipe.model, recipe.seed).to(device)
         self.model = model = model.to(memory_format=layout.memory_format)
         self.paths = find_paths(model)
         self._path: Tensor | None = None
-        # The attack's passes leave the gradients alone, so they go past the wrapper.
+        # The attack's passes do not use the wrapper, as they leave parameter gradients alone.
         self.forward = compile_model(model) if layout.compiled else model
-        self.learner = self.world.wrap(self.forward, self.paths is not None)
+        self.learner = self.ranks.wrap(self.forward, self.paths is not None)
         # One for each thread; the first one is the model itself.
         self._models = replicas(model, torch.get_num_threads() if layout.side_by_side else 1)
         self._folded: Folded | None = None
         self._may_fold = self.paths is None and not layout.compiled
         self._copies: Sequence[nn.Module] = ()
-        self._learns_in_parts = self.world.size == 1 and _per_image(recipe.model.norm)
+        self._learns_in_parts = self.ranks.size == 1 and _per_image(recipe.model.norm)
         self.optimizer = torch.optim.SGD(
             _parameter_groups(model, recipe),
             recipe.lr,
             recipe.momentum,
             nesterov=recipe.nesterov and recipe.momentum > 0,
-            # The fused step cannot do with branches that have had no gradient yet.
+            # The fused step fails on branches that have had no gradient yet.
             fused=self.paths is None,
         )
         self.n_images = min(recipe.limit or len(source), len(source))
@@ -119,11 +118,11 @@ class Trainer:
         self._resume()
 
     def run(self, report: Callable[[Progress], None]) -> Classifier:
-        """Trains what is left of the recipe's epochs; returns the model in eval mode.
+        """Trains the remaining epochs; returns the model in eval mode.
 
         Raises:
             UserError: When the loss becomes NaN or infinite, or single-step training overfits
-                catastrophically; the state stays that of the epoch before.
+                catastrophically; the state file keeps the previous epoch.
         """
         while self.epoch < self.recipe.epochs:
             self.train_epoch(report)
@@ -133,16 +132,16 @@ class Trainer:
         return self.model.eval()
 
     def train_epoch(self, report: Callable[[Progress], None]) -> None:
-        """Trains one epoch; its state is not written."""
+        """Trains one epoch, without writing the state."""
         recipe = self.recipe
         seed = int(digest([recipe.seed, self.epoch], 12), 16)
         generator = torch.Generator().manual_seed(seed)
         if self.paths is not None:
             self.paths.seed(seed)
         order = self.positions[torch.randperm(self.n_images, generator=generator)]
-        parts = [self.world.share(rows) for rows in torch.split(order, recipe.batch_size)]
-        if self.world.rank:
-            generator.manual_seed(int(digest([recipe.seed, self.epoch, self.world.rank], 12), 16))
+        parts = [self.ranks.share(rows) for rows in torch.split(order, recipe.batch_size)]
+        if self.ranks.rank:
+            generator.manual_seed(int(digest([recipe.seed, self.epoch, self.ranks.rank], 12), 16))
         begin, seen = time.monotonic(), 0
         total = torch.zeros(2, device=self.device)
         batches = self.source.batches(torch.cat(parts), len(parts[0]), generator)
@@ -154,9 +153,9 @@ class Trainer:
             if (i + 1) % every == 0 or i + 1 == self.steps_per_epoch:
                 loss, accuracy = (total / seen).tolist()
                 self._refuse_diverged(loss)
-                rate = seen * self.world.size / (time.monotonic() - begin)
+                rate = seen * self.ranks.size / (time.monotonic() - begin)
                 report(Progress(self.epoch + 1, step + 1, self.n_steps, accuracy, loss, rate))
-        loss, accuracy = self.world.mean(total / seen).tolist()
+        loss, accuracy = self.ranks.mean(total / seen).tolist()
         self.history.append(
             {
                 "epoch": self.epoch + 1,
@@ -168,7 +167,7 @@ class Trainer:
         self.epoch += 1
 
     def _step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Takes a step; returns the batch's summed loss and number of hits, (2,)."""
+        """Takes one step; returns the batch's summed loss and number of correct examples, (2,)."""
         recipe = self.recipe
         clean = x = x.contiguous(memory_format=self.layout.memory_format)
         if recipe.attack is not None:
@@ -189,7 +188,7 @@ class Trainer:
     def _attack(
         self, x: Tensor, y: Tensor, generator: torch.Generator, attack: InnerAttack
     ) -> Tensor:
-        """Makes the batch's adversarial examples in eval mode, on the path in force."""
+        """Makes the batch's adversarial examples in eval mode, on the pinned path."""
         std = self.model.std
         for model in self._models:
             model.eval()
@@ -212,7 +211,7 @@ class Trainer:
         return x_adv
 
     def _attacked(self, x: Tensor) -> Sequence[nn.Module]:
-        """Returns what each thread attacks: the model, with its norms folded where they can be."""
+        """Returns the model that each thread attacks, with norms folded if possible."""
         if self._may_fold and self._folded is None:
             self._folded = Folded.of(self.model, x[:2])
             self._may_fold = self._folded is not None
@@ -224,7 +223,7 @@ class Trainer:
         return self._copies
 
     def _learn(self, x: Tensor, clean: Tensor, y: Tensor) -> Tensor:
-        """Leaves the gradients of a batch's mean loss; returns its sum and the hits, (2,)."""
+        """Sets the gradients of a batch's mean loss; returns summed loss and correct examples."""
         for model in self._models:
             model.train()
         if len(self._models) == 1 or not self._learns_in_parts:
@@ -250,7 +249,7 @@ class Trainer:
     def _loss(
         self, model: Callable[[Tensor], Tensor], x: Tensor, clean: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss of some images, and how many are hit."""
+        """Returns the mean loss of some images, and the number of correct ones."""
         logits = self._logits(model, x)
         loss = F.cross_entropy(logits, y)
         if self.recipe.kind == "mixed":
@@ -258,19 +257,19 @@ class Trainer:
         return loss, (logits.argmax(1) == y).sum()
 
     def _parts(self, n: int) -> list[slice]:
-        """Returns as many parts of a batch as there are threads, about equally long."""
+        """Splits a batch into one part per thread, of about equal length."""
         size = -(-n // len(self._models))
         return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
     def _path_of(self, model: nn.Module, rows: slice) -> AbstractContextManager[None]:
-        """Holds the path in force, or that of some images, in one thread's model."""
+        """Pins the current path, or the paths of some images, in one thread's model."""
         path = self._path
         if path is None:
             return nullcontext()
         return pinned(model, path if path.ndim == 1 else path[:, rows])
 
     def _pin_path(self, n: int) -> None:
-        """Draws the path, or one for each of ``n`` samples, that an RNA model now holds."""
+        """Samples and pins the path of an RNA model, or a path for each of ``n`` samples."""
         if self.paths is not None:
             self._path = self.paths.sample(n if self.paths.per == "sample" else None)
             self.paths.pinned = self._path
@@ -285,7 +284,7 @@ class Trainer:
             return forward(x).float()
 
     def _hold_out(self) -> None:
-        """Takes some images out of the training, on which it is watched."""
+        """Holds out some training images, to detect catastrophic overfitting."""
         n = min(HELD_OUT, self.n_images // 4)
         chosen = torch.arange(n) * self.n_images // max(n, 1)
         kept = torch.ones(self.n_images, dtype=torch.bool)
@@ -294,7 +293,7 @@ class Trainer:
         self.n_images = len(self.positions)
 
     def _watch(self) -> None:
-        """Notes the accuracy under PGD-10 of the images held out, and refuses its collapse.
+        """Records the accuracy of the held-out images under PGD-10; raises if it collapses.
 
         Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.4.
         """
@@ -327,8 +326,8 @@ class Trainer:
             raise UserError(f"{self.recipe.name}: the loss became {loss}; lower lr or set clip")
 
     def _close_epoch(self) -> None:
-        self.world.average_buffers(self.model)
-        if self.world.rank:
+        self.ranks.average_buffers(self.model)
+        if self.ranks.rank:
             return
         if self.validate is not None:
             self._free_path()
@@ -354,7 +353,7 @@ class Trainer:
 
 
 def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Splits off vectors (no weight decay, unless asked) and Fixup's scalars (a tenth of the rate).
+    """Separates vectors (by default without weight decay) and Fixup's scalars (lr / 10).
 
     Source for the scalars: Zhang et al., https://arxiv.org/abs/1901.09321, section 4.
     """
@@ -372,35 +371,36 @@ def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _per_image(norm: NormSpec) -> bool:
-    """Says whether images share no statistics in training either."""
+    """Returns whether images share no statistics, also in training."""
     members = norm.pool if norm.name == "rna" else (norm,)
     return not any(m.of_plugin or m.batch_dependent or m.name in BATCH_STATISTICS for m in members)
 
 
-def choose_layout(recipe: Recipe, source: Source, compute: Compute) -> Layout:
-    """Returns the layout in which this machine takes a recipe's steps fastest, by timing some.
+def read_state(path: Path, recipe: Recipe, device: torch.device) -> dict[str, Any] | None:
+    """Returns the state of an unfinished training, or ``None`` if there is none.
 
-    What is learned in them is thrown away. The answer is kept (``bench.oracle.fast``), so that
-    the same training repeats itself.
+    Raises:
+        UserError: When the file is damaged or belongs to another recipe.
     """
-    device, n = torch.device(compute.device), min(recipe.batch_size, len(source))
-    n_images = min(recipe.limit or len(source), len(source))
+    if not path.is_file():
+        return None
+    try:
+        state: Any = read_torch_file(path, device)
+        found = state["recipe"]
+    except (UserError, LookupError, TypeError):
+        raise unreadable(path) from None
+    if found != recipe_digest(recipe):
+        raise UserError(f"{path}: belongs to another recipe; delete it to train anew")
+    return dict(state)
 
-    def stepper(layout: Layout) -> Callable[[], object]:
-        generator = torch.Generator().manual_seed(0)
-        x, y = next(iter(source.batches(torch.arange(n), n, generator)))
-        trial = Trainer(recipe, source, Path(), device, layout)
-        return lambda: trial._step(0, x, y, generator)
 
-    def find_out() -> dict[str, Any]:
-        layout = fastest_layout(compute, stepper, recipe.epochs * (n_images // n))
-        return asdict(layout) | {"dtype": str(layout.dtype)}
+def unreadable(path: Path) -> UserError:
+    """Returns the error for a file that is not a training state."""
+    return UserError(f"{path}: not a readable training state; delete it to train anew")
 
-    told = recipe.model_dump(mode="json", include={"model", "kind", "attack", "batch_size"})
-    where = [processor(), torch.get_num_threads(), str(torch.__version__), repr(compute)]
-    kept = settled(digest(["layout", told, *where]), find_out) or {}
-    low = kept.get("dtype") == str(torch.bfloat16)
-    flags = ("channels_last", "side_by_side", "compiled")
-    return Layout(
-        torch.bfloat16 if low else torch.float32, *(kept.get(name) is True for name in flags)
-    )
+
+def write_state(path: Path, recipe: Recipe, state: dict[str, Any]) -> None:
+    """Writes the state of an unfinished training, atomically."""
+    content = BytesIO()
+    torch.save({"recipe": recipe_digest(recipe), **state}, content)
+    write_atomically(path, content.getvalue())

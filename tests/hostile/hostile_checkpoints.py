@@ -15,8 +15,7 @@ from hostile_place import Cases, Place
 from hostile_suites import BOMB, DEEP, MERGES, RECIPE, SIXTIES, TEXTS
 from safetensors.torch import load_file
 
-from bench.train.book import read_recipes
-from bench.train.state import recipe_digest
+from bench.train.recipe import read_recipes, recipe_digest
 
 CASES = Cases()
 LIKE = ["--arch", "resnet20", "--norm", "bn", "--dataset", "npz:data.npz", "--name", "new"]

@@ -15,8 +15,7 @@ from bench.core.errors import UserError, did_you_mean
 from bench.data import get_dataset
 from bench.run.catalog import LocalCatalog, attack_info
 from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
-from bench.train.book import list_recipes
-from bench.train.recipe import Recipe
+from bench.train.recipe import Recipe, list_recipes
 
 SIZES = {"imagenet": 50_000, "npz:cifar10_test_lossless_first1017.npz": 1_017}
 """Of test sets that do not hold 10,000 images."""

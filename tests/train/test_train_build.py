@@ -18,7 +18,7 @@ from bench.core.errors import UserError
 from bench.core.spec import digest, sha256_file
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute
-from bench.train.recipe import Recipe
+from bench.train.recipe import Recipe, read_recipes
 from bench.train.trainer import Progress
 from bench.zoo import open_checkpoint
 
@@ -30,9 +30,6 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from bench.train.book import read_recipes
-from bench.train.build import train_checkpoint
-from bench.train.compute import Compute
 
 torch.set_num_threads(int(sys.argv[4]))
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.train.curves import write_curves
+from bench.train.build import write_curves
 from bench.train.recipe import Recipe
 
 

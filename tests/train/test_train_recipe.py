@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from bench.core.errors import UserError
-from bench.train.book import read_recipes
-from bench.train.recipe import Recipe
+from bench.train.recipe import Recipe, read_recipes
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     (

@@ -33,7 +33,7 @@ def training(
     from bench.core.paths import recipes_folder
     from bench.evaluation.device import pick_device
     from bench.store import write_atomically
-    from bench.train.book import find_recipes
+    from bench.train.recipe import find_recipes
     from tools.speed.host import describe_host
     from tools.speed.training import training_speed
     from tools.speed.training_table import training_markdown, training_table

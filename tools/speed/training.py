@@ -22,7 +22,8 @@ from bench.norms import find_paths
 from bench.train.compute import Compute, Layout
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
-from bench.train.trainer import Trainer, choose_layout
+from bench.train.build import choose_layout
+from bench.train.trainer import Trainer
 from tools.speed.timing import ratio, take_turns
 
 PLAIN = "plain loop"

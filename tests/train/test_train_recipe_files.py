@@ -11,8 +11,7 @@ import yaml
 from bench.core.errors import UserError
 from bench.core.spec import digest
 from bench.models import build_model
-from bench.train.book import find_recipes, list_recipes, read_recipes
-from bench.train.recipe import Recipe
+from bench.train.recipe import Recipe, find_recipes, list_recipes, read_recipes
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "recipes"
 COMMON: dict[str, Any] = {

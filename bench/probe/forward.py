@@ -15,7 +15,7 @@ REPEATS = 8
 """Passes over the same batch; half of them after reseeding the global generators."""
 
 REPEAT_TOLERANCE = 1e-5
-"""Change between equal passes that a GPU's rounding may cause, in units of the logits' scale."""
+"""Change between equal passes that rounding on a GPU may cause, relative to the logits' scale."""
 
 BATCH_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
 """The same between batches of different shapes, for which kernels round differently."""
@@ -23,24 +23,24 @@ BATCH_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
 STATISTICAL_PASSES, PERMUTATIONS, LEVEL = 16, 999, 0.002
 
 UNMOVED = 1e-4
-"""Standard deviation, in units of the logits' scale, below which draws have not moved a logit."""
+"""Standard deviation, relative to the logits' scale, below which a logit does not depend on draws."""
 
 
 def measure_noise(subject: Subject, x: Tensor, seed: int) -> float:
-    """Returns the largest change between passes over the same batch, of the logits' scale.
+    """Returns the largest change between passes over the same batch, relative to the logits' scale.
 
-    Two batches are gone through in turn, so that a pass that depends on the one before shows. Half
-    of the passes come after reseeding: a model that puts the global generators back after use
-    draws the same until something else moves them. Stops early once the noise is beyond doubt.
+    Two batches alternate, so that a pass that depends on the previous one shows. Half of the passes
+    follow a reseeding: a model that restores the global generators after use draws the same values
+    until something else changes them. Stops early once noise is certain.
     """
     groups = [x, 1 - x.flip(0)]
     first = [subject.run(group) for group in groups]
     scale, noise = scale_of(first[0]), 0.0
-    twin = subject.fresh_copy()
+    fresh = subject.fresh_copy()
     for repeat in range(REPEATS):
         if repeat >= REPEATS // 2:
             reseed(seed + repeat)
-        runner = twin if twin is not None and repeat == 0 else subject
+        runner = fresh if fresh is not None and repeat == 0 else subject
         for group, z in zip(groups, first, strict=True):
             noise = max(noise, deviation(runner.run(group), z, scale))
         if noise > 100 * REPEAT_TOLERANCE:
@@ -50,12 +50,12 @@ def measure_noise(subject: Subject, x: Tensor, seed: int) -> float:
 
 @dataclass(frozen=True)
 class BatchProbe:
-    """What changing the batch does.
+    """The effect of the batch on an image's logits.
 
     Attributes:
-        dependent: Whether it changes the logits.
-        effect: By how much, in units of their scale; ``None`` where it was not measured.
-        fails_on: The arrangement on which the forward pass fails, else empty.
+        dependent: Whether there is one.
+        effect: Its size relative to the logits' scale; ``None`` if it was not measured.
+        fails_on: The arrangement on which the forward pass fails; empty if none.
     """
 
     dependent: bool
@@ -65,7 +65,7 @@ class BatchProbe:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Another batch (n, c, h, w) in which image ``source[j]`` stands in place ``place[j]``."""
+    """Another batch (n, c, h, w) with image ``source[j]`` at position ``place[j]``."""
 
     name: str
     batch: Tensor
@@ -85,11 +85,11 @@ def arrangements(x: Tensor) -> Iterator[Arrangement]:
 
 
 def probe_batches(subject: Subject, x: Tensor, noise: float, seed: int) -> BatchProbe:
-    """Puts images (b, c, h, w) into other batches and compares their logits.
+    """Compares the logits of images (b, c, h, w) in different batches.
 
-    A double-precision copy is used where the model allows one: what its rounding leaves over is
-    the batch's doing. A model that draws is held to one path if it has RNA layers, and otherwise
-    judged by a permutation test against its own noise.
+    A double-precision copy is used if possible, so that differences are not due to rounding. For a
+    stochastic model a path is pinned if it has RNA layers; otherwise a permutation test compares
+    the difference with the model's noise.
     """
     exact = subject.in_float64(x)
     subject, x = (subject, x) if exact is None else (exact, x.double())
@@ -105,7 +105,7 @@ def probe_batches(subject: Subject, x: Tensor, noise: float, seed: int) -> Batch
 
 
 def _repeats(subject: Subject, x: Tensor, seed: int) -> bool:
-    """Says whether holding the path has left nothing random."""
+    """Returns whether passes repeat exactly once a path is pinned."""
     z = subject.run(x)
     reseed(seed + 1)
     return deviation(subject.run(x), z, scale_of(z)) <= REPEAT_TOLERANCE
@@ -117,7 +117,7 @@ def _compare(subject: Subject, x: Tensor) -> BatchProbe:
     for other in arrangements(x):
         try:
             z = subject.run(other.batch)
-        except Exception:  # foreign code: that it fails on this batch alone is what we learn
+        except Exception:  # foreign code: a failure on this batch is a result
             return BatchProbe(True, None, other.name)
         effect = max(effect, deviation(z[other.place], whole[other.source], scale))
     tolerance = BATCH_TOLERANCE.get(whole.dtype, BATCH_TOLERANCE[torch.float32])
@@ -125,10 +125,10 @@ def _compare(subject: Subject, x: Tensor) -> BatchProbe:
 
 
 def _test(subject: Subject, x: Tensor, seed: int) -> BatchProbe:
-    """Compares the passes' means in each arrangement by a permutation test over whole passes.
+    """Compares mean logits in each arrangement by a permutation test over whole passes.
 
-    A difference must show again on fresh draws: with five arrangements of each model, chance alone
-    would otherwise accuse one model in a hundred.
+    A difference must show again on fresh draws: with five arrangements per model, chance alone
+    would otherwise flag one model in a hundred.
     """
     generator = torch.Generator().manual_seed(seed)
     whole = _passes(subject, x, seed)
@@ -149,7 +149,7 @@ def _test(subject: Subject, x: Tensor, seed: int) -> BatchProbe:
 
 
 def _passes(subject: Subject, x: Tensor, seed: int) -> Tensor:
-    """Returns logits (n_passes, b, classes) on the CPU in double precision, each reseeded."""
+    """Returns logits (n_passes, b, classes), in double precision on the CPU, each pass reseeded."""
     passes = []
     for i in range(STATISTICAL_PASSES):
         reseed(seed + i)
@@ -158,14 +158,14 @@ def _passes(subject: Subject, x: Tensor, seed: int) -> Tensor:
 
 
 def _p_value(a: Tensor, b: Tensor, generator: torch.Generator) -> float:
-    """Returns how often relabelled passes (n, images, classes) differ in the mean as much."""
+    """Returns the permutation p-value for a difference in mean of passes (n, images, classes)."""
     n = len(a)
     pooled = torch.nan_to_num(torch.cat([a, b]).flatten(1))
-    # A logit that no draw moved differs by rounding alone, which would tell the two apart for sure.
+    # A logit that does not depend on draws differs by rounding only, which would always be found.
     least = UNMOVED * scale_of(torch.cat([a, b]).flatten(0, 1))
     pooled = (pooled - pooled.mean(0)) / (pooled.std(0) + least)
     signs = torch.cat([torch.ones(n), -torch.ones(n)]).double()
     shuffled = [signs[torch.randperm(2 * n, generator=generator)] for _ in range(PERMUTATIONS)]
     statistics = (torch.stack([signs, *shuffled]) @ pooled / n).square().sum(1)
-    # Rounding must not turn a tie into a difference, nor be one where nothing else differs.
+    # Rounding must neither break ties nor count as a difference by itself.
     return float((statistics >= statistics[0] * (1 - 1e-9) - 1e-6).double().mean())

@@ -17,10 +17,9 @@ from safetensors.torch import load_file
 import bench
 from bench.models import build_model
 from bench.train.build import train_checkpoint
-from bench.train.compute import Compute
-from bench.train.recipe import Recipe
+from bench.train.compute import Compute, Ranks
+from bench.train.recipe import Recipe, read_recipes
 from bench.train.trainer import Progress
-from bench.train.world import World
 from bench.zoo import read_card
 
 RNA: dict[str, Any] = {"name": "rna", "pool": [{"name": "gn", "groups": 8}, "ln"]}
@@ -29,9 +28,6 @@ EXACT = Compute(compiled=False, exact=True)
 MEMBER = """
 import sys
 from pathlib import Path
-from bench.train.book import read_recipes
-from bench.train.build import train_checkpoint
-from bench.train.compute import Compute
 
 seen = []
 done = train_checkpoint(
@@ -48,10 +44,10 @@ def silent(_: Progress) -> None:
 
 def test_shares_are_equally_long_and_cover_the_batch() -> None:
     for n in (8, 9, 10, 11):
-        shares = [World(rank, 4).share(torch.arange(n)) for rank in range(4)]
+        shares = [Ranks(rank, 4).share(torch.arange(n)) for rank in range(4)]
         assert len({len(share) for share in shares}) == 1
         assert set(torch.cat(shares).tolist()) == set(range(n))
-    assert torch.equal(World().share(torch.arange(5)), torch.arange(5))
+    assert torch.equal(Ranks().share(torch.arange(5)), torch.arange(5))
 
 
 def launch(script: Path, recipe: Path, out: Path, data_root: Path) -> str:
