@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.core.paths import whole_folder
-from bench.selftest import CASES, Summary, compare, look_at, pick, run_case, trials
-from bench.selftest.summary import CASE_COLUMNS, COMPARISON_COLUMNS, LOOK_COLUMNS
+from bench.selftest import CASES, Summary, check_checkpoints, compare, pick, run_case, trials
+from bench.selftest.summary import CASE_COLUMNS, CHECKPOINT_COLUMNS, COMPARISON_COLUMNS
 from bench.store import write_atomically
 
 EXIT_MISSED = 1
@@ -48,14 +48,14 @@ def selftest_command(
         UserError: For an unknown case.
     """
     cases = (pick(CASES, case_id),) if case_id else CASES
-    verdicts = _collect(console, "planted cases", map(run_case, cases))
-    looks = None
+    results = _collect(console, "planted cases", map(run_case, cases))
+    checked = None
     if with_checkpoints and case_id is None:
         folder = whole_folder(checkpoints)
-        looks = _collect(console, "checkpoints", look_at(folder, data_root))
+        checked = _collect(console, "checkpoints", check_checkpoints(folder, data_root))
     shown = [t for t in trials() if case_id in (None, t.id)] if with_libraries else []
     comparisons = _collect(console, "libraries", map(compare, shown))
-    summary = Summary(verdicts, comparisons, looks)
+    summary = Summary(results, comparisons, checked)
     _show(console, summary)
     if out is not None:
         _write(out, summary)
@@ -84,8 +84,8 @@ def _show(console: Console, summary: Summary) -> None:
     ]
     columns = (CASE_COLUMNS[0], *CASE_COLUMNS[2:])
     console.print(_table("planted cases", columns, rows))
-    if summary.looks:
-        console.print(_table("sound checkpoints", LOOK_COLUMNS, summary.look_rows()))
+    if summary.checkpoints:
+        console.print(_table("sound checkpoints", CHECKPOINT_COLUMNS, summary.checkpoint_rows()))
     if summary.comparisons:
         console.print(_table("side by side", COMPARISON_COLUMNS, summary.comparison_rows()))
     style = "bold green" if summary.passed else "bold red"

@@ -1,4 +1,4 @@
-"""Numbers that contradict another number, or themselves."""
+"""Cases about batches, and about numbers that contradict another number or themselves."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.metrics import robust_accuracy
 from bench.metrics.estimate import ONE_CLUSTER
 from bench.selftest.attack_cases import THREAT, Recorded, planted
 from bench.selftest.case import Case, Outcome, has_alarm, percent, refused
-from bench.selftest.exact import EPS, Template, cut, exact_accuracy, images
+from bench.selftest.exact import EPS, Template, split, exact_accuracy, images
 from bench.selftest.model_cases import GradientAtDataOnly, Quantized, Restoring, exact_quantized
 from bench.selftest.random_cases import CentredOnBatch
 
 
 def declared_per_sample() -> Outcome:
-    """Batch statistics that are declared away."""
+    """A model on batch statistics that is declared per-sample."""
     data, model = images(), CentredOnBatch()
     return refused(
         lambda: evaluate(model, data.x, data.y, THREAT, ["fgsm"], batch_dependent=False),
@@ -30,7 +30,7 @@ def declared_per_sample() -> Outcome:
 
 
 def dropped_samples() -> Outcome:
-    """Attacks that drop images are refused; the number holds in the batch it was found in."""
+    """Attacks that drop images are refused; a number is confirmed in its fixed batches."""
     data, model, size = images(), CentredOnBatch(), 32
     refusals = [
         refused(
@@ -57,13 +57,13 @@ def _accuracy(model: nn.Module, x: Tensor, y: Tensor, size: int) -> float:
     with torch.no_grad():
         right = [
             (model(part).argmax(1) == labels).double()
-            for part, labels in zip(cut(x, size), cut(y, size), strict=True)
+            for part, labels in zip(split(x, size), split(y, size), strict=True)
         ]
     return float(torch.cat(right).mean())
 
 
 def one_batch() -> Outcome:
-    """Images of one batch that share statistics say nothing of other batches."""
+    """A single batch of dependent images has no interval."""
     data = images()
     result = evaluate(CentredOnBatch(), data.x, data.y, THREAT, ["fgsm"], batch_size=64)
     found, alarm = result.robust_accuracy("fgsm"), has_alarm(result, "no_interval")
@@ -74,6 +74,8 @@ def one_batch() -> Outcome:
     )
 
 
+HUGE_EPS = 0.5
+
 STRENGTHS: tuple[tuple[str, dict[str, object], str], ...] = (
     ("fgsm", {}, THREAT),
     ("pgd", {"random_start": False}, THREAT),
@@ -82,10 +84,10 @@ STRENGTHS: tuple[tuple[str, dict[str, object], str], ...] = (
     ("pgd", {"random_start": False}, "l2:1.5"),
     ("cw", {"n_iter": 20, "binary_search_steps": 3, "c": 1.0}, "l2:1.5"),
 )
-"""Attacks without anything random, with their parameters and threat model."""
+"""Deterministic attacks, with their parameters and threat model."""
 
 ROUNDED = 0.001
-"""Share of the pixels that may differ: rounding turns the sign of a gradient that is nearly 0."""
+"""Share of pixels that may differ: rounding can flip the sign of a gradient near 0."""
 
 
 def batch_size() -> Outcome:
@@ -111,11 +113,14 @@ def batch_size() -> Outcome:
     )
 
 
+<<<<<<< HEAD
 HUGE_EPS = 0.5
 
 
+=======
+>>>>>>> 6e186b8 (Selftest: the batch cases are back among the cases, libraries stand in one module)
 def huge_eps() -> Outcome:
-    """PGD leaves most images right where every image can be turned grey."""
+    """PGD leaves most images right at an eps that can turn any image grey."""
     data, model = images(), Quantized()
     result = evaluate(model, data.x, data.y, f"linf:{HUGE_EPS}", ["pgd"])
     alarm = has_alarm(result, "large_eps_not_near_zero", "pgd")
@@ -152,7 +157,7 @@ def single_step() -> Outcome:
 
 
 def rises_with_eps() -> Outcome:
-    """A model that restores images which went too far looks robust at the larger eps."""
+    """A model that restores images beyond a distance looks robust at the larger eps."""
     data = images(128)
     radii = (EPS, 3 * EPS)
     model = Restoring(data.x, EPS)
@@ -181,7 +186,7 @@ def permuted_labels() -> Outcome:
 
 
 def closed_form() -> Outcome:
-    """No trap: the closed form itself, at several radii."""
+    """No trap: a linear classifier with a closed form, at several radii."""
     data, net, attack = images(), Template(), ("apgd_t", {"n_iter": 20})
     radii = (EPS / 4, EPS / 2, EPS, 2 * EPS)
     expected = [exact_accuracy(net, data, eps) for eps in radii]

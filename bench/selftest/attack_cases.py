@@ -1,4 +1,4 @@
-"""Planted attacks: they crash, cheat, or do nothing."""
+"""Planted attacks that crash, cheat, or do nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.core.spec import Spec
 from bench.evaluation.api import evaluate
 from bench.metrics import attack_success_rate
 from bench.models import Classifier
-from bench.oracle import Oracle
+from bench.oracle import Oracle, cross_entropy
 from bench.selftest.case import Case, Outcome, has_alarm, is_incomplete, percent
 from bench.selftest.exact import (
     EPS,
@@ -31,14 +31,14 @@ from bench.selftest.exact import (
 )
 
 PLANTED = "planted"
-"""Name of the attack that a case has planted."""
+"""Name of the planted attack."""
 
 
 @contextmanager
 def planted(
     run: AttackFunction, kind: Literal["none", "bounded", "minimum-norm"] = "bounded"
 ) -> Iterator[str]:
-    """Registers an attack while the context lasts; yields its name."""
+    """Registers an attack in this context; yields its name."""
     attack = Attack(
         name=PLANTED,
         version=1,
@@ -57,7 +57,7 @@ def planted(
 
 
 def returns(x_adv: Tensor) -> AttackFunction:
-    """Returns an attack that proposes images made beforehand, all in one batch."""
+    """Returns an attack that returns given images, all in one batch."""
 
     def run(
         oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
@@ -68,12 +68,7 @@ def returns(x_adv: Tensor) -> AttackFunction:
 
 
 class Recorded:
-    """A registered attack that also keeps what it returns, batch by batch.
-
-    Args:
-        name: Of the attack.
-        params: Its parameters.
-    """
+    """A registered attack that also records its images, batch by batch."""
 
     def __init__(self, name: str, **params: object) -> None:
         self.attack = get_attack(name)
@@ -90,7 +85,7 @@ class Recorded:
 
     @property
     def x_adv(self) -> Tensor:
-        """All images (n, c, h, w) that were returned, in order."""
+        """All returned images (n, c, h, w), in order."""
         return torch.cat(self.batches)
 
 
@@ -104,7 +99,7 @@ def crashes(
 def one_nan(
     oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
-    """Returns the images with one pixel of the first of them NaN."""
+    """Returns the images with a NaN in one pixel of the first."""
     x_adv = x.clone()
     x_adv[0, 0, 0, 0] = torch.nan
     return x_adv
@@ -113,27 +108,25 @@ def one_nan(
 def twice_as_far(
     oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
-    """Steps twice eps along the gradient, and stays in the box."""
+    """Takes a step of twice eps along the gradient, inside the box."""
     return (x + 2 * budget.eps[0] * _ascent(oracle, x, y)).clamp(0, 1)
 
 
 def unclipped(
     oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
-    """Steps eps along the gradient, and forgets the box."""
+    """Takes a step of eps along the gradient, without clipping to the box."""
     return x + budget.eps[0] * _ascent(oracle, x, y)
 
 
 def _ascent(oracle: Oracle, x: Tensor, y: Tensor) -> Tensor:
-    from bench.oracle import cross_entropy
-
     grad = oracle.query(x, y, cross_entropy).grad
     assert grad is not None
     return grad.sign()
 
 
 SMALL_AUTOATTACK = ("autoattack", {"n_iter": 20, "n_queries": 100})
-"""Enough to reach the exact answer on a linear classifier."""
+"""Strong enough for the exact answer on a linear classifier."""
 
 THREAT = f"linf:{EPS}"
 
@@ -141,7 +134,7 @@ STD, NORMALIZED_EPS = 0.25, 0.2
 
 
 def _incomplete(attack: AttackFunction, reason: str) -> Callable[[], Outcome]:
-    """Returns a case in which an attack must make its cell incomplete, for a stated reason."""
+    """Returns a case in which an attack must make its cell incomplete, for a given reason."""
 
     def run() -> Outcome:
         data = images()
@@ -153,7 +146,7 @@ def _incomplete(attack: AttackFunction, reason: str) -> Callable[[], Outcome]:
 
 
 def eps_in_the_wrong_space() -> Outcome:
-    """An attack reads an eps in units of the normalized input as one in pixels."""
+    """An attack takes an eps in units of the normalized input for one in pixels."""
     data = images(16)
     net = _Normalized()
     spec = ModelSpec(
@@ -199,7 +192,7 @@ class _Normalized(nn.Module):
 
 
 def changed_model() -> Outcome:
-    """Attacks that leave the model in train mode, with another buffer, with another weight."""
+    """Attacks that leave the model in train mode, or with a changed buffer or weight."""
     data = images(16)
     template, norm = Template(), nn.BatchNorm1d(10)
     model = nn.Sequential(template, norm).eval()
@@ -236,7 +229,7 @@ def changed_model() -> Outcome:
 
 
 def already_wrong() -> Outcome:
-    """A third of the images is wrong before any attack."""
+    """A third of the images are misclassified before any attack."""
     data, net = images(), Template()
     result = evaluate(net, data.x, data.y, THREAT, [SMALL_AUTOATTACK])
     rate = attack_success_rate(result["autoattack"].rows)
@@ -251,7 +244,7 @@ def already_wrong() -> Outcome:
 
 
 def minimum_norm() -> Outcome:
-    """DeepFool breaks nearly every image, many of them farther away than eps."""
+    """DeepFool breaks nearly every image, many of them beyond eps."""
     data, net = images(), Template()
     result = evaluate(net, data.x, data.y, THREAT, ["deepfool"])
     rows, exact = result["deepfool"].rows, exact_accuracy(net, data)
@@ -267,7 +260,7 @@ def minimum_norm() -> Outcome:
 
 
 def small_c() -> Outcome:
-    """CW with c = 1e-4 and no search gives up on every image."""
+    """CW with c = 1e-4 and no search changes no image."""
     data = images(32)
     params = {"c": 1e-4, "binary_search_steps": 1, "n_iter": 20}
     result = evaluate(Template(), data.x, data.y, "l2:1.5", [("cw", params)])
@@ -275,7 +268,7 @@ def small_c() -> Outcome:
 
 
 def eight_bits() -> Outcome:
-    """Images that are just adversarial, rounded to 8 bits before they are returned."""
+    """Barely adversarial images, rounded to 8 bits before they are returned."""
     net = Template()
     data, x_adv = _just_adversarial(net, images(128))
     rounded = (x_adv * 255).round() / 255
@@ -294,7 +287,7 @@ def eight_bits() -> Outcome:
 
 
 def _just_adversarial(net: Template, data: Images) -> tuple[Images, Tensor]:
-    """Returns images that are right but can be broken, and how far one must go to break them."""
+    """Returns correctly classified images that can be broken, and barely adversarial versions."""
     eps = 25 / 255  # rounding to 8 bits cannot leave the ball
     x_far = worst_images(net, data, eps)
 

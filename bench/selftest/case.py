@@ -1,4 +1,4 @@
-"""What a planted case is, and how one is run."""
+"""Planted cases, and how one is run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.core.errors import UserError, did_you_mean
 from bench.evaluation.result import EvaluationResult
 
 SEED = 0
-"""Of torch's, numpy's and Python's global generators at the start of each case."""
+"""Seed of torch's, numpy's and Python's global generators for each case."""
 
 SHOWN = 160
 """Characters of a message that are shown."""
@@ -39,17 +39,17 @@ TRAPS = {
     19: "a number that contradicts another, or itself",
     20: "a false alarm on a sound model",
 }
-"""What goes wrong in evaluations of robustness; each case plants one of them."""
+"""Mistakes in evaluations of robustness; each case plants one of them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
         expected: The right answer, in a few words.
-        got: What the harness answered.
-        caught: Whether that is right.
+        got: The harness's answer.
+        caught: Whether it is right.
     """
 
     expected: str
@@ -64,8 +64,8 @@ class Case:
     Attributes:
         id: Name on the command line.
         trap: Number in ``TRAPS``.
-        planted: What is planted, in a few words.
-        run: Runs it.
+        planted: The planted mistake, in a few words.
+        run: Runs the case.
     """
 
     id: str
@@ -75,28 +75,28 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A case with its outcome, and the seconds that it took."""
+class CaseResult:
+    """A case with its outcome and duration."""
 
     case: Case
     outcome: Outcome
     seconds: float
 
 
-def run_case(case: Case) -> Verdict:
-    """Runs a case; one that raises is missed, and its outcome holds the error."""
+def run_case(case: Case) -> CaseResult:
+    """Runs a case; if it raises, it is missed and its outcome holds the error."""
     started = time.monotonic()
     try:
         with seeded(SEED):
             outcome = case.run()
-    except Exception as error:  # the selftest goes on, whatever breaks in the harness
+    except Exception as error:  # the selftest continues, whatever breaks in the harness
         text = textwrap.shorten(f"{type(error).__name__}: {error}", SHOWN)
         outcome = Outcome("an answer", f"the case failed: {text}", False)
-    return Verdict(case, outcome, time.monotonic() - started)
+    return CaseResult(case, outcome, time.monotonic() - started)
 
 
 def pick(cases: Iterable[Case], case_id: str) -> Case:
-    """Returns the case of that id; raises ``UserError`` with the nearest id when there is none."""
+    """Returns a case by id; raises ``UserError``, with the closest id, if there is none."""
     by_id = {case.id: case for case in cases}
     if case_id not in by_id:
         raise UserError(f"no case is called '{case_id}'{did_you_mean(case_id, by_id)}")
@@ -109,7 +109,7 @@ def percent(value: float) -> str:
 
 
 def alarm_codes(result: EvaluationResult, label: str | None = None) -> set[str]:
-    """Returns the codes of the alarms of one attack, or of all."""
+    """Returns the codes of the alarms on one attack, or on all."""
     cells = result.cells.values() if label is None else [result[label]]
     return {alarm.partition(":")[0] for cell in cells for alarm in cell.info.alarms}
 
@@ -122,7 +122,7 @@ def has_alarm(result: EvaluationResult, code: str, label: str | None = None) -> 
 
 
 def is_incomplete(result: EvaluationResult, label: str, reason: str) -> Outcome:
-    """Returns the outcome of a case in which a cell must be incomplete, for a stated reason."""
+    """Returns the outcome of a case in which a cell must be incomplete, for a given reason."""
     info = result[label].info
     got = f"incomplete: {info.error}" if not info.complete else _number(result, label)
     caught = not info.complete and reason in info.error and _refuses_number(result, label)
@@ -142,7 +142,7 @@ def _number(result: EvaluationResult, label: str) -> str:
 
 
 def refused(call: Callable[[], object], *words: str) -> Outcome:
-    """Returns the outcome of a case in which a ``UserError`` with certain words must be raised."""
+    """Returns the outcome of a case that must raise a ``UserError`` with certain words."""
     expected = f"refused, naming {' and '.join(words)}"
     try:
         call()

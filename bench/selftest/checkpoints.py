@@ -1,4 +1,4 @@
-"""Shipped checkpoints: sound models at full size, about which no alarm may be raised."""
+"""Evaluates shipped checkpoints: full-size sound models, which must raise no alarm."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "
 N_IMAGES, BATCH, N_DRAWS = 24, 8, 5
 
 OTHER_EPS = 8 / 255
-"""The linf radius for a data set that ``QUICK_EPS`` does not know."""
+"""The linf radius for data sets that ``QUICK_EPS`` lacks."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What came of a checkpoint.
+class CheckpointResult:
+    """The result for a checkpoint.
 
     Attributes:
         name: Its name.
         threat: The threat model, in words.
-        found: The numbers, the alarms, or why it could not be looked at, in one line.
-        alarms: Codes of the alarms: false ones, as far as is known.
-        looked: Whether it could be evaluated.
+        found: The numbers, the alarms, or why it could not be evaluated, on one line.
+        alarms: Codes of the alarms, which are presumably false.
+        evaluated: Whether it could be evaluated.
     """
 
     name: str
     threat: str
     found: str
     alarms: tuple[str, ...] = ()
-    looked: bool = True
+    evaluated: bool = True
 
 
-def look_at(folder: Path, data_root: Path | None = None) -> Iterator[Look]:
-    """Probes and attacks every checkpoint of a folder, with a few images of its data set.
+def check_checkpoints(folder: Path, data_root: Path | None = None) -> Iterator[CheckpointResult]:
+    """Probes and attacks every checkpoint in a folder, on a few images of its data set.
 
     Args:
-        folder: Of checkpoints; may be missing or empty.
-        data_root: Where data sets lie; ``None`` for the defaults.
+        folder: Folder of checkpoints; may be missing or empty.
+        data_root: Data root; ``None`` for the default.
     """
     for where in list_folders([folder]):
         name, threat = where.name, ""
@@ -57,13 +57,13 @@ def look_at(folder: Path, data_root: Path | None = None) -> Iterator[Look]:
             with seeded(SEED):
                 result = _evaluate(where, threat, data_root)
         except UserError as error:
-            yield Look(name, threat, f"not looked at: {error}", looked=False)
+            yield CheckpointResult(name, threat, f"not evaluated: {error}", evaluated=False)
             continue
-        yield _look(name, threat, result)
+        yield _result_of(name, threat, result)
 
 
 def threat_of(card: Card) -> str:
-    """Returns the linf threat model that a card was trained for, or that is usual for its data."""
+    """Returns the linf threat model that a card was trained for, or the usual one for its data."""
     attack = card.recipe.get("attack") or {}
     trained = attack.get("threat_model") or {}
     if trained.get("norm") == "linf" and trained.get("eps_space", "pixel") == "pixel":
@@ -89,7 +89,7 @@ def _evaluate(folder: Path, threat: str, data_root: Path | None) -> EvaluationRe
     )
 
 
-def _look(name: str, threat: str, result: EvaluationResult) -> Look:
+def _result_of(name: str, threat: str, result: EvaluationResult) -> CheckpointResult:
     parts = [
         f"{label} {percent(result.robust_accuracy(label).value)}"
         if cell.info.complete
@@ -98,4 +98,4 @@ def _look(name: str, threat: str, result: EvaluationResult) -> Look:
     ]
     alarms = alarm_codes(result)
     alarms |= {f"{k} incomplete" for k, cell in result.cells.items() if not cell.info.complete}
-    return Look(name, threat, ", ".join(parts), tuple(sorted(alarms)))
+    return CheckpointResult(name, threat, ", ".join(parts), tuple(sorted(alarms)))

@@ -1,6 +1,6 @@
-"""A classifier whose exact robust accuracy is known without any attack, and its images.
+"""A classifier with a closed form for its exact robust accuracy, and its images.
 
-Most planted models are this one with something around it that hides the answer, never changes it.
+Most planted models wrap this one in something that hides the answer without changing it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from bench.core.cell import DataSpec
 from bench.data import take_slice
 
 N_IMAGES = 64
-"""Images of most cases."""
+"""Number of images in most cases."""
 
 EPS = 0.1
-"""Radius of most cases: the exact answer is then neither 0 nor clean accuracy."""
+"""Radius in most cases: the exact answer is then neither 0 nor the clean accuracy."""
 
 N_CLASSES = 10
 
 TEMPERATURE = 8.0
-"""Divides the logits, so that the softmax is not saturated. A power of 2 changes no prediction."""
+"""Divides the logits, so that the softmax does not saturate; a power of 2 changes no prediction."""
 
 _TEMPLATE_IMAGES = DataSpec(name="fashion-mnist", limit=2000, offset=1000)
 
@@ -36,7 +36,7 @@ class Images:
     y: Tensor
 
     def where(self, mask: Tensor) -> Images:
-        """Returns the images that a mask (n,) picks."""
+        """Returns the images selected by a mask (n,)."""
         return Images(self.x[mask], self.y[mask])
 
     def first(self, n: int) -> Images:
@@ -50,7 +50,7 @@ def images(n: int = N_IMAGES) -> Images:
 
 
 def template_images() -> Images:
-    """Returns other images of the split, of which small models are made without training."""
+    """Returns other images of the split, from which small models are made without training."""
     return _load(_TEMPLATE_IMAGES)
 
 
@@ -61,7 +61,7 @@ def _load(spec: DataSpec) -> Images:
 
 
 class Template(nn.Linear):
-    """The class whose mean image is nearest: logits ``(2 m_c . x - |m_c|^2) / temperature``.
+    """Predicts the class of the nearest mean: logits ``(2 m_c . x - |m_c|^2) / temperature``.
 
     Args:
         scale: Multiplies the logits.
@@ -81,13 +81,13 @@ class Template(nn.Linear):
         return super().forward(x.flatten(1))
 
 
-def cut(x: Tensor, size: int) -> list[Tensor]:
-    """Returns a tensor (n, ...) in parts of ``size``; the last may be short."""
+def split(x: Tensor, size: int) -> list[Tensor]:
+    """Splits a tensor (n, ...) into parts of ``size``; the last may be shorter."""
     return [x[start : start + size] for start in range(0, len(x), size)]
 
 
 def bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Returns the lowest and highest value of each pixel (n, c, h, w) in linf ball and box."""
+    """Returns the range of each pixel (n, c, h, w) in the linf ball and the box."""
     x = x.double()
     return (x - eps).clamp(min=0), (x + eps).clamp(max=1)
 
@@ -95,8 +95,8 @@ def bounds(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def worst_margins(net: nn.Linear, y: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Returns the smallest reachable margin (n,) of each image, in float64.
 
-    The margin to one other class is linear in the pixels and these are independent of each other,
-    so each goes to the end of its range that lowers the margin most.
+    The margin to another class is linear in the pixels, which are independent, so each pixel goes
+    to the end of its range that lowers the margin.
 
     Args:
         net: The classifier of flattened images.
@@ -105,7 +105,7 @@ def worst_margins(net: nn.Linear, y: Tensor, low: Tensor, high: Tensor) -> Tenso
         high: Highest value.
 
     Returns:
-        Above 0 where no image in reach is misclassified.
+        Positive if no reachable image is misclassified.
     """
     weight, bias = net.weight.double(), net.bias.double()
     low, high = low.double().flatten(1), high.double().flatten(1)
@@ -119,7 +119,7 @@ def worst_margins(net: nn.Linear, y: Tensor, low: Tensor, high: Tensor) -> Tenso
 
 
 def exact_robust(net: Template, data: Images, eps: float = EPS) -> Tensor:
-    """Returns which images (n,) no perturbation within an linf eps can turn into an error."""
+    """Returns the mask (n,) of images that no perturbation within linf eps can break."""
     return worst_margins(net, data.y, *bounds(data.x, eps)) > 0
 
 
@@ -129,7 +129,7 @@ def exact_accuracy(net: Template, data: Images, eps: float = EPS) -> float:
 
 
 def worst_images(net: Template, data: Images, eps: float = EPS) -> Tensor:
-    """Returns for each image the one (n, c, h, w) in reach with the smallest margin."""
+    """Returns for each image the reachable image (n, c, h, w) with the smallest margin."""
     low, high = bounds(data.x, eps)
     best, found = torch.full((len(data.y),), torch.inf, dtype=torch.float64), data.x.clone()
     for other in range(N_CLASSES):

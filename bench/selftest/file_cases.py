@@ -1,4 +1,4 @@
-"""Files that do not fit, are damaged, or must come back exactly."""
+"""Files that do not fit or are damaged, and stores that must be read back exactly."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def _other_value(weights: Weights) -> Weights:
 
 
 def _tampered(change: Callable[[Weights], Weights], name: str, *, card: bool) -> Outcome:
-    """Returns whether a checkpoint with other weights is refused.
+    """Returns whether a checkpoint with changed weights is refused.
 
     Args:
-        change: Of its weights.
-        name: What the refusal must name.
-        card: Whether the card's hash is made to fit, so that only strict loading notices.
+        change: Changes the weights.
+        name: A word that the refusal must contain.
+        card: Whether to update the card's hash, so that only strict loading can notice.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "planted"
@@ -85,7 +85,7 @@ def _tampered(change: Callable[[Weights], Weights], name: str, *, card: bool) ->
 
 
 def store_round_trip() -> Outcome:
-    """Cells, complete and incomplete, are read back as they were; damaged ones are refused."""
+    """Complete and incomplete cells are read back unchanged; damaged ones are refused."""
     data = images(16)
     with planted(unclipped) as name:
         cells = evaluate(Template(), data.x, data.y, THREAT, ["pgd", name]).cells
@@ -109,7 +109,7 @@ def store_round_trip() -> Outcome:
 
 
 def _refuses_half(store: RunStore, cell_id: str, file: str) -> bool:
-    """Cuts a stored file in half, and says whether the cell is then refused."""
+    """Truncates a stored file to half; returns whether the cell is then refused."""
     path = store.folder / "store" / "cells" / cell_id / file
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

@@ -1,4 +1,4 @@
-"""What pyautoattack and torchattacks report on planted models, each as its README calls it."""
+"""Compares rbench with pyautoattack and torchattacks, called as in their READMEs, on planted models."""
 
 from __future__ import annotations
 
@@ -12,16 +12,39 @@ from torch import Tensor, nn
 
 from bench.attacks.randomness import seeded, tracing_kept
 from bench.evaluation.api import AttackLike, evaluate
+from bench.selftest.alarm_cases import HUGE_EPS
 from bench.selftest.case import SEED, alarm_codes, percent
-from bench.selftest.exact import EPS, Images, cut
+from bench.selftest.exact import EPS, Images, Template, exact_accuracy, images, split
+from bench.selftest.model_cases import (
+    SATURATING,
+    Detached,
+    GradientAtDataOnly,
+    NaNGradient,
+    PathOutside,
+    Probabilities,
+    Purifying,
+    Quantized,
+    Restoring,
+    WrongGradient,
+    exact_quantized,
+)
+from bench.selftest.random_cases import (
+    NOISE_ACCURACY,
+    SAFE_EPS,
+    CentredOnBatch,
+    LabelNoise,
+    Lottery,
+    NoisySlope,
+    safe_images,
+)
 
 N_QUERIES, FAB_ITER = 200, 20
-"""Of pyautoattack's Square and FAB: fewer than its defaults, for time. APGD is as it comes."""
+"""For pyautoattack's Square and FAB, below its defaults to save time; APGD has its defaults."""
 
 PGD_STEPS = 20
 
 N_DRAWS = 20
-"""Fresh draws on which pyautoattack's images are scored anew."""
+"""Fresh draws on which pyautoattack's images are rescored."""
 
 OURS: tuple[AttackLike, ...] = (
     "fgsm",
@@ -39,24 +62,24 @@ WARNINGS = {
     "dynamic defense": "autograd inside forward",
     "Square Attack has decreased": "Square beats the others",
 }
-"""What pyautoattack logs, by a part of the message, and what it comes to."""
+"""Warnings of pyautoattack, by a part of their text, and what they mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A planted model that libraries are shown too.
+    """A planted model on which the libraries are run too.
 
     Attributes:
-        id: Of the case.
-        planted: What is planted.
+        id: Id of the case.
+        planted: The planted mistake.
         right: The right answer, in words.
         make: Makes the model.
         data: Images and labels.
         eps: Radius in linf.
         stochastic: Whether passes draw at random, so that pyautoattack is run as ``rand``.
         batch_size: Images that are attacked and scored together.
-        rescore: Whether pyautoattack's images are also scored anew: on fresh draws, and in the
-            fixed batches.
+        rescore: Whether pyautoattack's images are also rescored, on fresh draws and in the fixed
+            batches.
     """
 
     id: str
@@ -72,7 +95,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A line of the table: the right answer, and what each reports."""
+    """A row of the table: the right answer, and the answer of each library."""
 
     id: str
     planted: str
@@ -83,7 +106,7 @@ class Comparison:
 
 
 def compare(trial: Trial) -> Comparison:
-    """Runs this harness and both libraries on a planted model; whatever raises is shown as such."""
+    """Runs rbench and both libraries on a planted model; shows exceptions as crashes."""
     return Comparison(
         trial.id,
         trial.planted,
@@ -98,7 +121,7 @@ def _shown(report: Callable[[Trial], str], trial: Trial) -> str:
     try:
         with seeded(SEED):
             return report(trial)
-    except Exception as error:  # that a library breaks is what the table is to show
+    except Exception as error:  # the table shows that a library crashes
         return f"crashes: {type(error).__name__}"
 
 
@@ -119,10 +142,10 @@ def _ours(trial: Trial) -> str:
 
 
 def _pyautoattack(trial: Trial) -> str:
-    """Returns the robust accuracy that ``run_standard_evaluation`` arrives at, and its warnings."""
+    """Returns the robust accuracy of ``run_standard_evaluation``, and its warnings."""
     from pyautoattack import AutoAttack, checks
 
-    checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts on from model to model
+    checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it keeps counting from model to model
     model, (x, y) = trial.make(), (trial.data.x, trial.data.y)
     version = "rand" if trial.stochastic else "standard"
     with _warnings() as messages, tracing_kept():
@@ -139,12 +162,12 @@ def _pyautoattack(trial: Trial) -> str:
 
 
 def _torchattacks(trial: Trial) -> str:
-    """Returns the accuracy of the model on the images of PGD, scored once."""
+    """Returns the accuracy on PGD's images, scored once."""
     import torchattacks
 
     model, (x, y) = trial.make(), (trial.data.x, trial.data.y)
     attack = torchattacks.PGD(model, eps=trial.eps, alpha=trial.eps / 4, steps=PGD_STEPS)
-    parts = zip(cut(x, trial.batch_size), cut(y, trial.batch_size), strict=True)
+    parts = zip(split(x, trial.batch_size), split(y, trial.batch_size), strict=True)
     x_adv = torch.cat([attack(*part) for part in parts])
     return percent(_accuracy(model, x_adv, trial))
 
@@ -153,7 +176,7 @@ def _accuracy(model: nn.Module, x: Tensor, trial: Trial, n_draws: int = 1) -> fl
     """Returns the accuracy on images (n, c, h, w) in the fixed batches, mean over draws."""
     with torch.no_grad():
         draws = [
-            torch.cat([model(part).argmax(1) for part in cut(x, trial.batch_size)])
+            torch.cat([model(part).argmax(1) for part in split(x, trial.batch_size)])
             for _ in range(n_draws)
         ]
     return float((torch.stack(draws) == trial.data.y).double().mean())
@@ -161,7 +184,7 @@ def _accuracy(model: nn.Module, x: Tensor, trial: Trial, n_draws: int = 1) -> fl
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collects what pyautoattack logs as warnings, in place of printing it."""
+    """Collects the warnings that pyautoattack logs, instead of printing them."""
     logger, messages = logging.getLogger("auto-attack"), list[str]()
 
     class Collect(logging.Handler):
@@ -177,3 +200,77 @@ def _warnings() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+
+
+def trials() -> Iterator[Trial]:
+    """Yields the planted models, stochastic and batch-dependent ones first."""
+    yield from _stochastic()
+    yield from _deterministic()
+
+
+def _stochastic() -> Iterator[Trial]:
+    data, noise = safe_images().first(64), percent(NOISE_ACCURACY)
+    yield Trial(
+        "label-noise",
+        "90 % label noise",
+        noise,
+        lambda: LabelNoise(NOISE_ACCURACY),
+        data,
+        SAFE_EPS,
+        stochastic=True,
+        rescore=True,
+    )
+    yield Trial(
+        "averaged-logits",
+        "right by 1 at 90 %, wrong by 100 at 10 %",
+        noise,
+        lambda: Lottery(NOISE_ACCURACY),
+        data,
+        SAFE_EPS,
+        stochastic=True,
+        rescore=True,
+    )
+    yield Trial(
+        "too-few-draws",
+        "a gradient that one draw gets wrong",
+        "as fresh draws confirm",
+        lambda: NoisySlope(2.0),
+        images(),
+        stochastic=True,
+        rescore=True,
+    )
+    yield Trial(
+        "dropped-samples",
+        "statistics of the batch",
+        "as the fixed batches confirm",
+        CentredOnBatch,
+        images(),
+        batch_size=32,
+        rescore=True,
+    )
+
+
+def _deterministic() -> Iterator[Trial]:
+    data = images()
+    exact = percent(exact_accuracy(Template(), data))
+    quantized = percent(exact_quantized(Quantized(), data, EPS))
+    huge = percent(exact_quantized(Quantized(), data, HUGE_EPS))
+    masked: tuple[tuple[str, str, str, Callable[[], nn.Module]], ...] = (
+        ("closed-form", "nothing", exact, Template),
+        ("probabilities", "softmax returned as logits", exact, Probabilities),
+        ("saturated", "logits multiplied by 16384", exact, lambda: Template(SATURATING)),
+        ("detached", "x detached", exact, Detached),
+        ("quantized", "pixels rounded to 9 levels", quantized, Quantized),
+        ("wrong-gradient", "a gradient with the opposite sign", exact, WrongGradient),
+        ("nan-gradient", "a square root at black pixels", exact, NaNGradient),
+        ("single-step", "a gradient at the data only", exact, GradientAtDataOnly),
+        ("path-outside", "a random path set outside forward", "not that of one path", PathOutside),
+        ("autograd-inside", "purification inside forward", "unknown", Purifying),
+    )
+    for case_id, planted, right, make in masked:
+        yield Trial(case_id, planted, right, make, data)
+    yield Trial("huge-eps", "masked gradients at eps 0.5", huge, Quantized, data, HUGE_EPS)
+    restoring = "a model that restores what it knows, at 3 eps"
+    known = data.x
+    most = f"at most {exact}"
+    yield Trial("rises-with-eps", restoring, most, lambda: Restoring(known, EPS), data, 3 * EPS)

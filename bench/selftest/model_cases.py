@@ -1,4 +1,4 @@
-"""Planted models: what they hide is known, and the probe must find it."""
+"""Planted models with a known defect, which the probe must find."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from bench.selftest.exact import (
 )
 
 SATURATING = 2.0**14
-"""A power of 2: it saturates the softmax and changes no prediction, not even by rounding."""
+"""Saturates the softmax; a power of 2 changes no prediction, not even by rounding."""
 
 LEVELS = 8
-"""Steps between black and white that the quantized model tells apart."""
+"""Steps from black to white of the quantized model."""
 
 
 class Planted(nn.Module):
@@ -45,10 +45,10 @@ class Planted(nn.Module):
 
 
 class Probabilities(Planted):
-    """Returns the softmax where logits are expected; no prediction changes.
+    """Returns the softmax in place of logits; no prediction changes.
 
     Args:
-        scale: Of the logits, so that most probabilities are close to 0 or 1.
+        scale: Multiplies the logits, so that most probabilities are close to 0 or 1.
     """
 
     def __init__(self, scale: float = 64.0) -> None:
@@ -60,10 +60,10 @@ class Probabilities(Planted):
 
 
 class Detached(Planted):
-    """Cuts the gradient."""
+    """Detaches its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits that know nothing of them."""
+        """Maps images to logits without a gradient."""
         return super().forward(x.detach())
 
 
@@ -71,7 +71,7 @@ class Quantized(Planted):
     """Rounds pixels to a few levels, so that the gradient is zero."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits that are constant almost everywhere."""
+        """Maps images to logits that are piecewise constant."""
         return super().forward(quantize(x))
 
 
@@ -87,7 +87,7 @@ def exact_quantized(model: Quantized, data: Images, eps: float) -> float:
 
 
 class _Backwards(torch.autograd.Function):
-    """The identity with a gradient that is not its own."""
+    """The identity with a negated gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -99,15 +99,15 @@ class _Backwards(torch.autograd.Function):
 
 
 class WrongGradient(Planted):
-    """Replaces the gradient by its opposite."""
+    """Negates the gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits whose gradient points the wrong way."""
+        """Maps images to logits with a negated gradient."""
         return super().forward(torch.as_tensor(_Backwards.apply(x)))
 
 
 class NaNGradient(Planted):
-    """Goes through a square root, whose slope at a black pixel is infinite."""
+    """Contains a square root, whose slope at a black pixel is infinite."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images to the template's logits up to rounding; their gradient is NaN."""
@@ -115,7 +115,7 @@ class NaNGradient(Planted):
 
 
 class _OnGrid(torch.autograd.Function):
-    """The identity whose gradient is zero for images with a pixel off the 8-bit grid."""
+    """The identity, with zero gradient for images with a pixel off the 8-bit grid."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _OnGrid(torch.autograd.Function):
 
 
 class GradientAtDataOnly(Planted):
-    """Has a gradient at 8-bit images, and none a random step away from them."""
+    """Has a gradient at 8-bit images only, so none after a random start."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images to the template's logits."""
@@ -138,11 +138,11 @@ class GradientAtDataOnly(Planted):
 
 
 class Restoring(Planted):
-    """Knows the images it is tested on, and restores those that are farther than ``reach``.
+    """Knows its test images, and restores inputs that are farther than ``reach`` from them.
 
     Args:
-        known: Images (n, c, h, w).
-        reach: Distance in linf up to which an image is taken as it is.
+        known: The test images (n, c, h, w).
+        reach: Distance in linf up to which an input is not restored.
     """
 
     known: Tensor
@@ -153,14 +153,14 @@ class Restoring(Planted):
         self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits; far ones to those of the known image that is nearest."""
+        """Maps images to logits; those beyond ``reach`` to the logits of the nearest known image."""
         nearest = self.known[torch.cdist(x.flatten(1), self.known.flatten(1)).argmin(1)]
         far = (x - nearest).abs().flatten(1).amax(1) > self.reach + 1e-6
         return super().forward(torch.where(far.view(-1, 1, 1, 1), nearest, x))
 
 
 class PathOutside(Planted):
-    """Holds two branches; which of them runs is set from outside, by ``draw``."""
+    """Has two branches; which one runs is set from outside, by ``draw``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class PathOutside(Planted):
         self.path = 0
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draws the branch of the passes to come."""
+        """Draws the branch for the following passes."""
         self.path = int(torch.randint(2, (), generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class PathOutside(Planted):
 
 
 class Remembering(Planted):
-    """Corrects the brightness by a running mean that every forward pass moves."""
+    """Corrects brightness by a running mean that every forward pass updates."""
 
     level: Tensor
 
@@ -197,10 +197,10 @@ class Remembering(Planted):
 
 
 class Purifying(Planted):
-    """Steps towards a more likely image before it classifies, by a gradient of its own."""
+    """Takes a gradient step towards a more likely image before it classifies."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to the logits of what they are purified to."""
+        """Maps images to the logits of the purified images."""
         with torch.enable_grad():
             copy = x.detach().clone().requires_grad_()
             (grad,) = torch.autograd.grad(super().forward(copy).logsumexp(1).sum(), copy)
@@ -213,7 +213,7 @@ ATTACKS = ("pgd", ("square", {"n_queries": 200}))
 def _found(
     make: Callable[[], nn.Module], code: str, answer: Callable[[], float]
 ) -> Callable[[], Outcome]:
-    """Returns a case in which the probe must find ``code``, and no number be below the answer."""
+    """Returns a case in which the probe must find ``code``, and no accuracy is below the answer."""
 
     def run() -> Outcome:
         data, exact = images(), answer()
@@ -230,7 +230,7 @@ def _found(
 
 
 def _numbers(result: EvaluationResult) -> dict[str, float]:
-    """Returns the robust accuracy under each attack that is complete."""
+    """Returns the robust accuracy under each attack with a complete cell."""
     return {
         label: result.robust_accuracy(label).value
         for label, cell in result.cells.items()
@@ -264,7 +264,7 @@ def saturated() -> Outcome:
 
 
 class _Dropping(Planted):
-    """Drops logits at random, in train mode only."""
+    """Applies dropout to its input, in train mode only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ class _Dropping(Planted):
 
 
 def train_mode() -> Outcome:
-    """A model with dropout that nobody has put into eval mode."""
+    """A model with dropout that was left in train mode."""
     data, model = images(), _Dropping().train()
     found = {f.code for f in probe(model, data.x[:16], data.y[:16], classes=10).findings}
     result = evaluate(model, data.x, data.y, THREAT, [SMALL_AUTOATTACK])
@@ -290,7 +290,7 @@ def train_mode() -> Outcome:
 
 
 def state_changes() -> Outcome:
-    """A model whose forward pass moves a buffer."""
+    """A model whose forward pass updates a buffer."""
     data = images()
     result = evaluate(Remembering(), data.x, data.y, THREAT, ATTACKS)
     alarm = has_alarm(result, "probe_state_changes")
@@ -303,14 +303,14 @@ def state_changes() -> Outcome:
 
 
 def path_outside() -> Outcome:
-    """A branch chosen outside forward looks deterministic."""
+    """A branch chosen outside forward, which looks deterministic."""
     data = images()
     result = evaluate(PathOutside(), data.x, data.y, THREAT, ["pgd"])
     return has_alarm(result, "probe_unused_branches")
 
 
 def purifying() -> Outcome:
-    """A model that runs autograd inside forward."""
+    """A model that uses autograd inside forward."""
     data = images()
     result = evaluate(Purifying(), data.x, data.y, THREAT, ["pgd"])
     return has_alarm(result, "probe_autograd_inside")

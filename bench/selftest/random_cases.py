@@ -1,4 +1,4 @@
-"""Planted randomness."""
+"""Planted stochastic models."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bench.selftest.model_cases import Planted
 
 
 class LabelNoise(Planted):
-    """Answers with another class in a share of the draws, whatever the image.
+    """Predicts another class in a share of the draws, whatever the image.
 
     Args:
-        accuracy: Share of the draws in which the answer stays.
+        accuracy: Share of the draws with the template's prediction.
     """
 
     def __init__(self, accuracy: float) -> None:
@@ -34,7 +34,7 @@ class LabelNoise(Planted):
         self.accuracy = accuracy
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits, each image's moved on by a class in some draws."""
+        """Maps images to logits, shifted by one class in some draws."""
         z = super().forward(x)
         wrong = torch.rand(len(x), 1, device=x.device) >= self.accuracy
         return torch.where(wrong, z.roll(1, dims=1), z)
@@ -43,10 +43,10 @@ class LabelNoise(Planted):
 class Lottery(Planted):
     """Is right by a margin of 1 in most draws, and wrong by 100 in the others.
 
-    Its mean logits are those of another model, which is always wrong.
+    Its mean logits are those of a model that is always wrong.
 
     Args:
-        accuracy: Share of the draws in which the template's answer stays.
+        accuracy: Share of the draws with the template's prediction.
     """
 
     def __init__(self, accuracy: float) -> None:
@@ -54,7 +54,7 @@ class Lottery(Planted):
         self.accuracy = accuracy
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits of two heights, with a little of the template's for a slope."""
+        """Maps images to these logits, plus a little of the template's for a gradient."""
         z = super().forward(x)
         answer = F.one_hot(z.argmax(1), N_CLASSES).to(z)
         wrong = torch.rand(len(x), 1, device=x.device) >= self.accuracy
@@ -64,7 +64,7 @@ class Lottery(Planted):
 class NoisySlope(Planted):
     """Multiplies each pixel's distance from grey by a random factor.
 
-    The gradient of one draw often points the wrong way.
+    The gradient of a single draw often points the wrong way.
 
     Args:
         spread: Standard deviation of the factors around 1.
@@ -81,16 +81,16 @@ class NoisySlope(Planted):
 
 
 class SharedDraw(Planted):
-    """Throws one coin a pass: either every image of the batch gets its answer, or none does."""
+    """Flips one coin per pass: either all images of the batch are predicted right, or none."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits, all of them moved on by a class in half of the draws."""
+        """Maps images to logits, all shifted by one class in half of the draws."""
         z = super().forward(x)
         return z.roll(1, dims=1) if float(torch.rand(())) < 0.5 else z
 
 
 class CentredOnBatch(Planted):
-    """Compares each image with the mean of its batch, as layers on batch statistics do."""
+    """Subtracts the mean of the batch, like layers on batch statistics."""
 
     centre: Tensor
 
@@ -107,7 +107,7 @@ NOISE_ACCURACY = 0.9
 SAFE_EPS = 0.02
 
 CLOSE = 0.02
-"""How far a mean of thousands of draws may lie from its expectation: more than 3 sigma."""
+"""Allowed distance of a mean of thousands of draws from its expectation: over 3 sigma."""
 
 
 def safe_images() -> Images:
@@ -117,7 +117,7 @@ def safe_images() -> Images:
 
 
 def label_noise() -> Outcome:
-    """A model that is right in 90 % of the draws, whatever the attack does."""
+    """A model that is right in 90 % of the draws, whatever the attack."""
     data = safe_images()
     attacks: list[AttackLike] = ["pgd", ("autoattack", {"version": "rand", "n_iter": 5})]
     result = evaluate(
@@ -185,7 +185,7 @@ def shared_draw() -> Outcome:
 
 
 def declared_deterministic() -> Outcome:
-    """Label noise that is declared away."""
+    """A model with label noise that is declared deterministic."""
     data, model = images(), LabelNoise(NOISE_ACCURACY)
     return refused(
         lambda: evaluate(model, data.x, data.y, THREAT, ["fgsm"], stochastic=False),

@@ -1,4 +1,4 @@
-"""Sound models: nothing about them may raise an alarm."""
+"""Sound models, which must raise no alarm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.evaluation.api import AttackLike, evaluate
 from bench.evaluation.result import EvaluationResult
 from bench.norms import norm_factory
 from bench.selftest.case import Case, Outcome, alarm_codes, percent
-from bench.selftest.exact import EPS, N_CLASSES, Template, cut, images, template_images
+from bench.selftest.exact import EPS, N_CLASSES, Template, split, images, template_images
 
 SOUND_ATTACKS: tuple[AttackLike, ...] = (
     "natural",
@@ -29,18 +29,14 @@ SOUND_ATTACKS: tuple[AttackLike, ...] = (
 BATCH = 16
 
 SMALL_EPS = 0.02
-"""Radius for the small networks, within which some images of most of them stay right."""
+"""Radius for the small networks, at which most of them keep some images right."""
 
 WIDTH = 8
 """Channels of the random convolution."""
 
 
 class RandomFeatures(nn.Module):
-    """A random convolution and a norm, read out by a layer that is fitted in closed form.
-
-    Args:
-        norm: The norm; RNA's paths are drawn.
-    """
+    """A random convolution, a norm, and a linear readout that is fitted in closed form."""
 
     def __init__(self, norm: NormSpec) -> None:
         super().__init__()
@@ -61,13 +57,13 @@ class RandomFeatures(nn.Module):
 
     @torch.no_grad()
     def _fit(self) -> None:
-        """Fits the readout by ridge regression, after the norm has tracked its statistics."""
+        """Fits the readout by ridge regression, once the norm has tracked its statistics."""
         data = template_images()
         self.train()
-        for part in cut(data.x, 200) * 5:
+        for part in split(data.x, 200) * 5:
             self.features(part)
         self.eval()
-        parts = [self.features(part) for part in cut(data.x, BATCH)]
+        parts = [self.features(part) for part in split(data.x, BATCH)]
         ones = torch.ones(len(data.y), 1)
         features = torch.cat([torch.cat(parts), ones], 1).double()
         wanted = 10 * F.one_hot(data.y, N_CLASSES).double()
@@ -91,7 +87,7 @@ def _sound(make: Callable[[], nn.Module], eps: float) -> Callable[[], Outcome]:
 
 
 def quiet(result: EvaluationResult) -> Outcome:
-    """Returns whether an evaluation is complete and without alarms."""
+    """Returns the outcome of an evaluation that must be complete and without alarms."""
     codes = sorted(alarm_codes(result))
     incomplete = [label for label, cell in result.cells.items() if not cell.info.complete]
     if incomplete:

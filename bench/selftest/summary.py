@@ -1,4 +1,4 @@
-"""The outcome of a selftest, and its Markdown."""
+"""The result of a selftest, and its Markdown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tabulate import tabulate
 
 from bench.core.host import installed, today
 from bench.evaluation.model import machine
-from bench.selftest.case import TRAPS, Verdict
-from bench.selftest.checkpoints import Look
+from bench.selftest.case import TRAPS, CaseResult
+from bench.selftest.checkpoints import CheckpointResult
 from bench.selftest.libraries import Comparison
 from bench.untrusted.escape import markdown
 
 CASE_COLUMNS = ("case", "planted", "expected", "got", "verdict")
-LOOK_COLUMNS = ("checkpoint", "threat model", "found", "false alarms")
+CHECKPOINT_COLUMNS = ("checkpoint", "threat model", "found", "false alarms")
 COMPARISON_COLUMNS = (
     "case",
     "planted",
@@ -32,44 +32,45 @@ _PACKAGES = ("rbench", "torch", "pyautoattack", "torchattacks")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a selftest found.
+    """The result of a selftest.
 
     Attributes:
-        verdicts: Of the cases that were run.
-        comparisons: What the libraries report.
-        looks: At the checkpoints; ``None`` where they were not asked for.
+        results: Results of the cases.
+        comparisons: Comparisons with libraries.
+        checkpoints: Results of the checkpoints; ``None`` if they were not requested.
     """
 
-    verdicts: Sequence[Verdict]
+    results: Sequence[CaseResult]
     comparisons: Sequence[Comparison] = ()
-    looks: Sequence[Look] | None = None
+    checkpoints: Sequence[CheckpointResult] | None = None
 
     @property
     def passed(self) -> bool:
         """Whether every case is caught and no checkpoint raised an alarm."""
-        caught = all(verdict.outcome.caught for verdict in self.verdicts)
-        return caught and not any(look.alarms for look in self.looks or ())
+        caught = all(result.outcome.caught for result in self.results)
+        return caught and not any(one.alarms for one in self.checkpoints or ())
 
     def line(self) -> str:
-        """Returns the whole outcome in one line."""
-        sound = [v for v in self.verdicts if v.case.trap == max(TRAPS)]
-        traps = [v for v in self.verdicts if v not in sound]
+        """Returns the result on one line."""
+        sound = [v for v in self.results if v.case.trap == max(TRAPS)]
+        traps = [v for v in self.results if v not in sound]
         parts = []
         if traps:
             caught = sum(v.outcome.caught for v in traps)
             parts.append(f"{caught} of {len(traps)} planted cases caught")
-        looked = [look for look in self.looks or () if look.looked]
-        if sound or looked:
-            false = sum(not v.outcome.caught for v in sound) + sum(bool(k.alarms) for k in looked)
+        evaluated = [one for one in self.checkpoints or () if one.evaluated]
+        if sound or evaluated:
+            false = sum(not v.outcome.caught for v in sound)
+            false += sum(bool(one.alarms) for one in evaluated)
             on = [f"{len(sound)} sound models"] * bool(sound)
-            on += [f"{len(looked)} checkpoints"] * bool(looked)
+            on += [f"{len(evaluated)} checkpoints"] * bool(evaluated)
             parts.append(f"{false} false alarms on {' and '.join(on)}")
-        if self.looks is not None and not looked:
-            parts.append("no checkpoint was looked at" if self.looks else "no checkpoint was found")
+        if self.checkpoints is not None and not evaluated:
+            parts.append(f"no checkpoint was {'evaluated' if self.checkpoints else 'found'}")
         return ", ".join(parts)
 
     def case_rows(self) -> list[tuple[str, ...]]:
-        """Returns the table of the cases, without its head."""
+        """Returns the rows of the table of cases."""
         return [
             (
                 v.case.id,
@@ -78,29 +79,29 @@ class Summary:
                 v.outcome.got,
                 "caught" if v.outcome.caught else "MISSED",
             )
-            for v in self.verdicts
+            for v in self.results
         ]
 
-    def look_rows(self) -> list[tuple[str, ...]]:
-        """Returns the table of the checkpoints."""
+    def checkpoint_rows(self) -> list[tuple[str, ...]]:
+        """Returns the rows of the table of checkpoints."""
         return [
-            (look.name, look.threat, look.found, ", ".join(look.alarms) or "none" * look.looked)
-            for look in self.looks or ()
+            (one.name, one.threat, one.found, ", ".join(one.alarms) or "none" * one.evaluated)
+            for one in self.checkpoints or ()
         ]
 
     def comparison_rows(self) -> list[tuple[str, ...]]:
-        """Returns the table that stands side by side with the libraries."""
+        """Returns the rows of the comparison with libraries."""
         return [
             (c.id, c.planted, c.right, c.ours, c.pyautoattack, c.torchattacks)
             for c in self.comparisons
         ]
 
     def to_markdown(self) -> str:
-        """Returns all tables as Markdown, with machine, versions and date at the head."""
+        """Returns all tables as Markdown, after machine, versions and date."""
         parts = ["# rbench selftest", self.line() + ".", _head(), "## Planted cases"]
         parts += [_table(CASE_COLUMNS, self.case_rows())]
-        if self.looks:
-            parts += ["## Sound checkpoints", _table(LOOK_COLUMNS, self.look_rows())]
+        if self.checkpoints:
+            parts += ["## Sound checkpoints", _table(CHECKPOINT_COLUMNS, self.checkpoint_rows())]
         if self.comparisons:
             parts += ["## Side by side", SIDE_BY_SIDE]
             parts += [_table(COMPARISON_COLUMNS, self.comparison_rows())]
@@ -112,7 +113,7 @@ SIDE_BY_SIDE = (
     "(`rand` for stochastic models) with fewer queries and fewer steps of FAB; torchattacks is the "
     "accuracy on the images of its `PGD`, scored once."
 )
-"""How the libraries are called, for the head of their table."""
+"""How the libraries are called; printed above their table."""
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,17 @@ from rich.console import Console
 
 from bench.cli.selftest import selftest_command
 from bench.core.errors import UserError
-from bench.selftest import CASES, Case, Look, Outcome, Summary, Verdict, compare, look_at, trials
+from bench.selftest import (
+    CASES,
+    Case,
+    CaseResult,
+    CheckpointResult,
+    Outcome,
+    Summary,
+    check_checkpoints,
+    compare,
+    trials,
+)
 from bench.selftest.checkpoints import threat_of
 from bench.verify import verifier
 from bench.zoo import read_card
@@ -20,39 +30,42 @@ from bench.zoo import read_card
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 
 
-def verdict(trap: int, caught: bool, got: str = "a | b") -> Verdict:
+def case_result(trap: int, caught: bool, got: str = "a | b") -> CaseResult:
     case = Case(f"case-{trap}", trap, "planted", lambda: Outcome("", "", caught))
-    return Verdict(case, Outcome("expected", got, caught), 0.1)
+    return CaseResult(case, Outcome("expected", got, caught), 0.1)
 
 
-def look(*alarms: str) -> Look:
-    return Look("net", "linf:0.1", "natural 90.0 %", alarms)
+def checked(*alarms: str) -> CheckpointResult:
+    return CheckpointResult("net", "linf:0.1", "natural 90.0 %", alarms)
 
 
 @pytest.mark.parametrize(
     ("summary", "line", "passed"),
     [
-        (Summary([verdict(1, True)]), "1 of 1 planted cases caught", True),
-        (Summary([verdict(1, True), verdict(2, False)]), "1 of 2 planted cases caught", False),
-        (Summary([verdict(20, False)]), "1 false alarms on 1 sound models", False),
+        (Summary([case_result(1, True)]), "1 of 1 planted cases caught", True),
+        (Summary([case_result(1, True), case_result(2, False)]), "1 of 2 planted cases caught", False),
+        (Summary([case_result(20, False)]), "1 false alarms on 1 sound models", False),
         (
-            Summary([verdict(1, True)], looks=[look()]),
+            Summary([case_result(1, True)], checkpoints=[checked()]),
             "1 of 1 planted cases caught, 0 false alarms on 1 checkpoints",
             True,
         ),
         (
-            Summary([verdict(1, True)], looks=[look("probe_x")]),
+            Summary([case_result(1, True)], checkpoints=[checked("probe_x")]),
             "1 of 1 planted cases caught, 1 false alarms on 1 checkpoints",
             False,
         ),
         (
-            Summary([verdict(1, True)], looks=[]),
+            Summary([case_result(1, True)], checkpoints=[]),
             "1 of 1 planted cases caught, no checkpoint was found",
             True,
         ),
         (
-            Summary([verdict(1, True)], looks=[Look("n", "", "not looked at", looked=False)]),
-            "1 of 1 planted cases caught, no checkpoint was looked at",
+            Summary(
+                [case_result(1, True)],
+                checkpoints=[CheckpointResult("n", "", "not evaluated", evaluated=False)],
+            ),
+            "1 of 1 planted cases caught, no checkpoint was evaluated",
             True,
         ),
     ],
@@ -62,7 +75,7 @@ def test_the_outcome_in_one_line(summary: Summary, line: str, passed: bool) -> N
 
 
 def test_markdown_holds_the_tables_and_where_they_come_from() -> None:
-    summary = Summary([verdict(1, True), verdict(2, False)], looks=[look("probe_x")])
+    summary = Summary([case_result(1, True), case_result(2, False)], checkpoints=[checked("probe_x")])
     text = summary.to_markdown()
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert html.count("<table>") == 2 and '<td style="text-align:left">a | b</td>' in html
@@ -99,11 +112,11 @@ def test_an_unknown_case_is_misuse() -> None:
 
 
 def test_a_folder_without_checkpoints_and_a_damaged_one(tmp_path: Path) -> None:
-    assert list(look_at(tmp_path)) == []
+    assert list(check_checkpoints(tmp_path)) == []
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "card.yaml").write_text("name: [")
-    (found,) = look_at(tmp_path)
-    assert not found.looked and not found.alarms and "not looked at" in found.found
+    (found,) = check_checkpoints(tmp_path)
+    assert not found.evaluated and not found.alarms and "not evaluated" in found.found
 
 
 @pytest.mark.slow
@@ -112,8 +125,8 @@ def test_a_sound_checkpoint_raises_no_alarm(name: str, tmp_path: Path) -> None:
     if not (SHIPPED / name).is_dir():
         pytest.skip(f"{name} is not here")
     shutil.copytree(SHIPPED / name, tmp_path / name)
-    (found,) = look_at(tmp_path)
-    assert found.looked and not found.alarms and "pgd" in found.found
+    (found,) = check_checkpoints(tmp_path)
+    assert found.evaluated and not found.alarms and "pgd" in found.found
 
 
 def test_the_threat_model_is_the_cards_or_the_usual_one() -> None:
