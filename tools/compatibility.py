@@ -1,8 +1,8 @@
-"""Which attacks of which library work on which kind of model, found by running them.
+"""Finds out, by running them, which attacks of libraries work on which kinds of model.
 
 ``python -m tools.compatibility docs/compatibility.md`` (``make compatibility``) writes the
-table. The model is small and trained on the spot, so the table says what runs and what an attack is
-worth beside one step of FGSM under the parameters of ``FEWER``; it does not rank attacks.
+table. The model is small and trained on the spot, so the table shows what runs, and how it compares
+with one step of FGSM under the parameters of ``FEWER``; it does not rank attacks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NORMS = {
     "stochastic": NormSpec(name="rna", pool=(NormSpec(name="bn"), NormSpec(name="in"))),
     "batch": NormSpec(name="bn", stats="batch"),
 }
-"""The models: deterministic, one that draws its path, and one on statistics of the batch."""
+"""The kinds of model: deterministic, RNA with random paths, and on batch statistics."""
 
 Params = dict[str, Any]
 
@@ -86,7 +86,7 @@ FEWER: dict[str, Params] = {
     "torchattacks:SPSA": {"nb_sample": 16, "max_batch_size": 16},
     "torchattacks:Square": {"n_queries": 200},
 }
-"""Parameters for time, or because the library has no default; the others are the library's own."""
+"""Parameters that save time, or have no default in the library; others are the library's."""
 
 SLOW = {"art:AutoAttack": "not run: 5,000 queries of Square, which no parameter lowers"}
 
@@ -148,7 +148,7 @@ def _fgsm(kind: str, norm: str) -> float:
 
 
 def verdict(kind: str, norm: str, attack: str) -> str:
-    """Returns what became of an attack on a kind of model, in a few words."""
+    """Returns the outcome of an attack on a kind of model, in a few words."""
     if attack in SLOW and kind != "batch":
         return SLOW[attack]
     try:
@@ -189,7 +189,7 @@ def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[st
 
 
 def section(prefix: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Returns the lines about one library, and its rows of the summary."""
+    """Returns the section about one library, and its rows of the summary."""
     try:
         names = adapter(prefix).library_names()
     except UserError as error:
@@ -205,7 +205,7 @@ def section(prefix: str) -> tuple[list[str], list[tuple[str, ...]]]:
 
 
 def _counted(prefix: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Returns, for each kind of model, how often each verdict was found."""
+    """Returns the number of times of each verdict, for each kind of model."""
     found = []
     for i, kind in enumerate(COLUMNS[3:], start=3):
         words = Counter(row[i].split(":")[0] for row in rows)
@@ -214,7 +214,7 @@ def _counted(prefix: str, rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ..
 
 
 def preface() -> list[str]:
-    """Returns the lines that say how the table came about."""
+    """Returns the introduction of the page."""
     clean = {kind: _accuracy(kind, "linf", "natural") for kind in NORMS}
     fgsm = {norm: _fgsm("plain", norm) for norm in THREATS}
     return [

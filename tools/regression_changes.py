@@ -1,4 +1,4 @@
-"""Makes real changes to models, code and suites, and notes what ``rbench check`` says of each.
+"""Makes real changes to models, code and suites, and records the verdict of ``rbench check``.
 
 ``python tools/regression_changes.py --seeds FOLDER_A FOLDER_B``; the two checkpoints are of one
 recipe with two seeds. The result is written to ``reports/regression_changes.md``. It takes about a
@@ -74,16 +74,16 @@ PATCHES = {
 
 @dataclass(frozen=True)
 class Change:
-    """A change, and what a check should say of it.
+    """A change, and the right verdict on it.
 
     Attributes:
-        title: In the report.
-        expected: The verdicts that are right.
+        title: Title in the report.
+        expected: The right verdicts.
         model: The checkpoint after the change.
         before: The checkpoint before it.
-        suite: What is laid over the suite after the change.
-        common: What is laid over the suite before and after it.
-        patch: Of the code, after the change.
+        suite: Keys of the suite that change.
+        common: Keys of the suite both before and after the change.
+        patch: Patch of the code after the change.
     """
 
     title: str
@@ -96,7 +96,7 @@ class Change:
 
 
 def rbench(arguments: list[str], patch: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a process of its own, with code that is changed for it."""
+    """Runs the command line in a process of its own, with patched code."""
     lines = [line.removeprefix(" " * 8) for line in patch.splitlines()]
     code = "\n".join([*lines, "import sys", "from bench.cli import main", "main()"])
     return subprocess.run(
@@ -135,7 +135,7 @@ def measure(change: Change, folder: Path) -> tuple[list[dict[str, Any]], int]:
             raise SystemExit(f"{change.title}: {when}: {done.stdout}{done.stderr}")
         files.append(out)
     baseline, said = folder / "baseline.jsonl", folder / "said.json"
-    # A baseline with alarms is no good one, but some natural models raise them.
+    # A baseline should have no alarms, but some natural models raise them.
     update = rbench(["baseline", "update", str(files[0]), "--to", str(baseline), "--force"])
     if update.returncode:
         raise SystemExit(update.stderr)
@@ -155,7 +155,7 @@ def rows(change: Change, cells: list[dict[str, Any]], code: int) -> Iterator[str
 
 
 def page(changes: list[Change], folder: Path, say: Callable[[str], None]) -> str:
-    """Returns the report, telling its lines while they are made."""
+    """Returns the report, printing its lines as they are made."""
     lines = [
         "# What `rbench check` says of real changes",
         "",

@@ -1,6 +1,6 @@
-"""How often `rbench check` is wrong, and how often it finds a drop: ``make power``.
+"""Measures false alarms and power of `rbench check` by simulation: ``make power``.
 
-Made-up scores go through the same comparison as those of runs. The result is written to
+Simulated scores go through the same comparison as those of runs. The result is written to
 ``reports/regression_power.md``.
 """
 
@@ -32,13 +32,13 @@ Hits = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class World:
-    """A way in which two runs without any change differ by chance.
+class NoiseModel:
+    """A model of how two runs without any change differ by chance.
 
     Attributes:
-        title: In the report.
-        draws: Draws of each image.
-        grouped: Whether the images of a batch go together.
+        title: Title in the report.
+        draws: Draws per image.
+        grouped: Whether images of a batch are dependent.
         make: Returns the hits of all cells (cells, n) in the first and in the second run.
     """
 
@@ -49,7 +49,7 @@ class World:
 
 
 def coin_flips(noise: float) -> Callable[[np.random.Generator], tuple[Hits, Hits]]:
-    """Returns a world in which some images are undecided, the same for all attacks on a model.
+    """Returns a noise model in which some images flip, the same for all attacks on a model.
 
     Args:
         noise: Share of images that flip in each direction.
@@ -61,7 +61,7 @@ def coin_flips(noise: float) -> Callable[[np.random.Generator], tuple[Hits, Hits
         settled = np.broadcast_to(kind > 1 - ACCURACY + 2 * noise, (MODELS, ATTACKS, N))
         runs = []
         for _ in range(2):
-            # Four times in five all attacks on a model see an image alike.
+            # Four times in five an image is the same under all attacks on a model.
             own = draw.random((MODELS, ATTACKS, N)) < 0.5
             shared = np.broadcast_to(draw.random((MODELS, 1, N)) < 0.5, own.shape)
             coin = np.where(draw.random(own.shape) < 0.8, shared, own)
@@ -72,13 +72,13 @@ def coin_flips(noise: float) -> Callable[[np.random.Generator], tuple[Hits, Hits
 
 
 def random_draws(draw: np.random.Generator) -> tuple[Hits, Hits]:
-    """A stochastic model: each image has its own probability to be right."""
+    """A stochastic model: each image has its own probability of being right."""
     right = draw.beta(0.6, 0.4, (CELLS, N))
     return draw.binomial(DRAWS, right), draw.binomial(DRAWS, right)
 
 
 def batches_move(draw: np.random.Generator) -> tuple[Hits, Hits]:
-    """Images of a batch share statistics or a path, which move all of them a little."""
+    """Images of a batch share statistics or a path, which affect all of them a little."""
     runs = []
     base = draw.normal(0, 1, (CELLS, N))
     for _ in range(2):
@@ -88,18 +88,18 @@ def batches_move(draw: np.random.Generator) -> tuple[Hits, Hits]:
     return runs[0], runs[1]
 
 
-WORLDS = (
-    World("nothing differs: same seeds, same machine", 1, False, coin_flips(0.0)),
-    World("0.5 % of images flip each way", 1, False, coin_flips(0.005)),
-    World("2 % of images flip each way", 1, False, coin_flips(0.02)),
-    World("5 % of images flip each way", 1, False, coin_flips(0.05)),
-    World(f"stochastic models, {DRAWS} fresh draws", DRAWS, False, random_draws),
-    World(f"batches of {BATCH} that move together", 1, True, batches_move),
+NOISE_MODELS = (
+    NoiseModel("nothing differs: same seeds, same machine", 1, False, coin_flips(0.0)),
+    NoiseModel("0.5 % of images flip each way", 1, False, coin_flips(0.005)),
+    NoiseModel("2 % of images flip each way", 1, False, coin_flips(0.02)),
+    NoiseModel("5 % of images flip each way", 1, False, coin_flips(0.05)),
+    NoiseModel(f"stochastic models, {DRAWS} fresh draws", DRAWS, False, random_draws),
+    NoiseModel(f"batches of {BATCH} that move together", 1, True, batches_move),
 )
 
 
-def recording(hits: Hits, world: World, weights: str) -> Recording:
-    """Returns made-up scores as those of a run."""
+def recording(hits: Hits, noise_model: NoiseModel, weights: str) -> Recording:
+    """Returns simulated scores as the recording of a run."""
     spec = CellSpec(
         checkpoint="made-up",
         sha256=weights * 64,
@@ -112,7 +112,7 @@ def recording(hits: Hits, world: World, weights: str) -> Recording:
         attack_params={},
         protocol="white_box",
         batch_size=BATCH,
-        n_draws=world.draws,
+        n_draws=noise_model.draws,
         seed=0,
     )
     first = Record(
@@ -120,7 +120,7 @@ def recording(hits: Hits, world: World, weights: str) -> Recording:
         attack="",
         spec=spec,
         attack_kind="bounded",
-        cluster="batch" if world.grouped else "sample",
+        cluster="batch" if noise_model.grouped else "sample",
         index=tuple(range(N)),
         batch=tuple(i // BATCH for i in range(N)),
         hits=(),
@@ -134,7 +134,7 @@ def recording(hits: Hits, world: World, weights: str) -> Recording:
 
 @dataclass
 class Found:
-    """How often each way to compare has found something.
+    """Detections by each method of comparison.
 
     Attributes:
         check: ``rbench check`` fails.
@@ -148,12 +148,12 @@ class Found:
     intervals: int = 0
     points: int = 0
 
-    def add(self, before: Hits, now: Hits, world: World) -> None:
-        """Compares two runs in every way."""
-        # The same sha256: noise of a run, where any change is a reason to fail.
-        old, new = recording(before, world, "0"), recording(now, world, "0")
+    def add(self, before: Hits, now: Hits, noise_model: NoiseModel) -> None:
+        """Compares two runs by every method."""
+        # The same sha256: noise between runs, where any change fails the check.
+        old, new = recording(before, noise_model, "0"), recording(now, noise_model, "0")
         self.check += compare(new, old).exit_code == 1
-        a, b = before.mean(axis=1) / world.draws, now.mean(axis=1) / world.draws
+        a, b = before.mean(axis=1) / noise_model.draws, now.mean(axis=1) / noise_model.draws
         pooled = (a + b) / 2
         spread = np.sqrt(np.maximum(2 * pooled * (1 - pooled) / N, 1e-12))
         self.proportions += bool(np.any(2 * special.ndtr((b - a) / spread) < 0.05))
@@ -167,10 +167,10 @@ def drops(before: Hits, now: Hits, draw: np.random.Generator, share: float, cell
 
     Args:
         before: Hits of the first run (cells, n).
-        now: Of the second, without a drop.
+        now: Hits of the second, without a drop.
         draw: Chooses the images.
-        share: Of all images, out of those that are right.
-        cells: How many are hit.
+        share: Share of all images to lose, out of those that are right.
+        cells: Number of affected cells.
     """
     now = now.copy()
     for cell in range(cells):
@@ -186,7 +186,7 @@ def share_text(count: int, times: int) -> str:
 
 
 def rows_of(found: Found, times: int, *first: str) -> str:
-    """Returns a line of a table."""
+    """Returns a row of a table."""
     counts = (found.check, found.proportions, found.intervals, found.points)
     return "| " + " | ".join([*first, *(share_text(count, times) for count in counts)]) + " |"
 
@@ -195,7 +195,7 @@ WAYS = "`rbench check` | two proportions, 5 % | intervals apart | a point or mor
 
 
 def page(times: int, power_times: int, seed: int) -> Iterator[str]:
-    """Yields the lines of the report while it is made."""
+    """Yields the lines of the report as they are made."""
     yield "# False alarms and power of `rbench check`"
     yield ""
     yield (
@@ -212,11 +212,11 @@ def page(times: int, power_times: int, seed: int) -> Iterator[str]:
     yield f"| {times:,} pairs of runs that differ by chance | {WAYS}"
     yield "| :-- | --: | --: | --: | --: |"
     draw = np.random.default_rng(seed)
-    for world in WORLDS:
+    for noise_model in NOISE_MODELS:
         found = Found()
         for _ in range(times):
-            found.add(*world.make(draw), world)
-        yield rows_of(found, times, world.title)
+            found.add(*noise_model.make(draw), noise_model)
+        yield rows_of(found, times, noise_model.title)
     yield ""
     yield "## Drops that are found"
     yield ""
@@ -224,11 +224,11 @@ def page(times: int, power_times: int, seed: int) -> Iterator[str]:
     yield "| :-- | --: | --: | --: | --: | --: |"
     for cells, share in ((1, 0.03), (CELLS, 0.03), (1, 0.02), (1, 0.05)):
         for noise in (0.0, 0.005, 0.01, 0.02):
-            world = World("", 1, False, coin_flips(noise))
+            noise_model = NoiseModel("", 1, False, coin_flips(noise))
             found = Found()
             for _ in range(power_times):
-                before, now = world.make(draw)
-                found.add(before, drops(before, now, draw, share, cells), world)
+                before, now = noise_model.make(draw)
+                found.add(before, drops(before, now, draw, share, cells), noise_model)
             where = "one cell" if cells == 1 else "every cell"
             title = f"{100 * share:g} points in {where}"
             yield rows_of(found, power_times, title, f"{100 * noise:g} %")

@@ -1,6 +1,6 @@
-"""Kills runs at random moments, takes nodes away, and counts what was lost: ``make reliability``.
+"""Kills runs at random moments, removes nodes, and counts lost results: ``make reliability``.
 
-Results are kept in ``reports/reliability.json``, and told in ``reports/reliability.md``.
+Results are stored in ``reports/reliability.json`` and reported in ``reports/reliability.md``.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ attacks:
   - {attack: "torchattacks:NIFGSM", params: {n_iter: 10, alpha: 0.0125}}
   - {attack: "torchattacks:EOTPGD", params: {n_iter: 10, alpha: 0.0125}}
 """
-"""12 cells; the six of torchattacks, whose passes are not known, in a chunk for each batch."""
+"""12 cells; the six of torchattacks, whose passes are unknown, have one chunk per batch."""
 
 
 def command(suite: Path, out: Path, engine: str, *more: str) -> list[str]:
-    """Returns the command that is killed."""
+    """Returns the command to be killed."""
     start = [sys.executable, "-m", "bench", "run", str(suite), "--out", str(out)]
     return [*start, "--engine", engine, "--device", "cpu", *more]
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """Returns the texts of a run by name."""
+    """Returns the report files of a run by name."""
     found = (path for path in out.iterdir() if path.suffix in (".md", ".tex", ".csv"))
     return {path.name: path.read_bytes() for path in found}
 
 
 def rows(out: Path) -> Counter[tuple[str, int]]:
-    """Counts the rows of each cell and image."""
+    """Counts the stored rows of each cell and image."""
     store = RunStore(out)
     return Counter((i, row.index) for i in store.cell_ids() for row in store.read_cell(i)[1])
 
 
 def descendants(pid: int) -> list[int]:
-    """Returns the processes below a process."""
+    """Returns the descendants of a process."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -81,7 +81,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def alive(pids: list[int]) -> list[int]:
-    """Returns those that still run."""
+    """Returns the processes that are still running."""
     found = []
     for pid in pids:
         try:
@@ -93,9 +93,9 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def kills(engine: str, n: int, seed: int, say: Any) -> dict[str, Any]:
-    """Kills runs n times, each at a moment drawn evenly from the length of a whole run.
+    """Kills runs n times, at moments drawn uniformly over the duration of a whole run.
 
-    A killed run is taken up with the same command until it ends; then a new one is begun.
+    A killed run is resumed by the same command until it ends; then a new one is started.
     """
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
@@ -146,7 +146,7 @@ def kills(engine: str, n: int, seed: int, say: Any) -> dict[str, Any]:
 
 
 def workers_killed(n: int, seed: int, say: Any) -> dict[str, Any]:
-    """Kills worker processes of one run, n times in all; a chunk is begun three times."""
+    """Kills worker processes n times in all; each chunk is tried three times."""
     draw = random.Random(seed)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
@@ -183,7 +183,7 @@ def _is_worker(pid: int) -> bool:
 
 
 def nodes(say: Any) -> dict[str, Any]:
-    """Runs the suite on one node, on two, and on two of which one is taken away half way."""
+    """Runs the suite on one node, on two, and on two of which one is removed halfway."""
     from ray.cluster_utils import Cluster
 
     seconds: dict[str, float] = {}
@@ -314,7 +314,7 @@ def page(known: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures what is asked for, and writes the report of all that is known."""
+    """Measures the requested parts, and writes the report of all results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="+", choices=["local", "ray", "workers", "nodes", "fuzzing"])
     parser.add_argument("--kills", type=int, default=50)

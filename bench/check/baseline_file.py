@@ -70,7 +70,7 @@ def unpack_runs(text: str) -> tuple[int, ...]:
 
 
 def pack_counts(counts: Sequence[int], most: int) -> str:
-    """Returns counts from 0 to ``most`` as base64: a bit each if ``most`` is 1, else 1 or 4 bytes."""
+    """Returns counts from 0 to ``most`` as base64: a bit each if ``most`` is 1, else bytes."""
     if most == 1:
         raw = np.packbits(np.asarray(counts, dtype=np.uint8)).tobytes()
     else:

@@ -137,7 +137,7 @@ def to_junit(check: Check) -> str:
         _add_test(suite, cell, kind, check.tested)
     notes = [text for text in (sensitivity(check), *check.notes) if text]
     if notes:
-        ET.SubElement(suite, "system-out").text = "\n".join(map(_text, notes))
+        ET.SubElement(suite, "system-out").text = "\n".join(map(_xml, notes))
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root, " ")

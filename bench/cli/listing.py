@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class Listing:
     """What is listed: values under headings, and what is wrong with entries that are left out."""

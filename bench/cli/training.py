@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from bench.core.errors import UserError, did_you_mean
 from bench.core.paths import checkpoints_folder, recipes_folder
 from bench.evaluation.device import pick_device
-from bench.train.recipe import Recipe, find_recipes, recipe_digest
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute
+from bench.train.recipe import Recipe, find_recipes, recipe_digest
 from bench.train.trainer import Progress as Step
 from bench.zoo import Card, read_card
 from bench.zoo.checkpoint import CARD

@@ -44,7 +44,7 @@ def one_line(error: BaseException, most: int | None = 300) -> str:
 
 
 def message_of(error: Exception, most: int | None = None) -> str:
-    """Returns an exception's message, or else its type, on one line of at most ``most`` characters."""
+    """Returns an exception's message, or else its type, in at most ``most`` characters."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 

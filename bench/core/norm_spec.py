@@ -215,7 +215,7 @@ class NormSpec(Spec):
 
     @property
     def draws_paths(self) -> bool:
-        """Whether layers of this project draw a path that can be pinned, enumerated and averaged."""
+        """Whether layers of this project draw paths that can be pinned, enumerated and averaged."""
         return len(self.pool) > 1
 
     @property

@@ -53,8 +53,8 @@ def fetch(name: str, root: Path | None = None) -> Path:
             _download(downloader, target)
     except (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError) as error:
         raise UserError(
-            f"{name}: could not be downloaded into {target} ({message_of(error)}); check the network "
-            "and try again, or copy the files there by hand"
+            f"{name}: could not be downloaded into {target} ({message_of(error)}); check the "
+            "network and try again, or copy the files there by hand"
         ) from None
     for split in ("train", "test"):
         open_split(name, split, target)  # reports files that are damaged

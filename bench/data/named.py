@@ -48,10 +48,9 @@ _CLOTHES = (
     "Ankle boot",
 )
 
-_CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 
-_CIFAR100 = tuple(
-    """
+_CIFAR100 = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
 butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab
 crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
@@ -60,8 +59,7 @@ mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plai
 porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
 tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-""".split()
-)
+"""
 
 
 def get_dataset(name: str, root: Path | None = None) -> Dataset:
@@ -298,7 +296,7 @@ for _dataset in (
         size=32,
         mean=_CIFAR_MEAN,
         std=_CIFAR_STD,
-        class_names=_CIFAR10,
+        class_names=tuple(_CIFAR10.split()),
         splits=_BOTH,
         licence="none stated",
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -311,7 +309,7 @@ for _dataset in (
         size=32,
         mean=_CIFAR_MEAN,
         std=_CIFAR_STD,
-        class_names=_CIFAR100,
+        class_names=tuple(_CIFAR100.split()),
         splits=_BOTH,
         licence="none stated",
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",

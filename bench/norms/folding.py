@@ -118,7 +118,7 @@ class Folded:
 
 
 def _pairs(model: nn.Module, x: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
-    """Returns convolutions whose output is the input of a norm that can be folded, with the norm."""
+    """Returns each convolution whose output goes into a norm that can be folded, with that norm."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps outputs alive, so that ids are unique
     pairs: list[tuple[nn.Conv2d, nn.Module]] = []
     runs: dict[nn.Module, int] = {}

@@ -29,7 +29,7 @@ def _others(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor, y_target: Tensor | None = None) -> Tensor:
-    """Returns the largest other logit (or the target's) minus that of y: positive when misclassified.
+    """Returns the largest other logit (or the target's) minus that of y: positive if misclassified.
 
     Source: Carlini & Wagner 2017, https://arxiv.org/abs/1608.04644, f6.
     """

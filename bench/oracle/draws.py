@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from bench.core.errors import UserError
 from bench.norms import find_paths, mean_field, pinned
-
 from bench.oracle.engine import Access
 
 
@@ -110,7 +109,7 @@ class Draws:
             yield
 
     def throwaway(self, n: int) -> Tensor | None:
-        """Samples paths for timing passes over n images, leaving the attack's random stream alone."""
+        """Samples paths for a timing pass over n images, apart from the attack's random stream."""
         if self.paths is None or self.paths.pinned is not None:
             return None if self.paths is None else self.paths.pinned
         generator = torch.Generator().manual_seed(0)

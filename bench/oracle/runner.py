@@ -276,7 +276,7 @@ class Runner:
     def _compile_when_due(self, x: Tensor) -> None:
         """Compiles the model once a long search is well under way.
 
-        This goes by the number of passes, not by the clock, so that a search repeats itself exactly.
+        When depends on the number of passes, not on time, so that a search repeats itself exactly.
         """
         if not self.may_compile or self._run * self._each < COMPILE_AFTER:
             return

@@ -12,8 +12,8 @@ from bench.norms import RandomNormAggregation
 from bench.probe.subject import Subject, deviation, scale_of
 
 PASSES = 20
-"""Passes after which a branch counts as never run: one of two equally likely branches is missed with
-a probability of one in a million."""
+"""Passes after which a branch counts as never run: one of two equally likely branches is missed
+with a probability of one in a million."""
 
 CHANGED = 1e-4
 """Change of the logits, relative to their scale, from which a branch counts as different."""

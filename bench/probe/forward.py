@@ -23,7 +23,7 @@ BATCH_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
 STATISTICAL_PASSES, PERMUTATIONS, LEVEL = 16, 999, 0.002
 
 UNMOVED = 1e-4
-"""Standard deviation, relative to the logits' scale, below which a logit does not depend on draws."""
+"""Standard deviation, relative to the logits' scale, below which draws do not affect a logit."""
 
 
 def measure_noise(subject: Subject, x: Tensor, seed: int) -> float:

@@ -11,13 +11,13 @@ from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.probe.branches import unused_branches
 from bench.probe.findings import Finding, Outputs, ProbeResult, Severity
-from bench.probe.gradient import GradientProbe, probe_gradient
 from bench.probe.forward import (
     REPEAT_TOLERANCE,
     BatchProbe,
     measure_noise,
     probe_batches,
 )
+from bench.probe.gradient import GradientProbe, probe_gradient
 from bench.probe.subject import Subject, copied, scale_of
 
 MAX_IMAGES = 16

@@ -74,7 +74,9 @@ def _target(job: Job, of: CellSpec | Surrogate) -> Target:
 
 
 @lru_cache(maxsize=16)
-def load_model(name: str, shelf: ModelLookup, stats: str | None, sha256: str, device: str) -> Classifier:
+def load_model(
+    name: str, shelf: ModelLookup, stats: str | None, sha256: str, device: str
+) -> Classifier:
     """Returns a model on a device; one that was loaded lately is not read again.
 
     Raises:

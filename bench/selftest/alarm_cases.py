@@ -14,7 +14,7 @@ from bench.metrics import robust_accuracy
 from bench.metrics.estimate import ONE_CLUSTER
 from bench.selftest.attack_cases import THREAT, Recorded, planted
 from bench.selftest.case import Case, Outcome, has_alarm, percent, refused
-from bench.selftest.exact import EPS, Template, split, exact_accuracy, images
+from bench.selftest.exact import EPS, Template, exact_accuracy, images, split
 from bench.selftest.model_cases import GradientAtDataOnly, Quantized, Restoring, exact_quantized
 from bench.selftest.random_cases import CentredOnBatch
 

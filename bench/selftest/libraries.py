@@ -1,4 +1,4 @@
-"""Compares rbench with pyautoattack and torchattacks, called as in their READMEs, on planted models."""
+"""Compares rbench with pyautoattack and torchattacks on planted models, as their READMEs say."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Restoring(Planted):
         self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps images to logits; those beyond ``reach`` to the logits of the nearest known image."""
+        """Maps images to logits; beyond ``reach``, to those of the nearest known image."""
         nearest = self.known[torch.cdist(x.flatten(1), self.known.flatten(1)).argmin(1)]
         far = (x - nearest).abs().flatten(1).amax(1) > self.reach + 1e-6
         return super().forward(torch.where(far.view(-1, 1, 1, 1), nearest, x))

@@ -15,7 +15,7 @@ from bench.evaluation.api import AttackLike, evaluate
 from bench.evaluation.result import EvaluationResult
 from bench.norms import norm_factory
 from bench.selftest.case import Case, Outcome, alarm_codes, percent
-from bench.selftest.exact import EPS, N_CLASSES, Template, split, images, template_images
+from bench.selftest.exact import EPS, N_CLASSES, Template, images, split, template_images
 
 SOUND_ATTACKS: tuple[AttackLike, ...] = (
     "natural",

@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 
 
 class Declared(NamedTuple):
-    """What an ``info.json`` declares: its id, the id computed from its spec, the table's SHA-256."""
+    """An ``info.json``'s own id, the id computed from its spec, and the table's SHA-256."""
 
     found: str
     expected: str

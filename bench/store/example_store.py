@@ -1,4 +1,4 @@
-"""Stored adversarial examples: exact floats, so that a result can be verified without the attack."""
+"""Stored adversarial examples, as exact floats: results can be verified without the attack."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def check_spec(data: Any, kind: type[S], where: str) -> S:
 
 
 def _explain(error: ValidationError, kind: type[Spec]) -> str:
-    """Returns one error as ``key.path: message``; an unknown key before the key that it misspells."""
+    """Returns one error as ``key.path: message``, an unknown key before a missing one."""
     errors = error.errors()
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     where = key_path(first) or "the whole file"

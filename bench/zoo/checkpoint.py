@@ -85,7 +85,7 @@ def identity(card: Card) -> str:
 def verify_hash(path: Path, card: Card) -> None:
     """Raises ``UserError`` unless the weights have the SHA-256 on the card."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected weights of sha256 {card.sha256}, which the card names")
+        raise UserError(f"{path}: no such file; expected weights of sha256 {card.sha256}")
     found = sha256_file(path)
     if found != card.sha256:
         raise UserError(

@@ -122,7 +122,7 @@ def test_an_engine_is_taken_only_where_it_is_faster(
         "float32, folded": 0.98 if best == "float32" else 0.75,
     }
     monkeypatch.setattr(fast, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(fast, "_timed", lambda prepared, x, run: times.get(str(prepared.engine), 9.0))
+    monkeypatch.setattr(fast, "_timed", lambda one, x, run: times.get(str(one.engine), 9.0))
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).eval()
     x = torch.rand(2, 1, 4, 4)
     prepared = fast.choose_engine(model, x, partial(run_on, model), 0)

@@ -37,7 +37,7 @@ def test_it_is_caught(case_id: str) -> None:
 def test_every_trap_is_planted_and_ids_are_unique() -> None:
     assert {case.trap for case in CASES} == set(TRAPS)
     assert len({case.id for case in CASES}) == len(CASES)
-    assert {"dropped-samples", "one-batch", "closed-form", "rises-with-eps"} <= {c.id for c in CASES}
+    assert {"dropped-samples", "one-batch", "closed-form", "batch-size"} <= {c.id for c in CASES}
     assert len([case for case in CASES if case.trap <= PLANTED_TRAPS]) >= 20
 
 

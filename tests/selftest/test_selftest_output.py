@@ -43,7 +43,11 @@ def checked(*alarms: str) -> CheckpointResult:
     ("summary", "line", "passed"),
     [
         (Summary([case_result(1, True)]), "1 of 1 planted cases caught", True),
-        (Summary([case_result(1, True), case_result(2, False)]), "1 of 2 planted cases caught", False),
+        (
+            Summary([case_result(1, True), case_result(2, False)]),
+            "1 of 2 planted cases caught",
+            False,
+        ),
         (Summary([case_result(20, False)]), "1 false alarms on 1 sound models", False),
         (
             Summary([case_result(1, True)], checkpoints=[checked()]),
@@ -75,7 +79,8 @@ def test_the_outcome_in_one_line(summary: Summary, line: str, passed: bool) -> N
 
 
 def test_markdown_holds_the_tables_and_where_they_come_from() -> None:
-    summary = Summary([case_result(1, True), case_result(2, False)], checkpoints=[checked("probe_x")])
+    results = [case_result(1, True), case_result(2, False)]
+    summary = Summary(results, checkpoints=[checked("probe_x")])
     text = summary.to_markdown()
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert html.count("<table>") == 2 and '<td style="text-align:left">a | b</td>' in html

@@ -18,7 +18,7 @@ from bench.core.errors import UserError
 from bench.core.spec import digest, sha256_file
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute
-from bench.train.recipe import Recipe, read_recipes
+from bench.train.recipe import Recipe
 from bench.train.trainer import Progress
 from bench.zoo import open_checkpoint
 

@@ -18,7 +18,7 @@ import bench
 from bench.models import build_model
 from bench.train.build import train_checkpoint
 from bench.train.compute import Compute, Ranks
-from bench.train.recipe import Recipe, read_recipes
+from bench.train.recipe import Recipe
 from bench.train.trainer import Progress
 from bench.zoo import read_card
 

@@ -1,1 +1,1 @@
-"""Speed, side by side: contenders take turns in one process on one machine."""
+"""Speed comparisons: contenders take turns in one process on one machine."""

@@ -1,4 +1,4 @@
-"""``python -m tools.speed``: tables of how fast, side by side, measured here and now."""
+"""``python -m tools.speed``: measures speed side by side, and writes tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def training(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """The trainer beside a plain PyTorch loop: images per second, in turns."""
+    """Compare the trainer with a plain PyTorch loop: images per second, in turns."""
     from bench.core.paths import recipes_folder
     from bench.evaluation.device import pick_device
     from bench.store import write_atomically
@@ -96,11 +96,11 @@ def attacks(
     checkpoints: Checkpoints = None,
     device: Device = "auto",
 ) -> None:
-    """The attacks beside those of libraries: seconds, passes, verdicts, memory.
+    """Compare attacks with those of libraries: seconds, passes, verdicts, memory.
 
-    Without --attack, --contender, --checkpoint and --limit it races what the committed tables show:
-    quick attacks on 100 images, AutoAttack's on 32; an hour on two cores. A killed run goes on
-    where it was. Foolbox and adversarial-library come with rbench[bench].
+    Without --attack, --contender, --checkpoint and --limit it measures the committed tables:
+    quick attacks on 100 images, AutoAttack's on 32; an hour on two cores. A killed run resumes.
+    Foolbox and adversarial-library come with rbench[bench].
     """
     from bench.core.paths import checkpoints_folder
     from bench.evaluation.device import pick_device
@@ -144,7 +144,7 @@ def runner(
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
 ) -> None:
-    """What a run costs beside its cells, and how cost and memory grow with a suite."""
+    """Measure the overhead of a run, and how time and memory grow with a suite."""
     from bench.core.paths import checkpoints_folder
     from bench.store import write_atomically
     from tools.speed.host import describe_host

@@ -1,4 +1,4 @@
-"""What all contenders are given: one model, one set of images, one seed."""
+"""The input of all contenders: one model, one set of images, one seed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Arena:
     """A model and images in memory.
 
     Attributes:
-        name: Of the checkpoint.
+        name: Name of the checkpoint.
         target: The model, in eval mode.
         data: The images.
         eps: Radius in linf.
         eps_l2: Radius in l2.
         batch_size: Images that are attacked together.
-        seed: Of everything random.
+        seed: Seeds everything random.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Arena:
 
 @dataclass(frozen=True)
 class Case:
-    """An arena to be: what another process needs to build the same one.
+    """The specification of an arena, from which another process builds the same one.
 
     Attributes:
-        folder: Of the checkpoint.
-        data_root: Where data sets lie; ``None`` for the defaults.
-        limit: Number of images, the same of each class as far as that divides.
+        folder: Folder of the checkpoint.
+        data_root: Data root; ``None`` for the default.
+        limit: Number of images, balanced over classes.
         eps: Radius in linf.
         eps_l2: Radius in l2.
         batch_size: Images that are attacked together.
@@ -82,8 +82,8 @@ class Case:
         """Loads model and images.
 
         Raises:
-            UserError: When either is missing; when images of a batch share statistics, as every
-                library leaves images out of a batch.
+            UserError: When either is missing; when images of a batch share statistics, since every
+                library drops images from a batch.
         """
         checkpoint = open_checkpoint(self.folder)
         target = Target.of(checkpoint.load().to(self.device))

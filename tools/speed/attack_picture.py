@@ -1,4 +1,4 @@
-"""The picture of a race: how many times longer than rbench each contender takes."""
+"""The figure of a race: time of each contender relative to rbench."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = {
     "foolbox": ("#009e73", "\\\\"),
     "adv_lib": ("#cc79a7", ".."),
 }
-"""Okabe and Ito's colours, which people of any colour vision tell apart, and hatches."""
+"""Okabe and Ito's colours, which are safe for colour-blind readers, and hatches."""
 
 OTHER = ("#999999", "")
 
@@ -28,7 +28,7 @@ BAR, GAP = 0.24, 0.2
 def race_picture(table: pd.DataFrame, baseline: str, host: str) -> bytes:
     """Returns a PNG of horizontal bars: the ratio to ``baseline`` on a logarithmic axis.
 
-    A contender without a ratio has its reason where its bar would be.
+    A contender without a ratio has the reason in place of its bar.
 
     Args:
         table: As ``tools.speed.standings.standings`` returns it.

@@ -1,4 +1,4 @@
-"""The table of a race for people: what was compared, where, and what is not equal."""
+"""The table of a race as Markdown: settings, machines, results, and what is not equal."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def race_markdown(
 
     Args:
         table: As ``tools.speed.standings.standings`` returns it.
-        heads: What each checkpoint was attacked with: images, balls.
+        heads: Images and balls of each checkpoint.
         settings: Parameters of each attack, by title.
-        absent: Which contenders have which attacks not at all, a line each.
+        absent: Attacks that contenders lack, one line per contender.
         host: The machine.
-        command: That made it.
-        elsewhere: Rows that were measured on other kinds of processor, one column a kind.
+        command: The command that made the table.
+        elsewhere: Rows measured on other kinds of processor, one column per kind.
     """
     parts = ["# How fast attacks are", "", HOW, ""]
     for checkpoint, rows in table.groupby("checkpoint", sort=False):
@@ -94,12 +94,12 @@ def _shown(rows: pd.DataFrame, elsewhere: pd.DataFrame) -> pd.DataFrame:
 
 
 def _date(rows: pd.DataFrame) -> str:
-    """Returns the latest day on which rows were measured, with which a machine's line ends."""
+    """Returns the latest day on which rows were measured."""
     return max(str(line).rpartition(", ")[2] for line in rows["machine"])
 
 
 def _machines(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields each machine with what was measured on it."""
+    """Yields each machine with the attacks measured on it."""
     for machine, found in rows.groupby("machine", sort=False):
         images = sorted({int(n) for n in found["images"].dropna()})
         attacks = ", ".join(dict.fromkeys(found["attack"]))
@@ -128,7 +128,7 @@ def _passes(row: Mapping[Hashable, Any]) -> str:
 
 
 def _notes(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields each note once, with the attacks that it is about."""
+    """Yields each note once, with the attacks that it concerns."""
     noted = rows[rows["note"] != ""]
     for (contender, note), group in noted.groupby(["contender", "note"], sort=False):
         attacks = ", ".join(dict.fromkeys(group["attack"]))

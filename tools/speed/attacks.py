@@ -1,4 +1,4 @@
-"""rbench's attacks beside those of the libraries: from what is asked for to table and picture."""
+"""Compares rbench's attacks with those of libraries: from options to table and figure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EPS_L2: Mapping[str, float] = {
     "cifar100": 0.5,
     "imagenet": 3.0,
 }
-"""Radius in l2 that is usual on a data set, for attacks that minimize a distance."""
+"""Usual l2 radius on a data set, for minimum-norm attacks."""
 
 BATCH, QUICK_IMAGES = 128, 8
 
@@ -44,8 +44,8 @@ class Leg:
     Attributes:
         checkpoint: Its name.
         attacks: Names of settings; none for all that are for the model.
-        contenders: Names; none for all. rbench always takes part, as what is compared with.
-        limit: Images.
+        contenders: Names; none for all. rbench always takes part, as the baseline.
+        limit: Number of images.
     """
 
     checkpoint: str
@@ -72,21 +72,21 @@ images, beside the library that their authors maintain."""
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to race, and how.
+    """Options of a race.
 
     Attributes:
-        legs: Model by model, and attack by attack.
+        legs: Races, one per model and group of attacks.
         checkpoints: Folder that holds the checkpoints.
         batch_size: Images attacked together; ``None`` for all up to 128.
         eps: Radius in linf; ``None`` for that of the checkpoint's training, else its data set's.
         eps_l2: Radius in l2; ``None`` for the data set's.
-        rounds: Turns; ``None`` for 3, and 1 of attacks that take minutes.
-        quick: Few images, few steps, one round: to see that everything runs. The files are then
+        rounds: Turns of each contender; ``None`` for 3, or 1 for attacks that take minutes.
+        quick: Few images, few steps, one round, to test that everything runs. The files are then
             called ``attacks-quick``.
         memory: Whether to measure memory too.
-        fresh: Whether to forget what was measured before.
-        out: Folder.
-        data_root: Where data sets lie; ``None`` for the defaults.
+        fresh: Whether to discard earlier measurements.
+        out: Folder of the results.
+        data_root: Data root; ``None`` for the default.
         device: ``cpu``, ``cuda``, ...
     """
 
@@ -105,15 +105,15 @@ class Wanted:
 
     @property
     def stem(self) -> str:
-        """Name of the files that are written."""
+        """Stem of the written files."""
         return "attacks-quick" if self.quick else "attacks"
 
 
 def race_attacks(wanted: Wanted, say: Callable[[str], None]) -> list[Path]:
-    """Races leg by leg, then writes data, table and picture; returns the files.
+    """Runs the races one by one, then writes data, table and figure; returns the files.
 
-    Each measurement is kept in ``attacks.jsonl`` as it comes. The tables are written after every
-    leg, of all that has been raced so far; they keep the rows of other kinds of processor.
+    Each measurement is appended to ``attacks.jsonl``. The tables are written after every race, from
+    all results so far; they keep the rows of other kinds of processor.
 
     Raises:
         UserError: For unknown names, missing checkpoints or data, and models that cannot be raced.
@@ -213,7 +213,7 @@ def _write(races: Sequence[Race], records: Records, wanted: Wanted) -> list[Path
 
 
 def _elsewhere(path: Path, kind: str) -> pd.DataFrame:
-    """Returns what a table holds of other kinds of processor than this one."""
+    """Returns a table's rows for other kinds of processor than this one."""
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     before = pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in NUMBERS})
@@ -230,7 +230,7 @@ def _head(race: Race) -> str:
 
 
 def _params(setting: Setting) -> str:
-    """Returns what everybody is told, and what rbench alone is."""
+    """Returns the parameters of all contenders, and those of rbench alone."""
     draws = {"eot_iter": setting.eot_iter} if setting.stochastic else {}
     told = ", ".join(f"{k} {_shown(v)}" for k, v in {**setting.params, **draws}.items())
     own = dict(setting.ours)
@@ -247,7 +247,7 @@ def _shown(value: object) -> str:
 
 
 def _absent(chosen: Iterable[Setting], contenders: Sequence[Contender]) -> Iterator[str]:
-    """Yields which attacks a contender does not have."""
+    """Yields the attacks that a contender lacks."""
     chosen = list(chosen)
     for contender in contenders:
         titles = [s.title for s in chosen if not contender.offers(s)]

@@ -1,4 +1,4 @@
-"""How long a stretch of work takes, and how much of it the model's own passes are."""
+"""Measures the time of an attack, and the part of it spent in the model's passes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bench.oracle.runner import Runner
 
 
 class Stopwatch:
-    """Adds up stretches of time; one begun inside another, or beside it, belongs to that one.
+    """A stopwatch that adds up intervals; nested or overlapping intervals count once.
 
-    On a GPU it marks the stream of work and does not wait for it, so that timing does not slow what
-    is timed; only ``seconds`` waits.
+    On a GPU it records events in the stream without synchronizing, so that timing does not slow
+    the work; only ``seconds`` waits.
 
     Args:
         device: Where the work is done.
@@ -36,14 +36,14 @@ class Stopwatch:
         self._depth, self._lock = 0, threading.Lock()
 
     def begin(self) -> None:
-        """Begins a stretch."""
+        """Starts an interval."""
         with self._lock:
             self._depth += 1
             if self._depth == 1:
                 self._begun = self._mark()
 
     def end(self) -> None:
-        """Ends the stretch that was begun last; without one, nothing happens."""
+        """Ends the interval that was started last, if any."""
         with self._lock:
             if not self._depth:
                 return
@@ -53,7 +53,7 @@ class Stopwatch:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Times what is done inside."""
+        """Times the code in this context."""
         self.begin()
         try:
             yield
@@ -62,12 +62,12 @@ class Stopwatch:
 
     @property
     def on(self) -> bool:
-        """Whether a stretch is under way."""
+        """Whether an interval is running."""
         return self._depth > 0
 
     @property
     def seconds(self) -> float:
-        """What has been added up so far."""
+        """Total seconds so far."""
         if self._marks:
             torch.cuda.synchronize(self._device)
             self._done += sum(begun.elapsed_time(ended) for begun, ended in self._marks) / 1000
@@ -101,12 +101,11 @@ class Clock:
 
 @contextmanager
 def watched(clock: Clock) -> Iterator[None]:
-    """Times what rbench's own attacks do while the context lasts.
+    """Times rbench's own attacks in this context.
 
     The search is ``Attack.run``, as ``bench.evaluation.cell`` calls it. The model's passes are
     ``Runner.run``, which every query goes through, and ``torch.autograd.grad``, by which the
-    oracle gets gradients. The three are wrapped from outside and put back; nothing that the oracle
-    answers changes.
+    oracle gets gradients. The three are wrapped and restored; the oracle's answers do not change.
     """
 
     def watched_attack(name: str) -> Attack:

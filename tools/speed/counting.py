@@ -13,8 +13,8 @@ from tools.speed.clock import Stopwatch
 class CountedModel(nn.Module):
     """A model that counts the images in its forward and backward passes, and times both.
 
-    A backward pass is timed from where it reaches the logits to where it leaves at the images.
-    Every backward pass through one forward pass counts. Logits and gradients are the model's.
+    A backward pass is timed from the logits to the images. Every backward pass through one forward
+    pass counts. Logits and gradients are those of the model.
 
     Args:
         model: Maps images (b, c, h, w) to logits (b, classes); in eval mode.
@@ -41,14 +41,14 @@ class CountedModel(nn.Module):
         return torch.as_tensor(_AtLogits.apply(z, self)) if differentiated else z
 
     def open(self, n: int) -> None:
-        """Notes that a backward pass over n images begins."""
+        """Records the start of a backward pass over n images."""
         self.close()
         self.backwards += n
         self._open = True
         self._watch.begin()
 
     def close(self) -> None:
-        """Notes that the backward pass under way is over, if there is one."""
+        """Records the end of the current backward pass, if any."""
         if self._open:
             self._open = False
             self._watch.end()

@@ -13,7 +13,7 @@ from bench.evaluation.model import machine
 
 
 def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) -> str:
-    """Returns processor with its abilities, cores, threads, versions and date in one line."""
+    """Returns processor, instruction sets, cores, threads, versions and date on one line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     where = machine(torch.device(device)).partition(",")[0]
     cores, threads = os.cpu_count(), torch.get_num_threads()
@@ -24,7 +24,7 @@ def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) 
 
 
 def kind_of(device: str) -> str:
-    """Returns the kind of processor that decides which contender is how much faster.
+    """Returns the kind of processor, on which relative speeds depend.
 
     A CPU is of one of two kinds, with or without instructions for bfloat16; a GPU goes by its name.
     """

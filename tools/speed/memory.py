@@ -1,4 +1,4 @@
-"""How much memory an attack needs, measured in a process of its own."""
+"""Measures the memory that an attack needs, in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MemoryMeter:
         self._context = context
 
     def peak_mb(self, case: Case, setting: Setting, contender: str, threads: int) -> float:
-        """Returns the most memory that an attack of few steps adds to model and images, in MiB.
+        """Returns the peak memory in MiB that an attack adds to model and images, from a few steps.
 
-        The steps of an attack need the same memory, so a few are enough. On a GPU it is the
-        device's memory, else the process's.
+        All steps of an attack need the same memory. On a GPU this is the device's memory, otherwise
+        that of the process.
 
         Raises:
             ContenderError: When the attack fails, or the process dies.
@@ -60,7 +60,7 @@ def _measure(case: Case, setting: Setting, name: str, threads: int) -> float:
 
 
 def _meter(device: torch.device) -> tuple[Callable[[], float], float]:
-    """Returns what tells the peak from now on, in bytes, and the memory in use now."""
+    """Returns a function for the peak memory from now on, in bytes, and the memory in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return lambda: torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)

@@ -26,21 +26,21 @@ from tools.speed.settings import Setting
 from tools.speed.timing import turns
 
 ROUNDS, COSTLY_ROUNDS = 3, 1
-"""Turns of each contender, and of attacks that take minutes."""
+"""Turns of each contender, by default and for attacks that take minutes."""
 
 TIMED_CODE = ("api", "attacks", "models", "norms", "oracle", "run", "verify")
-"""Folders of bench that are timed: when they change, older measurements are not comparable."""
+"""Timed folders of bench; once they change, older measurements are not comparable."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """What is raced on one model.
+    """The attacks and contenders on one model.
 
     Attributes:
         arena: Model and images.
         settings: The attacks.
-        contenders: Who takes part, where each has the attack and is installed.
-        rounds: Turns of each; ``None`` for ``ROUNDS``, and ``COSTLY_ROUNDS`` of costly attacks.
+        contenders: Contenders; each takes part if it is installed and has the attack.
+        rounds: Turns of each; ``None`` for ``ROUNDS``, or ``COSTLY_ROUNDS`` for costly attacks.
     """
 
     arena: Arena
@@ -49,16 +49,16 @@ class Race:
     rounds: int | None = None
 
     def entrants(self, setting: Setting) -> list[Contender]:
-        """Returns who takes part in an attack."""
+        """Returns the contenders for an attack."""
         return [c for c in self.contenders if c.offers(setting) and not c.missing()]
 
     def n_rounds(self, setting: Setting) -> int:
-        """Returns how often each takes its turn."""
+        """Returns the number of turns of each contender."""
         return self.rounds or (COSTLY_ROUNDS if setting.costly else ROUNDS)
 
 
 def race_id(arena: Arena, setting: Setting, contender: Contender) -> str:
-    """Returns a hash of all that a measurement depends on."""
+    """Returns a hash of everything that a measurement depends on."""
     facts = {
         "weights": _weights(arena),
         "data": arena.data.sha256,
@@ -96,15 +96,15 @@ def _code() -> str:
 
 
 def run_race(race: Race, records: Records, say: Callable[[str], None]) -> None:
-    """Runs what has no record yet, attack by attack, and records each run as it ends.
+    """Runs everything without a record, attack by attack, and records each run.
 
-    Each contender that has runs ahead first runs once uncounted, with few steps. One that fails is
-    out of the race of that attack.
+    Each contender first runs a few steps to warm up. One that fails is out of the race for that
+    attack.
 
     Args:
-        race: What to run.
-        records: What was measured already; grows.
-        say: Is told of every measurement.
+        race: The race.
+        records: Earlier measurements; new ones are added.
+        say: Called with a line for every measurement.
     """
     session = now()
     for setting in race.settings:
@@ -132,7 +132,7 @@ class _Heat:
         self._ids, self._done = ids, done
 
     def run(self) -> None:
-        """Warms up, then gives everybody turns."""
+        """Warms up, then runs all turns."""
         setting = self._setting
         for name in list(self._left):
             self._try(name, setting.shortened(), None)
@@ -142,7 +142,7 @@ class _Heat:
                 self._try(name, setting, number)
 
     def _try(self, name: str, setting: Setting, number: int | None) -> None:
-        """Runs a contender; without a number the run does not count."""
+        """Runs a contender; without a round number the run is not recorded."""
         try:
             outcome = self._left[name].run(self._race.arena, setting)
         except ContenderError as failure:
@@ -170,7 +170,7 @@ class _Heat:
 
 
 def measure_memory(race: Race, case: Case, records: Records, say: Callable[[str], None]) -> None:
-    """Measures the memory of every attack and contender that ran and has no such record yet."""
+    """Measures the memory of every attack and contender that ran, unless it is recorded."""
     meter = MemoryMeter()
     session = now()
     for setting in race.settings:

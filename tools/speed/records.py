@@ -1,4 +1,4 @@
-"""What was measured, line by line, so that a killed race goes on where it was."""
+"""Measurements in a file, one per line, so that a killed race can resume."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Record(Spec):
     """One measurement: a run, a peak of memory, or a failure.
 
     Attributes:
-        race: What was raced, by whom, on what: see ``tools.speed.race``.
-        checkpoint: Its name.
+        race: Hash of arena, setting and contender, see ``tools.speed.race``.
+        checkpoint: Name of the checkpoint.
         setting: Name of the attack.
-        contender: Its name.
-        session: When the process that measured it began.
-        round: Of a run, from 0.
-        outcome: Of a run.
-        peak_mb: Of a peak of memory: what the attack added to a process with model and images.
-        error: Of a failure: why.
+        contender: Name of the contender.
+        session: Start time of the measuring process.
+        round: Round of a run, from 0.
+        outcome: Outcome of a run.
+        peak_mb: Peak memory beyond model and images.
+        error: Reason of a failure.
     """
 
     race: str
@@ -38,9 +38,9 @@ class Record(Spec):
 
 
 class Records:
-    """A file of records, to which each is added as it comes.
+    """A file of records, appended one by one.
 
-    A line that cannot be read, such as the last one of a killed run, counts as not measured.
+    A line that cannot be read, such as the last one of a killed run, is ignored.
 
     Args:
         path: The file; it need not exist.
@@ -58,7 +58,7 @@ class Records:
                 continue
 
     def add(self, record: Record) -> None:
-        """Writes a record down, and waits until the disk has it."""
+        """Appends a record and flushes it to disk."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as handle:
             handle.write("\n" * self._cut + record.model_dump_json(exclude_defaults=True) + "\n")
@@ -68,11 +68,11 @@ class Records:
         self._records.append(record)
 
     def runs(self, race: str) -> dict[int, Record]:
-        """Returns the runs of a race by their round; of two of a round, the later one."""
+        """Returns the runs of a race by round; of two in a round, the later one."""
         return {r.round: r for r in self._records if r.race == race and r.outcome is not None}
 
     def peak_mb(self, race: str) -> float | None:
-        """Returns the peak of memory in a race, if it was measured."""
+        """Returns the peak memory in a race, if measured."""
         found = [r.peak_mb for r in self._records if r.race == race and r.peak_mb is not None]
         return found[-1] if found else None
 

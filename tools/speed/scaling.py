@@ -1,4 +1,4 @@
-"""What the runner costs beside the work, and how cost and memory grow with a suite."""
+"""Measures the overhead of the runner, and how time and memory grow with a suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.store import RunStore
 IMAGES = (128, 256, 512, 1024)
 ATTACKS = (1, 2, 4, 8)
 CELLS = (1, 16, 64)
-"""What grows: the images of one cell, the attacks on 128 images, cells of almost no work."""
+"""The series: images in one cell, attacks on 128 images, cells with almost no work."""
 
 _MB = 1024.0
 
@@ -31,12 +31,12 @@ class Growth:
     """One run of one suite, in a process of its own with one worker.
 
     Attributes:
-        grows: What the suites of this series differ in.
-        size: How much of it this one has.
-        cells: Cells run.
-        seconds: From start to end of the command.
-        in_cells: Of these, in attacks and scoring, as the cells say.
-        peak_mb: Most memory of the process, in MiB.
+        grows: The series.
+        size: Its size in this suite.
+        cells: Number of cells.
+        seconds: Duration of the command.
+        in_cells: Seconds in attacks and scoring, from the stored cells.
+        peak_mb: Peak memory of the process, in MiB.
     """
 
     grows: str
@@ -48,7 +48,7 @@ class Growth:
 
     @property
     def runner(self) -> float:
-        """Seconds of everything but the cells: starting Python and torch, planning, reports."""
+        """Overhead in seconds: starting Python and torch, planning, reports."""
         return self.seconds - self.in_cells
 
 
@@ -63,12 +63,12 @@ def measure_growth(
     """Runs suites of growing size, each with an empty store.
 
     Args:
-        checkpoint: What is attacked.
-        checkpoints: Its folder.
-        data_root: Where data sets lie; ``None`` for the defaults.
+        checkpoint: The attacked checkpoint.
+        checkpoints: Folder of checkpoints.
+        data_root: Data root; ``None`` for the default.
         eps: Radius in linf.
         sizes: Numbers of images, of attacks and of cells.
-        say: Is told of every run.
+        say: Called with a line for every run.
 
     Raises:
         UserError: When a run fails.
@@ -96,7 +96,7 @@ def _suites(
         }
 
     def pgd(number: int) -> dict[str, Any]:
-        # Of step sizes of their own, so that none goes on where another ends.
+        # With different step sizes, so that no attack resumes another.
         alpha = eps / (4 + number / 100)
         params = {"n_iter": 20, "alpha": alpha, "keep": "last"}
         return {"attack": "pgd", "label": f"PGD-20 {number}", "params": params}
@@ -139,7 +139,7 @@ def _measured(
 
 
 def growth_table(found: Sequence[Growth]) -> pd.DataFrame:
-    """Returns a row a run: the fields of ``Growth``, what the runner took, and its share."""
+    """Returns a row per run: the fields of ``Growth``, the overhead, and its share."""
     rows = [
         {**asdict(one), "runner": one.runner, "runner_share": one.runner / one.seconds}
         for one in found
@@ -149,7 +149,7 @@ def growth_table(found: Sequence[Growth]) -> pd.DataFrame:
 
 
 def growth_markdown(table: pd.DataFrame, host: str, checkpoint: str) -> str:
-    """Returns the table for people, with what was measured and where."""
+    """Returns the table as Markdown, with settings and machine."""
     shown = pd.DataFrame(
         {
             "what grows": table["grows"],

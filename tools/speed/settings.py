@@ -1,4 +1,4 @@
-"""What is raced: attacks with one set of parameters for every contender."""
+"""The compared attacks, with one set of parameters for all contenders."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bench.core.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Setting:
-    """An attack with its parameters, in this project's words.
+    """An attack with its parameters, in rbench's terms.
 
     Attributes:
-        name: As ``--attack`` takes it.
-        title: In tables.
-        attack: rbench's.
+        name: Name for ``--attack``.
+        title: Name in tables.
+        attack: rbench's attack.
         norm: ``linf`` or ``l2``.
-        params: What every contender is given; ``tools.speed.contenders`` holds what each calls it.
-        ours: What rbench alone can be told; it changes no verdict on purpose.
-        brief: Parameters that make it short, for warming up, memory and smoke tests.
+        params: Parameters of every contender; ``tools.speed.contenders`` translates their names.
+        ours: Parameters that only rbench has; they are not meant to change a verdict.
+        brief: Parameters for a short run: for warming up, memory and smoke tests.
         eot_iter: Draws over which gradients are averaged.
-        our_eot: Draws over which rbench averages instead, and how, where it needs fewer to be as
-            strong; ``rbench exact`` does as the others do.
-        stochastic: Whether it is for models that draw at random, else for those that do not.
+        our_eot: Draws over which rbench averages instead, and how, if it needs fewer for the same
+            strength; ``rbench exact`` uses ``eot_iter``.
+        stochastic: Whether it is for stochastic models; otherwise for deterministic ones.
         costly: Whether it takes minutes.
     """
 
@@ -57,7 +57,7 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
 
     Args:
         eps: Radius in linf, which step sizes follow.
-        classes: Of the model; targeted attacks take 9 of the wrong ones at most.
+        classes: Number of classes; targeted attacks use at most 9 wrong ones.
     """
     step = {"alpha": eps / 4}
     few = {"n_iter": 5}
@@ -136,15 +136,15 @@ def settings(eps: float, classes: int) -> tuple[Setting, ...]:
 
 
 def choose(known: Sequence[Setting], wanted: Sequence[str], stochastic: bool) -> list[Setting]:
-    """Returns the settings that are for a model, in the order in which they are known.
+    """Returns the settings for a model, in the order of ``known``.
 
     Args:
-        known: All of them.
+        known: All settings.
         wanted: Names; none for all.
         stochastic: Whether the model draws at random.
 
     Raises:
-        UserError: For a name that is not known.
+        UserError: For an unknown name.
     """
     names = [setting.name for setting in known]
     for name in wanted:

@@ -1,4 +1,4 @@
-"""From records to one line a contender and attack."""
+"""Summarizes records: one row per contender and attack."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ COLUMNS = (
 )
 """``seconds``: median over the rounds, from images to verified verdicts. ``ratio``: that of the
 contender over rbench's, median over the rounds, with the lowest and highest. ``forwards`` and
-``backwards``: passes an image, of the attack. ``robust_accuracy``, ``agreement`` (share of images
+``backwards``: passes per image of the attack. ``robust_accuracy``, ``agreement`` (share of images
 with rbench's verdict) and ``model_share`` (of the attack's time, in the model's passes): in [0, 1].
-``peak_mb``: MiB beyond model and images. Numbers that nobody has are empty; ``note`` says why.
-``kind``: of processor, see ``tools.speed.host.kind_of``; ``machine``: with versions and date."""
+``peak_mb``: MiB beyond model and images. Unknown numbers are empty; ``note`` says why. ``kind``:
+kind of processor, see ``tools.speed.host.kind_of``; ``machine``: with versions and date."""
 
 NUMBERS = ("images", "rounds", *COLUMNS[6:16])
-"""Columns that hold numbers, which may be missing."""
+"""Numeric columns; values may be missing."""
 
 _DIGITS = {
     "seconds": 4,
@@ -68,10 +68,10 @@ class Entry:
         checkpoint: The model's name.
         attack: Title of the attack.
         contender: Its name.
-        version: Of its package; empty where it is missing.
-        runs: What was measured, by round.
-        peak_mb: Peak of memory, if it was measured.
-        note: What a reader should know: why there is no number, or what is not equal.
+        version: Version of its package; empty if it is not installed.
+        runs: Measurements by round.
+        peak_mb: Peak memory, if measured.
+        note: Why there is no number, or what is not equal.
     """
 
     checkpoint: str
@@ -84,7 +84,7 @@ class Entry:
 
 
 def collect(race: Race, records: Records) -> list[Entry]:
-    """Returns an entry for each contender that has an attack, missing and failed ones included."""
+    """Returns an entry for each contender that has an attack, also missing and failed ones."""
     return [
         _entry(race, records, setting, contender)
         for setting in race.settings
@@ -114,10 +114,10 @@ def _entry(race: Race, records: Records, setting: Setting, contender: Contender)
 def standings(
     entries: Sequence[Entry], baseline: str, kind: str = "", machine: str = ""
 ) -> pd.DataFrame:
-    """Returns one row an entry, in ``COLUMNS``.
+    """Returns one row per entry, with ``COLUMNS``.
 
     Args:
-        entries: Of one or more checkpoints and attacks.
+        entries: Entries of one or more checkpoints and attacks.
         baseline: Name of the contender that ratios and agreement refer to.
         kind: Kind of processor.
         machine: The machine, versions and date.
@@ -148,7 +148,7 @@ def _row(entry: Entry, base: Entry | None) -> dict[str, object]:
 
 
 def _measured(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    first = outcomes[0]  # the seed is the same in every round, so passes and verdicts are
+    first = outcomes[0]  # equal seeds give equal passes and verdicts in every round
     shares = [one.model_seconds / one.search_seconds for one in outcomes]
     return {
         "images": len(first.robust),
@@ -181,6 +181,6 @@ def _timing(records: Sequence[Record]) -> Timing:
 
 
 def _verdicts(record: Record) -> list[bool]:
-    """Returns whether the model withstood on each image; on a draw of several, mostly."""
+    """Returns whether the model was robust on each image, on most of the draws."""
     assert record.outcome is not None
     return [robust >= 0.5 for robust in record.outcome.robust]

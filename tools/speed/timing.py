@@ -1,4 +1,4 @@
-"""Times contenders in turns, so that a noisy machine is noisy to all of them alike."""
+"""Times contenders in turns, so that noise of the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """What a contender took.
+    """The times of a contender.
 
     Attributes:
-        seconds: Of each round, in order.
+        seconds: Time of each round, in order.
     """
 
     seconds: tuple[float, ...]
@@ -25,7 +25,7 @@ class Timing:
 
 
 def turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """Yields whose turn it is, with the round from 0; the order is reversed every round."""
+    """Yields round (from 0) and contender of each turn; the order is reversed every round."""
     order = list(names)
     for number in range(rounds):
         yield from ((number, name) for name in order)
@@ -37,12 +37,12 @@ def take_turns(
     rounds: int,
     wait: Callable[[], None] = lambda: None,
 ) -> dict[str, Timing]:
-    """Runs every contender once a round; the order is reversed from one round to the next.
+    """Runs every contender once per round; the order is reversed every round.
 
     Args:
-        contenders: What to run, by name; each is warm already.
-        rounds: At least 1.
-        wait: Waits until the device is idle.
+        contenders: Calls by name, already warmed up.
+        rounds: Number of rounds, at least 1.
+        wait: Synchronizes the device.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _, name in turns(list(contenders), rounds):

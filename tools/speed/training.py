@@ -1,4 +1,4 @@
-"""The trainer beside the loop that most people write."""
+"""Compares the trainer with a plain training loop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bench.data.images import Images
 from bench.data.slice import load_split
 from bench.models import build_model
 from bench.norms import find_paths
+from bench.train.build import choose_layout
 from bench.train.compute import Compute, Layout
 from bench.train.recipe import Recipe
 from bench.train.source import DeviceSource
-from bench.train.build import choose_layout
 from bench.train.trainer import Trainer
 from tools.speed.timing import ratio, take_turns
 
@@ -35,13 +35,13 @@ class TrainingSpeed:
     """Images per second of the trainer and of a plain loop, on the same recipe.
 
     Attributes:
-        recipe: Its name.
+        recipe: Name of the recipe.
         kind: Kind of training.
         norm: The network's norm.
-        layout: Precision and layout of the trainer, as found.
+        layout: Precision and layout that the trainer chose.
         plain: Images per second of the plain loop, median.
         ours: Images per second of the trainer, median.
-        ratio: Median over the rounds of ours / plain.
+        ratio: Median of ours / plain over the rounds.
         low: Smallest ratio of a round.
         high: Largest ratio of a round.
     """
@@ -60,18 +60,18 @@ class TrainingSpeed:
 def training_speed(
     recipe: Recipe, data_root: Path | None, device: str, n_steps: int, rounds: int
 ) -> TrainingSpeed:
-    """Measures one recipe: both loops take the same number of steps in turns.
+    """Measures one recipe: both loops take the same number of steps, in turns.
 
     The plain loop is fp32, contiguous, without compilation; a ``DataLoader`` with two workers
-    augments image by image through torchvision; the attack's passes compute the gradients of the
-    parameters too, as they do unless one forbids it. Compilation is not counted.
+    augments image by image through torchvision; the attack's passes also compute parameter
+    gradients, as is the default. Compilation is not counted.
 
     Args:
-        recipe: What is trained; the weights are thrown away.
-        data_root: Where the data set lies.
-        device: Where to train.
-        n_steps: Steps a round.
-        rounds: How often both take turns.
+        recipe: The recipe; the weights are discarded.
+        data_root: Data root.
+        device: The device.
+        n_steps: Steps per round.
+        rounds: Turns of each.
     """
     images = load_split(recipe.dataset, "train", data_root)
     n_images = n_steps * recipe.batch_size
@@ -112,7 +112,7 @@ def _source(recipe: Recipe, images: Images, device: str) -> DeviceSource:
 def _trainer_rounds(
     recipe: Recipe, source: DeviceSource, folder: Path, layout: Layout
 ) -> Iterator[None]:
-    """Trains an epoch of the trainer each time it is asked."""
+    """Trains an epoch with the trainer at each call."""
     trainer = Trainer(recipe, source, folder / "state.pt", source.x.device, layout)
     while True:
         trainer.train_epoch(lambda _: None)
@@ -120,7 +120,7 @@ def _trainer_rounds(
 
 
 class _Pictures(Dataset[tuple[Tensor, int]]):
-    """Images one by one, as ``torchvision.datasets`` give them."""
+    """Images one by one, like ``torchvision.datasets``."""
 
     def __init__(self, images: Images, recipe: Recipe) -> None:
         self.images = images
@@ -140,7 +140,7 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class _PlainLoop:
-    """Training as in PyTorch's tutorials, with PGD as in most adversarial training code."""
+    """Training as in PyTorch's tutorials, with PGD as in most code for adversarial training."""
 
     def __init__(self, recipe: Recipe, images: Images, device: str) -> None:
         self.recipe, self.device = recipe, device

@@ -11,13 +11,13 @@ from tools.speed.training import TrainingSpeed
 
 
 def training_table(speeds: Sequence[TrainingSpeed]) -> pd.DataFrame:
-    """Returns one row a recipe, in the fields of ``TrainingSpeed``."""
+    """Returns one row per recipe, with the fields of ``TrainingSpeed``."""
     digits = {"plain": 1, "ours": 1, "ratio": 3, "low": 3, "high": 3}
     return pd.DataFrame([asdict(speed) for speed in speeds]).round(digits)
 
 
 def training_markdown(table: pd.DataFrame, host: str, n_steps: int, rounds: int) -> str:
-    """Returns the table for people, with what was compared and where."""
+    """Returns the table as Markdown, with settings and machine."""
     shown = pd.DataFrame(
         {
             "recipe": table["recipe"],

@@ -165,7 +165,7 @@ def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
 
 
 def hash_tensors(tensors: Mapping[str, Any]) -> str:
-    """Returns the sha256 of tensors: names, dtypes, shapes and values; other entries are skipped."""
+    """Returns the sha256 of tensors: names, dtypes, shapes and values; skips other entries."""
     hasher = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Who is raced: rbench twice, and the libraries, one file each."""
+"""The contenders: rbench, fast and exact, and the libraries, one file each."""
 
 from tools.speed.contenders.adversarial_library import ADVERSARIAL_LIBRARY
 from tools.speed.contenders.base import Contender, ContenderError, Library, Outcome
@@ -11,6 +11,6 @@ CONTENDERS: dict[str, Contender] = {
     contender.name: contender
     for contender in (OURS, EXACT, PYAUTOATTACK, TORCHATTACKS, FOOLBOX, ADVERSARIAL_LIBRARY)
 }
-"""By name, in the order of tables; the first is what the others are compared with."""
+"""By name, in the order of tables; the first is the baseline."""
 
 __all__ = ["CONTENDERS", "Contender", "ContenderError", "Library", "Outcome"]

@@ -13,7 +13,7 @@ from tools.speed.contenders.base import Call, Library, Request
 
 
 def calls(classes: int) -> Mapping[str, Call]:
-    """Returns how it is asked for each setting."""
+    """Returns the call for each setting."""
     restarts = {"n_iter": "n_iter", "n_restarts": "n_restarts"}
     cw = {
         "n_iter": "max_iterations",

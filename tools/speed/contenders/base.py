@@ -1,4 +1,4 @@
-"""What a contender is, and how a library is run as one."""
+"""Contenders, and how a library is run as one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tools.speed.settings import Setting
 Kind = Literal["none", "bounded", "minimum-norm"]
 
 N_DRAWS = 20
-"""Fresh draws that score each image of a stochastic model."""
+"""Fresh draws to score each image of a stochastic model."""
 
 
 class ContenderError(Exception):
@@ -35,15 +35,15 @@ class ContenderError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of a contender came to.
+    """The outcome of one run of a contender.
 
     Attributes:
         seconds: From images to verified verdicts.
-        search_seconds: Of these, in the attack.
-        model_seconds: Of these, in the model's forward and backward passes.
-        forwards: Forward passes an image, of the attack.
-        backwards: Backward passes an image.
-        robust: Verdict of the verifier on each image: 0 or 1, or a fraction of fresh draws.
+        search_seconds: Part of them in the attack.
+        model_seconds: Part of those in the model's forward and backward passes.
+        forwards: Forward passes per image of the attack.
+        backwards: Backward passes per image.
+        robust: The verifier's verdict on each image: 0 or 1, or a fraction of fresh draws.
     """
 
     seconds: float
@@ -55,15 +55,15 @@ class Outcome:
 
 
 class Contender(Protocol):
-    """Somebody who runs attacks."""
+    """Runs attacks for a comparison."""
 
     @property
     def name(self) -> str:
-        """Its name in tables."""
+        """Name in tables."""
 
     @property
     def distribution(self) -> str:
-        """The package that it comes in."""
+        """Its package."""
 
     def missing(self) -> str:
         """Returns why it cannot be used here; empty if it can."""
@@ -80,17 +80,17 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """How a library is asked for an attack.
+    """How an attack of a library is called.
 
     Attributes:
         target: Its class or function.
-        arguments: What it calls each parameter of ours.
-        fixed: Arguments that stand for no parameter of ours.
-        implied: Parameters of ours that it takes no argument for, with what it does. A setting of
+        arguments: Its names of our parameters.
+        fixed: Arguments without a counterpart among our parameters.
+        implied: Our parameters that it has no argument for, with its fixed value. A setting with
             another value cannot be run.
-        minimum_norm: Whether it returns the nearest image that it finds, though the setting is for
-            a ball; what is beyond eps is then no violation, and no success.
-        note: What is not equal in spite of equal parameters.
+        minimum_norm: Whether it is a minimum-norm attack, though the setting is for a ball; images
+            beyond eps are then neither violations nor successes.
+        note: What differs despite equal parameters.
     """
 
     target: str
@@ -101,10 +101,10 @@ class Call:
     note: str = ""
 
     def translate(self, params: Mapping[str, object]) -> dict[str, Any]:
-        """Returns the library's arguments for parameters of ours.
+        """Returns the library's arguments for our parameters.
 
         Raises:
-            ContenderError: When a parameter would be lost.
+            ContenderError: When the library lacks a parameter.
         """
         found = dict(self.fixed)
         for key, value in params.items():
@@ -118,15 +118,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Request:
-    """What a library is asked for.
+    """A call of a library's attack.
 
     Attributes:
         target: Its class or function.
-        arguments: As it names them.
+        arguments: Its arguments.
         norm: ``linf`` or ``l2``.
         eps: Radius.
-        classes: Of the model.
-        seed: Of everything random.
+        classes: Number of classes.
+        seed: Seeds everything random.
     """
 
     target: str
@@ -139,13 +139,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Library:
-    """A library of attacks, called as its documentation does: parameters are not frozen for it.
+    """A library of attacks, called as in its documentation: model parameters are not frozen.
 
     Attributes:
-        name: In tables.
-        distribution: The package it comes in.
-        module: What is imported.
-        calls: How it is asked for each setting, given the model's number of classes.
+        name: Name in tables.
+        distribution: Its package.
+        module: Its module.
+        calls: The call for each setting, given the model's number of classes.
         attack: Runs it on a batch: ``attack(module, model, x, y, request)`` returns x_adv.
     """
 
@@ -163,7 +163,7 @@ class Library:
             return f"{self.distribution} is not installed (pip install 'rbench[bench]')"
         try:
             importlib.import_module(self.module)
-        except Exception as error:  # foreign code: whatever it raises is the reason
+        except Exception as error:  # foreign code can raise anything; shown as the reason
             return f"cannot be imported: {type(error).__name__}: {error}"
         return ""
 
@@ -219,7 +219,7 @@ class Library:
             return check_candidate(x, proposed)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # foreign code: whatever it raises is its failure
+        except Exception as error:  # foreign code can raise anything
             raise ContenderError(f"{type(error).__name__}: {error}") from error
 
 
@@ -234,7 +234,7 @@ def verdicts(rows: list[Row]) -> tuple[float, ...]:
     """Returns the verdict on each image.
 
     Raises:
-        ContenderError: When an image is outside of ball or box, which leaves it without one.
+        ContenderError: When an image is outside the ball or the box, so that there is no verdict.
     """
     found = [row.status for row in rows if row.status in VIOLATIONS]
     if found:

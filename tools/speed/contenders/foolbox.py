@@ -17,7 +17,7 @@ from tools.speed.contenders.base import Call, Library, Request
 
 
 def calls(classes: int) -> Mapping[str, Call]:
-    """Returns how it is asked for each setting."""
+    """Returns the call for each setting."""
     climb = {"n_iter": "steps", "alpha": "abs_stepsize"}
     cw = {
         "n_iter": "steps",
@@ -47,7 +47,7 @@ def calls(classes: int) -> Mapping[str, Call]:
 
 
 def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request) -> Tensor:
-    """Runs one of its classes; one that knows no radius is asked for the nearest image."""
+    """Runs one of its classes; those without a radius search for the nearest image."""
     attacked = module.PyTorchModel(model, bounds=(0, 1), device=x.device)
     found = _class(module, request.target)(**request.arguments)
     bounded = not isinstance(found, module.attacks.base.MinimizationAttack)
@@ -56,7 +56,7 @@ def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request
 
 
 def _class(module: Any, name: str) -> Any:
-    """Returns a class of the library; not all of them are exported."""
+    """Returns a class of the library, exported or not."""
     if hasattr(module.attacks, name):
         return getattr(module.attacks, name)
     for part in vars(module.attacks).values():

@@ -1,4 +1,4 @@
-"""rbench itself, through ``evaluate``: searching fast, and in float32 throughout."""
+"""rbench itself, through ``evaluate``: with the fast search, and in float32 throughout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tools.speed.settings import Setting
 
 @dataclass(frozen=True)
 class Rbench:
-    """This project, as its users call it.
+    """rbench, called as a user would.
 
     Attributes:
-        name: In tables.
+        name: Name in tables.
         search: ``fast`` or ``exact``.
-        distribution: The package.
+        distribution: Its package.
     """
 
     name: str
@@ -28,19 +28,19 @@ class Rbench:
     distribution: str = "rbench"
 
     def missing(self) -> str:
-        """Returns nothing: it is here."""
+        """Returns an empty text: it is installed."""
         return ""
 
     def offers(self, setting: Setting) -> bool:
-        """Says yes: settings are made of its attacks."""
+        """Returns True: settings are defined by its attacks."""
         return True
 
     def note(self, setting: Setting) -> str:
-        """Returns nothing: it is what the others are compared with."""
+        """Returns an empty text: it is the baseline."""
         return ""
 
     def run(self, arena: Arena, setting: Setting) -> Outcome:
-        """Evaluates the model; probing, which is done once for each model, is left out.
+        """Evaluates the model, without the probe, which runs once per model.
 
         Raises:
             ContenderError: When the cell is incomplete.

@@ -18,7 +18,7 @@ _LOGGER.addHandler(logging.NullHandler())
 
 
 def calls(classes: int) -> Mapping[str, Call]:
-    """Returns how it is asked for each setting; ``target`` is its component, or its version."""
+    """Returns the call for each setting; ``target`` is its component or version."""
     steps, restarts = {"n_iter": "n_iter"}, {"n_restarts": "n_restarts"}
     queries = {"n_queries": "n_queries"}
     targets = {"n_target_classes": "n_target_classes"}
@@ -45,7 +45,7 @@ def calls(classes: int) -> Mapping[str, Call]:
 
 
 def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request) -> Tensor:
-    """Runs its standard evaluation of some of its components."""
+    """Runs its standard evaluation with some of its components."""
     ensemble = _ensemble(module, model, x.device, request)
     with tracing_kept():
         x_adv = ensemble.run_standard_evaluation(x, y, batch_size=len(x))[0]
@@ -64,7 +64,7 @@ def _ensemble(module: Any, model: nn.Module, device: torch.device, request: Requ
         device=device,
     )
     ensemble.verbose, ensemble.logger = False, _LOGGER
-    # What its constructor does not take is set on its components, as its README does.
+    # Sets what its constructor does not take on its components, as in its README.
     components = {
         "apgd-ce": [ensemble.apgd],
         "apgd-t": [ensemble.apgd_targeted],

@@ -1,7 +1,7 @@
 """torchattacks, https://github.com/Harry24k/adversarial-attacks-pytorch.
 
-Its ``AutoAttack`` takes 10 steps of APGD and FAB where the paper takes 100, and cannot be told
-otherwise, so the same parts are put into its ``MultiAttack`` with the paper's steps.
+Its ``AutoAttack`` takes 10 steps of APGD and FAB where the paper takes 100, and has no parameter
+for it, so its components are run with the paper's steps in its ``MultiAttack``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ASSEMBLED = "its own AutoAttack takes 10 steps; these are its parts, of 100 step
 
 
 def calls(classes: int) -> Mapping[str, Call]:
-    """Returns how it is asked for each setting."""
+    """Returns the call for each setting."""
     steps = {"n_iter": "steps"}
     climb = {**steps, "alpha": "alpha"}
     restarts = {**steps, "n_restarts": "n_restarts"}
@@ -57,7 +57,7 @@ def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request
 def _make(
     module: Any, name: str, model: nn.Module, request: Request, arguments: Mapping[str, Any]
 ) -> Any:
-    """Returns one of its attacks, told ball, seed and classes where it asks for them."""
+    """Returns one of its attacks, with ball, seed and classes if it takes them."""
     context = {
         "eps": request.eps,
         "norm": CAPITALS[request.norm],
@@ -70,7 +70,7 @@ def _make(
 
 
 def _parts(module: Any, model: nn.Module, request: Request) -> list[Any]:
-    """Returns the parts of AutoAttack as its own ``AutoAttack`` has them, but for the steps."""
+    """Returns the components of its ``AutoAttack``, with the paper's number of steps."""
     told = dict(request.arguments)
     version, steps = told.pop("version"), {"steps": told.pop("steps")}
     parts: list[tuple[str, dict[str, Any]]] = [
