@@ -13,7 +13,12 @@ from bench.attacks import get_attack, parse_params
 from bench.attacks.params import OUR_WORDS
 from bench.core.errors import UserError
 
-TO_BE_WRITTEN = {"bench/attacks/corners.py", "bench/norms/FILE.py", "bench/report/kinds/NAME.py"}
+TO_BE_WRITTEN = {
+    "bench/attacks/corners.py",
+    "bench/data/FILE.py",
+    "bench/norms/FILE.py",
+    "bench/report/kinds/NAME.py",
+}
 """Files that docs/extend.md tells a reader to make."""
 
 
