@@ -36,18 +36,18 @@ def floats(n: int = 2) -> pa.Array:
 
 
 EXAMPLES: dict[str, tuple[pa.Table | bytes, str]] = {
-    "pickle": (b"\x80\x02cos\nmkdir\nU\x06canary\x85R.", "no file of adversarial examples"),
-    "not-lists": (images(pa.array([1.0, 2.0])), "no file of adversarial examples"),
+    "pickle": (b"\x80\x02cos\nmkdir\nU\x06canary\x85R.", "not a file of adversarial examples"),
+    "not-lists": (images(pa.array([1.0, 2.0])), "not a file of adversarial examples"),
     "structs": (
         images(pa.array([{"a": 1.0}, {"a": 2.0}])),
-        "no file of adversarial examples",
+        "not a file of adversarial examples",
     ),
-    "texts": (images(pa.array([["x"] * 64] * 2)), "no file of adversarial examples"),
-    "without-shape": (images(floats(), shape=None), "no file of adversarial examples"),
-    "shape-of-text": (images(floats(), shape=b"a,b"), "no file of adversarial examples"),
+    "texts": (images(pa.array([["x"] * 64] * 2)), "not a file of adversarial examples"),
+    "without-shape": (images(floats(), shape=None), "not a file of adversarial examples"),
+    "shape-of-text": (images(floats(), shape=b"a,b"), "not a file of adversarial examples"),
     "shape-too-large": (
         images(floats(), shape=b"99999999999999999999,8,8"),
-        "no file of adversarial examples",
+        "not a file of adversarial examples",
     ),
     "of-other-images": (images(floats(), index=(5, 6)), "for the same images"),
     "one-too-few": (images(floats(1), index=(0,)), "for the same images"),
@@ -56,7 +56,7 @@ for _name, (_table, _says) in EXAMPLES.items():
     CASES.add(f"adversarial example {_name}", _says, code=3)(example(_table))
 
 
-@CASES.add("adversarial example altered", "no file of adversarial examples", code=3)
+@CASES.add("adversarial example altered", "not a file of adversarial examples", code=3)
 def _(place: Place) -> list[str]:
     path = place.example_file()
     path.write_bytes(flipped(path.read_bytes()))

@@ -114,7 +114,7 @@ REFUSED = {
     "file:/no.safetensors?arch=vgg11&norm=bn&dataset=cifar10": "no such file",
     "file:/no.safetensors?arch=vgg11&norm=bn": "Field required",
     "file:/no.safetensors?arch=vgg11&norm={name: rna}&dataset=cifar10": "needs a pool",
-    "file:/no.safetensors?arch=vgg11&norm=foreign&dataset=cifar10": "of networks from other",
+    "file:/no.safetensors?arch=vgg11&norm=foreign&dataset=cifar10": "for networks of other",
     "file:/no.safetensors?arch=vgg11&norm={&dataset=cifar10": "norm: expected bn",
     "file:/no.safetensors?arch=vgg11&norm=bn&dataset=cifar11": "unknown data set",
     "file:/no.safetensors?arch=vgg11&norm=bn&dataset=cifar10&mean=x": "mean: ",

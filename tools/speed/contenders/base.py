@@ -69,10 +69,10 @@ class Contender(Protocol):
         """Returns why it cannot be used here; empty if it can."""
 
     def offers(self, setting: Setting) -> bool:
-        """Says whether it has an attack."""
+        """Returns whether it has an attack."""
 
     def note(self, setting: Setting) -> str:
-        """Returns what is not equal in spite of equal parameters; mostly empty."""
+        """Returns what differs despite equal parameters; mostly empty."""
 
     def run(self, arena: Arena, setting: Setting) -> Outcome:
         """Runs an attack; raises ``ContenderError`` where it fails."""
@@ -168,11 +168,11 @@ class Library:
         return ""
 
     def offers(self, setting: Setting) -> bool:
-        """Says whether it has an attack."""
+        """Returns whether it has an attack."""
         return setting.name in self.calls(0)
 
     def note(self, setting: Setting) -> str:
-        """Returns what is not equal in spite of equal parameters; mostly empty."""
+        """Returns what differs despite equal parameters; mostly empty."""
         return self.calls(0)[setting.name].note
 
     def run(self, arena: Arena, setting: Setting) -> Outcome:
