@@ -1,27 +1,28 @@
-"""What an attack is: a proposal of x_adv, made through the oracle, judged elsewhere."""
+"""What an attack is: a function that proposes x_adv through the oracle, and its declaration.
+
+Neither needs torch, so that attacks can be listed, planned and compared without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Any, TypeAlias
 
+from bench.core.attack import AttackKind, Traits
 from bench.core.errors import UserError
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 
-if TYPE_CHECKING:  # names of attacks are listed without importing torch
-    from torch import Tensor
-
-    from bench.oracle import Oracle
-
 
 @dataclass(frozen=True)
 class Budget:
-    """The ball an attack must stay in, in pixel units.
+    """The norm and radius that bound an attack, in pixel units.
+
+    ``bench.attacks.ball.ball_of`` returns the geometry.
 
     Attributes:
-        norm: ``linf`` or ``l2``.
+        norm: Norm of the threat model.
         eps: Radius per channel (c,), or a single value; equal values for most threat models.
     """
 
@@ -30,7 +31,7 @@ class Budget:
 
     @classmethod
     def of(cls, threat_model: ThreatModel, std: tuple[float, ...]) -> Budget:
-        """Returns a threat model's ball around the images of a model that divides by ``std``."""
+        """Returns the budget of a threat model on a model that divides its input by ``std``."""
         return cls(threat_model.norm, threat_model.pixel_eps(std))
 
     @property
@@ -53,25 +54,33 @@ class Budget:
         return self.scalar
 
 
-AttackFunction: TypeAlias = "Callable[[Oracle, Tensor, Tensor, Budget, Spec, int], Tensor]"
+AttackFunction: TypeAlias = Callable[[Any, Any, Any, Budget, Any, int], Any]
 """``run(oracle, x, y, budget, params, seed) -> x_adv``: images (b, c, h, w) in [0, 1] and labels
-(b,) to a candidate of x's shape. The caller verifies it; the function may not be trusted. The same
-seed gives the same x_adv, and global random state is left as found."""
+(b,) to a candidate of x's shape. The verifier judges the candidate; the function is not trusted.
+The same seed gives the same x_adv, and global random state is left as found."""
+
+
+def dlr_classes(params: Mapping[str, object]) -> int:
+    """Returns the fewest classes for which an attack's loss is defined: 3 for ``dlr``, else 2."""
+    return 3 if "dlr" in (params.get("loss"), params.get("loss_function")) else 2
+
+
+_UNKNOWN = Traits()
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An entry of the attack registry.
+    """The declaration of an attack: an entry of the attack registry.
 
     Attributes:
         name: Name in suites.
         version: Raised whenever the code's behaviour changes; part of a cell's identity.
         kind: ``none`` (the clean image), ``bounded``, or ``minimum-norm`` (knows no eps, and
             succeeds only where its distance is within the threat model's).
-        norms: Which norms of a threat model it can serve. A minimum-norm attack serves any: its
+        norms: Norms of threat models that it can serve. A minimum-norm attack serves any: its
             distance is measured in the threat model's norm, whatever norm it minimizes.
         params: Its typed parameters.
-        run: The function.
+        run: The function, or a ``bench.core.registry.Deferred`` that names it.
         summary: One line for listings.
         url: The paper or library.
         library: Distribution whose version is recorded; empty for native code.
@@ -80,14 +89,16 @@ class Attack:
         keeps_batch: Whether it always passes the whole batch to the oracle, in order. An attack
             that drops samples is refused on batch-dependent models.
         passes: Rough forward plus backward passes per image for given parameters, for planning;
-            ``None`` where nobody knows.
-        extends: Whether at a given step size it goes on where the same attack with a smaller
-            ``n_iter`` ends.
+            ``None`` where they cannot be known beforehand.
+        extends: Whether at a given step size a run with a larger ``n_iter`` continues where one
+            with a smaller ``n_iter`` ends.
+        traits: How it searches.
+        min_classes: Maps parameters to the fewest classes for which its losses are defined.
     """
 
     name: str
     version: int
-    kind: Literal["none", "bounded", "minimum-norm"]
+    kind: AttackKind
     norms: tuple[str, ...]
     params: type[Spec]
     run: AttackFunction
@@ -96,14 +107,24 @@ class Attack:
     library: str = ""
     distribution: str = ""
     keeps_batch: bool = True
-    passes: Callable[[Spec], float] | None = None
+    passes: Callable[[Any], float] | None = None
     extends: bool = False
+    traits: Traits = _UNKNOWN
+    min_classes: Callable[[Mapping[str, object]], int] = dlr_classes
 
     @property
     def may_be_fast(self) -> bool:
         """Whether it may search in low precision.
 
-        Not a library's or a plugin's, which decides for itself what is broken; nor one whose
-        distances count.
+        Not an attack of a library or plugin, which decides for itself what is broken; nor one
+        whose distances count.
         """
         return self.kind == "bounded" and not (self.library or self.distribution)
+
+    def traits_under(self, params: Mapping[str, object]) -> Traits:
+        """Returns its traits with these parameters: family filled in, classes counted."""
+        found = {
+            "family": self.traits.family or self.name.rpartition(":")[2].lower(),
+            "min_classes": max(self.traits.min_classes, self.min_classes(params)),
+        }
+        return self.traits.model_copy(update=found)

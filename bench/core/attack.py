@@ -1,4 +1,4 @@
-"""An attack with its parameters, as suites and cells see it, without its code."""
+"""Attacks as suites, stores and alarms see them: parameters and traits, without code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.core.errors import UserError
+from bench.core.spec import Spec
 
 AttackKind = Literal["none", "bounded", "minimum-norm"]
 
@@ -20,6 +21,28 @@ class ParamsError(UserError):
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
         self.problems = problems
         super().__init__("; ".join(f"{name}: {message}" for name, message in problems))
+
+
+class Traits(Spec):
+    """How an attack searches; stored with each of its cells, because alarms depend on it.
+
+    Attributes:
+        family: The native attack that it reimplements, so that ``torchattacks:MIFGSM`` can stand
+            for a published ``mim``; its own name in lower case if there is none.
+        steps: Gradient steps up a loss inside the ball: ``one``, ``many``, or ``none`` for an
+            attack that does not climb (random search, or a search for the least distance). A
+            convergence sweep raises ``n_iter`` of those with ``many``.
+        gradients: Whether the search follows gradients ``only``, ``partly`` (an ensemble with a
+            gradient-free member), or ``never``.
+        returns_clean: Whether it returns the clean image where it found no adversarial one.
+        min_classes: Fewest classes for which its losses are the published ones.
+    """
+
+    family: str = ""
+    steps: Literal["one", "many", "none"] = "none"
+    gradients: Literal["only", "partly", "never"] = "only"
+    returns_clean: bool = False
+    min_classes: int = 2
 
 
 @dataclass(frozen=True)

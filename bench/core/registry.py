@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic_core import PydanticCustomError
 
@@ -170,6 +170,27 @@ def only_plugin(kind: str, group: str, name: str, *, own: bool) -> Plugin | None
     return claims[0] if claims else None
 
 
+def _imported(target: str) -> Any:
+    """Returns what ``"module:attribute"`` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A function whose module is imported when it is first called.
+
+    Attributes:
+        target: ``"module:function"``.
+    """
+
+    target: str
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function."""
+        return _imported(self.target)(*args)
+
+
 class Registry(Generic[T]):
     """Maps names to entries, some of which are imported on first use.
 
@@ -216,9 +237,7 @@ class Registry(Generic[T]):
         if plugin is not None:
             return self._from(plugin)
         if name not in self._entries:
-            module, _, attribute = self._targets[name].partition(":")
-            entry = cast(T, getattr(importlib.import_module(module), attribute))
-            self._entries[name] = entry
+            self._entries[name] = cast(T, _imported(self._targets[name]))
         return self._entries[name]
 
     def plugin(self, name: str) -> Plugin | None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bench.core.attack import Traits
 from bench.core.cell import CellSpec
 from bench.core.spec import Spec
 
@@ -20,6 +21,10 @@ VIOLATIONS: tuple[Status, ...] = ("out_of_ball", "out_of_box", "not_finite")
 
 Cluster = Literal["sample", "batch"]
 """What is independent of what: every sample, or only whole batches."""
+
+
+DISTANCES = ("linf", "l2")
+"""Fields of ``Row`` that record the size of the perturbation, whatever the threat model's norm."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class CellInfo(Spec):
         complete: Whether every image has a verified score.
         error: Why not, in one line; empty for a complete cell.
         attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
+        traits: How the attack searches; ``None`` in stores from before it was recorded.
         cluster: What is independent of what: ``sample``, or ``batch`` where the images of a batch
             share statistics or a path.
         whole_batches: Whether the adversary plays x_adv on all images of a batch or on none, as
@@ -89,6 +95,7 @@ class CellInfo(Spec):
     complete: bool
     error: str = ""
     attack_kind: Literal["none", "bounded", "minimum-norm"]
+    traits: Traits | None = None
     cluster: Cluster
     whole_batches: bool = False
     alarms: tuple[str, ...] = ()

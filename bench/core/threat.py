@@ -6,23 +6,21 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
+from bench.core.ball import Norm, NormFacts, norm_facts
 from bench.core.spec import Number, Spec
-
-CAPITALS = {"linf": "Linf", "l2": "L2"}
-"""Norms as AutoAttack, torchattacks and RobustBench write them."""
 
 
 class ThreatModel(Spec):
     """A ball around each image, inside the box of valid pixels [0, 1].
 
     Attributes:
-        norm: ``"linf"`` or ``"l2"``.
+        norm: Norm that bounds the perturbation.
         eps: Radius, > 0. In pixel units of [0, 1] images, unless ``eps_space`` says otherwise.
         eps_space: ``"pixel"``, or ``"normalized"``: eps is in units of the model's normalized
             input (the RobustNorm paper's way), so in pixels it is ``eps * std`` per channel.
     """
 
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: Number
     eps_space: Literal["pixel", "normalized"] = "pixel"
 
@@ -35,14 +33,20 @@ class ThreatModel(Spec):
 
     @model_validator(mode="after")
     def _space(self) -> ThreatModel:
-        if self.norm == "linf" and self.eps_space == "pixel" and self.eps > 1:
+        per_pixel = self.facts.per_pixel
+        if per_pixel and self.eps_space == "pixel" and self.eps > 1:
             raise ValueError(
-                f"linf eps is in units of pixels in [0, 1], so at most 1, found {self.eps:g}; "
-                f"write {self.eps:g}/255 for levels of 8-bit images"
+                f"{self.norm} eps is in units of pixels in [0, 1], so at most 1, found "
+                f"{self.eps:g}; write {self.eps:g}/255 for levels of 8-bit images"
             )
-        if self.eps_space == "normalized" and self.norm != "linf":
+        if self.eps_space == "normalized" and not per_pixel:
             raise ValueError("eps_space 'normalized' is defined for norm 'linf' only")
         return self
+
+    @property
+    def facts(self) -> NormFacts:
+        """The facts about its norm."""
+        return norm_facts(self.norm)
 
     def pixel_eps(self, std: tuple[float, ...]) -> tuple[float, ...]:
         """Returns the radius per channel in pixel units, for a model that divides by ``std``."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.errors import UserError
-from bench.core.result import Cluster, Row
+from bench.core.result import DISTANCES, Cluster, Row
 from bench.metrics.estimate import Estimate, estimate_mean
 
 
@@ -147,15 +147,15 @@ def median_distance(rows: Sequence[Row], norm: str) -> MedianDistance | None:
 
     Args:
         rows: Of one cell.
-        norm: ``linf`` or ``l2``.
+        norm: One of ``bench.core.result.DISTANCES``.
 
     Returns:
         ``None`` when the attack broke no image.
     """
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm must be linf or l2, found '{norm}'")
+    if norm not in DISTANCES:
+        raise ValueError(f"norm must be {' or '.join(DISTANCES)}, found '{norm}'")
     broken = [
-        row.linf if norm == "linf" else row.l2
+        float(getattr(row, norm))
         for row in rows
         if row.clean_pred == row.label and row.adv_pred not in (row.label, -1)
     ]

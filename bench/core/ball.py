@@ -1,0 +1,76 @@
+"""Facts about the norms of threat models that need no tensors.
+
+The geometry of each norm's ball, which computes with tensors, is in ``bench.attacks.ball``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from bench.core.errors import UserError
+
+Norm = Literal["linf", "l2"]
+"""The norms of threat models, as suites, code and tables write them."""
+
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+@dataclass(frozen=True)
+class NormFacts:
+    """What suites, tables and libraries need to know about a norm.
+
+    Attributes:
+        order: The exponent p; ``inf`` for linf.
+        capital: The name that AutoAttack, torchattacks and RobustBench use.
+        per_pixel: Whether eps bounds each pixel by itself. Only then is an eps or a step size
+            above 1 meaningless, may channels have radii of their own, and can eps be given in
+            normalized units.
+        steepest: The direction of steepest ascent, in words.
+        diameter: Maps channels and size to the distance between an all-black and an all-white
+            image; a ball with a larger radius contains every image.
+    """
+
+    order: float
+    capital: str
+    per_pixel: bool
+    steepest: str
+    diameter: Callable[[int, int], float]
+
+    @property
+    def dual_order(self) -> float:
+        """The exponent q of the dual norm: 1 / p + 1 / q = 1."""
+        if self.order == 1:
+            return math.inf
+        return 1.0 if math.isinf(self.order) else self.order / (self.order - 1)
+
+
+_FACTS: dict[str, NormFacts] = {
+    "linf": NormFacts(
+        order=math.inf,
+        capital="Linf",
+        per_pixel=True,
+        steepest="sign of the gradient",
+        diameter=lambda channels, size: 1.0,
+    ),
+    "l2": NormFacts(
+        order=2.0,
+        capital="L2",
+        per_pixel=False,
+        steepest="gradient",
+        diameter=lambda channels, size: math.sqrt(channels) * size,
+    ),
+}
+
+
+def norm_facts(norm: str) -> NormFacts:
+    """Returns the facts about a norm.
+
+    Raises:
+        UserError: When threat models do not know the norm.
+    """
+    if norm not in _FACTS:
+        raise UserError(f"expected norm {' or '.join(NORMS)}, found '{norm}'")
+    return _FACTS[norm]
