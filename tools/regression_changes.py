@@ -56,18 +56,20 @@ PATCHES = {
         checkpoint.Checkpoint.load = changed
     """,
     "wrong way": """
-        from bench.attacks import common
-        direction = common.ascent_direction
-        common.ascent_direction = lambda grad, budget: -direction(grad, budget)
+        from bench.attacks.ball import BALLS
+        linf = BALLS["linf"]
+        direction = linf.ascent_direction
+        linf.ascent_direction = lambda self, grad: -direction(self, grad)
     """,
     "half of the pixels": """
-        from bench.attacks import common
-        direction = common.ascent_direction
-        def changed(grad, budget):
-            found = direction(grad, budget)
+        from bench.attacks.ball import BALLS
+        linf = BALLS["linf"]
+        direction = linf.ascent_direction
+        def changed(self, grad):
+            found = direction(self, grad)
             found[..., : found.shape[-1] // 2] = 0
             return found
-        common.ascent_direction = changed
+        linf.ascent_direction = changed
     """,
 }
 

@@ -1,4 +1,4 @@
-"""Alarms that come of comparing cells of one model, image by image."""
+"""Alarms from comparing cells of one model, image by image."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
 
-from bench.alarms.shared import (
-    ENSEMBLES,
-    GRADIENT_FREE,
-    ITERATIVE,
-    SINGLE_STEP,
-    Alarm,
-    CellResult,
-    compare,
-    points,
-)
+from bench.alarms.shared import Alarm, CellResult, compare, points
 from bench.core.cell import CellSpec
 from bench.core.spec import canonical_json
 from bench.metrics import Difference, robust_accuracy
 
 
 def setting(spec: CellSpec) -> Hashable:
-    """Returns what two cells must share for their attacks to be compared."""
+    """Returns the setting that two cells must share for their attacks to be compared."""
     data = spec.data.model_dump_json()
     threat = spec.threat_model.model_dump_json()
     return data, spec.data_hash, threat, spec.batch_size, spec.adversary
@@ -41,17 +32,17 @@ def pair_alarms(cells: Sequence[CellResult]) -> Iterator[Alarm]:
 
 
 def _control_beats_gradient(cells: Sequence[CellResult]) -> Iterator[Alarm]:
-    """Compares what needs no gradient of the model with the best that follows its gradient.
+    """Compares attacks that need no gradient of the model with the best that follows its gradient.
 
-    Ensembles are the best only where nothing else is there: they hold a gradient-free part. If the
-    best is beaten, so is every other, and all of their numbers are in doubt.
+    Ensembles with a gradient-free part count as the best only where there is no other attack. If
+    the best is beaten, so is every other, and all of their numbers are in doubt.
     """
-    iterative = [c for c in cells if c.follows_gradient and c.base_name in ITERATIVE]
-    pure = [c for c in iterative if c.base_name not in ENSEMBLES] or iterative
+    iterative = [c for c in cells if c.follows_gradient and c.iterates]
+    pure = [c for c in iterative if c.traits.gradients == "only"] or iterative
     controls = [
         c
         for c in cells
-        if (c.white_box and c.base_name in GRADIENT_FREE)
+        if (c.white_box and not c.follows_gradient)
         or (c.spec.protocol != "white_box" and c.info.attack_kind != "none")
     ]
     if not pure:
@@ -74,9 +65,9 @@ def _control_beats_gradient(cells: Sequence[CellResult]) -> Iterator[Alarm]:
 
 
 def _single_step_beats_iterative(cells: Sequence[CellResult]) -> Iterator[Alarm]:
-    steps = [c for c in cells if c.white_box and c.base_name in SINGLE_STEP]
+    steps = [c for c in cells if c.white_box and c.traits.steps == "one"]
     for cell in cells:
-        if not cell.white_box or cell.base_name not in ITERATIVE:
+        if not cell.iterates:
             continue
         shown = [(s, d) for s in steps if (d := compare(cell, s)).verdict == "higher"]
         if shown:
@@ -138,13 +129,13 @@ def exhausted(
 
 
 def effort_of(spec: CellSpec, effort: str) -> int | None:
-    """Returns a cell's ``n_iter`` or ``eot_iter``; ``None`` if its attack has no such thing."""
+    """Returns a cell's ``n_iter`` or ``eot_iter``; ``None`` if its attack has no such parameter."""
     value = spec.eot_iter if effort == "eot_iter" else spec.attack_params.get("n_iter")
     return value if isinstance(value, int) else None
 
 
 def _without(spec: CellSpec, what: str) -> str:
-    """Returns a cell's identity but for its eps (and the step size), ``n_iter`` or ``eot_iter``."""
+    """Returns a cell's identity without eps (and the step size), ``n_iter`` or ``eot_iter``."""
     data = spec.model_dump(mode="json")
     if what == "eps":
         data["threat_model"].pop("eps")

@@ -1,4 +1,4 @@
-"""Alarms: what stored rows say against their own numbers.
+"""Alarms: reasons in the stored rows to doubt their own numbers.
 
 Source of most rules: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 3, and Athalye
 et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1.
@@ -11,21 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from bench.alarms.pairs import pair_alarms
-from bench.alarms.shared import (
-    CONFIDENCE,
-    DLR_ENSEMBLES,
-    ITERATIVE,
-    SPARING,
-    Alarm,
-    CellResult,
-    points,
-)
-from bench.core.cell import CellSpec
+from bench.alarms.shared import CONFIDENCE, Alarm, CellResult, points
 from bench.metrics import clean_accuracy, paired_difference, robust_accuracy
 from bench.metrics.estimate import estimate_mean
 
 LARGE_EPS = 0.5
-"""An linf ball of this radius holds the grey image around every image: nothing is robust in it."""
+"""A ball of this radius in each pixel contains the grey image, whatever its centre: no model is
+robust in it."""
 
 
 def find_alarms(cells: Iterable[CellResult], classes: int) -> tuple[Alarm, ...]:
@@ -84,7 +76,7 @@ def _higher_than_clean(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 def _images_unchanged(cell: CellResult, classes: int) -> Iterator[Alarm]:
     """Looks for attacks that gave up, as CW does with a c that is too small."""
-    if cell.info.attack_kind == "none" or cell.base_name in SPARING:
+    if cell.info.attack_kind == "none" or cell.traits.returns_clean:
         return
     right = [row for row in cell.rows if row.clean_correct > 0.5]
     idle = [row for row in right if row.linf == 0 and (row.robust or 0) > 0.5]
@@ -111,8 +103,8 @@ def _broken_without_change(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 def _large_eps(cell: CellResult, classes: int) -> Iterator[Alarm]:
     threat = cell.spec.threat_model
-    large = threat.norm == "linf" and threat.eps_space == "pixel" and threat.eps >= LARGE_EPS
-    if not large or not cell.white_box or cell.base_name not in ITERATIVE:
+    in_pixels = threat.facts.per_pixel and threat.eps_space == "pixel"
+    if not in_pixels or threat.eps < LARGE_EPS or not cell.iterates:
         return
     scores = [row.robust or 0.0 for row in cell.rows]
     batches = [row.batch for row in cell.rows] if cell.info.cluster == "batch" else None
@@ -126,26 +118,13 @@ def _large_eps(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 
 def _too_few_classes(cell: CellResult, classes: int) -> Iterator[Alarm]:
-    needed = _classes_needed(cell.spec, cell.base_name)
+    needed = cell.traits.min_classes
     if classes < needed:
         yield cell.alarm(
             "too_few_classes",
             f"the dlr loss of this attack ranks {needed} classes and the model has {classes}: it "
             "falls back on a loss that was not published, or on fewer components",
         )
-
-
-def _classes_needed(spec: CellSpec, name: str) -> int:
-    """Returns how many sorted logits the losses of an attack use: 3 for dlr, 4 if targeted."""
-    if name in DLR_ENSEMBLES:
-        version = spec.attack_params.get("version", "standard")
-        parts = [str(part) for part in spec.attack_params.get("components") or ()]
-        if version == "custom":
-            return 4 if "apgd_t" in parts else 3 if "apgd_dlr" in parts else 2
-        return 3 if version == "rand" else 4
-    if name in ("apgd_t", "apgdt"):
-        return 4
-    return 3 if spec.attack_params.get("loss") == "dlr" else 2
 
 
 _RULES: tuple[Callable[[CellResult, int], Iterator[Alarm]], ...] = (

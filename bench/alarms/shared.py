@@ -1,37 +1,21 @@
-"""What alarms are about: cells with their rows, and what kind of attack each is."""
+"""What all alarms share: a cell with its rows, an alarm about it, comparisons of two cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+from bench.attacks.registry import traits_of
+from bench.core.attack import Traits
 from bench.core.cell import CellSpec
 from bench.core.result import CellInfo, Row, cluster_of
 from bench.metrics import Difference, paired_difference
 
 CONFIDENCE = 0.99
-"""Of the intervals that raise an alarm. A table holds dozens of comparisons: at 95 % one of them
-would often be raised by chance."""
-
-DLR_ENSEMBLES = frozenset({"autoattack", "pyautoattack", "multiattack"})
-"""Attacks of several components, some of which climb the dlr loss."""
-
-ENSEMBLES = DLR_ENSEMBLES | {"auto"}
-"""Attacks that hold a gradient-free component, so that their number says less of gradients."""
-
-ITERATIVE = ENSEMBLES | {
-    *("bim", "pgd", "mim", "apgd", "apgd_t", "cw_linf"),
-    *("mifgsm", "pgdl2", "eotpgd", "apgdt"),
-}
-"""Bounded attacks that follow the gradient in many steps; the second line is torchattacks'."""
-
-SINGLE_STEP = frozenset({"fgsm", "ffgsm"})
-
-GRADIENT_FREE = frozenset({"noise", "square", "gn", "onepixel", "pixle", "spsa"})
-
-SPARING = ENSEMBLES | {"fab_t", "fab"}
-"""Attacks that return the clean image where they found nothing."""
+"""Level of the intervals that raise an alarm. A table holds dozens of comparisons: at 95 % one of
+them would often raise an alarm by chance."""
 
 Code = Literal[
     "control_beats_gradient",
@@ -65,7 +49,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell as it is stored: what was run, and its rows."""
+    """A stored cell: what was run, and its rows."""
 
     info: CellInfo
     rows: Sequence[Row]
@@ -75,10 +59,10 @@ class CellResult:
         """What was run."""
         return self.info.spec
 
-    @property
-    def base_name(self) -> str:
-        """The attack's name without its library, in lower case: ``pgd``."""
-        return self.spec.attack.rpartition(":")[2].lower()
+    @cached_property
+    def traits(self) -> Traits:
+        """How its attack searches."""
+        return traits_of(self.info)
 
     @property
     def white_box(self) -> bool:
@@ -88,7 +72,12 @@ class CellResult:
     @property
     def follows_gradient(self) -> bool:
         """Whether it is a white-box attack that uses gradients."""
-        return self.white_box and self.base_name not in GRADIENT_FREE
+        return self.white_box and self.traits.gradients != "never"
+
+    @property
+    def iterates(self) -> bool:
+        """Whether it is a white-box attack that takes many steps up the loss."""
+        return self.white_box and self.traits.steps == "many"
 
     def alarm(self, code: Code, text: str) -> Alarm:
         """Returns an alarm about this cell."""

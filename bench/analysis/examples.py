@@ -153,10 +153,10 @@ def _name(names: Sequence[str], label: int) -> str:
 def _with_pictures(
     scene: Scene, subject: int, found: Sequence[tuple[dict[str, object], Tensor, Tensor]]
 ) -> list[dict[str, object]]:
-    budget = scene.budget(subject)
     deltas = [(adv - clean).double() for _, clean, adv in found]
     largest = max(float(delta.abs().max()) for delta in deltas)
-    reach = max(budget.eps) if budget.norm == "linf" else max(largest, 1e-12)
+    per_pixel = scene.spec.threat_model.facts.per_pixel
+    reach = max(scene.budget(subject).eps) if per_pixel else max(largest, 1e-12)
     magnification = 0.5 / reach
     return [
         row

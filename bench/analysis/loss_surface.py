@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.analysis.base import Analysis
 from bench.analysis.scene import Scene
+from bench.attacks.ball import Ball, ball_of
 from bench.attacks.params import Count, Positive
 from bench.core.spec import Spec
 from bench.evaluation.cell import Batch
@@ -54,40 +55,19 @@ class LossSurfaceParams(Spec):
         return [self.extent * (i - half) / half for i in range(self.points)]
 
 
-def directions(grad: Tensor, norm: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Returns two orthogonal directions for each image: up the loss, and a random one.
-
-    For linf, the sign of the gradient, and the same with half of its signs turned over at random
-    (Rademacher; the products of the two cancel, but for one pixel if their number is odd). Pixels
-    without gradient get random signs in the second. For l2, the gradient and a Rademacher vector
-    less its part along the gradient, both of length 1.
+def directions(grad: Tensor, ball: Ball, seed: int) -> tuple[Tensor, Tensor]:
+    """Returns two orthogonal directions (n, c, h, w) for each image: up the loss, and random.
 
     Args:
         grad: (n, c, h, w).
-        norm: ``linf`` or ``l2``.
+        ball: The ball, in whose norm both are as long as eps.
         seed: Of the random direction.
     """
     generator = torch.Generator().manual_seed(seed)
     flat = grad.flatten(1).cpu().double()
     draws = torch.rand(flat.shape, generator=generator, dtype=torch.float64)
-    if norm == "l2":
-        up = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        random = (draws < 0.5).double() * 2 - 1
-        random = random - (random * up).sum(1, keepdim=True) * up
-        random = random / random.norm(dim=1, keepdim=True).clamp_min(1e-300)
-    else:
-        up = flat.sign()
-        random = _half_turned(up, draws)
-    shape = grad.shape
-    return tuple(d.to(grad.device, grad.dtype).view(shape) for d in (up, random))  # type: ignore[return-value]
-
-
-def _half_turned(up: Tensor, draws: Tensor) -> Tensor:
-    """Turns half of the signs over, those of the smallest draws, separately where up is 0."""
-    ranks = torch.where(up == 0, 2.0, draws).argsort(1).argsort(1)
-    turned = ranks < (up != 0).sum(1, keepdim=True) // 2
-    elsewhere = (draws < 0.5).double() * 2 - 1
-    return torch.where(up == 0, elsewhere, torch.where(turned, -up, up))
+    up, random = (d.to(grad).view(grad.shape) for d in ball.orthogonal_directions(flat, draws))
+    return up, random
 
 
 def run(scene: Scene) -> pd.DataFrame:
@@ -114,9 +94,9 @@ def surface(scene: Scene, subject: int, batch: Batch, params: LossSurfaceParams)
     """
     grad = scene.oracle(subject, batch).query(batch.x, batch.y, cross_entropy).grad
     assert grad is not None
-    budget = scene.budget(subject)
-    up, random = directions(grad, budget.norm, scene.seed(batch, "surface"))
-    eps = torch.tensor(budget.eps, device=grad.device, dtype=grad.dtype).view(1, -1, 1, 1)
+    ball = ball_of(scene.budget(subject))
+    up, random = directions(grad, ball, scene.seed(batch, "surface"))
+    eps = ball.radius(grad)
     positions = params.positions()
     losses = []
     for u in positions:

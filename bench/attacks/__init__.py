@@ -3,12 +3,14 @@
 from bench.attacks.base import Attack, AttackFunction, Budget
 from bench.attacks.params import param_problems, parse_params
 from bench.attacks.registry import ATTACKS, get_attack
+from bench.core.attack import Traits
 
 __all__ = [
     "ATTACKS",
     "Attack",
     "AttackFunction",
     "Budget",
+    "Traits",
     "get_attack",
     "param_problems",
     "parse_params",

@@ -1,168 +1,255 @@
-"""AutoAttack: APGD, FAB and Square in a row. https://arxiv.org/abs/2003.01690, section 5.
+"""APGD, FAB and Square, and AutoAttack, which runs them in a row.
 
-Composed of this project's own searches, so that it knows of draws and of batches. The authors'
-package is ``pyautoattack``.
+Sources: APGD and AutoAttack, https://arxiv.org/abs/2003.01690, algorithm 1 and section 5; FAB,
+https://arxiv.org/abs/1907.02044, targeted as in the former; Square Attack,
+https://arxiv.org/abs/1912.00049. The searches are in ``bench.attacks.search``; they are this
+project's own, and aware of draws and of batches. The authors' package is ``pyautoattack``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import logging
+from collections.abc import Callable
 
-from pydantic import model_validator
+import torch
+from torch import Tensor
 
-from bench.attacks.apgd import N_TARGETS
-from bench.attacks.base import Attack, Budget
-from bench.attacks.fab import FABParams
-from bench.attacks.params import Count
-from bench.attacks.square import SquareParams
-from bench.core.spec import Spec
+from bench.attacks.ball import Ball, ball_of
+from bench.attacks.base import Budget
+from bench.attacks.declared_search import (
+    APGDParams,
+    APGDTParams,
+    AutoAttackParams,
+    Component,
+    FABParams,
+    SquareParams,
+)
+from bench.attacks.search.ascent import ascend
+from bench.attacks.search.boundary import Stride, walk
+from bench.attacks.search.images import (
+    Images,
+    appraise,
+    search_all,
+    starts,
+    top_targets,
+    whole_batch,
+)
+from bench.attacks.search.squares import random_search
+from bench.oracle import LOSSES, Oracle
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from bench.attacks.search.components import Part
-    from bench.attacks.search.images import Images
-    from bench.oracle import Oracle
-
-Component = Literal["apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square"]
-
-STANDARD: tuple[Component, ...] = ("apgd_ce", "apgd_t", "fab_t", "square")
-VERSIONS: dict[str, tuple[Component, ...]] = {
-    "standard": STANDARD,
-    "plus": ("apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"),
-    "rand": ("apgd_ce", "apgd_dlr"),
-    "eot": STANDARD,
-}
-"""The components of each version, in the order in which they run."""
+_LOGGER = logging.getLogger(__name__)
+_LOGGER.addHandler(logging.NullHandler())
 
 
-class AutoAttackParams(Spec):
-    """Parameters of AutoAttack. The defaults are the paper's.
+def apgd(
+    oracle: Oracle,
+    x: Tensor,
+    y: Tensor,
+    budget: Budget,
+    params: APGDParams | APGDTParams,
+    seed: int,
+) -> Tensor:
+    """Returns images (b, c, h, w) in ball and box with a high loss; the caller verifies them.
 
-    Attributes:
-        version: ``standard``; ``plus``, with more components and restarts; ``rand``, the paper's
-            for stochastic models; ``eot``, all four components of ``standard`` for stochastic
-            models; or ``custom``. Every version averages over ``eot_iter`` draws if the model is
-            stochastic, so ``eot`` is ``standard`` under the name that says so.
-        components: Components in order, for ``custom`` only.
-        n_iter: Steps of APGD and FAB.
-        n_queries: Queries of Square.
-        n_restarts: Of the untargeted components apgd_ce, apgd_dlr and fab; ``None`` is 5 for
-            ``plus``, otherwise 1.
-        n_target_classes: Targets of the targeted components; a model of fewer classes has fewer.
-        early_stop: Stops a component on an image once that is broken, where the model is
-            deterministic and images are independent. It changes no verdict and saves passes, but
-            under protocol ``transfer`` what it finds is weaker.
+    Of the iterates it keeps the one that is wrong on the most draws, then the one with the highest
+    loss; on a stochastic model it chooses on fresh draws. Where images share statistics, the batch
+    climbs its mean loss, and whole batches are kept.
     """
-
-    version: Literal["standard", "plus", "rand", "eot", "custom"] = "standard"
-    components: tuple[Component, ...] = ()
-    n_iter: Count = 100
-    n_queries: Count = 5000
-    n_restarts: Count | None = None
-    n_target_classes: Count = N_TARGETS
-    early_stop: bool = True
-
-    @model_validator(mode="after")
-    def _consistent(self) -> AutoAttackParams:
-        if (self.version == "custom") != bool(self.components):
-            raise ValueError("version 'custom' needs components, and only 'custom' takes it")
-        if len(set(self.components)) != len(self.components):
-            raise ValueError("components names a component twice")
-        return self
-
-    @property
-    def sequence(self) -> tuple[Component, ...]:
-        """The components in the order in which they run."""
-        return self.components or VERSIONS[self.version]
-
-    @property
-    def restarts(self) -> int:
-        """Restarts of the untargeted components once defaults are filled in."""
-        return self.n_restarts or (5 if self.version == "plus" else 1)
+    return _apgd(
+        oracle,
+        whole_batch(x, y),
+        ball_of(budget),
+        torch.Generator().manual_seed(seed),
+        loss="dlr" if isinstance(params, APGDTParams) else params.loss,
+        n_target_classes=params.n_target_classes if isinstance(params, APGDTParams) else None,
+        n_iter=params.n_iter,
+        n_restarts=params.n_restarts,
+        early_stop=params.early_stop,
+    )
 
 
-def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int) -> Tensor:
+def fab_t(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: FABParams, seed: int
+) -> Tensor:
+    """Returns the closest broken points (b, c, h, w) within eps; the caller verifies them.
+
+    Where none is within eps the clean image is returned, so it counts as a bounded attack. On a
+    stochastic model, or where images share statistics, it is the most harmful point passed within
+    eps: the closest one is wrong on half of the draws only.
+    """
+    return _fab(
+        oracle,
+        whole_batch(x, y),
+        ball_of(budget),
+        torch.Generator().manual_seed(seed),
+        n_target_classes=params.n_target_classes,
+        stride=Stride(params.n_iter, params.alpha_max, params.eta, params.beta),
+        n_restarts=params.n_restarts,
+        early_stop=params.early_stop,
+    )
+
+
+def square(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: SquareParams, seed: int
+) -> Tensor:
+    """Returns images (b, c, h, w) in ball and box with a high margin; the caller verifies them.
+
+    It asks for no gradient, so masked gradients do not stop it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return _square(oracle, whole_batch(x, y), ball_of(budget), generator, params)
+
+
+Part = Callable[[Images, torch.Generator], Tensor]
+"""A component of AutoAttack: returns candidates (n, c, h, w) for the images it is given."""
+
+
+def autoattack(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: AutoAttackParams, seed: int
+) -> Tensor:
     """Returns the most harmful candidates (b, c, h, w) of all components; the caller verifies them.
 
-    An image is never broken once for all if the model is stochastic: each component's candidate is
-    measured on at least 20 fresh draws, the one with the fewest right stays, and components run on
-    as long as any draw is right. Where images share statistics, nothing is left out of a batch.
+    That is the one with the fewest draws right, then the one with the highest margin, measured on
+    draws that no component has seen (at least 20 on a stochastic model, where no single draw breaks
+    an image). A component runs on the images of which any such draw is right. Where images share
+    statistics, each component runs on the whole batch, and the best whole batch is returned.
     """
-    from bench.attacks.search.components import in_a_row
+    images, ball = whole_batch(x, y), ball_of(budget)
+    best = appraise(oracle, images, x.clone())
+    seeds = torch.Generator().manual_seed(seed)
+    for name in params.sequence:
+        part = _part(name, oracle, ball, params)
+        generator = torch.Generator()
+        generator.manual_seed(int(torch.randint(2**31, (), generator=seeds)))
+        left = (best.correct > 0).nonzero()[:, 0]
+        if not len(left):
+            break
+        left = images.rows if oracle.coupled else left
+        some = images.pick(left)
+        best.offer(appraise(oracle, some, part(some, generator)), left, oracle.coupled)
+    return best.x_adv
 
-    assert isinstance(params, AutoAttackParams)
-    parts = [_part(name, oracle, budget, params) for name in params.sequence]
-    return in_a_row(oracle, x, y, parts, seed)
 
-
-def _part(name: Component, oracle: Oracle, budget: Budget, params: AutoAttackParams) -> Part:
-    """Returns a component as a function of the images it runs on and a generator."""
-    from bench.attacks.search.boundary import Stride
-    from bench.attacks.search.components import apgd, fab, square
-
-    n_iter, early_stop = params.n_iter, params.early_stop
+def _part(name: Component, oracle: Oracle, ball: Ball, params: AutoAttackParams) -> Part:
+    """Returns a component with its parameters."""
     targets = params.n_target_classes if name in ("apgd_t", "fab_t") else None
     restarts = params.restarts if targets is None else 1
 
     def part(images: Images, generator: torch.Generator) -> Tensor:
         if name == "square":
-            p_init = SquareParams().p_init
-            return square(
-                oracle, images, budget, generator, n_queries=params.n_queries, p_init=p_init
-            )
+            own = SquareParams(n_queries=params.n_queries)
+            return _square(oracle, images, ball, generator, own)
         if name in ("fab", "fab_t"):
             paper = FABParams()
-            return fab(
+            return _fab(
                 oracle,
                 images,
-                budget,
+                ball,
                 generator,
                 n_target_classes=targets,
-                stride=Stride(n_iter, paper.alpha_max, paper.eta, paper.beta),
+                stride=Stride(params.n_iter, paper.alpha_max, paper.eta, paper.beta),
                 n_restarts=restarts,
-                early_stop=early_stop,
+                early_stop=params.early_stop,
             )
-        return apgd(
+        return _apgd(
             oracle,
             images,
-            budget,
+            ball,
             generator,
             loss="ce" if name == "apgd_ce" else "dlr",
             n_target_classes=targets,
-            n_iter=n_iter,
+            n_iter=params.n_iter,
             n_restarts=restarts,
-            early_stop=early_stop,
+            early_stop=params.early_stop,
         )
 
     return part
 
 
-def passes(params: Spec) -> float:
-    """Returns an upper bound of passes per image for ten classes; a broken image costs less."""
-    assert isinstance(params, AutoAttackParams)
-    targets = min(params.n_target_classes, N_TARGETS)
-    climb = 2.0 * params.n_iter + 1
-    cost: dict[Component, float] = {
-        "apgd_ce": params.restarts * climb,
-        "apgd_dlr": params.restarts * climb,
-        "apgd_t": targets * climb + 1,
-        "fab": params.restarts * (12.0 * params.n_iter + 2),  # two forward, ten backward a step
-        "fab_t": targets * (4.0 * params.n_iter + 2) + 1,
-        "square": float(params.n_queries),
-    }
-    return 1 + sum(cost[name] + 1 for name in params.sequence)
+def _apgd(
+    oracle: Oracle,
+    images: Images,
+    ball: Ball,
+    generator: torch.Generator,
+    *,
+    loss: str,
+    n_target_classes: int | None,
+    n_iter: int,
+    n_restarts: int,
+    early_stop: bool,
+) -> Tensor:
+    """Returns what Auto-PGD finds (n, c, h, w); without ``n_target_classes`` it is untargeted."""
+    needed = 3 if n_target_classes is None else 4
+    if loss == "dlr" and oracle.n_classes < needed:
+        _LOGGER.warning(
+            "apgd: its dlr loss needs %d classes, the model has %d; the margin of logits is "
+            "climbed instead",
+            needed,
+            oracle.n_classes,
+        )
+    return search_all(
+        oracle,
+        images,
+        lambda lanes, start: ascend(
+            oracle, lanes, start, LOSSES[loss], ball, n_iter=n_iter, early_stop=early_stop
+        ),
+        lambda restart: starts(oracle, images, ball, generator),
+        targets=_targets(oracle, images, n_target_classes),
+        n_restarts=n_restarts,
+        early_stop=early_stop,
+    )
 
 
-AUTOATTACK = Attack(
-    name="autoattack",
-    version=3,
-    kind="bounded",
-    norms=("linf", "l2"),
-    params=AutoAttackParams,
-    run=run,
-    summary="AutoAttack: APGD, FAB and Square in a row, aware of draws and of batches",
-    url="https://arxiv.org/abs/2003.01690",
-    passes=passes,
-)
+def _fab(
+    oracle: Oracle,
+    images: Images,
+    ball: Ball,
+    generator: torch.Generator,
+    *,
+    n_target_classes: int | None,
+    stride: Stride,
+    n_restarts: int,
+    early_stop: bool,
+) -> Tensor:
+    """Returns what FAB finds within eps (n, c, h, w), elsewhere the clean image.
+
+    The first run starts from the clean image, others from within half of eps of it.
+    """
+    half = ball.halved()
+    return search_all(
+        oracle,
+        images,
+        lambda lanes, start: walk(oracle, lanes, start, ball, stride, early_stop=early_stop),
+        lambda restart: starts(oracle, images, half, generator) if restart else images.x,
+        targets=_targets(oracle, images, n_target_classes),
+        n_restarts=n_restarts,
+        early_stop=early_stop,
+    )
+
+
+def _square(
+    oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator, params: SquareParams
+) -> Tensor:
+    """Returns what Square Attack finds (n, c, h, w)."""
+    return random_search(
+        oracle,
+        images,
+        ball,
+        n_queries=params.n_queries,
+        p_init=params.p_init,
+        generator=generator,
+    ).x_adv
+
+
+def _targets(oracle: Oracle, images: Images, n_target_classes: int | None) -> Tensor | None:
+    if n_target_classes is None:
+        return None
+    if n_target_classes > oracle.n_classes - 1:
+        _LOGGER.warning(
+            "%d target classes were asked for, the model has %d classes; it is attacked toward "
+            "each of the %d wrong ones",
+            n_target_classes,
+            oracle.n_classes,
+            oracle.n_classes - 1,
+        )
+    return top_targets(oracle, images, n_target_classes)

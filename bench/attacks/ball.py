@@ -126,8 +126,8 @@ class Ball(ABC):
         """Returns how much a linear function of this dual norm rises over ``along``."""
 
     @abstractmethod
-    def pace(self, radii: Tensor) -> Tensor | None:
-        """Returns the pace of each pixel for ``step_to_plane`` of ``bench.attacks.search``."""
+    def pace(self, x: Tensor) -> Tensor | None:
+        """Returns the pace of each pixel for ``bench.attacks.search.boundary.step_to_plane``."""
 
     @abstractmethod
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,8 +191,8 @@ class _LinfBall(Ball):
     def rise(self, dual: Tensor) -> Tensor:
         return dual
 
-    def pace(self, radii: Tensor) -> Tensor | None:
-        return radii
+    def pace(self, x: Tensor) -> Tensor | None:
+        return self.radii(x)
 
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gradient's sign, and the same with a random half of its signs flipped.
@@ -270,7 +270,7 @@ class _L2Ball(Ball):
     def rise(self, dual: Tensor) -> Tensor:
         return dual.square()
 
-    def pace(self, radii: Tensor) -> Tensor | None:
+    def pace(self, x: Tensor) -> Tensor | None:
         return None
 
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,19 @@ def dlr_classes(params: Mapping[str, object]) -> int:
     return 3 if "dlr" in (params.get("loss"), params.get("loss_function")) else 2
 
 
+def resolved(traits: Traits, name: str, min_classes: int) -> Traits:
+    """Returns traits as cells store them.
+
+    Args:
+        traits: As declared.
+        name: Name of the attack, which is its family unless the traits name one.
+        min_classes: Fewest classes for the parameters in use.
+    """
+    family = traits.family or name.rpartition(":")[2].lower()
+    classes = max(traits.min_classes, min_classes)
+    return traits.model_copy(update={"family": family, "min_classes": classes})
+
+
 _UNKNOWN = Traits()
 
 
@@ -123,8 +136,4 @@ class Attack:
 
     def traits_under(self, params: Mapping[str, object]) -> Traits:
         """Returns its traits with these parameters: family filled in, classes counted."""
-        found = {
-            "family": self.traits.family or self.name.rpartition(":")[2].lower(),
-            "min_classes": max(self.traits.min_classes, self.min_classes(params)),
-        }
-        return self.traits.model_copy(update=found)
+        return resolved(self.traits, self.name, self.min_classes(params))

@@ -1,126 +1,147 @@
-"""PGD: projected gradient ascent from random starts.
+"""Attacks that take steps of a fixed size up a loss, and the two controls beside them.
 
-Source: Madry et al. 2018, section 2.1, https://arxiv.org/abs/1706.06083. The gradient is that of
-each image's own loss, so an image is attacked alike in any batch.
+- FGSM: one step of size eps. Goodfellow, Shlens & Szegedy 2015, section 4,
+  https://arxiv.org/abs/1412.6572.
+- BIM: small steps from x. Kurakin, Goodfellow & Bengio 2017, section 2.2,
+  https://arxiv.org/abs/1607.02533.
+- PGD: BIM from random starts. Madry et al. 2018, section 2.1, https://arxiv.org/abs/1706.06083.
+- MIM: BIM with momentum. Dong et al. 2018, algorithm 1 and equation 10,
+  https://arxiv.org/abs/1710.06081. Where the paper takes steps of eps / n_iter, the default here is
+  that of the other iterative attacks.
+- CW linf: PGD on the margin of logits, as in Madry et al., section 5.
+- natural: the clean image, for the column of clean accuracy.
+- noise: random points on the ball's surface, the control without gradients. A white-box attack that
+  does no better has learnt nothing from the gradients: Athalye et al. 2018, section 3.1,
+  https://arxiv.org/abs/1802.00420.
+
+The gradient is that of each image's own loss, so an image is attacked alike in any batch. All
+return images (b, c, h, w) in ball and box, which the caller verifies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import model_validator
+import torch
+from torch import Tensor
 
-from bench.attacks.base import Attack, Budget
-from bench.attacks.params import Count, Positive
+from bench.attacks.ball import Ball, ball_of
+from bench.attacks.base import Budget
+from bench.attacks.common import Best, harm
+from bench.attacks.declared import CWLinfParams, MIMParams, NoiseParams, PGDParams, StepParams
+from bench.attacks.search.images import appraise, decides, whole_batch
 from bench.core.spec import Spec
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from bench.attacks.common import Best
-    from bench.oracle import Loss, Oracle
+from bench.oracle import LOSSES, Loss, Oracle, Trail, cross_entropy
 
 
-class StepParams(Spec):
-    """Parameters of every attack that takes steps along the gradient.
+def natural(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
+) -> Tensor:
+    """Returns a copy of x without asking the oracle anything."""
+    return x.clone()
 
-    Attributes:
-        n_iter: Steps, at least 1.
-        alpha: Step size in pixel units, > 0; ``None`` is ``2.5 * eps / n_iter``, which is eps / 4
-            for 10 steps. With a radius per channel it is the step of the channel with the largest
-            radius, and the others' steps shrink with their radii.
+
+def noise(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: NoiseParams, seed: int
+) -> Tensor:
+    """Returns the best of some random corners of the ball (linf) or points of the sphere (l2).
+
+    The signs of a Gaussian are fair coins, and its direction is uniform.
     """
-
-    n_iter: Count = 10
-    alpha: Positive | None = None
-
-
-class PGDParams(StepParams):
-    """Parameters of PGD.
-
-    Attributes:
-        n_iter: Steps of each run, at least 1.
-        random_start: Starts at a uniformly random point of the ball, otherwise at x.
-        n_restarts: Runs, at least 1, each from a start of its own; the best of them is returned.
-        keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
-            then the one with the highest loss. ``last`` returns the last iterate of a run. The
-            best is chosen on the draws the attack saw: on a stochastic model with few draws
-            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger. Where the attack
-            sees a mean-field surrogate, that compares the iterates of a run, and fresh draws of the
-            model the runs.
-        loss: What is climbed: cross-entropy, difference of logits ratio, or margin of logits.
-        early_stop: Leaves an image alone once it is broken, where the model is deterministic and
-            images are independent. It changes no verdict and saves passes; what it finds has a
-            lower loss, so it is weaker under protocol ``transfer``. For ``keep`` best.
-    """
-
-    n_iter: Count = 20
-    random_start: bool = True
-    n_restarts: Count = 1
-    keep: Literal["best", "last"] = "best"
-    loss: Literal["ce", "dlr", "margin"] = "ce"
-    early_stop: bool = False
-
-    @model_validator(mode="after")
-    def _restarts_differ(self) -> PGDParams:
-        if self.n_restarts > 1 and not self.random_start:
-            raise ValueError("n_restarts above 1 needs random_start, or all runs are the same")
-        if self.early_stop and self.keep == "last":
-            raise ValueError("early_stop needs keep best: a broken image is left where it broke")
-        return self
-
-
-def run(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int) -> Tensor:
-    """Returns images (b, c, h, w) in ball and box with a high loss; the caller verifies them."""
-    import torch
-
-    from bench.attacks.common import Best, harm, random_start
-    from bench.attacks.search.images import appraise, decides, whole_batch
-    from bench.oracle import LOSSES
-
-    assert isinstance(params, PGDParams)
     generator = torch.Generator().manual_seed(seed)
+    best, ball = Best(x, oracle.coupled), ball_of(budget)
+    for _ in range(params.n_trials):
+        gauss = torch.randn(x.shape, generator=generator).to(x)
+        x_adv = ball.project(x + ball.surface_step(x) * ball.ascent_direction(gauss), x)
+        with oracle.real_draws():  # all that it does is to pick
+            best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, cross_entropy, grad=False)))
+    return best.x_adv
+
+
+def fgsm(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int) -> Tensor:
+    """Returns images one step up the cross-entropy, to the ball's surface. Nothing is random."""
+    grad, ball = oracle.query(x, y, cross_entropy).grad, ball_of(budget)
+    assert grad is not None
+    return ball.project(x + ball.surface_step(x) * ball.ascent_direction(grad), x)
+
+
+def bim(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: StepParams, seed: int
+) -> Tensor:
+    """Returns the last iterate of an ascent from x. Nothing is random."""
+    ball = ball_of(budget)
+    return climb(oracle, x, y, ball, params, loss=cross_entropy, start=x, trail=("bim",))
+
+
+def mim(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: MIMParams, seed: int
+) -> Tensor:
+    """Returns the last iterate of an ascent from x with momentum. Nothing is random."""
+
+    def follow(grad: Tensor, momentum: Tensor) -> Tensor:
+        """Adds the gradient, scaled to l1 norm 1 image by image; a zero gradient adds nothing."""
+        size = grad.abs().flatten(1).sum(1).view(-1, 1, 1, 1)
+        return params.decay * momentum + grad / torch.where(size > 0, size, 1)
+
+    return climb(
+        oracle,
+        x,
+        y,
+        ball_of(budget),
+        params,
+        loss=cross_entropy,
+        start=x,
+        follow=follow,
+        trail=("mim", params.decay),
+    )
+
+
+def cw_linf(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: CWLinfParams, seed: int
+) -> Tensor:
+    """Returns what PGD finds when it climbs the margin of logits."""
+    return pgd(oracle, x, y, budget, params.as_pgd(), seed)
+
+
+def pgd(
+    oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: PGDParams, seed: int
+) -> Tensor:
+    """Returns images with a high loss: the best, or the last, iterate of one or more ascents."""
+    generator, ball = torch.Generator().manual_seed(seed), ball_of(budget)
     if params.early_stop and decides(oracle):
-        return _until_broken(oracle, x, y, budget, params, generator)
+        return _until_broken(oracle, x, y, ball, params, generator)
     best, of_runs = Best(x, oracle.coupled), Best(x, oracle.coupled)
     by_runs = oracle.mean_field and params.n_restarts > 1
     x_adv = x
     for _ in range(params.n_restarts):
-        start = random_start(x, budget, generator) if params.random_start else x
+        start = ball.random_point(x, generator) if params.random_start else x
         seen = best if params.keep == "best" else None
         loss = LOSSES[params.loss]
         trail = ("pgd", seed, params.keep, params.random_start) if params.n_restarts == 1 else None
-        x_adv = climb(oracle, x, y, budget, params, loss=loss, start=start, seen=seen, trail=trail)
-        if _compares(params):
+        x_adv = climb(oracle, x, y, ball, params, loss=loss, start=start, seen=seen, trail=trail)
+        if params.compares:
             best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
         if by_runs:
             found = appraise(oracle, whole_batch(x, y), best.x_adv)
             of_runs.offer(found.x_adv, found.score)
             best = Best(x, oracle.coupled)
     best = of_runs if by_runs else best
-    return best.x_adv if _compares(params) else x_adv
+    return best.x_adv if params.compares else x_adv
 
 
 def _until_broken(
     oracle: Oracle,
     x: Tensor,
     y: Tensor,
-    budget: Budget,
+    ball: Ball,
     params: PGDParams,
     generator: torch.Generator,
 ) -> Tensor:
-    """Returns what ``run`` does, but leaves each image alone once it is broken."""
-    import torch
-
-    from bench.attacks.common import Best, ascent_direction, harm, project, random_start
-    from bench.oracle import LOSSES
-
-    best, alpha = Best(x, coupled=False), step_size(params, budget, x)
+    """Does what ``pgd`` does, but stops attacking each image once it is broken."""
+    best, alpha = Best(x, coupled=False), _step_size(params, ball, x)
     left = torch.arange(len(x), device=x.device)
     for _ in range(params.n_restarts):
-        x_adv = (random_start(x, budget, generator) if params.random_start else x)[left]
+        x_adv = (ball.random_point(x, generator) if params.random_start else x)[left]
         for step in range(params.n_iter + 1):
             last = step == params.n_iter
             answer = oracle.query(
@@ -132,23 +153,18 @@ def _until_broken(
             if last or not len(left):
                 break
             assert answer.grad is not None
-            ahead = ascent_direction(answer.grad[going], budget).mul_(alpha).add_(x_adv)
-            x_adv = project(ahead, x[left], budget, spend=True)
+            ahead = ball.ascent_direction(answer.grad[going]).mul_(alpha).add_(x_adv)
+            x_adv = ball.project(ahead, x[left], spend=True)
         if not len(left):
             break
     return best.x_adv
-
-
-def _compares(params: PGDParams) -> bool:
-    """Says whether iterates are compared, which costs one more forward pass a run."""
-    return params.keep == "best" or params.n_restarts > 1
 
 
 def climb(
     oracle: Oracle,
     x: Tensor,
     y: Tensor,
-    budget: Budget,
+    ball: Ball,
     params: StepParams,
     *,
     loss: Loss,
@@ -160,28 +176,23 @@ def climb(
     """Returns the last of ``n_iter`` projected steps up a loss.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         x: Clean images (b, c, h, w).
         y: Labels (b,).
-        budget: The ball.
+        ball: The ball.
         params: Number and size of the steps.
-        loss: What is climbed.
+        loss: Loss to climb.
         start: The first iterate (b, c, h, w).
         seen: Is offered every iterate but the last.
         follow: Turns each gradient, and what the step before followed (zero at first), into the
             vector that the step follows.
-        trail: What determines the ascent beside model, batch, ball, loss and step size. One that is
-            longer than another of the same trail goes on from where that ended.
+        trail: What determines the ascent besides model, batch, ball, loss and step size. A longer
+            ascent with the same trail continues where a shorter one ended.
     """
-    import torch
-
-    from bench.attacks.common import ascent_direction, harm, project
-    from bench.oracle import AscentState
-
-    alpha = step_size(params, budget, x)
+    alpha = _step_size(params, ball, x)
     x_adv, followed, done = start, torch.zeros_like(x), 0
     ascents = None if trail is None else oracle.ascents
-    key = (trail, loss, budget, *alpha.flatten().tolist(), *y.tolist())
+    key = (trail, loss, ball, *alpha.flatten().tolist(), *y.tolist())
     known = None if ascents is None else ascents.get(key)
     if known is not None and known.n_iter <= params.n_iter:
         x_adv, followed, done = known.x_adv, known.followed, known.n_iter
@@ -194,38 +205,15 @@ def climb(
         if seen is not None:
             seen.offer(x_adv, harm(oracle, answer))
         followed = answer.grad if follow is None else follow(answer.grad, followed)
-        ahead = ascent_direction(followed, budget).mul_(alpha).add_(x_adv)
-        x_adv = project(ahead, x, budget, spend=True)
+        ahead = ball.ascent_direction(followed).mul_(alpha).add_(x_adv)
+        x_adv = ball.project(ahead, x, spend=True)
     if ascents is not None and (known is None or known.n_iter < params.n_iter):
         best = None if seen is None else (seen.x_adv.clone(), seen.score)
         ascents[key] = AscentState(params.n_iter, x_adv, followed, best, oracle.spent())
     return x_adv
 
 
-def step_size(params: StepParams, budget: Budget, x: Tensor) -> Tensor:
+def _step_size(params: StepParams, ball: Ball, x: Tensor) -> Tensor:
     """Returns the step size per channel (1, c, 1, 1) in pixel units."""
-    from bench.attacks.common import weights
-
-    eps = max(budget.eps) if budget.norm == "linf" else min(budget.eps)
-    alpha = 2.5 * eps / params.n_iter if params.alpha is None else params.alpha
-    return alpha * weights(x, budget)
-
-
-def passes(params: Spec) -> float:
-    """Returns the passes per image."""
-    assert isinstance(params, PGDParams)
-    return params.n_restarts * (2.0 * params.n_iter + _compares(params))
-
-
-PGD = Attack(
-    name="pgd",
-    version=1,
-    kind="bounded",
-    norms=("linf", "l2"),
-    params=PGDParams,
-    run=run,
-    summary="projected gradient ascent from random starts",
-    url="https://arxiv.org/abs/1706.06083",
-    passes=passes,
-    extends=True,
-)
+    alpha = 2.5 * ball.step_radius / params.n_iter if params.alpha is None else params.alpha
+    return alpha * ball.relative_radii(x)

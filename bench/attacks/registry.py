@@ -1,4 +1,4 @@
-"""The attacks by name. Listing them imports neither torch nor any attack library."""
+"""The attacks by name. Looking up a declared attack imports neither torch nor any library."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-from bench.attacks.base import Attack
+from bench.attacks import declared, declared_libraries, declared_search
+from bench.attacks.base import Attack, dlr_classes, resolved
 from bench.attacks.params import param_problems, parse_params
-from bench.core.attack import AttackInfo, ParamsError
+from bench.core.attack import AttackInfo, ParamsError, Traits
+from bench.core.ball import norm_facts
 from bench.core.errors import UserError, did_you_mean
 from bench.core.host import installed
 from bench.core.registry import Plugin, Registry
-
-LIBRARY_PREFIX = "torchattacks:"
+from bench.core.result import CellInfo
 
 LIBRARIES = {
     "torchattacks": "bench.attacks.adapters.torchattacks",
@@ -22,11 +23,11 @@ LIBRARIES = {
     "advlib": "bench.attacks.adapters.adversarial_library",
     "art": "bench.attacks.adapters.art",
 }
-"""``PREFIX:NAME`` resolves any usable attack of a library, by way of its adapter."""
+"""``PREFIX:NAME`` resolves any usable attack of a library through its adapter."""
 
 
 def _adopt(plugin: Plugin, found: object) -> Attack:
-    """Returns a plugin's attack, which tells where it comes from."""
+    """Returns a plugin's attack, with the name of its distribution."""
     if not isinstance(found, Attack):
         raise ValueError(f"expected a bench.attacks.Attack, found {type(found).__name__}")
     if found.name != plugin.name:
@@ -34,33 +35,17 @@ def _adopt(plugin: Plugin, found: object) -> Attack:
     return replace(found, distribution=plugin.distribution)
 
 
+DECLARED: Mapping[str, Attack] = {
+    attack.name: attack
+    for attack in (*declared.ATTACKS, *declared_search.ATTACKS, *declared_libraries.ATTACKS)
+}
 ATTACKS: Registry[Attack] = Registry("attack", "rbench.attacks", _adopt)
-ATTACKS.add_lazy("natural", "bench.attacks.natural:NATURAL")
-for _file, _name in (
-    ("fgsm", "fgsm"),
-    ("bim", "bim"),
-    ("pgd", "pgd"),
-    ("mim", "mim"),
-    ("noise", "noise"),
-    ("cw", "cw"),
-    ("cw", "cw_linf"),
-    ("deepfool", "deepfool"),
-    ("apgd", "apgd"),
-    ("apgd", "apgd_t"),
-    ("fab", "fab_t"),
-    ("square", "square"),
-    ("autoattack", "autoattack"),
-    ("auto", "auto"),
-):
-    ATTACKS.add_lazy(_name, f"bench.attacks.{_file}:{_name.upper()}")
-ATTACKS.add_lazy("pyautoattack", "bench.attacks.adapters.pyautoattack:PYAUTOATTACK")
-for _name in ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool"):
-    _target = f"bench.attacks.adapters.torchattacks:{_name.upper()}"
-    ATTACKS.add_lazy(LIBRARY_PREFIX + _name, _target)
+for _attack in DECLARED.values():
+    ATTACKS.add(_attack.name, _attack)
 
 
 class Adapter(Protocol):
-    """What a module in ``LIBRARIES`` offers."""
+    """The functions of a module in ``LIBRARIES``."""
 
     def named_attack(self, name: str) -> Attack:
         """Returns the adapter of an attack, named without its prefix."""
@@ -117,7 +102,7 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         raise ParamsError(problems)
     filled = parse_params(attack, params)
     alpha = getattr(filled, "alpha", None)
-    if norm == "linf" and isinstance(alpha, float) and alpha > 1:
+    if norm_facts(norm).per_pixel and isinstance(alpha, float) and alpha > 1:
         why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
         raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
     return AttackInfo(
@@ -132,3 +117,19 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         may_be_fast=attack.may_be_fast,
         passes_per_image=attack.passes(filled) if attack.passes else None,
     )
+
+
+def traits_of(info: CellInfo) -> Traits:
+    """Returns the traits of a stored cell's attack.
+
+    Stores from before traits were recorded have those of the declarations instead, which are
+    looked up by name without torch; an attack that is not declared there has the default ones.
+    """
+    if info.traits is not None:
+        return info.traits
+    name, params = info.spec.attack, info.spec.attack_params
+    if name in DECLARED:
+        return DECLARED[name].traits_under(params)
+    prefix, _, rest = name.rpartition(":")
+    facts = declared_libraries.FACTS.get(prefix, {}).get(rest)
+    return resolved(facts.traits if facts else Traits(), name, dlr_classes(params))

@@ -163,6 +163,7 @@ def run_cell(
         complete=not error,
         error=error,
         attack_kind=attack.kind,
+        traits=attack.traits_under(spec.attack_params),
         cluster="batch" if _clustered(spec, target, source) else "sample",
         whole_batches=target.batch_dependent and spec.adversary == "joint",
         seconds=round(time.monotonic() - started, 3),

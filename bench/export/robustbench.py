@@ -10,18 +10,19 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from bench.core.ball import Norm
 from bench.core.errors import UserError
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
-from bench.core.threat import CAPITALS, ThreatModel
+from bench.core.threat import ThreatModel
 from bench.export.write import file_stems
 from bench.metrics import Estimate, clean_accuracy, robust_accuracy
 from bench.published.robustbench import N_IMAGES
 from bench.report.run_view import Outcome, RunView
 
-THREATS: dict[str, dict[Literal["linf", "l2"], float]] = {
+THREATS: dict[str, dict[Norm, float]] = {
     "cifar10": {"linf": 8 / 255, "l2": 0.5},
     "cifar100": {"linf": 8 / 255},
     "imagenet": {"linf": 4 / 255},
@@ -66,7 +67,7 @@ def export_robustbench(view: RunView) -> Exported:
             continue
         info = found.info
         assert info is not None
-        folder = f"{info.spec.data.name}/{CAPITALS[info.spec.threat_model.norm]}"
+        folder = f"{info.spec.data.name}/{info.spec.threat_model.facts.capital}"
         content = json.dumps(_entry(view, i, found, info), indent=2, ensure_ascii=False)
         files[f"{folder}/{stem}.json"] = (content + "\n").encode()
     if not files:

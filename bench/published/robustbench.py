@@ -16,10 +16,10 @@ import yaml
 
 from bench.core.errors import UserError, first_line
 from bench.core.spec import parse_number
-from bench.core.threat import CAPITALS
+from bench.core import ball
 from bench.untrusted.yaml_text import read_limited
 
-NORMS = {theirs: ours for ours, theirs in CAPITALS.items()}
+NORMS = {ball.norm_facts(norm).capital: norm for norm in ball.NORMS}
 """Its folders, and our names of norms."""
 
 N_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bench.core.ball import Norm
 from bench.core.spec import Number, Spec
 
 _OF_EPS = re.compile(r"eps/([0-9.]+)")
@@ -54,7 +55,7 @@ class Setting(Spec):
     dataset: str = ""
     arch: str = ""
     training: str = ""
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Norm = "linf"
     eps: Number | None = None
     eps_space: Literal["pixel", "normalized"] = "pixel"
     protocol: str = ""

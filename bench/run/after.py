@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bench.alarms.convergence import Sweep, convergence_sweep, sweep_alarms
 from bench.alarms.pairs import effort_of
 from bench.alarms.rules import find_alarms
-from bench.alarms.shared import ENSEMBLES, ITERATIVE, CellResult, alarms_by_cell
+from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.attacks import get_attack
 from bench.core.attack import AttackKind
 from bench.core.cell import CellSpec, DataSpec
 from bench.run.job import Job
@@ -97,10 +98,11 @@ def plan_sweeps(
 
 
 def _can_sweep(cell: PlannedCell) -> bool:
-    name = cell.spec.attack.rpartition(":")[2].lower()
+    traits = get_attack(cell.spec.attack).traits
     return (
         cell.spec.protocol == "white_box"
-        and name in ITERATIVE - ENSEMBLES
+        and traits.steps == "many"
+        and traits.gradients == "only"
         and effort_of(cell.spec, "n_iter") is not None
     )
 

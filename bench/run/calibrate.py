@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.attacks import get_attack
 from bench.core.errors import UserError
 from bench.core.host import installed, processor, today
 from bench.core.model_spec import ModelSpec
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from bench.evaluation.model import Target
     from bench.models.external import Source
-
-FORWARD_ONLY = frozenset(("natural", "noise", "square"))
-"""Attacks that ask for no gradient."""
 
 SPENT = 0.5
 """Seconds for which passes are timed, about, shared out among the kinds of models of a plan. A
@@ -60,9 +58,9 @@ class PassCost:
     date: str = ""
 
     def seconds(self, attack: str, passes: float) -> float:
-        """Returns what an attack takes at most that makes so many passes of either kind."""
-        each = self.forward if attack in FORWARD_ONLY else max(self.forward, self.both / 2)
-        return passes * each
+        """Returns an upper bound of the time of an attack with so many passes of either kind."""
+        forward_only = get_attack(attack).traits.gradients == "never"
+        return passes * (self.forward if forward_only else max(self.forward, self.both / 2))
 
 
 class Calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -268,10 +267,10 @@ def _check_eps(
     widths = [width for card in cards for width in threat.pixel_eps(card.std)]
     if not widths or dataset is None:
         return
-    l2 = threat.norm == "l2"
-    largest = math.sqrt(dataset.channels) * dataset.size if l2 else 1.0
+    largest = threat.facts.diameter(dataset.channels, dataset.size)
     if min(widths) > largest:
-        found = f"{threat.eps:g}" + ("" if l2 else f" ({min(widths):g} in pixels)")
+        in_pixels = f" ({min(widths):g} in pixels)" if threat.facts.per_pixel else ""
+        found = f"{threat.eps:g}{in_pixels}"
         meant = f"; did you mean {threat.eps:g}/255?" if threat.eps <= 255 else ""
         yield Problem(
             path,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bench.core.ball import NORMS
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.spec import Spec
@@ -110,7 +111,7 @@ def _sound_parts(grid: Grid, skip_missing: bool) -> Parts:
     return Parts(
         data=_sound(DataSpec, value.get("data")),
         threat=_sound(ThreatModel, threat),
-        norm=norm if norm in ("linf", "l2") else None,
+        norm=norm if norm in NORMS else None,
         eot="mean_field" if value.get("eot") == "mean_field" else "plain",
         models=dict(_sound_items(ModelEntry, value.get("models"))),
         attacks=dict(_sound_items(AttackEntry, value.get("attacks"))),

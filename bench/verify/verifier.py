@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.ball import ball_of
 from bench.attacks.base import Budget
+from bench.core.attack import AttackKind
 from bench.core.cell import Adversary
 from bench.core.result import VIOLATIONS, Row, Status
 from bench.verify.scoring import (
@@ -19,11 +20,7 @@ from bench.verify.scoring import (
 )
 
 TOLERANCE = 1e-6
-"""How far beyond box or linf ball an x_adv may lie: the rounding of float32 pixels."""
-
-L2_TOLERANCE = 1e-5
-"""How far beyond an l2 ball besides, as a share of eps: libraries add up the squares of all pixels
-in float32, which at 3 x 224 x 224 is off by up to 4e-6 of the length."""
+"""How far beyond box or ball an x_adv may lie: the rounding of float32 pixels."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +92,13 @@ def check_candidate(x: Tensor, x_adv: object) -> Tensor:
     return x_adv.detach().to(x.device, torch.float32)
 
 
-def judge(
-    x: Tensor, x_adv: Tensor, budget: Budget, kind: Literal["none", "bounded", "minimum-norm"]
-) -> list[Status]:
-    """Returns the status of each x_adv (b, c, h, w) against ball and box."""
-    delta = (x_adv - x).double()
-    eps = torch.tensor(budget.eps, dtype=torch.float64, device=x.device).view(1, -1, 1, 1)
-    if budget.norm == "linf":
-        excess = (delta.abs() - eps).flatten(1).amax(1)
-    else:
-        excess = delta.flatten(1).norm(dim=1) - eps.min() * (1 + L2_TOLERANCE)
+def judge(x: Tensor, x_adv: Tensor, budget: Budget, kind: AttackKind) -> list[Status]:
+    """Returns the status of each x_adv (b, c, h, w) against ball and box.
+
+    Raises:
+        UserError: When the budget's norm is not one of a threat model.
+    """
+    excess = ball_of(budget).excess((x_adv - x).double())
     outside = torch.maximum(-x_adv, x_adv - 1).flatten(1).amax(1)
     finite = torch.isfinite(x_adv).flatten(1).all(1)
     statuses: list[Status] = []
@@ -128,7 +122,7 @@ def verify_batch(
     y: Tensor,
     x_adv: Tensor,
     budget: Budget,
-    kind: Literal["none", "bounded", "minimum-norm"],
+    kind: AttackKind,
     scoring: Scoring,
     known: dict[object, Tensor] | None = None,
 ) -> list[Row]:

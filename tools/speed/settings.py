@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.attacks.apgd import N_TARGETS
+from bench.attacks.declared_search import N_TARGETS
 from bench.core.cell import Eot
 from bench.core.errors import UserError, did_you_mean
 

@@ -11,40 +11,23 @@ from __future__ import annotations
 import inspect
 import unicodedata
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
-from bench.attacks.adapters.signatures import ORDER, Facts, Library
+import torch
+from torch import Tensor
+
+from bench.attacks.adapters.signatures import Library, other_norm
 from bench.attacks.base import Attack, Budget
+from bench.attacks.declared_libraries import ADVLIB
+from bench.attacks.randomness import seeded
+from bench.core.ball import norm_facts
 from bench.core.spec import Spec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bench.oracle import Oracle
-
-KNOWN = {
-    "alma": Facts("minimum-norm", "l2", keeps_batch=True),
-    "apgd": Facts("bounded"),
-    "apgd_targeted": Facts("bounded"),
-    "carlini_wagner_l2": Facts("minimum-norm", "l2", keeps_batch=True),
-    "carlini_wagner_linf": Facts("minimum-norm", "linf"),
-    "ddn": Facts("minimum-norm", "l2", keeps_batch=True),
-    "df": Facts("minimum-norm"),
-    "fab": Facts("minimum-norm", keeps_batch=True),
-    "fmn": Facts("minimum-norm", keeps_batch=True),
-    "pdgd": Facts("minimum-norm", "l2", keeps_batch=True),
-    "pdpgd": Facts("minimum-norm", keeps_batch=True),
-    "pgd_linf": Facts("bounded", "linf"),
-    "sdf": Facts("minimum-norm", "l2"),
-    "str_attack": Facts("minimum-norm", "l2"),
-    "tr": Facts("minimum-norm"),
-}
+from bench.oracle import Oracle
 
 REFUSED = {
-    "fga": "it minimizes l0; a threat model is linf or l2",
-    "perc_al": "it minimizes a distance between colours; a threat model is linf or l2",
-    "sigma_zero": "it minimizes l0; a threat model is linf or l2",
-    "vfga": "it minimizes l0; a threat model is linf or l2",
+    "fga": other_norm("l0"),
+    "perc_al": other_norm("a distance between colours"),
+    "sigma_zero": other_norm("l0"),
+    "vfga": other_norm("l0"),
 }
 
 STEPS = ("steps", "num_steps", "max_iterations", "iter")
@@ -102,7 +85,7 @@ def library_names() -> dict[str, str]:
     """Returns every function that the library exports with the reason to refuse it, or ``""``."""
     unknown = "rbench does not know what it minimizes"
     return {
-        name: REFUSED.get(name, "" if name in KNOWN else unknown)
+        name: REFUSED.get(name, "" if name in ADVLIB else unknown)
         for name in ADV_LIB.exports(inspect.isfunction)
     }
 
@@ -115,7 +98,7 @@ def named_attack(name: str) -> Attack:
         UserError: When the library is missing, has no such function, or it cannot serve here.
     """
     found = ADV_LIB.find(name, library_names)
-    return ADV_LIB.attack(name, found, partial(_run, name), KNOWN[name])
+    return ADV_LIB.attack(name, found, partial(_run, name), ADVLIB[name])
 
 
 def _run(
@@ -126,13 +109,9 @@ def _run(
     Raises:
         UserError: When the radius differs between channels and the attack takes one.
     """
-    import torch
-
-    from bench.attacks.randomness import seeded
-
     found = getattr(ADV_LIB.attacks(name), name)
-    eps = budget.radius(f"advlib:{name}") if KNOWN[name].bounded else None
-    norm = dict.fromkeys(("norm", "p"), ORDER[budget.norm])
+    eps = budget.radius(f"advlib:{name}") if ADVLIB[name].bounded else None
+    norm = dict.fromkeys(("norm", "p"), norm_facts(budget.norm).order)
     arguments = ADV_LIB.arguments(found, params, eps, norm)
     with seeded(seed), torch.enable_grad():
         x_adv = found(oracle.module(), x.contiguous(), y, **arguments)

@@ -12,16 +12,18 @@ from __future__ import annotations
 import inspect
 from contextlib import nullcontext
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.attacks.adapters.signatures import ORDER, Facts, Library, missing
+import torch
+from torch import Tensor
+
+from bench.attacks.adapters.signatures import Library, missing, other_norm
 from bench.attacks.base import Attack, Budget
+from bench.attacks.declared_libraries import ART as KNOWN
+from bench.attacks.randomness import seeded
+from bench.core.ball import NORMS, norm_facts
 from bench.core.spec import Spec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bench.oracle import Oracle
+from bench.oracle import Oracle
 
 ART = Library(
     prefix="art",
@@ -55,44 +57,19 @@ ART = Library(
 )
 
 
-KNOWN = {
-    "AutoAttack": Facts("bounded"),
-    "AutoConjugateGradient": Facts("bounded"),
-    "AutoProjectedGradientDescent": Facts("bounded"),
-    "BasicIterativeMethod": Facts("bounded", "linf", keeps_batch=True),
-    "BoundaryAttack": Facts("minimum-norm", "l2"),
-    "BrendelBethgeAttack": Facts("minimum-norm"),
-    "CarliniL2Method": Facts("minimum-norm", "l2"),
-    "CarliniLInfMethod": Facts("minimum-norm", "linf"),
-    "DeepFool": Facts("minimum-norm", "l2", keeps_batch=True),
-    "FastGradientMethod": Facts("bounded", keeps_batch=True),
-    "GeoDA": Facts("minimum-norm"),
-    "HopSkipJump": Facts("minimum-norm"),
-    "MomentumIterativeMethod": Facts("bounded", keeps_batch=True),
-    "NewtonFool": Facts("minimum-norm", "l2", keeps_batch=True),
-    "ProjectedGradientDescent": Facts("bounded", keeps_batch=True),
-    "ProjectedGradientDescentNumpy": Facts("bounded", keeps_batch=True),
-    "ProjectedGradientDescentPyTorch": Facts("bounded", keeps_batch=True),
-    "RescalingAutoConjugateGradient": Facts("bounded"),
-    "SignOPTAttack": Facts("minimum-norm", "l2"),
-    "SquareAttack": Facts("bounded"),
-    "UniversalPerturbation": Facts("bounded"),
-    "ZooAttack": Facts("minimum-norm", "l2"),
-}
-
 ALONE = frozenset(("ZooAttack",))
 """Classes that can only take one image at a time."""
 
 NEEDS = {"AutoAttack": "multiprocess", "BrendelBethgeAttack": "numba"}
 """Packages without which a class is not there or does not run, and which ART does not bring."""
 
-_NOT_BOUND = "no ball of linf or l2 bounds it, and it minimizes neither"
+_NOT_BOUND = f"no ball of {' or '.join(NORMS)} bounds it, and it minimizes neither"
 REFUSED = {
-    "CarliniL0Method": "it minimizes l0; a threat model is linf or l2",
+    "CarliniL0Method": other_norm("l0"),
     "CompositeAdversarialAttackPyTorch": _NOT_BOUND,
-    "ElasticNet": "it minimizes l1; a threat model is linf or l2",
-    "PixelAttack": "it minimizes l0; a threat model is linf or l2",
-    "SaliencyMapMethod": "it minimizes l0; a threat model is linf or l2",
+    "ElasticNet": other_norm("l1"),
+    "PixelAttack": other_norm("l0"),
+    "SaliencyMapMethod": other_norm("l0"),
     "ShadowAttack": _NOT_BOUND,
     "SimBA": "it saves queries, and minimizes no distance",
     "SpatialTransformation": _NOT_BOUND,
@@ -132,15 +109,11 @@ def _run(
         UserError: When the radius differs between channels and the attack takes one, or when the
             library refuses the parameters.
     """
-    import torch
-
-    from bench.attacks.randomness import seeded
-
     found = getattr(ART.attacks(name), name)
     eps = budget.radius(f"art:{name}") if KNOWN[name].bounded else None
     elsewhere: dict[str, object] = {
         "attacker_params": {"verbose": False},
-        "norm": ORDER[budget.norm],
+        "norm": norm_facts(budget.norm).order,
         "batch_size": 1 if name in ALONE else len(x),
         "targeted": False,
         "verbose": False,
@@ -158,7 +131,6 @@ def _run(
 
 def _classifier(oracle: Oracle, batch: Tensor) -> Any:
     """Returns the oracle as the library's classifier, which asks about whole batches."""
-    import torch
     from art.estimators.classification import PyTorchClassifier
 
     class Whole(PyTorchClassifier):  # type: ignore[misc]

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import inspect
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from bench.attacks.adapters.signatures import ORDER, Facts, Library, missing
+import torch
+from torch import Tensor
+
+from bench.attacks.adapters.signatures import Library, missing, other_norm
 from bench.attacks.base import Attack, Budget
+from bench.attacks.declared_libraries import Facts
+from bench.attacks.randomness import seeded
+from bench.core.attack import Traits
+from bench.core.ball import NORMS, norm_facts
 from bench.core.spec import Spec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bench.oracle import Oracle
+from bench.oracle import Oracle
 
 FOOLBOX = Library(
     prefix="foolbox",
@@ -38,8 +41,8 @@ REFUSED = {
     "BinarizationRefinementAttack": "it needs images that are already adversarial",
     "DatasetAttack": "it needs other images to blend with",
     "GenAttack": "it is for targeted attacks only",
-    "PointwiseAttack": "it minimizes l0; a threat model is linf or l2",
-    "SpatialAttack": "it turns and shifts images, which no ball of linf or l2 bounds",
+    "PointwiseAttack": other_norm("l0"),
+    "SpatialAttack": f"it turns and shifts images, which no ball of {' or '.join(NORMS)} bounds",
 }
 """Reasons that a class itself does not show."""
 
@@ -47,6 +50,21 @@ NEEDS_NUMBA = ("L2BrendelBethgeAttack", "LinfinityBrendelBethgeAttack")
 
 CHOOSES = ("constraint", "distance")
 """Arguments of classes that take the norm that they minimize."""
+
+GRADIENT_FREE = frozenset(
+    [
+        *("additive_noise", "blended_noise", "blur", "boundary_attack", "contrast"),
+        *("contrast_min", "hop_skip_jump", "inversion", "saltandpepper"),
+    ]
+)
+"""Modules of the library whose classes ask for no gradient."""
+
+FAMILIES = {
+    "basic_iterative_method": "bim",
+    "fast_gradient_method": "fgsm",
+    "projected_gradient_descent": "pgd",
+}
+"""Modules of the library, and the native attacks that their classes reimplement."""
 
 
 def library_names() -> dict[str, str]:
@@ -63,7 +81,8 @@ def named_attack(name: str) -> Attack:
         UserError: When the library is missing, has no such class, or the class cannot serve here.
     """
     found = FOOLBOX.find(name, library_names)
-    facts = Facts("bounded" if _bounded(found) else "minimum-norm", _norm(found), keeps_batch=True)
+    kind: Literal["bounded", "minimum-norm"] = "bounded" if _bounded(found) else "minimum-norm"
+    facts = Facts(kind, _norm(found), keeps_batch=True, traits=_traits(found))
     return FOOLBOX.attack(name, found, partial(_run, name), facts)
 
 
@@ -71,6 +90,21 @@ def _bounded(found: Any) -> bool:
     from foolbox.attacks.base import FixedEpsilonAttack
 
     return issubclass(found, FixedEpsilonAttack)
+
+
+def _traits(found: Any) -> Traits:
+    """Returns how a class searches: by its base, its module, and whether it counts steps."""
+    from foolbox.attacks.gradient_descent_base import BaseGradientDescent
+
+    module = found.__module__.rpartition(".")[2]
+    if module in GRADIENT_FREE:
+        return Traits(gradients="never")
+    if not issubclass(found, BaseGradientDescent):
+        return Traits()
+    steps: Literal["one", "many"] = (
+        "many" if "steps" in inspect.signature(found).parameters else "one"
+    )
+    return Traits(steps=steps, family=FAMILIES.get(module, ""))
 
 
 def _norm(found: Any) -> str:
@@ -85,8 +119,8 @@ def _refusal(name: str, found: Any) -> str:
     """Returns why a class cannot serve, ``""`` when it can."""
     if found.__name__ in REFUSED:
         return REFUSED[found.__name__]
-    if _norm(found) not in ("", *ORDER):
-        return f"it minimizes {_norm(found)}; a threat model is linf or l2"
+    if _norm(found) not in ("", *NORMS):
+        return other_norm(_norm(found))
     return missing("numba") if name in NEEDS_NUMBA else ""
 
 
@@ -100,12 +134,10 @@ def _run(
             library refuses the parameters.
     """
     import foolbox
-    import torch
     from foolbox.models.pytorch import PyTorchModel
 
-    from bench.attacks.randomness import seeded
-
     found = getattr(foolbox.attacks, name)
+    norm_facts(budget.norm)  # refuses a norm that threat models do not know
     norm = {"constraint": budget.norm, "distance": getattr(foolbox.distances, budget.norm)}
     arguments = FOOLBOX.arguments(found, params, elsewhere=norm)
     eps = budget.radius(f"foolbox:{name}") if _bounded(found) else None

@@ -1,4 +1,4 @@
-"""What adapters share whose parameters are read off the signatures of a library."""
+"""Reads an attack's parameters off the signature of a library's class or function."""
 
 from __future__ import annotations
 
@@ -14,41 +14,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model
 
 from bench.attacks.base import Attack, AttackFunction
+from bench.attacks.declared_libraries import Facts
 from bench.attacks.params import Count, Positive
+from bench.core.ball import NORMS
 from bench.core.errors import UserError, did_you_mean, one_line
 from bench.core.spec import Number, Spec
-
-ORDER = {"linf": float("inf"), "l2": 2.0}
-"""The norms of a threat model, as orders."""
 
 COUNTED = ("n_iter", "n_restarts")
 
 _Whole = Annotated[StrictInt, Field(ge=0)]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a signature does not tell of an attack.
-
-    Attributes:
-        kind: Whether it knows eps.
-        norm: The one norm that it minimizes or is bounded in; empty for the threat model's.
-        keeps_batch: Whether it was seen to pass the whole batch, in order, in every call.
-    """
-
-    kind: Literal["bounded", "minimum-norm"]
-    norm: str = ""
-    keeps_batch: bool = False
-
-    @property
-    def bounded(self) -> bool:
-        """Whether it knows eps."""
-        return self.kind == "bounded"
-
-    @property
-    def norms(self) -> tuple[str, ...]:
-        """The norms of threat models that it serves."""
-        return (self.norm,) if self.bounded and self.norm else tuple(ORDER)
 
 
 @dataclass(frozen=True)
@@ -57,13 +31,13 @@ class Library:
 
     Attributes:
         prefix: Before the colon in an attack's name.
-        title: What people call it.
-        distribution: Its name in package indexes.
-        install: What pip installs to have it.
-        home: Its page.
-        module: Where its attacks are.
-        version: Of its attacks here; raised whenever what they return changes.
-        words: What it calls a parameter, and what rbench does.
+        title: Name in prose.
+        distribution: Name in package indexes.
+        install: Argument of ``pip install``.
+        home: URL of its page.
+        module: Module that exports its attacks.
+        version: Version of all its attacks here; raised whenever what they return changes.
+        words: Maps its names of parameters to rbench's.
         radius: Arguments of a bounded attack that take the radius.
         withheld: Other arguments that are no parameters: they come from elsewhere, or no file of
             plain data can hold them.
@@ -150,6 +124,7 @@ class Library:
             url=link[0].rstrip(".,)") if link else self.home,
             library=self.distribution,
             keeps_batch=facts.keeps_batch,
+            traits=facts.traits,
         )
 
     def _params_model(self, name: str, call: Callable[..., Any], facts: Facts) -> type[Spec]:
@@ -209,6 +184,11 @@ class Library:
         except (TypeError, ValueError, NotImplementedError) as error:
             attack = f"{self.prefix}:{name}"
             raise UserError(f"attack '{attack}' refused {params!r}: {error}") from error
+
+
+def other_norm(norm: str) -> str:
+    """Returns why an attack that minimizes another norm cannot serve."""
+    return f"it minimizes {norm}; a threat model is {' or '.join(NORMS)}"
 
 
 def missing(package: str) -> str:

@@ -18,20 +18,21 @@ import inspect
 import re
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.attacks.adapters.signatures import Facts, Library
+import torch
+from torch import Tensor
+
+from bench.attacks.adapters.signatures import Library
 from bench.attacks.base import Attack, Budget
-from bench.attacks.params import ELSEWHERE, OUR_WORDS, Count, NoParams, NotNegative, Positive
+from bench.attacks.declared_libraries import TORCHATTACKS as KNOWN
+from bench.attacks.declared_libraries import Facts
+from bench.attacks.params import ELSEWHERE, OUR_WORDS
+from bench.attacks.randomness import seeded
+from bench.core.ball import NORMS, norm_facts
 from bench.core.errors import UserError
 from bench.core.spec import Spec
-from bench.core.threat import CAPITALS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bench.oracle import Oracle
-
+from bench.oracle import Oracle
 
 TORCHATTACKS = Library(
     prefix="torchattacks",
@@ -47,11 +48,6 @@ TORCHATTACKS = Library(
     withheld=frozenset((*ELSEWHERE, "verbose", "update_each_iteration")),
 )
 
-MINIMUM_NORM = frozenset(
-    ("CW", "DeepFool", "EADEN", "EADL1", "JSMA", "OnePixel", "Pixle", "SparseFool")
-)
-"""Classes that know no eps. FAB is not one of them: it returns x where it ends beyond eps."""
-
 
 def run_class(
     name: str, oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
@@ -62,15 +58,11 @@ def run_class(
         UserError: When the radius differs between channels and the attack takes one, or when the
             library refuses the parameters.
     """
-    import torch
-
-    from bench.attacks.randomness import seeded
-
     found = getattr(TORCHATTACKS.attacks(name), name)
-    eps = None if name in MINIMUM_NORM else budget.radius(f"torchattacks:{name}")
+    eps = budget.radius(f"torchattacks:{name}") if _facts(name).bounded else None
     elsewhere: dict[str, object] = {
         "n_classes": oracle.n_classes,
-        "norm": CAPITALS[budget.norm],
+        "norm": norm_facts(budget.norm).capital,
         "seed": seed,
         "verbose": False,
     }
@@ -82,164 +74,11 @@ def run_class(
     return x_adv.detach().to(x.device)
 
 
-class IterativeParams(Spec):
-    """Parameters of BIM.
-
-    Attributes:
-        n_iter: Steps.
-        alpha: Step size in pixel units; ``None`` keeps the library's ratio to eps, which is 1/4.
-    """
-
-    n_iter: Count = 10
-    alpha: Positive | None = None
-
-
-class PGDParams(IterativeParams):
-    """Parameters of PGD.
-
-    Attributes:
-        random_start: Starts at a uniformly random point of the ball, otherwise at x.
-    """
-
-    random_start: bool = True
-
-
-class MIFGSMParams(IterativeParams):
-    """Parameters of MIFGSM.
-
-    Attributes:
-        decay: Momentum factor.
-    """
-
-    decay: NotNegative = 1.0
-
-
-class CWParams(Spec):
-    """Parameters of CW.
-
-    Attributes:
-        c: Weight of the misclassification loss; far below 1 it changes few images.
-        kappa: Confidence: margin of logits to reach.
-        n_iter: Steps of Adam.
-        lr: Its learning rate, in tanh space.
-    """
-
-    c: Positive = 1.0
-    kappa: NotNegative = 0.0
-    n_iter: Count = 50
-    lr: Positive = 0.01
-
-
-class DeepFoolParams(Spec):
-    """Parameters of DeepFool.
-
-    Attributes:
-        n_iter: Largest number of steps per image.
-        overshoot: Share by which each step goes beyond the linearized boundary.
-    """
-
-    n_iter: Count = 50
-    overshoot: NotNegative = 0.02
-
-
-def _twice_n_iter(params: Spec) -> float:
-    return 2.0 * float(params.model_dump()["n_iter"])
-
-
-def _deepfool_passes(params: Spec) -> float:
-    # One forward and ten backward passes a step for ten classes; it rarely takes ten steps.
-    return 11.0 * min(10.0, float(params.model_dump()["n_iter"]))
-
-
-FGSM = Attack(
-    name="torchattacks:FGSM",
-    version=1,
-    kind="bounded",
-    norms=("linf",),
-    params=NoParams,
-    run=partial(run_class, "FGSM"),
-    summary="fast gradient sign method: one step of size eps",
-    url="https://arxiv.org/abs/1412.6572",
-    library=TORCHATTACKS.distribution,
-    passes=lambda params: 2.0,
-)
-BIM = Attack(
-    name="torchattacks:BIM",
-    version=1,
-    kind="bounded",
-    norms=("linf",),
-    params=IterativeParams,
-    run=partial(run_class, "BIM"),
-    summary="basic iterative method: sign steps from x",
-    url="https://arxiv.org/abs/1607.02533",
-    library=TORCHATTACKS.distribution,
-    passes=_twice_n_iter,
-)
-PGD = Attack(
-    name="torchattacks:PGD",
-    version=1,
-    kind="bounded",
-    norms=("linf",),
-    params=PGDParams,
-    run=partial(run_class, "PGD"),
-    summary="projected gradient descent from a random start",
-    url="https://arxiv.org/abs/1706.06083",
-    library=TORCHATTACKS.distribution,
-    passes=_twice_n_iter,
-)
-MIFGSM = Attack(
-    name="torchattacks:MIFGSM",
-    version=1,
-    kind="bounded",
-    norms=("linf",),
-    params=MIFGSMParams,
-    run=partial(run_class, "MIFGSM"),
-    summary="momentum iterative FGSM",
-    url="https://arxiv.org/abs/1710.06081",
-    library=TORCHATTACKS.distribution,
-    passes=_twice_n_iter,
-)
-CW = Attack(
-    name="torchattacks:CW",
-    version=1,
-    kind="minimum-norm",
-    norms=("linf", "l2"),
-    params=CWParams,
-    run=partial(run_class, "CW"),
-    summary="Carlini and Wagner: minimizes the l2 distance for one fixed c",
-    url="https://arxiv.org/abs/1608.04644",
-    library=TORCHATTACKS.distribution,
-    passes=_twice_n_iter,
-)
-DEEPFOOL = Attack(
-    name="torchattacks:DeepFool",
-    version=1,
-    kind="minimum-norm",
-    norms=("linf", "l2"),
-    params=DeepFoolParams,
-    run=partial(run_class, "DeepFool"),
-    summary="DeepFool: steps to the nearest linearized boundary in l2, image by image",
-    url="https://arxiv.org/abs/1511.04599",
-    library=TORCHATTACKS.distribution,
-    keeps_batch=False,
-    passes=_deepfool_passes,
-)
-
-
 REFUSED = {
     "VANILA": "it returns the clean image; use 'natural'",
     "GN": "it adds Gaussian noise, which neither knows eps nor minimizes a distance",
 }
 """Reasons that a constructor's signature does not show."""
-
-# fmt: off
-KEEPS_BATCH = frozenset((
-    "BIM", "CW", "DIFGSM", "EADEN", "EADL1", "EOTPGD", "FFGSM", "FGSM", "Jitter", "MIFGSM",
-    "NIFGSM", "PGD", "PGDL2", "PIFGSM", "PIFGSMPP", "RFGSM", "SINIFGSM", "TIFGSM", "TPGD", "UPGD",
-    "VMIFGSM", "VNIFGSM",
-))
-# fmt: on
-"""Classes that were seen to pass the whole batch, in order, in every call."""
 
 THREE_CHANNELS = frozenset(("PIFGSM", "PIFGSMPP", "TIFGSM"))
 """Classes with a convolution kernel for three channels."""
@@ -262,15 +101,16 @@ def named_attack(name: str) -> Attack:
         UserError: When the library is missing, has no such class, or the class cannot serve here.
     """
     found = TORCHATTACKS.find(name, library_names)
-    minimum, norms = name in MINIMUM_NORM, _norms(found)
-    facts = Facts(
-        kind="minimum-norm" if minimum else "bounded",
-        norm=norms[0] if len(norms) == 1 else "",
-        keeps_batch=name in KEEPS_BATCH,
-    )
+    facts = _facts(name)
     attack = TORCHATTACKS.attack(name, found, partial(_run, name), facts)
     # Many count or weigh pixels, and minimize no norm of a threat model.
-    return replace(attack, summary=f"{name} of torchattacks ({', '.join(_documented(found))})")
+    summary = f"{name} of torchattacks ({', '.join(_documented(found))})"
+    norms = tuple(_norms(found)) if facts.bounded else attack.norms
+    return replace(attack, summary=summary, norms=norms)
+
+
+def _facts(name: str) -> Facts:
+    return KNOWN.get(name, Facts("bounded"))
 
 
 def _documented(found: Any) -> list[str]:
@@ -280,7 +120,7 @@ def _documented(found: Any) -> list[str]:
 
 
 def _norms(found: Any) -> list[str]:
-    return [ours for ours, theirs in CAPITALS.items() if theirs in _documented(found)]
+    return [norm for norm in NORMS if norm_facts(norm).capital in _documented(found)]
 
 
 def _refusal(name: str, found: Any) -> str:
@@ -293,12 +133,13 @@ def _refusal(name: str, found: Any) -> str:
     needed = [arg.name for arg in arguments if arg.default is inspect.Parameter.empty]
     if needed:
         return f"its constructor needs '{needed[0]}'"
-    if name in MINIMUM_NORM:
+    if not _facts(name).bounded:
         return ""
     if not any(argument.name in TORCHATTACKS.radius for argument in arguments):
         return "its constructor takes no eps, and it is not known to minimize a distance"
     if not _norms(found):
-        return "its documentation names neither Linf nor L2 as its distance"
+        known = ", ".join(norm_facts(norm).capital for norm in NORMS)
+        return f"its documentation names none of {known} as its distance"
     return ""
 
 

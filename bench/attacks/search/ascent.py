@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Budget
-from bench.attacks.common import ascent_direction, harm, project, put_rows, rim
+from bench.attacks.ball import Ball
+from bench.attacks.common import harm, put_rows
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
 
@@ -37,7 +37,7 @@ def ascend(
     images: Images,
     start: Tensor,
     loss: Loss,
-    budget: Budget,
+    ball: Ball,
     *,
     n_iter: int,
     early_stop: bool,
@@ -53,11 +53,11 @@ def ascend(
     the most harmful iterate, the peak and the last iterate is returned is decided on fresh draws.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         images: The images, with or without targets.
         start: First iterate.
-        loss: What is climbed.
-        budget: The ball.
+        loss: Loss to climb.
+        ball: The ball.
         n_iter: Steps; costs one forward pass more, and as many backward passes, unless the model
             is stochastic.
         early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
@@ -73,7 +73,7 @@ def ascend(
             climb.drop_broken(oracle.batch)
             if not len(climb.lane):
                 return found
-        climb.step(budget, momentum=step > 1)
+        climb.step(ball, momentum=step > 1)
         climb.take(oracle, ask(oracle, climb.images, climb.now, loss, grad=step < n_iter))
         if step in marks and step < n_iter:
             climb.review(oracle, loss, step)
@@ -145,16 +145,16 @@ class _Climb:
             correct=answer.correct,
         )
 
-    def step(self, budget: Budget, *, momentum: bool) -> None:
-        """Moves on along the gradient, and on from the last move."""
+    def step(self, ball: Ball, *, momentum: bool) -> None:
+        """Takes a step along the gradient, with momentum from the last step."""
         x, now = self.images.x, self.now
-        size = self.pace.view(-1, 1, 1, 1) * rim(budget, x)
-        ahead = ascent_direction(self.grad, budget).mul_(size).add_(now)
-        ahead = project(ahead, x, budget, spend=True)
+        size = self.pace.view(-1, 1, 1, 1) * ball.surface_step(x)
+        ahead = ball.ascent_direction(self.grad).mul_(size).add_(now)
+        ahead = ball.project(ahead, x, spend=True)
         if momentum:
             last = torch.sub(now, self.before, out=self.before).mul_(1 - MOMENTUM)
             ahead.sub_(now).mul_(MOMENTUM).add_(now).add_(last)
-            ahead = project(ahead, x, budget, spend=True)
+            ahead = ball.project(ahead, x, spend=True)
         self.before, self.now = now, ahead
 
     def take(self, oracle: Oracle, answer: Evaluation) -> None:

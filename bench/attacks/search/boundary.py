@@ -10,22 +10,21 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Budget
-from bench.attacks.common import broken, harm, project, put_rows, weights
+from bench.attacks.ball import Ball
+from bench.attacks.common import broken, harm, put_rows
 from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Oracle, margin
 
-# The nearest point of a hyperplane inside the box.
-#
-# Source: Croce & Hein 2020, https://arxiv.org/abs/1907.02044, section 2.2 (problem 4).
-
-
 TINY = 1e-30
-ROUNDING_PROJECTION = 1 + 1e-6
+
+LATER = 1 + 1e-6
+"""Factor by which a time must grow in a step of Newton's method, or the iteration has converged."""
 
 
 def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Tensor:
     """Returns the smallest delta (n, d) with ``<w, delta> = -gap`` and x + delta in [0, 1].
+
+    This is problem 4 of https://arxiv.org/abs/1907.02044, section 2.2.
 
     Every coordinate moves against the gap at its pace until it meets its wall, so what is asked
     for is the time at which the gap is closed. What is closed by then is a concave, piecewise
@@ -75,7 +74,7 @@ def _closing_time(pace: Tensor, room: Tensor, wall: Tensor, speed: Tensor, gap: 
         closed = torch.mul(met, wall, out=part).sum(1)
         rate = met.neg_().add_(1).mul_(speed).sum(1)
         later = torch.where(rate > 0, (gap - closed) / rate.clamp(min=TINY), torch.inf)
-        onward = later > now * ROUNDING_PROJECTION
+        onward = later > now * LATER
         going = onward.nonzero()[:, 0]
         if not len(going):
             break
@@ -114,7 +113,7 @@ def walk(
     oracle: Oracle,
     images: Images,
     start: Tensor,
-    budget: Budget,
+    ball: Ball,
     stride: Stride,
     *,
     early_stop: bool,
@@ -127,43 +126,32 @@ def walk(
     the most harmful one within eps, as the closest point is broken on half of the draws.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         images: The images, with or without targets.
         start: Starts.
-        budget: The norm that is minimized, and the eps that decides.
+        ball: The norm that is minimized, and the eps that decides.
         stride: How to step.
         early_stop: Leaves an image alone, with all its targets, once it is broken within eps.
     """
     state = _Walk.begin(images, start)
     found = Found.nothing(images.x)
     for step in range(stride.n_iter + 1):
-        f, w = state.look(oracle, budget, stride.beta, last=step == stride.n_iter)
+        f, w = state.look(oracle, ball, stride.beta, last=step == stride.n_iter)
         if step == stride.n_iter:
             break
         if decides(oracle):
-            keep = state.unsettled(oracle.batch, budget, early_stop).nonzero()[:, 0]
+            keep = state.unsettled(oracle.batch, early_stop).nonzero()[:, 0]
             if len(keep) < len(state.lane):
-                state.write(found, oracle, budget)
+                state.write(found, oracle, ball)
                 state.keep(keep)
                 f, w = f[keep], w.index_select(0, keep)
             if not len(state.lane):
                 return found
-        state.step(f, w, budget, stride)
+        state.step(f, w, ball, stride)
     if decides(oracle):
-        state.pull_in(oracle, budget)
-    state.write(found, oracle, budget)
+        state.pull_in(oracle, ball)
+    state.write(found, oracle, ball)
     return appraise(oracle, images, found.x_adv) if oracle.access.stochastic else found
-
-
-def length(delta: Tensor, budget: Budget) -> Tensor:
-    """Returns the size (n,) of perturbations in units of eps, in the budget's norm."""
-    if budget.norm == "l2":
-        euclidean: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-        return euclidean / min(budget.eps)
-    size = delta.abs()
-    if budget.scalar is None:
-        size = size.div_(weights(delta, budget))
-    return size.flatten(1).amax(1) / max(budget.eps)
 
 
 @dataclass
@@ -206,9 +194,7 @@ class _Walk:
             crossed=torch.zeros_like(none, dtype=torch.bool),
         )
 
-    def look(
-        self, oracle: Oracle, budget: Budget, beta: float, *, last: bool
-    ) -> tuple[Tensor, Tensor]:
+    def look(self, oracle: Oracle, ball: Ball, beta: float, *, last: bool) -> tuple[Tensor, Tensor]:
         """Takes note of ``now``, pulls broken points back, and linearizes the boundary there.
 
         Returns f (n,), which is 0 on the boundary, and its gradient w (n, c, h, w). A point that is
@@ -219,9 +205,9 @@ class _Walk:
         aims = self.images.target is not None and not last
         waits = self.crossed.any().expand_as(self.crossed) if oracle.coupled else self.crossed
         sloped = ~waits if aims else torch.zeros_like(waits)
-        distance = length(self.now - self.images.x, budget)
+        distance = ball.relative_size(self.now - self.images.x)
         answer = self._ask(oracle, sloped, distance <= ROUNDING)
-        self._note(oracle, budget, answer, distance)
+        self._note(oracle, ball, answer, distance)
         if last:
             return answer.loss, self.now
         self.crossed = broken(answer)
@@ -229,7 +215,7 @@ class _Walk:
         x, beyond = self.images.x.index_select(0, at), self.now.index_select(0, at)
         self.now.index_copy_(0, at, beyond.sub_(x).mul_(beta).add_(x))
         if answer.grad is None:
-            return self._nearest_plane(oracle, budget)
+            return self._nearest_plane(oracle, ball)
         f, w, again = answer.loss, answer.grad, ~sloped | self.crossed
         if oracle.coupled:
             again = again.any().expand_as(again)
@@ -271,11 +257,11 @@ class _Walk:
                     merged.grad.index_copy_(0, at, part.grad)
         return merged
 
-    def _note(self, oracle: Oracle, budget: Budget, answer: Evaluation, distance: Tensor) -> None:
+    def _note(self, oracle: Oracle, ball: Ball, answer: Evaluation, distance: Tensor) -> None:
         """Keeps ``now``, at a ``distance`` (n,), where it is better than the best so far."""
         candidate = self.now
         if oracle.coupled:  # the batch as it would be played: every image inside its ball
-            candidate = project(self.now, self.images.x, budget)
+            candidate = ball.project(self.now, self.images.x)
             answer = ask(oracle, self.images, candidate, margin, grad=False)
             distance = distance.clamp(max=1)
         score = pooled(oracle, harm(oracle, answer))
@@ -291,37 +277,32 @@ class _Walk:
         put_rows(better, (self.best, candidate))
         self.distance = torch.where(better, distance, self.distance)
 
-    def _nearest_plane(self, oracle: Oracle, budget: Budget) -> tuple[Tensor, Tensor]:
+    def _nearest_plane(self, oracle: Oracle, ball: Ball) -> tuple[Tensor, Tensor]:
         """Returns the linearized boundary that is nearest to ``now`` among all classes'."""
         logits, jacobian = oracle.jacobian(self.now, self.images.rows)
         at = self.images.y[:, None]
         f = (logits - logits.gather(1, at)).nan_to_num(0.0)
         i = torch.arange(len(f), device=f.device)
         w = (jacobian - jacobian[i, self.images.y][:, None]).nan_to_num(0.0, 0.0, 0.0)
-        if budget.norm == "l2":
-            dual = w.flatten(2).norm(dim=2)
-        else:
-            dual = (w.abs() * weights(self.now, budget)).flatten(2).sum(2)
+        dual = ball.dual_norm(w.flatten(2), ball.radii(self.now))
         away = (f.abs() / dual.clamp(min=TINY)).scatter(1, at, torch.inf)
         nearest = away.argmin(1)
         return f[i, nearest], w[i, nearest]
 
-    def step(self, f: Tensor, w: Tensor, budget: Budget, stride: Stride) -> None:
+    def step(self, f: Tensor, w: Tensor, ball: Ball, stride: Stride) -> None:
         """Steps beyond the linearized boundary, from ``now`` and from the clean image at once."""
         x, now, normal = self.images.x, self.now, w.flatten(1)
-        pace = None
-        if budget.norm == "linf":
-            pace = weights(x, budget).expand(1, *x.shape[1:]).flatten(1)
+        pace = ball.pace(x)
         gap = f + (x - now).flatten(1).mul_(normal).sum(1)
         near = step_to_plane(now.flatten(1), normal, f, pace).view_as(x)
         fresh = step_to_plane(x.flatten(1), normal, gap, pace).view_as(x)
-        a, b = (length(delta, budget).clamp(min=1e-8) for delta in (near, fresh))
+        a, b = (ball.relative_size(delta).clamp(min=1e-8) for delta in (near, fresh))
         alpha = (a / (a + b)).clamp(max=stride.alpha_max).view(-1, 1, 1, 1)
         near.mul_(stride.eta).add_(now).mul_(1 - alpha)
         fresh.mul_(stride.eta).add_(x).mul_(alpha)
         self.now = near.add_(fresh).clamp_(0, 1)
 
-    def pull_in(self, oracle: Oracle, budget: Budget) -> None:
+    def pull_in(self, oracle: Oracle, ball: Ball) -> None:
         """Tries points beyond eps again where the way to them leaves the ball.
 
         The paper's final search goes on to the boundary itself, where rounding decides.
@@ -330,24 +311,24 @@ class _Walk:
         if not len(at):
             return
         images, scale = self.images.pick(at), self.distance[at].view(-1, 1, 1, 1)
-        nearer = project(images.x + (self.best[at] - images.x) / scale, images.x, budget)
+        nearer = ball.project(images.x + (self.best[at] - images.x) / scale, images.x)
         answer = ask(oracle, images, nearer, margin, grad=False, confirm="all")
         won = at[broken(answer)]
         self.best = self.best.index_copy(0, won, nearer[broken(answer)])
         self.distance = self.distance.index_fill(0, won, 1.0)
 
-    def unsettled(self, batch: int, budget: Budget, early_stop: bool) -> Tensor:
+    def unsettled(self, batch: int, early_stop: bool) -> Tensor:
         """Says which lanes (n,) go on: those of images that are not broken near enough yet."""
         enough = self.distance <= (ROUNDING if early_stop else 0)
         lost = torch.zeros(batch, dtype=torch.bool, device=self.lane.device)
         lost[self.images.rows[enough]] = True
         return ~lost[self.images.rows]
 
-    def write(self, found: Found, oracle: Oracle, budget: Budget) -> None:
+    def write(self, found: Found, oracle: Oracle, ball: Ball) -> None:
         """Copies the best points within eps into the result; closer ones score higher."""
         inside = self.distance <= ROUNDING
         lane = self.lane[inside]
-        found.x_adv[lane] = project(self.best[inside], self.images.x[inside], budget)
+        found.x_adv[lane] = ball.project(self.best[inside], self.images.x[inside])
         found.correct[lane] = self.correct[inside]
         closest = -self.distance if decides(oracle) else self.score
         found.score[lane] = closest[inside]

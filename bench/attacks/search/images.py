@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Budget
-from bench.attacks.common import harm, random_start
+from bench.attacks.ball import Ball
+from bench.attacks.common import harm
 from bench.oracle import Confirm, Evaluation, Loss, Oracle, margin
 
 SELECTION_DRAWS = 20
@@ -118,7 +118,7 @@ def ask(
     """Returns the oracle's answer about candidates (n, c, h, w), with finite numbers only.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         images: The images.
         x_adv: Candidates.
         loss: Of them.
@@ -184,14 +184,14 @@ def lost(oracle: Oracle, images: Images, x_adv: Tensor, suspects: Tensor) -> Ten
     return wrong
 
 
-def starts(oracle: Oracle, images: Images, budget: Budget, generator: torch.Generator) -> Tensor:
+def starts(oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator) -> Tensor:
     """Returns a random point of each image's ball.
 
     It is drawn for the whole batch, so that it does not depend on which images are still there.
     """
     x = images.x.new_zeros(oracle.batch, *images.x.shape[1:])
     x[images.rows] = images.x
-    return random_start(x, budget, generator)[images.rows]
+    return ball.random_point(x, generator)[images.rows]
 
 
 def top_targets(oracle: Oracle, images: Images, n_target_classes: int) -> Tensor:
@@ -218,7 +218,7 @@ def search_all(
     statistics, one at a time.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         images: Of which untargeted copies are given.
         search: Searches from starts (n, c, h, w); scores what it found so that runs compare, which
             on a stochastic model takes fresh draws.

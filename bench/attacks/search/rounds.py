@@ -1,26 +1,79 @@
-"""What the rounds of ``auto`` do: ascents from many starts, at near targets, random search."""
+"""The rounds of ``auto``: ascents from many starts, at near targets, and random search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, cycle
 
 import torch
 from torch import Tensor
 
-from bench.attacks.base import Budget
+from bench.attacks.ball import Ball
+from bench.attacks.declared_search import SquareParams
 from bench.attacks.search.ascent import PACE, ascend
-from bench.attacks.search.directions import (
-    N_RANKED,
-    OUTPUT_STEPS,
-    diversified_starts,
-    nearest_targets,
-)
-from bench.attacks.search.images import Images, search_all
+from bench.attacks.search.images import Images, ask, search_all, starts, top_targets
 from bench.attacks.search.squares import random_search
-from bench.attacks.square import SquareParams
-from bench.oracle import LOSSES, Oracle
+from bench.oracle import LOSSES, Oracle, margin
+
+OUTPUT_STEPS = 2
+"""Steps from a random point to a diversified one; the source's number."""
+
+N_RANKED = 9
+"""Classes whose distances are compared: those with the highest logits."""
+
+TINY = 1e-12
+
+
+def diversified_starts(
+    oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator
+) -> Tensor:
+    """Returns points (n, c, h, w) of the balls at which the model says different things.
+
+    From a random point, steps as long as the radius climb a random mix of the logits, with weights
+    from [-1, 1]. Costs ``2 * OUTPUT_STEPS`` passes.
+
+    Source: Tashiro et al. 2020, https://arxiv.org/abs/2003.06878, section 3.
+
+    Args:
+        oracle: The oracle of the attacked model.
+        images: Without targets.
+        ball: The ball.
+        generator: Of all randomness; drawn for the whole batch, whoever is left.
+    """
+    drawn = torch.rand(oracle.batch, oracle.n_classes, generator=generator) * 2 - 1
+    mix = drawn.to(images.x)
+
+    def mixed(logits: Tensor, y: Tensor, row: Tensor | None) -> Tensor:
+        assert row is not None
+        return (mix[row] * logits).sum(1)
+
+    x_start = starts(oracle, images, ball, generator)
+    size = ball.surface_step(x_start)
+    by_row = replace(images, target=images.rows)  # tells the loss whose weights to take
+    for _ in range(OUTPUT_STEPS):
+        grad = ask(oracle, by_row, x_start, mixed).grad
+        assert grad is not None
+        ahead = ball.ascent_direction(grad).mul_(size).add_(x_start)
+        x_start = ball.project(ahead, images.x, spend=True)
+    return x_start
+
+
+def nearest_targets(oracle: Oracle, images: Images, x: Tensor, ball: Ball, k: int) -> Tensor:
+    """Returns the wrong classes (n, k) whose boundaries are nearest to x (n, c, h, w), in order.
+
+    Nearest in the ball's norm, of the model linearized at x: a class with a low logit may have a
+    steep one. Where the gradient vanishes the order is that of the logits. Costs a pass, and two
+    for each of at most ``N_RANKED`` classes.
+    """
+    ranked = top_targets(oracle, replace(images, x=x), N_RANKED)
+    answer = ask(oracle, images.aimed(ranked), x.repeat(ranked.shape[1], 1, 1, 1), margin)
+    assert answer.grad is not None
+    slope = (answer.grad * ball.relative_radii(x)).flatten(1)
+    steepness: Tensor = torch.linalg.vector_norm(slope, ball.facts.dual_order, dim=1)
+    distance = (-answer.loss / steepness.clamp(min=TINY)).view(-1, len(images)).T
+    return ranked.gather(1, distance.argsort(dim=1, stable=True)[:, :k])
+
 
 FIRST, SHORT, AIMED, LONG = 10, 20, 15, 50
 """Steps of the first climb, of most restarts, of climbs at each of several targets, and of the
@@ -49,13 +102,13 @@ class Rounds:
     """The rounds that an oracle can be asked for.
 
     Attributes:
-        oracle: What is attacked.
-        budget: The ball.
+        oracle: The oracle of the attacked model.
+        ball: The ball.
         n_target_classes: Targets of the round that tries many.
     """
 
     oracle: Oracle
-    budget: Budget
+    ball: Ball
     n_target_classes: int
 
     def opening(self) -> tuple[Round, ...]:
@@ -85,7 +138,7 @@ class Rounds:
         """Returns an ascent at each of the classes nearest to the best candidate so far."""
 
         def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
-            targets = nearest_targets(self.oracle, images, best, self.budget, n_targets)
+            targets = nearest_targets(self.oracle, images, best, self.ball, n_targets)
             begin = self._begin(images, diversified, generator)
             return self._search(images, begin, "margin", n_iter, targets=targets)
 
@@ -108,7 +161,7 @@ class Rounds:
             return random_search(
                 self.oracle,
                 images,
-                self.budget,
+                self.ball,
                 n_queries=n_queries,
                 p_init=SquareParams().p_init,
                 generator=generator,
@@ -121,7 +174,7 @@ class Rounds:
     ) -> Callable[[], Tensor]:
         if not diversified:
             return lambda: images.x
-        return lambda: diversified_starts(self.oracle, images, self.budget, generator)
+        return lambda: diversified_starts(self.oracle, images, self.ball, generator)
 
     def _search(
         self,
@@ -141,7 +194,7 @@ class Rounds:
                 lanes,
                 start,
                 LOSSES[loss],
-                self.budget,
+                self.ball,
                 n_iter=n_iter,
                 early_stop=True,
                 pace=pace,

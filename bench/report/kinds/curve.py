@@ -212,8 +212,9 @@ def _unit_eps_curve(view: RunView, xs: Sequence[float]) -> Unit:
     whole = all(abs(level - round(level)) < 1e-9 for level in levels)
     if threat.eps_space == "normalized":
         return Unit(f"eps ({threat.norm}, in units of the normalized input)", "{:g}".format)
-    if threat.norm == "linf" and whole and xs:
-        return Unit("eps (linf, in 1/255)", lambda x: f"{round(255 * x)}/255" if x else "0", 255)
+    if threat.facts.per_pixel and whole and xs:
+        title = f"eps ({threat.norm}, in 1/255)"
+        return Unit(title, lambda x: f"{round(255 * x)}/255" if x else "0", 255)
     return Unit(f"eps ({threat.norm}, pixels in [0, 1])", "{:g}".format)
 
 

@@ -75,10 +75,9 @@ def _panel(
 ) -> Surface:
     z = values.pivot(index="along_random", columns="along_gradient", values="loss")
     z = z.sort_index().sort_index(axis=1)
-    up = "gradient" if spec.threat_model.norm == "l2" else "sign of the gradient"
     return Surface(
         title=label,
-        x_label=f"along the {up} in eps",
+        x_label=f"along the {spec.threat_model.facts.steepest} in eps",
         y_label="along a random direction in eps",
         z_label="cross-entropy in nats",
         x=tuple(map(float, z.columns)),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.attacks.registry import traits_of
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
@@ -16,13 +17,10 @@ from bench.report.prose import STATS_TEXT, protocol_text
 from bench.store import CheckpointFacts
 
 NOT_NOTED = "unknown"
-"""What stores from before facts about checkpoints were noted say of them."""
+"""Architecture and training in stores from before they were recorded."""
 
 OF_ATTACKS = ("attack", "attack's parameters", "success")
 """Things in which experiments differ attack by attack."""
-
-_FAMILY = {"mifgsm": "mim", "pyautoattack": "autoattack"}
-"""Other libraries' names of attacks that are written anew here."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ def _about_attack(
 def _about_steps(
     info: CellInfo, facts: CheckpointFacts | None, theirs: Setting, attack: AttackSetting
 ) -> Iterator[Mismatch]:
-    name = info.spec.attack.rpartition(":")[2].lower()
-    if _FAMILY.get(name, name) != attack.attack:
+    if traits_of(info).family != attack.attack:
         yield Mismatch("attack", info.spec.attack, attack.attack)
         return
     differ = [
@@ -154,12 +151,15 @@ def _pair(
     return params.get(key), share * (theirs.eps or 0)
 
 
-def _alpha_of_eps(info: CellInfo, facts: CheckpointFacts | None) -> float | None:
-    """Returns the step size as a share of the radius."""
+def _alpha_of_eps(info: CellInfo, facts: CheckpointFacts | None) -> float | str | None:
+    """Returns the step size as a share of the radius; words where only the library knows it."""
     spec = info.spec
     alpha, n_iter = spec.attack_params.get("alpha"), spec.attack_params.get("n_iter")
     if alpha is None:
-        return 0.25 if ":" in spec.attack else 2.5 / n_iter if n_iter else None
+        library, colon, _ = spec.attack.partition(":")
+        if not colon:
+            return 2.5 / n_iter if n_iter else None
+        return 0.25 if library == "torchattacks" else f"{library}'s default"
     if spec.threat_model.eps_space == "normalized" and facts is None:
         return None
     radii = spec.threat_model.pixel_eps(facts.std if facts else (1.0,))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.attacks.adapters.signatures import ORDER
+from bench.core.ball import norm_facts
 from tools.speed.contenders.base import Call, Library, Request
 
 
@@ -54,7 +54,7 @@ def calls(classes: int) -> Mapping[str, Call]:
 
 def attack(module: Any, model: nn.Module, x: Tensor, y: Tensor, request: Request) -> Tensor:
     """Runs one of its functions."""
-    norm = ORDER[request.norm]
+    norm = norm_facts(request.norm).order
     ball: dict[str, dict[str, object]] = {
         "pgd_linf": {"ε": request.eps},
         "apgd": {"eps": request.eps, "norm": norm},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.randomness import tracing_kept
-from bench.core.threat import CAPITALS
+from bench.core.ball import norm_facts
 from tools.speed.contenders.base import Call, Library, Request
 
 _LOGGER = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def _ensemble(module: Any, model: nn.Module, device: torch.device, request: Requ
     ensemble = module.AutoAttack(
         model,
         attacks=None if version else [request.target],
-        norm=CAPITALS[request.norm],
+        norm=norm_facts(request.norm).capital,
         eps=request.eps,
         version=request.target if version else "custom",
         seed=request.seed,

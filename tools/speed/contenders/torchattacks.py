@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.threat import CAPITALS
+from bench.core.ball import norm_facts
 from tools.speed.contenders.base import Call, Library, Request
 
 ASSEMBLED = "its own AutoAttack takes 10 steps; these are its parts, of 100 steps, in MultiAttack"
@@ -60,7 +60,7 @@ def _make(
     """Returns one of its attacks, with ball, seed and classes if it takes them."""
     context = {
         "eps": request.eps,
-        "norm": CAPITALS[request.norm],
+        "norm": norm_facts(request.norm).capital,
         "seed": request.seed,
         "n_classes": request.classes,
     }

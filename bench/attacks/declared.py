@@ -1,0 +1,259 @@
+"""Declarations of native attacks, which do not need torch: parameters, traits, and what runs them.
+
+An attack is a function in a module of this folder and an entry in ``ATTACKS`` below. APGD, FAB,
+Square, AutoAttack and auto are in ``declared_search``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from bench.attacks.base import Attack
+from bench.attacks.params import Count, NoParams, NotNegative, Positive
+from bench.core.attack import Traits
+from bench.core.ball import NORMS
+from bench.core.registry import Deferred
+from bench.core.spec import Spec
+
+
+class StepParams(Spec):
+    """Parameters of every attack that takes steps along the gradient.
+
+    Attributes:
+        n_iter: Steps, at least 1.
+        alpha: Step size in pixel units, > 0; ``None`` is ``2.5 * eps / n_iter``, which is eps / 4
+            for 10 steps. With a radius per channel it is the step of the channel with the largest
+            radius, and the others' steps shrink with their radii.
+    """
+
+    n_iter: Count = 10
+    alpha: Positive | None = None
+
+
+class MIMParams(StepParams):
+    """Parameters of MIM.
+
+    Attributes:
+        decay: Momentum factor; 0 is BIM.
+    """
+
+    decay: NotNegative = 1.0
+
+
+class PGDParams(StepParams):
+    """Parameters of PGD.
+
+    Attributes:
+        n_iter: Steps of each run, at least 1.
+        random_start: Starts at a uniformly random point of the ball, otherwise at x.
+        n_restarts: Runs, at least 1, each from its own start; the best of them is returned.
+        keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
+            then the one with the highest loss. ``last`` returns the last iterate of a run. The
+            best is chosen on the draws the attack saw: on a stochastic model with few draws
+            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger. Where the attack
+            sees a mean-field surrogate, that compares the iterates of a run, and fresh draws of the
+            model compare the runs.
+        loss: Loss to climb: cross-entropy, difference of logits ratio, or margin of logits.
+        early_stop: Stops attacking an image once it is broken, where the model is deterministic
+            and images are independent. It changes no verdict and saves passes; what it finds has a
+            lower loss, so it is weaker under protocol ``transfer``. For ``keep`` best.
+    """
+
+    n_iter: Count = 20
+    random_start: bool = True
+    n_restarts: Count = 1
+    keep: Literal["best", "last"] = "best"
+    loss: Literal["ce", "dlr", "margin"] = "ce"
+    early_stop: bool = False
+
+    @model_validator(mode="after")
+    def _restarts_differ(self) -> PGDParams:
+        if self.n_restarts > 1 and not self.random_start:
+            raise ValueError("n_restarts above 1 needs random_start, or all runs are the same")
+        if self.early_stop and self.keep == "last":
+            raise ValueError("early_stop needs keep best: a broken image is left where it broke")
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether iterates are compared, which costs one more forward pass a run."""
+        return self.keep == "best" or self.n_restarts > 1
+
+    def passes(self) -> float:
+        """Returns the passes per image."""
+        return self.n_restarts * (2.0 * self.n_iter + self.compares)
+
+
+class CWLinfParams(StepParams):
+    """Parameters of CW linf: those of PGD, but for the loss.
+
+    Attributes:
+        n_iter: Steps from each start, at least 1.
+        n_restarts: Random starts, at least 1, of which the best result is returned.
+    """
+
+    n_iter: Count = 30
+    n_restarts: Count = 1
+
+    def as_pgd(self) -> PGDParams:
+        """Returns the parameters of the same attack as PGD."""
+        return PGDParams(**self.model_dump(), loss="margin")
+
+
+class NoiseParams(Spec):
+    """Parameters of noise.
+
+    Attributes:
+        n_trials: Random points per image, of which the best is kept: the one that is wrong on the
+            most draws, then the one with the highest loss.
+    """
+
+    n_trials: Count = 20
+
+
+class CWParams(Spec):
+    """Parameters of CW.
+
+    Attributes:
+        c: First weight of the misclassification term, where the search for c starts.
+        binary_search_steps: Weights tried for each image.
+        n_iter: Steps of Adam for each weight.
+        lr: Its learning rate, in tanh space.
+        kappa: Confidence: by how much the margin of logits must be won.
+    """
+
+    c: Positive = 0.01
+    binary_search_steps: Count = 5
+    n_iter: Count = 100
+    lr: Positive = 0.01
+    kappa: NotNegative = 0.0
+
+
+class DeepFoolParams(Spec):
+    """Parameters of DeepFool.
+
+    Attributes:
+        n_iter: Largest number of steps per image.
+        overshoot: Share of the perturbation that is added to cross the boundary.
+    """
+
+    n_iter: Count = 50
+    overshoot: NotNegative = 0.02
+
+
+LINF_L2 = ("linf", "l2")
+_CLIMBS = Traits(steps="many")
+
+ATTACKS: tuple[Attack, ...] = (
+    Attack(
+        name="natural",
+        version=1,
+        kind="none",
+        norms=NORMS,
+        params=NoParams,
+        run=Deferred("bench.attacks.pgd:natural"),
+        summary="the clean image",
+        url="",
+        passes=lambda params: 0.0,
+        traits=Traits(gradients="never"),
+    ),
+    Attack(
+        name="fgsm",
+        version=1,
+        kind="bounded",
+        norms=LINF_L2,
+        params=NoParams,
+        run=Deferred("bench.attacks.pgd:fgsm"),
+        summary="fast gradient sign method: one step of size eps",
+        url="https://arxiv.org/abs/1412.6572",
+        passes=lambda params: 2.0,
+        traits=Traits(steps="one"),
+    ),
+    Attack(
+        name="bim",
+        version=1,
+        kind="bounded",
+        norms=LINF_L2,
+        params=StepParams,
+        run=Deferred("bench.attacks.pgd:bim"),
+        summary="basic iterative method: small steps from x",
+        url="https://arxiv.org/abs/1607.02533",
+        passes=lambda params: 2.0 * params.n_iter,
+        extends=True,
+        traits=_CLIMBS,
+    ),
+    Attack(
+        name="pgd",
+        version=1,
+        kind="bounded",
+        norms=LINF_L2,
+        params=PGDParams,
+        run=Deferred("bench.attacks.pgd:pgd"),
+        summary="projected gradient ascent from random starts",
+        url="https://arxiv.org/abs/1706.06083",
+        passes=PGDParams.passes,
+        extends=True,
+        traits=_CLIMBS,
+    ),
+    Attack(
+        name="mim",
+        version=1,
+        kind="bounded",
+        norms=LINF_L2,
+        params=MIMParams,
+        run=Deferred("bench.attacks.pgd:mim"),
+        summary="momentum iterative method: BIM along a decaying sum of gradients",
+        url="https://arxiv.org/abs/1710.06081",
+        passes=lambda params: 2.0 * params.n_iter,
+        extends=True,
+        traits=_CLIMBS,
+    ),
+    Attack(
+        name="noise",
+        version=1,
+        kind="bounded",
+        norms=LINF_L2,
+        params=NoiseParams,
+        run=Deferred("bench.attacks.pgd:noise"),
+        summary="random corners of the ball, or points of the sphere: the control",
+        url="https://arxiv.org/abs/1802.00420",
+        passes=lambda params: float(params.n_trials),
+        traits=Traits(gradients="never"),
+    ),
+    Attack(
+        name="cw",
+        version=1,
+        kind="minimum-norm",
+        norms=NORMS,
+        params=CWParams,
+        run=Deferred("bench.attacks.minimum_norm:cw"),
+        summary="Carlini and Wagner: minimizes the l2 distance, with a search over c",
+        url="https://arxiv.org/abs/1608.04644",
+        passes=lambda params: 1 + 2.0 * params.n_iter * params.binary_search_steps,
+    ),
+    Attack(
+        name="cw_linf",
+        version=1,
+        kind="bounded",
+        norms=("linf",),
+        params=CWLinfParams,
+        run=Deferred("bench.attacks.pgd:cw_linf"),
+        summary="PGD on Carlini and Wagner's margin of logits",
+        url="https://arxiv.org/abs/1706.06083",
+        passes=lambda params: params.as_pgd().passes(),
+        traits=_CLIMBS,
+    ),
+    Attack(
+        name="deepfool",
+        version=2,
+        kind="minimum-norm",
+        norms=LINF_L2,
+        params=DeepFoolParams,
+        run=Deferred("bench.attacks.minimum_norm:deepfool"),
+        summary="DeepFool: steps to the nearest linearized boundary inside the box, in l2 or linf",
+        url="https://arxiv.org/abs/1511.04599",
+        passes=lambda params: 1 + 12.0 * min(10, params.n_iter),  # it rarely takes ten steps
+    ),
+)
