@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from bench.core import ball
 from bench.core.errors import UserError, first_line
 from bench.core.spec import parse_number
-from bench.core import ball
 from bench.untrusted.yaml_text import read_limited
 
 NORMS = {ball.norm_facts(norm).capital: norm for norm in ball.NORMS}

@@ -1,7 +1,6 @@
 """An attack and a kind of report for rbench, as another package brings them."""
 
-from bench.attacks.base import Attack
-from bench.attacks.params import NoParams
+from bench.attacks import Attack, NoParams, Traits
 from bench.report.table import Cell, Column, Report, Table, TableRow
 
 
@@ -22,6 +21,7 @@ HALFWAY = Attack(
     run=run,
     summary="half a step of FGSM",
     url="https://arxiv.org/abs/1412.6572",
+    traits=Traits(steps="one"),  # alarms and convergence sweeps go by it
 )
 
 

@@ -15,6 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.analysis import gradient_similarity, loss_surface
 from bench.analysis.loss_surface import LossSurfaceParams, directions
+from bench.attacks import Budget
+from bench.attacks.ball import ball_of
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
 
@@ -50,7 +52,7 @@ def test_equal_opposite_and_dead_models() -> None:
 def test_directions_are_orthogonal_and_as_long_as_eps(seed: int, norm: str, odd: bool) -> None:
     size = 3 if odd else 4
     grad = torch.randn(3, 1, size, size, generator=torch.Generator().manual_seed(seed))
-    up, random = directions(grad, norm, seed)
+    up, random = directions(grad, ball_of(Budget(norm, (0.1,))), seed)
     dots = (up * random).flatten(1).sum(1)
     assert bool((up * grad).flatten(1).sum(1).gt(0).all())
     if norm == "linf":
@@ -64,7 +66,7 @@ def test_directions_are_orthogonal_and_as_long_as_eps(seed: int, norm: str, odd:
 
 def test_pixels_without_gradient_move_at_random_only() -> None:
     grad = torch.tensor([0.0, 1.0, -2.0, 0.0, 3.0, 4.0]).view(1, 1, 1, 6)
-    up, random = directions(grad, "linf", 0)
+    up, random = directions(grad, ball_of(Budget("linf", (0.1,))), 0)
     assert up.flatten().tolist() == [0, 1, -1, 0, 1, 1]
     assert set(random.flatten().tolist()) == {-1.0, 1.0}
     assert float((up * random).sum()) == 0

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from bench.attacks.registry import DECLARED
+
+NATIVE = [name for name, attack in DECLARED.items() if not attack.library]
+
+SEARCHES = ("apgd", "apgd_t", "fab_t", "square", "autoattack", "auto")
+"""Native attacks with tests of their own; any other is picked up by its traits."""
+
 
 @dataclass(frozen=True)
 class Case:

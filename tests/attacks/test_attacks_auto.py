@@ -12,8 +12,9 @@ from attack_cases import Case
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
-from bench.attacks.search.directions import diversified_starts, nearest_targets
+from bench.attacks.ball import ball_of
 from bench.attacks.search.images import whole_batch
+from bench.attacks.search.rounds import diversified_starts, nearest_targets
 from bench.oracle import Access, Oracle, frozen
 from bench.verify import judge
 
@@ -152,7 +153,7 @@ def test_targets_are_ranked_by_distance_not_by_logit(linear: Callable[..., Any])
     weight = case.model[1].weight.detach()
     for norm, order in (("linf", 1), ("l2", 2)):
         oracle = Oracle(case.model, case.x, 6, Access())
-        found = nearest_targets(oracle, images, case.x, Budget(norm, (0.1,)), 3)
+        found = nearest_targets(oracle, images, case.x, ball_of(Budget(norm, (0.1,))), 3)
         z = case.model(case.x).detach()
         slopes = torch.linalg.vector_norm(weight[None] - weight[y][:, None], order, dim=2)
         gaps = (z.gather(1, y[:, None]) - z) / slopes.clamp(min=1e-9)
@@ -166,14 +167,14 @@ def test_targets_are_ranked_by_distance_not_by_logit(linear: Callable[..., Any])
 def test_diversified_starts_differ_in_what_the_model_says(
     norm: str, linear: Callable[..., Any]
 ) -> None:
-    case, ball = linear(6, b=8), Budget(norm, (0.05 if norm == "linf" else 0.4,))
-    oracle = Oracle(case.model, case.x, 6, Access())
+    case, budget = linear(6, b=8), Budget(norm, (0.05 if norm == "linf" else 0.4,))
+    oracle, ball = Oracle(case.model, case.x, 6, Access()), ball_of(budget)
     images = whole_batch(case.x, case.y)
     one, two = (
         diversified_starts(oracle, images, ball, torch.Generator().manual_seed(seed))
         for seed in (0, 1)
     )
-    assert set(judge(case.x, one, ball, "bounded")) == {"ok"}
+    assert set(judge(case.x, one, budget, "bounded")) == {"ok"}
     moved, noise = (
         (case.model(a) - case.model(b)).detach().abs().amax(1).mean()
         for a, b in ((one, two), (case.x, case.x + ball.eps[0] * torch.randn_like(case.x) / 8))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
-from bench.attacks.adapters.pyautoattack import VERSIONS
+from bench.attacks.declared_libraries import VERSIONS
 from bench.core.errors import UserError
 from bench.oracle import Access, Oracle, frozen
 

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attack_cases import SEARCHES, Case
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from bench.attacks import Budget, get_attack, parse_params
-from bench.attacks.autoattack import VERSIONS
+from bench.attacks.declared_search import VERSIONS
 from bench.norms.batch import BatchNorm
 from bench.oracle import Access, Oracle, frozen
 from bench.verify import Scoring, judge, verify_batch
 
-NAMES = ("apgd", "apgd_t", "fab_t", "square", "autoattack", "auto")
+NAMES = SEARCHES
 SHORT: dict[str, dict[str, object]] = {
     "apgd": {"n_iter": 20},
     "apgd_t": {"n_iter": 20},
@@ -177,8 +178,6 @@ def nearest_in_box(case: Any, i: int, norm: str) -> float:
 @pytest.fixture(scope="module")
 def trained() -> Any:
     """A small conv net trained for a moment, with 30 images of four classes."""
-    from attack_cases import Case
-
     generator = torch.Generator().manual_seed(0)
     shapes = torch.rand(4, 1, 8, 8, generator=generator)
 

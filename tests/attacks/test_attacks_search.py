@@ -13,18 +13,12 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
-from bench.attacks.common import project, put_rows
+from bench.attacks.ball import ball_of
+from bench.attacks.common import put_rows
 from bench.attacks.search.ascent import checkpoints
 from bench.attacks.search.boundary import step_to_plane
-from bench.attacks.search.squares import (
-    AHEAD,
-    Draws,
-    corners,
-    first_guess,
-    next_guess,
-    share,
-    two_humps,
-)
+from bench.attacks.search.square_shapes import AHEAD, Draws, shapes_in, two_humps
+from bench.attacks.search.squares import share
 from bench.oracle import LOSSES, Access, Memo, Oracle
 
 
@@ -176,13 +170,14 @@ def test_squares_fit_images_of_any_size_and_use_the_whole_radius(
     norm: str, shape: tuple[int, ...]
 ) -> None:
     x, rows = torch.full(shape, 0.5), torch.arange(3)
-    budget, generator = Budget(norm, (0.1,)), torch.Generator().manual_seed(0)
-    x_adv = first_guess(x, rows, 3, budget, generator)
+    shapes = shapes_in(ball_of(Budget(norm, (0.1,))))
+    generator = torch.Generator().manual_seed(0)
+    x_adv = shapes.first_guess(x, rows, 3, generator)
     order, draws = torch.inf if norm == "linf" else 2, Draws(x, 3, generator)
     for size in (min(shape[2:]), 3, 3):
         length = torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
         assert torch.allclose(length, torch.tensor(0.1), atol=1e-5)
-        new = next_guess(x, x_adv, corners(x, budget), rows, budget, size, draws)
+        new = shapes.next_guess(x, x_adv, shapes.ends(x), rows, size, draws)
         changed = (new != x_adv).flatten(1).sum(1)
         assert int(changed.max()) <= shape[1] * size**2 * (1 if norm == "linf" else 2)
         x_adv = new
@@ -190,12 +185,12 @@ def test_squares_fit_images_of_any_size_and_use_the_whole_radius(
 
 def test_squares_are_those_that_each_query_would_draw() -> None:
     """Also where the size changes, or images are left out, between what is drawn at once."""
-    shape, budget = (4, 3, 9, 7), Budget("linf", (0.1,))
-    x, rows = torch.rand(shape), torch.arange(4)
+    shapes = shapes_in(ball_of(Budget("linf", (0.1,))))
+    x, rows = torch.rand(4, 3, 9, 7), torch.arange(4)
     low, high = (x - 0.1).clamp(0, 1), (x + 0.1).clamp(0, 1)
-    assert torch.allclose(corners(x, budget), torch.stack([low, high], 1))
+    assert torch.allclose(shapes.ends(x), torch.stack([low, high], 1))
     draws, alike = (torch.Generator().manual_seed(3) for _ in range(2))
-    ahead, ends, x_adv = Draws(x, 4, draws), corners(x, budget), x
+    ahead, ends, x_adv = Draws(x, 4, draws), shapes.ends(x), x
     for query in range(3 * AHEAD):
         size = 5 if query < 40 else 2
         if query == 50:
@@ -208,7 +203,7 @@ def test_squares_are_those_that_each_query_would_draw() -> None:
                 bright = int(of_image[5 + c] >= 0.5)
                 window = (c, slice(top, top + size), slice(left, left + size))
                 expected[i][window] = corner[bright][window]
-        new = next_guess(x[rows], x_adv, ends, rows, budget, size, ahead)
+        new = shapes.next_guess(x[rows], x_adv, ends, rows, size, ahead)
         assert torch.equal(new, expected)
         x_adv = new
 
@@ -228,8 +223,8 @@ def test_a_projection_that_spends_its_point_is_the_same(budget: Budget) -> None:
     x, far = torch.rand(3, 2, 4, 4), torch.rand(3, 2, 4, 4) * 3 - 1
     eps = torch.tensor(budget.eps).view(1, -1, 1, 1)
     expected = (x + (far - x).clamp(-eps, eps)).clamp(0, 1)
-    assert torch.equal(project(far, x, budget), expected)
-    assert torch.equal(project(far, x, budget, spend=True), expected)
+    assert torch.equal(ball_of(budget).project(far, x), expected)
+    assert torch.equal(ball_of(budget).project(far, x, spend=True), expected)
 
 
 @pytest.mark.parametrize(("n_classes", "aimed"), [(2, False), (2, True), (3, True)])

@@ -77,6 +77,29 @@ def test_sweeps_can_be_turned_off_and_leave_ensembles_alone(tmp_path: Path) -> N
     assert plan_sweeps(planned(tmp_path, auto)[0], lambda data: "0") == []
 
 
+@pytest.mark.parametrize(
+    ("module", "attack", "swept"),
+    [
+        ("foolbox", "foolbox:LinfPGD", True),
+        ("art", "art:ProjectedGradientDescent", True),
+        ("foolbox", "foolbox:LinfFMNAttack", False),
+        ("art", "art:SquareAttack", False),
+    ],
+)
+def test_attacks_of_libraries_that_climb_get_their_sweep(
+    module: str, attack: str, swept: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip(module)
+    ours = "attack: pgd, label: short, params: {n_iter: 2, alpha: 0.01, random_start: false}"
+    text = SUITE.replace(ours, f"attack: '{attack}', label: theirs, params: {{n_iter: 2}}")
+    sweeps = plan_sweeps(planned(tmp_path, text)[0], lambda data: "0")
+    assert [about.attack_label for _, about in sweeps] == (["theirs"] if swept else [])
+    assert all(
+        [cell.attack_params["n_iter"] for cell in sweep.iterations] == [2, 4, 8]
+        for sweep, _ in sweeps
+    )
+
+
 def probed(plan: Plan, tmp_path: Path, workers: Workers) -> dict[str, Probed]:
     """Probes the models of a plan, and runs none of its cells."""
     runner = Probing(jobs_of(plan, tmp_path), tmp_path, workers)

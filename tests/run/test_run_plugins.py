@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_checkpoints import save
 
-from bench.attacks import Budget, get_attack
+from bench.attacks import Budget, Traits, get_attack
 from bench.core.errors import UserError
 from bench.report import write_reports
 from bench.report.write import build_reports
@@ -109,6 +109,7 @@ def test_the_example_package_brings_an_attack_and_a_report(
     (cell,) = [c for c in plan.cells if c.attack_index == 1]
     info, rows = RunStore(tmp_path / "run").read_cell(cell.cell_id)
     assert info.versions["rbench-example"] == "0.1" and info.spec.attack == "halfway"
+    assert info.traits == Traits(family="halfway", steps="one")
     assert max(row.linf for row in rows) == pytest.approx(0.05, abs=1e-6)
     written = {path.name for path in write_reports(tmp_path / "run", formats=("md", "html"))}
     assert {"leaderboard.md", "passes.md", "report.html"} <= written

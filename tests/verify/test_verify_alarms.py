@@ -10,6 +10,7 @@ import pytest
 from bench.alarms.convergence import convergence_sweep, sweep_alarms
 from bench.alarms.rules import find_alarms
 from bench.alarms.shared import Alarm, CellResult
+from bench.core.attack import Traits
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
@@ -44,6 +45,7 @@ def cell(
     kind: str = "bounded",
     cluster: str = "sample",
     complete: bool = True,
+    traits: Traits | None = None,
     **spec: Any,
 ) -> CellResult:
     fields: dict[str, Any] = {
@@ -57,7 +59,7 @@ def cell(
         {
             "cell_id": identity.cell_id, "spec": identity, "complete": complete,
             "attack_kind": kind, "cluster": cluster, "seconds": 0, "machine": "m",
-            "versions": {}, "date": "d",
+            "versions": {}, "date": "d", "traits": traits,
         }
     )  # fmt: skip
     return CellResult(info, results)
@@ -141,6 +143,32 @@ def test_single_step_beats_iterative() -> None:
     assert raised(*cells) == {("bim", "single_step_beats_iterative")}
     transferred = [cell(c.spec.attack, c.rows, protocol="transfer") for c in cells]
     assert raised(*transferred) == set()  # single steps are known to transfer better
+
+
+FREE, ONE, MANY = Traits(gradients="never"), Traits(steps="one"), Traits(steps="many")
+
+
+def test_alarms_go_by_stored_traits_whatever_the_name() -> None:
+    theirs = cell("foolbox:LinfPGD", rows(0.8), traits=MANY)
+    beaten = {("foolbox:LinfPGD", "control_beats_gradient")}
+    noise = "foolbox:LinfAdditiveUniformNoiseAttack"
+    assert raised(theirs, cell(noise, rows(0.2), traits=FREE)) == beaten
+    # itself it follows no gradient, so nothing can say that its gradients mislead
+    both = cell(noise, rows(0.5), traits=FREE), cell("art:SquareAttack", rows(0.2), traits=FREE)
+    assert raised(*both) == set()
+    assert raised(*both, theirs) == beaten
+    plugin = cell("theirs", rows(0.4), traits=ONE)
+    assert raised(plugin, theirs) == {("foolbox:LinfPGD", "single_step_beats_iterative")}
+    assert raised(cell("theirs", rows(0.3), eps=0.5, traits=MANY)) == {
+        ("theirs", "large_eps_not_near_zero")
+    }
+
+
+def test_an_attack_that_may_return_clean_images_is_not_said_to_do_nothing() -> None:
+    idle = [row(i, 1.0, linf=0.0) for i in range(N)]
+    assert raised(cell("theirs", idle)) == {("theirs", "images_unchanged")}
+    assert raised(cell("theirs", idle, traits=Traits(returns_clean=True))) == set()
+    assert raised(cell("torchattacks:FAB", idle)) == set()
 
 
 def test_accuracy_rises_with_eps() -> None:

@@ -40,11 +40,11 @@ class Arena:
 
     def threat(self, norm: str) -> ThreatModel:
         """Returns the ball of a norm."""
-        return ThreatModel(norm="l2" if norm == "l2" else "linf", eps=self.radius(norm))
+        return ThreatModel.model_validate({"norm": norm, "eps": self.radius(norm)})
 
     def radius(self, norm: str) -> float:
         """Returns the radius of a norm's ball."""
-        return self.eps_l2 if norm == "l2" else self.eps
+        return {"linf": self.eps, "l2": self.eps_l2}[norm]
 
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """Returns images (b, c, h, w) and labels (b,) on the model's device, batch by batch."""
