@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bench.attacks import Attack, Budget, get_attack, parse_params
 from bench.attacks.ball import ball_of
+from bench.core.ball import norm_facts
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.norms import norm_factory
@@ -40,7 +41,7 @@ def losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def budget_of(norm: str) -> Budget:
-    return Budget(norm, (0.03 if norm == "linf" else 0.3,))
+    return Budget(norm, (0.03 if norm_facts(norm).per_pixel else 0.3,))
 
 
 @pytest.mark.parametrize(("name", "norm"), TABLE)
@@ -55,8 +56,7 @@ def test_x_adv_stays_in_ball_and_box_and_repeats(
     assert torch.equal(case.x, x) and torch.equal(case.y, y)
     assert torch.equal(attack(name, case, budget), x_adv)
     assert float(x_adv.min()) >= 0 and float(x_adv.max()) <= 1
-    order = float("inf") if norm == "linf" else 2
-    reach = torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
+    reach = torch.linalg.vector_norm((x_adv - x).flatten(1), norm_facts(norm).order, dim=1)
     assert float(reach.max()) <= budget.eps[0] + 1e-6 and float(reach.min()) > 0.1 * budget.eps[0]
 
 
@@ -70,12 +70,12 @@ def test_another_seed_gives_another_x_adv(name: str, conv: Callable[..., Any]) -
 def test_gradient_attacks_reach_the_best_loss_of_a_linear_model_of_two_classes(
     name: str, norm: str, linear: Callable[..., Any]
 ) -> None:
-    case, eps = linear(2, channels=3), 0.05 if norm == "linf" else 0.4
-    weight = case.model[1].weight
-    slope = torch.stack([weight[1 - y] - weight[y] for y in case.y]).view_as(case.x)
-    length = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    away = slope.sign() if norm == "linf" else slope / length
-    best = losses(case.model, case.x + eps * away, case.y)
+    case, eps = linear(2, channels=3), {"linf": 0.05, "l2": 0.4}.get(norm, 0.15)
+    weight, logits = case.model[1].weight, case.model(case.x)
+    slope = torch.stack([weight[1 - y] - weight[y] for y in case.y])
+    gap = torch.stack([z[1 - y] - z[y] for z, y in zip(logits, case.y, strict=True)])
+    steepness = torch.linalg.vector_norm(slope, norm_facts(norm).dual_order, dim=1)
+    best = nn.functional.softplus(gap + eps * steepness).detach()
     # A random start in l2 turns towards the optimum, by a share of the angle with each step.
     values: dict[str, object] = {"n_iter": 40, "alpha": eps / 4} if name == "pgd" else {}
     found = losses(case.model, attack(name, case, Budget(norm, (eps,)), **values), case.y)
