@@ -10,10 +10,10 @@ from bench.alarms.shared import Alarm, CellResult
 from bench.core.cell import CellSpec, DataSpec, averaging
 
 FACTORS = (1, 2, 4)
-"""Multiples of the iterations that are tried."""
+"""Multiples of the iterations to try."""
 
 EOT_ITERS = (1, 5, 20, 50)
-"""Draws that are tried at an equal budget of gradients, for a stochastic model."""
+"""Numbers of draws to try at an equal budget of gradients, for a stochastic model."""
 
 BUDGET = 500
 """Least budget of gradients per image for them, so that 50 draws leave 10 iterations."""
@@ -26,9 +26,8 @@ class Sweep:
     Attributes:
         base: The cell whose convergence is in question, on its whole slice.
         iterations: Its attack on a subset with 1, 2 and 4 times the iterations.
-        draws: Its attack on the subset with more and more draws and ever fewer iterations, at an
-            equal budget of gradients; empty for a deterministic model, and where a surrogate's one
-            pass stands for them.
+        draws: Its attack on the subset with more draws and fewer iterations, at an equal budget of
+            gradients; empty for a deterministic model, and for a mean-field surrogate.
     """
 
     base: CellSpec
@@ -44,12 +43,12 @@ class Sweep:
 def convergence_sweep(
     base: CellSpec, data: DataSpec, data_hash: str, *, stochastic: bool, budget: int = BUDGET
 ) -> Sweep:
-    """Lays out a short sweep for a white-box attack with ``n_iter``, such as PGD.
+    """Plans a short sweep for a white-box attack with ``n_iter``, such as PGD.
 
     Args:
         base: The cell whose convergence is in question.
         data: A subset of its slice; more than one batch if the images of a batch share statistics.
-        data_hash: Of the subset.
+        data_hash: Hash of the subset.
         stochastic: Whether the model draws at random.
         budget: Gradients per image in the sweep over draws; the cell's own if that is more.
 
@@ -86,8 +85,8 @@ def sweep_alarms(sweep: Sweep, results: Iterable[CellResult]) -> tuple[Alarm, ..
     """Returns alarms about the sweep's base cell: more effort is shown to break more images.
 
     Args:
-        sweep: Which cells were to run.
-        results: What came of them; incomplete ones are left out.
+        sweep: The sweep.
+        results: Its cells, as far as they were run; incomplete ones are left out.
     """
     done = {r.info.cell_id: r for r in results if r.info.complete and r.rows}
     found: list[Alarm] = []

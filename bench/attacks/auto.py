@@ -8,8 +8,8 @@ Auto Attack, https://arxiv.org/abs/2203.05154; what is done differently was meas
   an output-diversified start. Both cost 69 passes, and break most of what can be broken.
 - Later rounds climb, from other diversified starts, the margin and the cross-entropy; and, from the
   clean image, the margins of the classes whose linearized boundaries are nearest to what was found.
-- What an image is given depends on its own margins alone: all of the budget where little is
-  missing, a few rounds where the margin has hardly moved. Neighbours in the batch change nothing.
+- The share of the budget that an image gets depends on its own margins alone: all of it where little
+  is missing, a few rounds where the margin has hardly moved. Neighbours in the batch do not matter.
 - A short random search shows whether gradients are masked: where it comes much further than
   ascent did, the rest of the budget goes to random search, and the log says so.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.attacks.ball import ball_of
 from bench.attacks.base import Budget
 from bench.attacks.declared_search import AutoParams
-from bench.attacks.search.images import Found, Images, decides, measured, pooled, whole_batch
+from bench.attacks.search.lanes import Found, Lanes, decides, measured, pooled, whole_batch
 from bench.attacks.search.rounds import Round, Rounds
 from bench.oracle import Oracle
 
@@ -106,21 +106,21 @@ def _probe_gradients(search: _Search, rounds: Rounds, from_clean: Tensor) -> Non
 
 @dataclass
 class _Search:
-    """What is known of each image of the batch, b of them.
+    """The state of the search for each of the b images of the batch.
 
     Attributes:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         images: The whole batch.
-        n_passes: What an image may cost.
-        seeds: Of the rounds.
+        n_passes: Passes that an image may cost.
+        seeds: Source of the rounds' seeds.
         best: The most harmful candidates.
         clean: Margins of the clean images.
-        margin: Of the best candidates.
-        spent: Passes.
+        margin: Margins of the best candidates.
+        spent: Passes spent on each image.
     """
 
     oracle: Oracle
-    images: Images
+    images: Lanes
     n_passes: int
     seeds: torch.Generator
     best: Found
@@ -129,7 +129,7 @@ class _Search:
     spent: Tensor
 
     @staticmethod
-    def begin(oracle: Oracle, images: Images, n_passes: int, seed: int) -> _Search:
+    def begin(oracle: Oracle, images: Lanes, n_passes: int, seed: int) -> _Search:
         seeds = torch.Generator().manual_seed(seed)
         best, clean = measured(oracle, images, images.x.clone())
         return _Search(
@@ -152,8 +152,8 @@ class _Search:
         Args:
             one: The round.
             reserve: Passes that must remain after it.
-            promising: Only those that are worth more than was spent on them.
-            near: Only those that lack little.
+            promising: Whether to leave out images whose chance is not worth further passes.
+            near: Whether to leave out images that are far from broken.
         """
         open_ = self.best.correct > 0
         if self.oracle.coupled:

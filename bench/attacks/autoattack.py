@@ -26,8 +26,8 @@ from bench.attacks.declared_search import (
 )
 from bench.attacks.search.ascent import ascend
 from bench.attacks.search.boundary import Stride, walk
-from bench.attacks.search.images import (
-    Images,
+from bench.attacks.search.lanes import (
+    Lanes,
     appraise,
     search_all,
     starts,
@@ -100,7 +100,7 @@ def square(
     return _square(oracle, whole_batch(x, y), ball_of(budget), generator, params)
 
 
-Part = Callable[[Images, torch.Generator], Tensor]
+Part = Callable[[Lanes, torch.Generator], Tensor]
 """A component of AutoAttack: returns candidates (n, c, h, w) for the images it is given."""
 
 
@@ -135,7 +135,7 @@ def _part(name: Component, oracle: Oracle, ball: Ball, params: AutoAttackParams)
     targets = params.n_target_classes if name in ("apgd_t", "fab_t") else None
     restarts = params.restarts if targets is None else 1
 
-    def part(images: Images, generator: torch.Generator) -> Tensor:
+    def part(images: Lanes, generator: torch.Generator) -> Tensor:
         if name == "square":
             own = SquareParams(n_queries=params.n_queries)
             return _square(oracle, images, ball, generator, own)
@@ -168,7 +168,7 @@ def _part(name: Component, oracle: Oracle, ball: Ball, params: AutoAttackParams)
 
 def _apgd(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     ball: Ball,
     generator: torch.Generator,
     *,
@@ -178,7 +178,7 @@ def _apgd(
     n_restarts: int,
     early_stop: bool,
 ) -> Tensor:
-    """Returns what Auto-PGD finds (n, c, h, w); without ``n_target_classes`` it is untargeted."""
+    """Runs Auto-PGD, untargeted without ``n_target_classes``; returns candidates (n, c, h, w)."""
     needed = 3 if n_target_classes is None else 4
     if loss == "dlr" and oracle.n_classes < needed:
         _LOGGER.warning(
@@ -202,7 +202,7 @@ def _apgd(
 
 def _fab(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     ball: Ball,
     generator: torch.Generator,
     *,
@@ -211,7 +211,7 @@ def _fab(
     n_restarts: int,
     early_stop: bool,
 ) -> Tensor:
-    """Returns what FAB finds within eps (n, c, h, w), elsewhere the clean image.
+    """Runs FAB; returns broken points within eps (n, c, h, w), elsewhere the clean image.
 
     The first run starts from the clean image, others from within half of eps of it.
     """
@@ -228,9 +228,9 @@ def _fab(
 
 
 def _square(
-    oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator, params: SquareParams
+    oracle: Oracle, images: Lanes, ball: Ball, generator: torch.Generator, params: SquareParams
 ) -> Tensor:
-    """Returns what Square Attack finds (n, c, h, w)."""
+    """Runs Square Attack; returns candidates (n, c, h, w)."""
     return random_search(
         oracle,
         images,
@@ -241,7 +241,7 @@ def _square(
     ).x_adv
 
 
-def _targets(oracle: Oracle, images: Images, n_target_classes: int | None) -> Tensor | None:
+def _targets(oracle: Oracle, images: Lanes, n_target_classes: int | None) -> Tensor | None:
     if n_target_classes is None:
         return None
     if n_target_classes > oracle.n_classes - 1:

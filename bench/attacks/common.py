@@ -15,8 +15,8 @@ def put_rows(where: Tensor, *pairs: tuple[Tensor, Tensor]) -> None:
     A search improves some of its images at a time, and the others need not be touched.
 
     Args:
-        where: Which images.
-        pairs: What is written into, and what is copied.
+        where: Images to copy.
+        pairs: Each a destination and a source.
     """
     if where.device.type == "cpu":
         at = where.nonzero()[:, 0]
@@ -49,7 +49,7 @@ class Best:
         Args:
             x_adv: Candidates.
             score: Their scores.
-            rows: Which images (n,) they are of; ``None`` for all, in order.
+            rows: Positions (n,) of their images; ``None`` for all, in order.
         """
         if self._coupled:
             better = (score.mean() > self.score.mean()).expand(len(score))
@@ -65,7 +65,7 @@ class Best:
 
 
 CHECKS = 3
-"""Times that a success on a stochastic model has to repeat itself."""
+"""Fresh evaluations that a success on a stochastic model has to pass."""
 
 
 def harm(oracle: Oracle, answer: Evaluation) -> Tensor:
@@ -85,13 +85,13 @@ def broken(answer: Evaluation) -> Tensor:
 
 
 def confirmed(oracle: Oracle, x_adv: Tensor, y: Tensor, rows: Tensor, success: Tensor) -> Tensor:
-    """Returns success (n,) where it also holds on fresh draws; says yes to a deterministic model.
+    """Returns the successes (n,) that also hold on fresh draws; all of a deterministic model.
 
     A minimum-norm attack passes hundreds of candidates and keeps the nearest success, so without
-    this it would keep one that was merely lucky with its draws.
+    this check it would keep one that was merely lucky with its draws.
 
     Args:
-        oracle: What is attacked.
+        oracle: The oracle of the attacked model.
         x_adv: Candidates (n, c, h, w).
         y: Labels (n,).
         rows: Positions (n,) in the batch.

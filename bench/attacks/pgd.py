@@ -29,7 +29,7 @@ from bench.attacks.ball import Ball, ball_of
 from bench.attacks.base import Budget
 from bench.attacks.common import Best, harm
 from bench.attacks.declared import CWLinfParams, MIMParams, NoiseParams, PGDParams, StepParams
-from bench.attacks.search.images import appraise, decides, whole_batch
+from bench.attacks.search.lanes import appraise, decides, whole_batch
 from bench.core.spec import Spec
 from bench.oracle import LOSSES, Loss, Oracle, AscentState, cross_entropy
 
@@ -53,7 +53,7 @@ def noise(
     for _ in range(params.n_trials):
         gauss = torch.randn(x.shape, generator=generator).to(x)
         x_adv = ball.project(x + ball.surface_step(x) * ball.ascent_direction(gauss), x)
-        with oracle.real_draws():  # all that it does is to pick
+        with oracle.real_draws():  # it only compares candidates
             best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, cross_entropy, grad=False)))
     return best.x_adv
 
@@ -99,7 +99,7 @@ def mim(
 def cw_linf(
     oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: CWLinfParams, seed: int
 ) -> Tensor:
-    """Returns what PGD finds when it climbs the margin of logits."""
+    """Returns the result of PGD on the margin of logits."""
     return pgd(oracle, x, y, budget, params.as_pgd(), seed)
 
 
@@ -137,7 +137,7 @@ def _until_broken(
     params: PGDParams,
     generator: torch.Generator,
 ) -> Tensor:
-    """Does what ``pgd`` does, but stops attacking each image once it is broken."""
+    """Runs ``pgd``, but stops attacking each image once it is broken."""
     best, alpha = Best(x, coupled=False), _step_size(params, ball, x)
     left = torch.arange(len(x), device=x.device)
     for _ in range(params.n_restarts):
@@ -184,8 +184,8 @@ def climb(
         loss: Loss to climb.
         start: The first iterate (b, c, h, w).
         seen: Is offered every iterate but the last.
-        follow: Turns each gradient, and what the step before followed (zero at first), into the
-            vector that the step follows.
+        follow: Maps each gradient, and the vector that the last step followed (zero at first), to
+            the vector to follow.
         trail: What determines the ascent besides model, batch, ball, loss and step size. A longer
             ascent with the same trail continues where a shorter one ended.
     """

@@ -1,8 +1,7 @@
 """Predicts how long cells take, from passes of each kind of model.
 
-They are timed for a second in all, in float32 throughout: which engine a search runs fastest on is
-for the run to find out. What was timed is kept for the machine, so that a later plan needs neither
-models nor torch.
+Timing takes about a second in all, in float32 throughout: only the run itself finds out which engine
+is fastest. The times are stored for the machine, so that a later plan needs neither models nor torch.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
     from bench.models.external import Source
 
 SPENT = 0.5
-"""Seconds for which passes are timed, about, shared out among the kinds of models of a plan. A
-model of which two images take longer than its share is timed once."""
+"""Seconds spent on timing, shared out among the kinds of models of a plan. A model whose pass over two
+images exceeds its share is timed once."""
 
 SLOW = 2.0
-"""Seconds of a pass over two images from which it is not made again."""
+"""Seconds from which a pass over two images is not repeated."""
 
 FEW = 8
 """Images in a timed pass, at most. Larger passes take no longer for an image."""
@@ -45,7 +44,7 @@ FEW = 8
 
 @dataclass(frozen=True)
 class PassCost:
-    """What a pass over an image takes.
+    """The time of a pass over an image.
 
     Attributes:
         forward: Seconds of a forward pass.
@@ -64,14 +63,14 @@ class PassCost:
 
 
 class Calibration:
-    """Knows what passes cost, of the models that some jobs attack.
+    """The costs of passes through the models that some jobs attack.
 
     Models of the same architecture and norm are one kind. Kinds that this machine has not timed
-    before are timed here and now.
+    before are timed at construction.
 
     Args:
-        jobs: Whose models are meant.
-        workers: Processes that share the machine's cores, as ``bench.run.local.Workers`` does it.
+        jobs: Jobs to estimate.
+        workers: Processes that share the machine's cores, as in ``bench.run.local.Workers``.
 
     Raises:
         UserError: When a checkpoint cannot be read.
@@ -95,7 +94,7 @@ class Calibration:
         return min((cost.date for cost in self._known.values()), default="")
 
     def seconds(self, job: Job) -> float:
-        """Returns what a job takes at most, from its estimated passes; its model is one of those.
+        """Returns an upper bound of a job's time, from its estimated passes and its model.
 
         Raises:
             UserError: When its checkpoint cannot be read.
@@ -118,7 +117,7 @@ class Calibration:
         return digest([model, of.stats, few, self._threads, *_machine(job.device)])
 
     def _source(self, job: Job) -> tuple[Source, str]:
-        """Returns what a job attacks, and a hash of its network; each is opened once."""
+        """Returns the model that a job attacks, and a hash of its network; each is opened once."""
         name = (job.spec.surrogate or job.spec).checkpoint
         key = (name, job.shelf)
         if key not in self._sources:
@@ -135,7 +134,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
     """Returns when the last of some jobs ends, if the longest start first.
 
     Args:
-        seconds: Of each job.
+        seconds: Duration of each job.
         workers: How many run at a time.
     """
     free = [0.0] * workers
@@ -145,7 +144,7 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 
 def _machine(device: str) -> tuple[str, ...]:
-    """Returns what else the speed of passes depends on."""
+    """Returns the hardware and software that the speed of passes depends on."""
     (version,) = installed("torch").values()
     if not device.startswith("cuda"):
         return device, processor(), version
@@ -160,7 +159,7 @@ def passes_file() -> Path:
 
 
 def _kept(kinds: Iterable[str]) -> dict[str, PassCost]:
-    """Returns what is kept of some kinds; nothing where the file cannot be read."""
+    """Returns the stored costs of some kinds; none where the file cannot be read."""
     kept = _read()
     found = {}
     for kind in kinds:
@@ -219,7 +218,7 @@ def _measure(source: Source, job: Job, seconds: float) -> PassCost:
 
 
 def _query(target: Target, x: Tensor, y: Tensor) -> Callable[[bool], object]:
-    """Returns what asks an oracle about images as attacks do, with or without gradient."""
+    """Returns a function that queries an oracle as attacks do, with or without gradient."""
     from bench.oracle import Access, Oracle, cross_entropy
 
     access = Access(stochastic=target.stochastic, batch_dependent=target.batch_dependent)
@@ -228,9 +227,9 @@ def _query(target: Target, x: Tensor, y: Tensor) -> Callable[[bool], object]:
 
 
 def _timed(ask: Callable[[bool], object], grad: bool) -> float:
-    """Returns the seconds that a query takes; on a single core, those that others take not counted.
+    """Returns the seconds of a query; on a single core, without those of other processes.
 
-    What is found out is kept for good, so a moment in which the machine is busy should not show.
+    The result is stored for good, so a busy moment of the machine should not show.
     """
     import torch
 

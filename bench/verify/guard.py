@@ -1,4 +1,4 @@
-"""Notices, and undoes, what an attack does to the model itself."""
+"""Detects and undoes changes that an attack makes to the model itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ModelGuard:
         ]
 
     def changes(self) -> list[str]:
-        """Returns what differs from the remembered state, in words, and restores it."""
+        """Describes all differences from the remembered state, and restores it."""
         found: list[str] = []
         for name, module, training in self._modes:
             if module.training != training:

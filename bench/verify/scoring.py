@@ -28,7 +28,7 @@ def predict_draws(
         model: In eval mode.
         x: Images.
         n_draws: How often each is predicted.
-        seed: Of the draws.
+        seed: Seed of the draws.
         shared_path: One path for the whole batch, for a model whose images share statistics.
         companions: Predict each image alone among these others (b, c, h, w), in its own place.
     """

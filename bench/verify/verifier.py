@@ -29,15 +29,15 @@ class Scoring:
 
     Attributes:
         n_draws: Fresh draws per image; 1 for a deterministic model.
-        seed: Of the draws.
+        seed: Seed of the draws.
         stochastic: Whether two passes over one image may differ.
         batch_dependent: Whether the images of a batch share statistics.
         adversary: Whether such a batch is played whole (``joint``), or each image alone among
             clean ones (``single``).
         may_decline: Whether the adversary plays the clean image where that is worse for the
             model. Only under ``white_box``: the papers score x_adv as it is under ``fixed_path``,
-            and who crafts it on another model cannot know where this one is wrong. A batch that is
-            played whole is played as the attack made it, too.
+            and an adversary with another model cannot know where this one is wrong. A batch that is
+            played whole is also played as the attack made it.
     """
 
     n_draws: int
@@ -136,7 +136,7 @@ def verify_batch(
         budget: The ball.
         kind: Whether the attack knows eps.
         scoring: Draws, and what the adversary may play.
-        known: Predictions of this clean batch by this model, shared by several attacks; grows.
+        known: Cache of this model's predictions of the clean batch, shared by several attacks.
 
     A batch-dependent model's images are scored in the batch as the attack made it, except that an
     image beyond eps is clean there. If one of them violates ball or box there is no valid batch,

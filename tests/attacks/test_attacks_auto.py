@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.ball import ball_of
-from bench.attacks.search.images import whole_batch
+from bench.attacks.search.lanes import whole_batch
 from bench.attacks.search.rounds import diversified_starts, nearest_targets
 from bench.oracle import Access, Oracle, frozen
 from bench.verify import judge

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.attacks import get_attack, parse_params
 from bench.attacks.base import Budget
 from bench.attacks.common import confirmed
-from bench.attacks.search.images import appraise, decides, whole_batch
+from bench.attacks.search.lanes import appraise, decides, whole_batch
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.norms import Paths, RandomNormAggregation, find_paths, mean_field, norm_factory, pinned

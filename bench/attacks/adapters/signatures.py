@@ -80,7 +80,7 @@ class Library:
         )
 
     def exports(self, what: Callable[[object], bool]) -> dict[str, Any]:
-        """Returns what the module of its attacks holds of a kind, such as ``inspect.isclass``."""
+        """Returns the members of its module that satisfy a predicate, such as ``inspect.isclass``."""
         found = vars(self.attacks("*"))
         return {name: found[name] for name in sorted(found) if what(found[name])}
 
@@ -155,7 +155,7 @@ class Library:
             call: The class or function.
             params: In our words. A step size of ``None`` has the ratio to the radius that the
                 defaults of the library have, and is left out where these say none.
-            radius: Of the ball; ``None`` for an attack that takes none.
+            radius: Radius of the ball; ``None`` for an attack that takes none.
             elsewhere: Further arguments; those that it does not take are left out.
         """
         takes = inspect.signature(call).parameters

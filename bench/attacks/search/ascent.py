@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import harm, put_rows
-from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
+from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Loss, Oracle
 
 MOMENTUM = 0.75
@@ -34,7 +34,7 @@ def checkpoints(n_iter: int) -> list[int]:
 
 def ascend(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     start: Tensor,
     loss: Loss,
     ball: Ball,
@@ -88,7 +88,7 @@ class _Climb:
     ``now``, ``before``, ``peak``, ``peak_grad`` and ``best`` are its own, and written into.
 
     Attributes:
-        images: What is attacked.
+        images: Images under attack.
         lane: Places (n,) in the result.
         now: x^(k) of the paper; ``before``: x^(k-1).
         grad: Gradient at ``now``.
@@ -102,7 +102,7 @@ class _Climb:
         reviewed: Step of the last review.
     """
 
-    images: Images
+    images: Lanes
     lane: Tensor
     now: Tensor
     before: Tensor
@@ -122,7 +122,7 @@ class _Climb:
 
     @staticmethod
     def begin(
-        oracle: Oracle, images: Images, start: Tensor, answer: Evaluation, pace: float
+        oracle: Oracle, images: Lanes, start: Tensor, answer: Evaluation, pace: float
     ) -> _Climb:
         assert answer.grad is not None
         loss, start = pooled(oracle, answer.loss), start.clone()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import broken, harm, put_rows
-from bench.attacks.search.images import Found, Images, appraise, ask, decides, pooled
+from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Oracle, margin
 
 TINY = 1e-30
@@ -26,18 +26,18 @@ def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Ten
 
     This is problem 4 of https://arxiv.org/abs/1907.02044, section 2.2.
 
-    Every coordinate moves against the gap at its pace until it meets its wall, so what is asked
-    for is the time at which the gap is closed. What is closed by then is a concave, piecewise
-    linear function of time, so Newton's steps from the left never overshoot, and arrive as soon as
-    no further wall is met: after a handful of steps, where sorting the walls, as the paper does,
-    takes several times longer. Where the box ends before the plane, the delta ends in the corner of
-    the box nearest to it.
+    Every coordinate moves against the gap at its pace until it meets its wall, so the problem is to
+    find the time at which the gap is closed. The part closed so far is a concave, piecewise linear
+    function of time, so Newton's steps from the left never overshoot, and arrive as soon as no
+    further wall is met: after a handful of steps, where sorting the walls, as the paper does, takes
+    several times longer. Where the box ends before the plane, the delta ends in the corner of the
+    box nearest to it.
 
     Args:
         x: Points (n, d) in [0, 1].
         w: Normals (n, d).
         gap: ``<w, x> + b`` (n,).
-        pace: Of each coordinate, (1, d) or (n, d), > 0: the norm minimized is
+        pace: Pace of each coordinate, (1, d) or (n, d), > 0: the norm minimized is
             ``max |delta| / pace``, which is linf for a pace of 1. ``None`` minimizes l2, for
             which the pace is ``|w|``.
     """
@@ -59,11 +59,11 @@ def _closing_time(pace: Tensor, room: Tensor, wall: Tensor, speed: Tensor, gap: 
     """Returns when each gap (n,) is closed.
 
     Args:
-        pace: Of each coordinate, (1, d) or (n, d).
-        room: How far it may go (n, d).
-        wall: By how much of the gap that closes it (n, d).
-        speed: At which it closes the gap until then (n, d).
-        gap: What is to be closed (n,), at least 0.
+        pace: Pace of each coordinate, (1, d) or (n, d).
+        room: Distance that each coordinate may go (n, d).
+        wall: Part of the gap that a coordinate closes when it goes all the way (n, d).
+        speed: Speed at which it closes the gap until then (n, d).
+        gap: Gap to close (n,), at least 0.
     """
     time = gap / speed.sum(1).clamp(min=TINY)
     lanes, now = torch.arange(len(time), device=time.device), time.clone()
@@ -111,7 +111,7 @@ class Stride:
 
 def walk(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     start: Tensor,
     ball: Ball,
     stride: Stride,
@@ -161,7 +161,7 @@ class _Walk:
     ``now`` and ``best`` are its own, and written into.
 
     Attributes:
-        images: What is attacked.
+        images: Images under attack.
         lane: Places (n,) in the result.
         now: Where the walk is.
         best: The closest broken point so far, or the most harmful one within eps.
@@ -171,7 +171,7 @@ class _Walk:
         crossed: Whether the last look found ``now`` broken.
     """
 
-    images: Images
+    images: Lanes
     lane: Tensor
     now: Tensor
     best: Tensor
@@ -181,7 +181,7 @@ class _Walk:
     crossed: Tensor
 
     @staticmethod
-    def begin(images: Images, start: Tensor) -> _Walk:
+    def begin(images: Lanes, start: Tensor) -> _Walk:
         none = torch.full((len(start),), torch.inf, device=start.device)
         return _Walk(
             images=images,

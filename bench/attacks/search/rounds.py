@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.attacks.ball import Ball
 from bench.attacks.declared_search import SquareParams
 from bench.attacks.search.ascent import PACE, ascend
-from bench.attacks.search.images import Images, ask, search_all, starts, top_targets
+from bench.attacks.search.lanes import Lanes, ask, search_all, starts, top_targets
 from bench.attacks.search.squares import random_search
 from bench.oracle import LOSSES, Oracle, margin
 
@@ -20,13 +20,13 @@ OUTPUT_STEPS = 2
 """Steps from a random point to a diversified one; the source's number."""
 
 N_RANKED = 9
-"""Classes whose distances are compared: those with the highest logits."""
+"""Number of classes whose distances are compared: those with the highest logits."""
 
 TINY = 1e-12
 
 
 def diversified_starts(
-    oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator
+    oracle: Oracle, images: Lanes, ball: Ball, generator: torch.Generator
 ) -> Tensor:
     """Returns points (n, c, h, w) of the balls at which the model says different things.
 
@@ -39,7 +39,7 @@ def diversified_starts(
         oracle: The oracle of the attacked model.
         images: Without targets.
         ball: The ball.
-        generator: Of all randomness; drawn for the whole batch, whoever is left.
+        generator: Source of all randomness; draws are for the whole batch, whichever images are left.
     """
     drawn = torch.rand(oracle.batch, oracle.n_classes, generator=generator) * 2 - 1
     mix = drawn.to(images.x)
@@ -59,7 +59,7 @@ def diversified_starts(
     return x_start
 
 
-def nearest_targets(oracle: Oracle, images: Images, x: Tensor, ball: Ball, k: int) -> Tensor:
+def nearest_targets(oracle: Oracle, images: Lanes, x: Tensor, ball: Ball, k: int) -> Tensor:
     """Returns the wrong classes (n, k) whose boundaries are nearest to x (n, c, h, w), in order.
 
     Nearest in the ball's norm, of the model linearized at x: a class with a low logit may have a
@@ -94,7 +94,7 @@ class Round:
     """
 
     cost: int
-    run: Callable[[Images, Tensor, torch.Generator], Tensor]
+    run: Callable[[Lanes, Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Rounds:
     def climb(self, loss: str, n_iter: int, *, diversified: bool = True) -> Round:
         """Returns an untargeted ascent, from the clean image or a diversified start."""
 
-        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+        def run(images: Lanes, best: Tensor, generator: torch.Generator) -> Tensor:
             return self._search(images, self._begin(images, diversified, generator), loss, n_iter)
 
         return Round(2 * OUTPUT_STEPS * diversified + _ascent(n_iter) + 1, run)
@@ -137,7 +137,7 @@ class Rounds:
     def aim(self, n_targets: int, n_iter: int, *, diversified: bool) -> Round:
         """Returns an ascent at each of the classes nearest to the best candidate so far."""
 
-        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+        def run(images: Lanes, best: Tensor, generator: torch.Generator) -> Tensor:
             targets = nearest_targets(self.oracle, images, best, self.ball, n_targets)
             begin = self._begin(images, diversified, generator)
             return self._search(images, begin, "margin", n_iter, targets=targets)
@@ -149,7 +149,7 @@ class Rounds:
     def polish(self) -> Round:
         """Returns an ascent in small steps from the best candidate so far."""
 
-        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+        def run(images: Lanes, best: Tensor, generator: torch.Generator) -> Tensor:
             return self._search(images, lambda: best, "margin", SHORT, pace=SMALL_PACE)
 
         return Round(_ascent(SHORT) + 1, run)
@@ -157,7 +157,7 @@ class Rounds:
     def squares(self, n_queries: int) -> Round:
         """Returns a random search, which needs no gradient."""
 
-        def run(images: Images, best: Tensor, generator: torch.Generator) -> Tensor:
+        def run(images: Lanes, best: Tensor, generator: torch.Generator) -> Tensor:
             return random_search(
                 self.oracle,
                 images,
@@ -170,7 +170,7 @@ class Rounds:
         return Round(n_queries + 1, run)
 
     def _begin(
-        self, images: Images, diversified: bool, generator: torch.Generator
+        self, images: Lanes, diversified: bool, generator: torch.Generator
     ) -> Callable[[], Tensor]:
         if not diversified:
             return lambda: images.x
@@ -178,7 +178,7 @@ class Rounds:
 
     def _search(
         self,
-        images: Images,
+        images: Lanes,
         begin: Callable[[], Tensor],
         loss: str,
         n_iter: int,

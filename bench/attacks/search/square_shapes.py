@@ -28,13 +28,13 @@ AHEAD = 32
 class Draws:
     """The random numbers of a search's queries, ``5 + c`` for each image of the batch.
 
-    They are those that each query would draw by itself. To draw them, and to make positions of
-    them, takes as long for one query as for many, and on a small network as long as a pass.
+    They equal those that each query would draw by itself. Drawing them, and turning them into
+    positions, takes as long for one query as for many, and on a small network as long as a pass.
 
     Args:
         x: Images (n, c, h, w) of the search.
         batch: The size of the batch.
-        generator: Of the numbers; nobody else may draw from it.
+        generator: Source of the numbers; nothing else may draw from it.
     """
 
     def __init__(self, x: Tensor, batch: int, generator: torch.Generator) -> None:
@@ -92,7 +92,7 @@ class Shapes(ABC):
         return min(max(1, round(math.sqrt(p * h * w))), h, w)
 
     def ends(self, x: Tensor) -> Tensor:
-        """Returns what ``next_guess`` needs of every clean image (n, ...), made once."""
+        """Returns data of the clean images (n, ...) that ``next_guess`` needs, computed once."""
         return x
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Shapes(ABC):
 
         Args:
             x: Clean images (n, c, h, w).
-            x_adv: Candidates at hand, inside the ball.
+            x_adv: Current candidates, inside the ball.
             ends: As ``ends`` returns it.
             rows: Positions (n,) in the batch.
             size: Side of the square.
@@ -216,10 +216,10 @@ def _painted(x_adv: Tensor, ends: Tensor, first: Tensor, size: int) -> Tensor:
     take longer than a pass of a small network.
 
     Args:
-        x_adv: Candidates at hand.
+        x_adv: Current candidates.
         ends: As ``LinfShapes.ends`` returns them.
         first: As ``Draws.squares`` returns it.
-        size: Of the square's side.
+        size: Side of the square.
     """
     at, source = (first + _pixels(size, *x_adv.shape[1:], x_adv.device)).flatten(2)
     colours = ends.flatten(1).gather(1, source)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import Best, harm, put_rows
-from bench.attacks.search.images import SELECTION_DRAWS, Found, Images, ask, decides, lost
+from bench.attacks.search.lanes import SELECTION_DRAWS, Found, Lanes, ask, decides, lost
 from bench.attacks.search.square_shapes import Draws, Shapes, shapes_in
 from bench.oracle import Evaluation, Oracle, margin
 
@@ -17,7 +17,7 @@ HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 """After how many of 10,000 iterations the share p of changed pixels is halved (section 4)."""
 
 REFRESH_STOCHASTIC, REFRESH_COUPLED = 10, 2
-"""One query in so many measures the candidates at hand again. On a stochastic model the luckiest
+"""One query in so many measures the current candidates again. On a stochastic model the luckiest
 measurement would otherwise stay and block the search; where images share statistics, changes of
 several images that were an improvement each must be measured together."""
 
@@ -30,7 +30,7 @@ def share(iteration: int, n_queries: int, p_init: float) -> float:
 
 def random_search(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     ball: Ball,
     *,
     n_queries: int,
@@ -51,7 +51,7 @@ def random_search(
         ball: The ball.
         n_queries: Queries per image at most.
         p_init: Share of pixels changed at first.
-        generator: Of all randomness; drawn for the whole batch, whichever images are left.
+        generator: Source of all randomness; draws are for the whole batch, whichever images are left.
     """
     found, batches = Found.nothing(images.x), Best(images.x, oracle.coupled)
     search, draws = _Search.begin(images, ball), Draws(images.x, oracle.batch, generator)
@@ -62,7 +62,7 @@ def random_search(
             candidates = search.x_adv
         else:
             candidates = search.propose(oracle, generator, draws, query, n_queries, p_init)
-        answer = ask(oracle, search.images, candidates, margin, grad=False)
+        answer = ask(oracle, search.lanes, candidates, margin, grad=False)
         if oracle.coupled:
             batches.offer(candidates, harm(oracle, answer))
         search.take(oracle, candidates, answer, query)
@@ -78,16 +78,16 @@ class _Search:
 
     Attributes:
         images: Images under attack.
-        shapes: What is tried.
+        shapes: Source of guesses.
         lane: Places (n,) in the result.
-        x_adv: The candidates at hand; from the first guess on its own, and written into.
+        x_adv: The current candidates; from the first guess on its own, and written into.
         loss: Their margin, over all measurements of them.
-        correct: Fraction of draws right, likewise.
-        measured: Queries about them.
+        correct: Fraction of draws right, over all measurements of them.
+        measured: Number of queries about them.
         ends: As ``Shapes.ends`` returns it.
     """
 
-    images: Images
+    images: Lanes
     shapes: Shapes
     lane: Tensor
     x_adv: Tensor
@@ -97,7 +97,7 @@ class _Search:
     ends: Tensor
 
     @staticmethod
-    def begin(images: Images, ball: Ball) -> _Search:
+    def begin(images: Lanes, ball: Ball) -> _Search:
         none = torch.zeros(len(images), device=images.x.device)
         lane = torch.arange(len(images), device=images.x.device)
         shapes = shapes_in(ball)
@@ -106,7 +106,7 @@ class _Search:
 
     @staticmethod
     def refreshes(oracle: Oracle, query: int) -> bool:
-        """Says whether a query measures the candidates at hand again."""
+        """Says whether a query measures the current candidates again."""
         if oracle.mean_field and not oracle.coupled:
             return False  # it would only repeat itself
         every = REFRESH_COUPLED if oracle.coupled else REFRESH_STOCHASTIC
@@ -121,7 +121,7 @@ class _Search:
         n_queries: int,
         p_init: float,
     ) -> Tensor:
-        """Returns the first guess, or the candidates at hand with a square changed."""
+        """Returns the first guess, or the current candidates with a square changed."""
         x, rows = self.images.x, self.images.rows
         if query == 1:
             return self.shapes.first_guess(x, rows, oracle.batch, generator)
@@ -129,7 +129,7 @@ class _Search:
         return self.shapes.next_guess(x, self.x_adv, self.ends, rows, size, draws)
 
     def take(self, oracle: Oracle, candidates: Tensor, answer: Evaluation, query: int) -> None:
-        """Replaces candidates at hand by better ones, or measures them better."""
+        """Replaces current candidates by better ones, or measures them better."""
         if self.refreshes(oracle, query):
             # What was measured in another batch does not count where images share statistics.
             before = self.measured * (not oracle.coupled)
@@ -149,7 +149,7 @@ class _Search:
             self.measured = torch.where(better, 1.0, self.measured)
 
     def write(self, found: Found) -> None:
-        """Copies the candidates at hand into the result."""
+        """Copies the current candidates into the result."""
         found.x_adv[self.lane] = self.x_adv
         found.score[self.lane] = self.loss
         found.correct[self.lane] = self.correct

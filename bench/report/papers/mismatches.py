@@ -52,7 +52,7 @@ def mismatches(
     Args:
         info: About the cell.
         n: Number of its images.
-        facts: What its checkpoint is; ``None`` where the store does not say.
+        facts: Its checkpoint; ``None`` where the store does not say.
         theirs: The published number's setting.
     """
     return (
@@ -179,10 +179,10 @@ def _shown(key: str, value: object) -> str:
 
 
 def asides(settings: Iterable[Setting], stochastic: bool, noted: bool) -> list[str]:
-    """Returns what differs a little and makes no other experiment: the box, the scoring draws.
+    """Returns differences too small to make another experiment: the box, the scoring draws.
 
     Args:
-        settings: Of the published numbers.
+        settings: Settings of the published numbers.
         stochastic: Whether any model draws at random.
         noted: Whether the store says what its checkpoints are.
     """

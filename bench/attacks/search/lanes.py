@@ -1,4 +1,4 @@
-"""The images a search works on, how it asks about them, and which candidate it keeps."""
+"""Lanes: images under attack, each at one target; queries about them; the candidates kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SELECTION_DRAWS = 20
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images under attack, n of them.
+class Lanes:
+    """Images under attack, n of them; an image with several targets occupies a lane for each.
 
     Attributes:
         x: Clean images (n, c, h, w).
@@ -35,27 +35,27 @@ class Images:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def pick(self, which: Tensor) -> Images:
+    def pick(self, which: Tensor) -> Lanes:
         """Returns some of the images, by mask (n,) or positions (m,)."""
         at = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         target = None if self.target is None else self.target[at]
-        return Images(self.x.index_select(0, at), self.y[at], self.rows[at], target)
+        return Lanes(self.x.index_select(0, at), self.y[at], self.rows[at], target)
 
-    def aimed(self, targets: Tensor) -> Images:
+    def aimed(self, targets: Tensor) -> Lanes:
         """Returns the images once for each of their targets (n, k): all at the first, and so on."""
         k = targets.shape[1]
         x = self.x.repeat(k, 1, 1, 1)
-        return Images(x, self.y.repeat(k), self.rows.repeat(k), targets.T.reshape(-1))
+        return Lanes(x, self.y.repeat(k), self.rows.repeat(k), targets.T.reshape(-1))
 
 
-def whole_batch(x: Tensor, y: Tensor) -> Images:
+def whole_batch(x: Tensor, y: Tensor) -> Lanes:
     """Returns all images of a batch."""
-    return Images(x, y, torch.arange(len(x), device=x.device))
+    return Lanes(x, y, torch.arange(len(x), device=x.device))
 
 
 @dataclass
 class Found:
-    """What a search found for each of its n images.
+    """The best candidate of a search for each of its n images.
 
     Attributes:
         x_adv: Candidates (n, c, h, w).
@@ -69,7 +69,7 @@ class Found:
 
     @staticmethod
     def nothing(x: Tensor) -> Found:
-        """Returns what there is before a search: the images (n, c, h, w) themselves."""
+        """Returns the state before a search: the images (n, c, h, w) themselves."""
         none = torch.full((len(x),), -torch.inf, device=x.device)
         return Found(x.clone(), none, torch.ones_like(none))
 
@@ -79,7 +79,7 @@ class Found:
         return [Found(self.x_adv[i], self.score[i], self.correct[i]) for i in cuts]
 
     def offer(self, other: Found, places: Tensor, coupled: bool) -> Tensor:
-        """Takes over what others found for the images at ``places`` (m,) where it is better.
+        """Takes over the candidates of another search at ``places`` (m,) where they are better.
 
         Where images share statistics, it is all or nothing, by the mean score.
 
@@ -107,7 +107,7 @@ def decides(oracle: Oracle) -> bool:
 
 def ask(
     oracle: Oracle,
-    images: Images,
+    images: Lanes,
     x_adv: Tensor,
     loss: Loss,
     *,
@@ -121,7 +121,7 @@ def ask(
         oracle: The oracle of the attacked model.
         images: The images.
         x_adv: Candidates.
-        loss: Of them.
+        loss: Loss to evaluate.
         grad: Whether its gradient is wanted.
         confirm: As for ``Oracle.query``.
         at: Positions (n,) of those of the images that are asked about; ``None`` for all.
@@ -142,13 +142,13 @@ def pooled(oracle: Oracle, values: Tensor) -> Tensor:
     return values.mean().expand_as(values) if oracle.coupled else values
 
 
-def appraise(oracle: Oracle, images: Images, x_adv: Tensor) -> Found:
+def appraise(oracle: Oracle, images: Lanes, x_adv: Tensor) -> Found:
     """Scores finished candidates (n, c, h, w) by their margin, on fresh draws if stochastic."""
     return measured(oracle, images, x_adv)[0]
 
 
-def measured(oracle: Oracle, images: Images, x_adv: Tensor) -> tuple[Found, Tensor]:
-    """Returns what ``appraise`` does, and the margins (n,) behind the scores."""
+def measured(oracle: Oracle, images: Lanes, x_adv: Tensor) -> tuple[Found, Tensor]:
+    """Returns the result of ``appraise``, and the margins (n,) behind the scores."""
     with oracle.real_draws():
         queries = 1
         if oracle.access.stochastic:
@@ -167,7 +167,7 @@ def measured(oracle: Oracle, images: Images, x_adv: Tensor) -> tuple[Found, Tens
     return Found(x_adv, score, mean.correct), mean.loss
 
 
-def lost(oracle: Oracle, images: Images, x_adv: Tensor, suspects: Tensor) -> Tensor:
+def lost(oracle: Oracle, images: Lanes, x_adv: Tensor, suspects: Tensor) -> Tensor:
     """Says (n,) which suspects are wrong on every one of ``SELECTION_DRAWS`` fresh draws.
 
     For images that are wrong on the mean-field surrogate, which proves nothing. One that is right
@@ -184,7 +184,7 @@ def lost(oracle: Oracle, images: Images, x_adv: Tensor, suspects: Tensor) -> Ten
     return wrong
 
 
-def starts(oracle: Oracle, images: Images, ball: Ball, generator: torch.Generator) -> Tensor:
+def starts(oracle: Oracle, images: Lanes, ball: Ball, generator: torch.Generator) -> Tensor:
     """Returns a random point of each image's ball.
 
     It is drawn for the whole batch, so that it does not depend on which images are still there.
@@ -194,7 +194,7 @@ def starts(oracle: Oracle, images: Images, ball: Ball, generator: torch.Generato
     return ball.random_point(x, generator)[images.rows]
 
 
-def top_targets(oracle: Oracle, images: Images, n_target_classes: int) -> Tensor:
+def top_targets(oracle: Oracle, images: Lanes, n_target_classes: int) -> Tensor:
     """Returns the wrong classes (n, k) with the highest logits on the clean images, best first."""
     logits = ask(oracle, images, images.x, margin, grad=False).logits
     ranked = logits.nan_to_num(torch.finfo(logits.dtype).min)  # above the label's own -inf
@@ -204,8 +204,8 @@ def top_targets(oracle: Oracle, images: Images, n_target_classes: int) -> Tensor
 
 def search_all(
     oracle: Oracle,
-    images: Images,
-    search: Callable[[Images, Tensor], Found],
+    images: Lanes,
+    search: Callable[[Lanes, Tensor], Found],
     begin: Callable[[int], Tensor],
     *,
     targets: Tensor | None,
@@ -245,7 +245,7 @@ def search_all(
     return best.x_adv
 
 
-def _groups(oracle: Oracle, images: Images, targets: Tensor | None) -> Iterator[Tensor]:
+def _groups(oracle: Oracle, images: Lanes, targets: Tensor | None) -> Iterator[Tensor]:
     """Cuts targets (n, k) into columns that are searched together; none yields (n, 0) once."""
     if targets is None:
         yield images.rows.new_empty(len(images), 0)
