@@ -1,7 +1,8 @@
 """Predicts how long cells take, from passes of each kind of model.
 
-Timing takes about a second in all, in float32 throughout: only the run itself finds out which engine
-is fastest. The times are stored for the machine, so that a later plan needs neither models nor torch.
+Timing takes about a second in all, in float32 throughout: only the run itself finds out which
+engine is fastest. The times are stored for the machine, so that a later plan needs neither models
+nor torch.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from bench.models.external import Source
 
 SPENT = 0.5
-"""Seconds spent on timing, shared out among the kinds of models of a plan. A model whose pass over two
-images exceeds its share is timed once."""
+"""Seconds spent on timing, shared out among the kinds of models of a plan. A model whose pass over
+two images exceeds its share is timed once."""
 
 SLOW = 2.0
 """Seconds from which a pass over two images is not repeated."""

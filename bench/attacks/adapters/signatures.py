@@ -80,7 +80,7 @@ class Library:
         )
 
     def exports(self, what: Callable[[object], bool]) -> dict[str, Any]:
-        """Returns the members of its module that satisfy a predicate, such as ``inspect.isclass``."""
+        """Returns the members of its module that satisfy a predicate (``inspect.isclass``)."""
         found = vars(self.attacks("*"))
         return {name: found[name] for name in sorted(found) if what(found[name])}
 

@@ -39,7 +39,8 @@ def diversified_starts(
         oracle: The oracle of the attacked model.
         images: Without targets.
         ball: The ball.
-        generator: Source of all randomness; draws are for the whole batch, whichever images are left.
+        generator: Source of all randomness, which is drawn for the whole batch, whichever images
+            are left.
     """
     drawn = torch.rand(oracle.batch, oracle.n_classes, generator=generator) * 2 - 1
     mix = drawn.to(images.x)

@@ -51,7 +51,8 @@ def random_search(
         ball: The ball.
         n_queries: Queries per image at most.
         p_init: Share of pixels changed at first.
-        generator: Source of all randomness; draws are for the whole batch, whichever images are left.
+        generator: Source of all randomness, which is drawn for the whole batch, whichever images
+            are left.
     """
     found, batches = Found.nothing(images.x), Best(images.x, oracle.coupled)
     search, draws = _Search.begin(images, ball), Draws(images.x, oracle.batch, generator)
