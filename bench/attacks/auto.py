@@ -9,7 +9,7 @@ Auto Attack, https://arxiv.org/abs/2203.05154; what is done differently was meas
 - Later rounds climb, from other diversified starts, the margin and the cross-entropy; and, from the
   clean image, the margins of the classes whose linearized boundaries are nearest to what was found.
 - The share of the budget that an image gets depends on its own margins alone: all of it where
-  little is missing, a few rounds where the margin has hardly moved. Neighbours in the batch do not matter.
+  little is missing, a few rounds where the margin has hardly moved. Its neighbours do not matter.
 - A short random search shows whether gradients are masked: where it comes much further than
   ascent did, the rest of the budget goes to random search, and the log says so.
 """
