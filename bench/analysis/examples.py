@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.analysis.base import Analysis, AnalysisError
+from bench.analysis.registry import Analysis
 from bench.analysis.scene import Scene
 from bench.attacks.params import Count
+from bench.core.analysis import AnalysisError
 from bench.core.spec import Spec
 from bench.data import get_dataset
 from bench.evaluation.cell import Batch

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.analysis.base import Analysis
+from bench.analysis.registry import Analysis
 from bench.analysis.scene import Scene
 from bench.core.spec import Spec
 from bench.oracle import cross_entropy

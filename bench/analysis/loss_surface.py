@@ -12,7 +12,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from bench.analysis.base import Analysis
+from bench.analysis.registry import Analysis
 from bench.analysis.scene import Scene
 from bench.attacks.ball import Ball, ball_of
 from bench.attacks.params import Count, Positive

@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.analysis.base import Analysis, AnalysisError
+from bench.analysis.registry import Analysis
 from bench.analysis.scene import Scene
 from bench.attacks.params import Count
+from bench.core.analysis import AnalysisError
 from bench.core.spec import Spec
 from bench.evaluation.cell import Batch
 from bench.norms import find_paths, pinned

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.analysis.base import AnalysisError
 from bench.attacks import get_attack
 from bench.attacks.base import Budget
-from bench.core.analysis import AnalysisSpec
+from bench.core.analysis import AnalysisError, AnalysisSpec
 from bench.core.cell import CellSpec
 from bench.core.result import VIOLATIONS
 from bench.core.spec import Spec

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench.analysis.base import Analysis
+from bench.analysis.registry import Analysis
 from bench.analysis.scene import Scene
 from bench.core.spec import Spec
 from bench.norms.batch import BatchGroupNorm, RobustNorm

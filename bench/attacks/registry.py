@@ -106,6 +106,7 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
         raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
     return AttackInfo(
+        name=name,
         version=attack.version,
         library=", ".join(
             f"{name} {version}"

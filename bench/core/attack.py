@@ -50,6 +50,7 @@ class AttackInfo:
     """An attack with its parameters filled in.
 
     Attributes:
+        name: Name in the attack registry.
         version: Of the attack's code.
         library: The library or plugin that it comes from, with its version; empty for native code.
         params: Every parameter, defaults included, as plain JSON values.
@@ -60,6 +61,7 @@ class AttackInfo:
             that cannot be known beforehand.
     """
 
+    name: str
     version: int
     library: str
     params: dict[str, Any]

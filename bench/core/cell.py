@@ -1,8 +1,10 @@
-"""A cell: one model under one attack on one slice of data, and what identifies it."""
+"""A cell: one model under one attack on one slice of data; its identity, and its one maker."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from bench.core.attack import AttackInfo
+from bench.core.errors import UserError
 from bench.core.spec import Spec, digest
 from bench.core.threat import ThreatModel
 
@@ -34,8 +38,8 @@ surrogate in which every RNA layer returns the mean of its branches gives the di
 another model, so what it finds is compared, and scored, on draws of the model itself."""
 
 RULES = 2
-"""Version of how x_adv is judged and scored, and of the draws that an attack and a score see; part
-of every cell's id. Whatever changes what a row says, and no attack's version tells, raises it."""
+"""Version of judging, scoring and seeding, part of the id of every cell and analysis. Raise it when
+code outside the attacks changes stored rows."""
 
 Search = Literal["fast", "exact"]
 """The precision of an attack's passes. Claims are confirmed, and numbers scored, in float32."""
@@ -65,9 +69,8 @@ class DataSpec(Spec):
         offset: Images skipped, after shuffling if there is a seed.
         seed: Shuffles before slicing; ``None`` keeps the split's own order.
         stratified: Takes the same number of images of each class, as far as ``limit`` divides.
-        index: The images themselves, by position in the split and in this order, in place of all
-            of the above but name and split. Written, and part of an id, only where it is given, so
-            that the ids of cells from before there was a choice stay as they are.
+        index: Explicit positions in the split, in evaluation order; excludes limit, offset, seed
+            and stratified. Left out of the id when unset, so that older ids stay valid.
     """
 
     name: str
@@ -105,7 +108,7 @@ class DataSpec(Spec):
 
     @property
     def n_images(self) -> int | None:
-        """How many images it takes; ``None`` for all of the split."""
+        """Number of images; ``None`` for all of the split."""
         return self.limit if self.index is None else len(self.index)
 
     def first(self, n: int) -> DataSpec:
@@ -171,6 +174,203 @@ class CellSpec(Spec):
         return digest(self.model_dump(mode="json", exclude=plain) | {"rules": RULES})
 
 
+@dataclass(frozen=True)
+class CellModel:
+    """A model as the rules of cells see it.
+
+    Attributes:
+        checkpoint: Its name.
+        sha256: Of its weights, and of all else that decides its logits but ``stats``.
+        stats: Inference statistics in force; ``None`` for a norm without the choice.
+        stochastic: Whether a forward pass draws at random.
+        draws_paths: Whether RNA layers draw a path that can be held, enumerated and averaged.
+        batch_dependent: Whether the images of a batch share statistics at inference.
+        called: The model in an error message.
+    """
+
+    checkpoint: str
+    sha256: str
+    stats: str | None
+    stochastic: bool
+    draws_paths: bool
+    batch_dependent: bool
+    called: str
+
+
+Aspect = Literal["eot", "eot_iter", "adversary"]
+
+
+class Manner(Spec):
+    """How a model is to be attacked and scored.
+
+    Attributes:
+        protocol: What the attack may use of the model.
+        adversary: Counts for a batch-dependent model.
+        eot_iter: Counts for a stochastic model.
+        eot: Counts for a stochastic model.
+        batch_size: Images that are attacked and scored together.
+        n_draws: Fresh draws that score each image of a stochastic model.
+        search: ``fast`` counts for attacks that may search in low precision.
+        seed: Of everything random.
+        asked: What was asked for this very model. It is refused where the model has no use for it;
+            a default for many models is passed over there.
+    """
+
+    protocol: Protocol = "white_box"
+    adversary: Adversary = "joint"
+    eot_iter: int = Field(default=1, ge=1)
+    eot: Eot = "plain"
+    batch_size: int = Field(ge=1)
+    n_draws: int = Field(ge=1)
+    search: Search = "exact"
+    seed: int = Field(default=0, ge=0)
+    asked: frozenset[Aspect] = frozenset()
+
+
+class RefusedCellError(UserError):
+    """A cell that is not valid and must not be run.
+
+    Args:
+        aspect: The part that is to blame: ``protocol``, ``surrogate``, ``adversary``, ``eot``,
+            ``eot_iter`` or ``attack``.
+        why: What is wrong with it.
+        cell: The identity that the cell would have, by which tables keep its place.
+    """
+
+    def __init__(self, aspect: str, why: str, cell: CellSpec | None = None) -> None:
+        self.aspect, self.cell = aspect, cell
+        super().__init__(why)
+
+
+def make_cell(
+    model: CellModel,
+    attack: AttackInfo,
+    data: DataSpec,
+    data_hash: str,
+    threat_model: ThreatModel,
+    manner: Manner,
+    source: CellModel | None = None,
+) -> CellSpec:
+    """Returns the cell of a model under an attack; equal measurements get equal cells.
+
+    Args:
+        model: The model that is scored.
+        attack: With its parameters filled in.
+        data: The slice.
+        data_hash: Of the slice's pixels and labels.
+        threat_model: The ball.
+        manner: Defaults in it that mean nothing for this model are passed over.
+        source: The model that the attack is crafted on under ``transfer`` and ``stats_transfer``;
+            the model itself if ``None``.
+
+    Raises:
+        RefusedCellError: When the combination is not valid.
+    """
+    source = source or model
+    protocol, surrogate = _resolve_protocol(manner.protocol, model, source)
+    averages = source.stochastic and protocol != "fixed_path"
+    eot, eot_iter = averaging(manner.eot, manner.eot_iter if averages else 1)
+    cell = CellSpec(
+        checkpoint=model.checkpoint,
+        sha256=model.sha256,
+        stats=model.stats,
+        data=data,
+        data_hash=data_hash,
+        threat_model=threat_model,
+        attack=attack.name,
+        attack_version=attack.version,
+        library=attack.library,
+        attack_params=attack.params,
+        protocol=protocol,
+        surrogate=surrogate,
+        adversary=manner.adversary if _shares_batch(model, source) else "joint",
+        eot_iter=eot_iter,
+        eot=eot if averages else "plain",
+        batch_size=manner.batch_size,
+        n_draws=manner.n_draws if model.stochastic else 1,
+        search=manner.search if attack.may_be_fast else "exact",
+        seed=manner.seed,
+    )
+    for refusal in refusals(manner, model, source, attack):
+        raise RefusedCellError(refusal.aspect, str(refusal), cell)
+    return cell
+
+
+def refusals(
+    manner: Manner, model: CellModel, source: CellModel, attack: AttackInfo | None = None
+) -> Iterator[RefusedCellError]:
+    """Yields everything that makes a combination invalid; see ``make_cell``.
+
+    Args:
+        manner: How the model is to be attacked and scored.
+        model: The model that is scored.
+        source: The model that the attack is crafted on, often the same.
+        attack: ``None`` judges the models alone.
+    """
+    if attack is not None and source.batch_dependent and not attack.keeps_batch:
+        why = "drops samples from the batch, which changes a batch-dependent model"
+        yield RefusedCellError("attack", why)
+    paths = "is for models that draw a path at random (rna)"
+    if manner.protocol == "fixed_path" and not model.draws_paths:
+        why = f"fixed_path {paths}; {model.called} draws none; use white_box"
+        yield RefusedCellError("protocol", why)
+    if manner.eot != "plain" and source.stochastic and not source.draws_paths:
+        yield RefusedCellError(
+            "eot", f"{manner.eot} {paths}; {source.called} draws none; use plain"
+        )
+    own_weights = source.checkpoint == model.checkpoint
+    if manner.protocol == "stats_transfer" and own_weights and source.stats == model.stats:
+        yield RefusedCellError(
+            "surrogate",
+            f"crafts and scores under the same statistics ({model.stats}); choose others here or "
+            "in stats, or use white_box",
+        )
+    yield from _refused_draws(manner, source)
+    single = manner.adversary == "single" and "adversary" in manner.asked
+    if single and not _shares_batch(model, source):
+        yield RefusedCellError(
+            "adversary",
+            "single is for models whose images share statistics of the batch; "
+            f"{model.called} takes each image alone; remove adversary",
+        )
+
+
+def _refused_draws(manner: Manner, source: CellModel) -> Iterator[RefusedCellError]:
+    """Yields what was asked of the draws of an attack that has none."""
+    wanted: dict[Aspect, bool] = {"eot_iter": manner.eot_iter > 1, "eot": manner.eot != "plain"}
+    for key in (key for key in wanted if wanted[key] and key in manner.asked):
+        if not source.stochastic:
+            yield RefusedCellError(key, f"{source.called} draws nothing at random; remove {key}")
+        elif manner.protocol == "fixed_path":
+            yield RefusedCellError(
+                key,
+                "fixed_path attacks one path, so there is nothing to average; "
+                f"remove {key}, or use white_box",
+            )
+
+
+def _resolve_protocol(
+    protocol: Protocol, model: CellModel, source: CellModel
+) -> tuple[Protocol, Surrogate | None]:
+    """Returns the protocol and the surrogate.
+
+    A grid of surrogates and targets has a diagonal on which a model meets its own weights: that is
+    ``white_box`` under the same statistics, and ``stats_transfer`` under others.
+    """
+    if protocol in ("white_box", "fixed_path"):
+        return protocol, None
+    if protocol == "transfer" and source.checkpoint == model.checkpoint:
+        if source.stats == model.stats:
+            return "white_box", None
+        protocol = "stats_transfer"
+    surrogate = Surrogate(checkpoint=source.checkpoint, sha256=source.sha256, stats=source.stats)
+    return protocol, surrogate
+
+
+def _shares_batch(model: CellModel, source: CellModel) -> bool:
+    return model.batch_dependent or source.batch_dependent
+
+
 def averaging(eot: Eot, eot_iter: int) -> tuple[Eot, int]:
     """Returns ``eot`` and ``eot_iter`` as a cell has them, so that equal attacks have one id.
 
@@ -179,3 +379,11 @@ def averaging(eot: Eot, eot_iter: int) -> tuple[Eot, int]:
     if eot == "mean_field":
         return eot, 1
     return ("plain" if eot_iter == 1 else eot), eot_iter
+
+
+def check_eot(eot: Eot | None, eot_iter: int | None) -> None:
+    """Raises a ``ValueError`` where the mean field is to be attacked with several draws."""
+    if eot == "mean_field" and (eot_iter or 1) > 1:
+        raise ValueError(
+            f"eot mean_field is one pass without draws, found eot_iter {eot_iter}; remove eot_iter"
+        )

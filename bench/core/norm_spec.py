@@ -178,14 +178,13 @@ class NormSpec(Spec):
             raise ValueError(f"stats '{stats}' was asked for, but norm '{self.label()}' {has}")
 
     def with_stats(self, stats: str) -> NormSpec:
-        """Returns this spec with other inference statistics; for ``rna``, those of its pool.
+        """Returns this spec with other inference statistics.
+
+        The pool of ``rna`` keeps its own: a cell has no word for another choice.
 
         Raises:
             UserError: When the norm has no such choice.
         """
-        if any(member._family.stats for member in self.pool):
-            pool = [m.with_stats(stats) if m._family.stats else m for m in self.pool]
-            return self.model_copy(update={"pool": tuple(pool)})
         try:
             self._check_stats(stats)
         except ValueError as error:

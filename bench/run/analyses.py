@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.analysis.base import AnalysisError
 from bench.analysis.registry import get_analysis
 from bench.attacks import get_attack
-from bench.core.analysis import AnalysisInfo, AnalysisSpec
+from bench.core.analysis import AnalysisError, AnalysisInfo, AnalysisSpec
 from bench.core.errors import UserError
 from bench.core.host import now
 from bench.models.external import ModelLookup

@@ -95,7 +95,9 @@ class AnalysisStore:
 
 
 def _declared(stored: StoredAnalysis) -> Declared:
-    return Declared(stored.info.analysis_id, stored.info.spec.analysis_id, stored.values_sha256)
+    found, spec = stored.info.analysis_id, stored.info.spec
+    expected = found if found == spec.former_id else spec.analysis_id
+    return Declared(found, expected, stored.values_sha256)
 
 
 def _parquet_of(values: pd.DataFrame) -> bytes:

@@ -1,4 +1,4 @@
-"""What a run set out to do: written before the first cell starts."""
+"""The plan of a run, written before the first cell starts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.spec import Spec
 from bench.store.entries import SCHEMA_VERSION
 
@@ -34,51 +35,6 @@ class ManifestCell(Spec):
         if self.cell_id is None and not self.refused:
             raise ValueError("a cell without cell_id must say why it was refused")
         return self
-
-
-class Epoch(Spec):
-    """One epoch of a training.
-
-    Attributes:
-        epoch: From 1.
-        loss: On what the epoch trained on, averaged while the weights moved.
-        accuracy: The same, in [0, 1].
-        test_accuracy: After it, on up to 1,024 clean test images, in [0, 1].
-    """
-
-    epoch: int = Field(ge=1)
-    loss: float
-    accuracy: float = Field(ge=0, le=1)
-    test_accuracy: float | None = Field(default=None, ge=0, le=1)
-
-
-class CheckpointFacts(Spec):
-    """What a checkpoint's card says of it that tables need and a cell does not hold.
-
-    Attributes:
-        arch: Architecture.
-        norm: Its label, for example ``bgn8``.
-        norm_spec: The whole normalization as plain JSON values, with RobustNorm's ``power`` and the
-            ``pool`` of RNA; empty in stores from before it was noted.
-        dataset: What it was trained on.
-        training: ``natural``, ``adversarial``, ``black-box``, or how a foreign card says.
-        std: Per-channel standard deviation that the model divides by.
-        seed: Of its training, where the card tells it.
-        recipe: Of its training: a hash, where the card tells it.
-        sketch: Of its weights, see ``bench.core.weight_sketch``; empty in older stores.
-        history: Its training, where the suite has a report of kind ``training_curve``.
-    """
-
-    arch: str
-    norm: str
-    norm_spec: dict[str, Any] = Field(default_factory=dict)
-    dataset: str
-    training: str
-    std: tuple[float, ...]
-    seed: int | None = None
-    recipe: str = ""
-    sketch: str = ""
-    history: tuple[Epoch, ...] = ()
 
 
 class ManifestAnalysis(Spec):

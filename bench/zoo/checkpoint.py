@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, message_of
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import checkpoint_roots
-from bench.core.spec import canonical_json, sha256_file
+from bench.core.spec import canonical_json, digest, sha256_file
 from bench.models.external import ModelFacts
 from bench.store import Epoch, write_atomically
 from bench.zoo.card import Card, read_card, write_card
@@ -41,7 +41,14 @@ class Checkpoint:
     def facts(self) -> ModelFacts:
         """Returns the facts on its card; the weights are not read."""
         card = self.card
-        return ModelFacts(identity(card), card.model, card.dataset, card.training)
+        return ModelFacts.of(
+            identity(card),
+            card.model,
+            card.dataset,
+            card.training,
+            seed=card.seed,
+            recipe=digest(card.recipe) if card.recipe else "",
+        )
 
     def load(self, stats: str | None = None) -> Classifier:
         """Builds the model in eval mode and loads its weights, strictly.

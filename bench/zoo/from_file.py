@@ -53,7 +53,7 @@ class WeightsFile:
 
     def facts(self) -> ModelFacts:
         """Returns what is known of the model; hashes the file without parsing it."""
-        return ModelFacts(self._sha256, self.spec, self.dataset, f"a file: {self.path.name}")
+        return ModelFacts.of(self._sha256, self.spec, self.dataset, f"a file: {self.path.name}")
 
     @cached_property
     def _sha256(self) -> str:

@@ -10,11 +10,11 @@ import torch
 from analysis_scenes import Linear, images, scene, uniform
 from PIL import Image
 
-from bench.analysis.base import AnalysisError
 from bench.analysis.examples import choose, run, to_png
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.attacks.params import NoParams
+from bench.core.analysis import AnalysisError
 from bench.evaluation.cell import run_cell
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench.analysis.base import AnalysisError
 from bench.analysis.path_difference import path_ladder, run
+from bench.core.analysis import AnalysisError
 from bench.norms import Paths, RandomNormAggregation, pinned
 
 

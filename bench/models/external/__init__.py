@@ -4,6 +4,7 @@ One file per scheme says how a URI becomes a ``Source``, which describes and loa
 ``bench.zoo.sources`` lists the schemes and opens models.
 """
 
-from bench.models.external.scheme import ModelFacts, ModelLookup, Scheme, Source
+from bench.core.checkpoint import ModelFacts
+from bench.models.external.scheme import ModelLookup, Scheme, Source
 
 __all__ = ["ModelFacts", "ModelLookup", "Scheme", "Source"]

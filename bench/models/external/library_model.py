@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, one_line, place_of
 from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
 from bench.models.build import Classifier
-from bench.models.external.scheme import ModelFacts
 from bench.norms import (
     batch_norms,
     find_paths,
@@ -107,7 +107,7 @@ class LibraryModel:
         values["norm"] = _norm(net, declared)
         spec = check_spec(values, ClassifierSpec, self.uri.text)
         _check_logits(self.uri.text, Classifier(spec, net).eval())
-        facts = ModelFacts(
+        facts = ModelFacts.of(
             sha256=_identity(net, spec, declared),
             spec=spec,
             dataset=declared.dataset,

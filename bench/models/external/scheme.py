@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, one_line
-from bench.core.model_spec import ClassifierSpec
 from bench.core.model_uri import ModelUri
 
 if TYPE_CHECKING:  # describing a model must not import torch
@@ -26,26 +26,6 @@ class ModelLookup:
 
     checkpoints: Path
     trust_code: bool = False
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What is known of a model without loading it.
-
-    Attributes:
-        sha256: Hash of its weights and of everything else known to decide its logits.
-        spec: Its norm and input.
-        dataset: What it was trained on; empty if unknown.
-        training: How, in a few words.
-        std_known: Whether ``spec`` has the std that it divides by; unknown if the network
-            normalizes its input itself.
-    """
-
-    sha256: str
-    spec: ClassifierSpec
-    dataset: str = ""
-    training: str = ""
-    std_known: bool = True
 
 
 class Source(Protocol):
