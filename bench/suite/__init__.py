@@ -1,30 +1,33 @@
-"""Suites: a YAML file, checked in full, becomes a plan of cells."""
+"""Suites: a YAML file, its names resolved once and checked in full, becomes a plan of cells."""
 
-from bench.suite.catalog import AnalysisKind, Catalog, CheckpointInfo, DatasetInfo, PublishedTable
-from bench.suite.entry import AnalysisEntry, PanelEntry, PlannedAnalysis, ReportEntry
+from bench.suite.analyses import PlannedAnalysis
+from bench.suite.checks import resolve_suite
+from bench.suite.entry import AnalysisEntry, PanelEntry, ReportEntry
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
+from bench.suite.lookup import DatasetShape, Lookup, SliceFacts
 from bench.suite.plan import Plan, PlannedCell, make_plan
+from bench.suite.resolve import ResolvedSuite
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 
 __all__ = [
     "AnalysisEntry",
-    "AnalysisKind",
     "AttackEntry",
-    "Catalog",
-    "CheckpointInfo",
-    "DatasetInfo",
+    "DatasetShape",
+    "Lookup",
     "ModelEntry",
     "PanelEntry",
     "Plan",
     "PlannedAnalysis",
     "PlannedCell",
-    "PublishedTable",
     "ReportEntry",
+    "ResolvedSuite",
+    "SliceFacts",
     "SuiteSpec",
     "SurrogateEntry",
     "find_suite",
     "list_suites",
     "load_suite",
     "make_plan",
+    "resolve_suite",
 ]

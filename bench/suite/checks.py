@@ -1,58 +1,109 @@
-"""What is wrong with a suite in the light of the catalog: names, parameters, shapes, tables."""
+"""Faults of a suite that only show once its names are resolved: shapes, eps, labels, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from bench.core.attack import ParamsError
-from bench.core.cell import DataSpec, Eot
-from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, our_words
-from bench.core.model_uri import is_uri
-from bench.core.norm_spec import NormSpec
+from bench.core.checkpoint import ModelFacts
+from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
+from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
-from bench.suite.catalog import Catalog, CheckpointInfo, DatasetInfo, PublishedTable
-from bench.suite.entry import AnalysisEntry, Entry, ReportEntry, Selector
+from bench.suite.entry import ANALYSIS_KINDS, Entry, Selector
+from bench.suite.lookup import DatasetShape, Lookup
 from bench.suite.protocols import check_draws, check_protocol
+from bench.suite.resolve import Found, Parts, ResolvedSuite, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
 
+Rows = Sequence[Mapping[str, str | int | float]]
 
-def check_reports(suite: SuiteSpec, catalog: Catalog) -> Iterator[Problem]:
+
+def resolve_suite(
+    suite: SuiteSpec, lookup: Lookup, *, skip_missing: bool = False
+) -> ResolvedSuite:
+    """Resolves and checks a suite that was not read from a file.
+
+    Args:
+        suite: The suite.
+        lookup: Where its names are looked up.
+        skip_missing: Accepts checkpoints that are not here.
+
+    Raises:
+        UserError: One line for every problem found: ``key.path: message``.
+    """
+    parts = Parts.of(suite, skip_missing=skip_missing)
+    names = [entry.analysis for entry in suite.analyses]
+    found, problems = find_problems(parts, names, lookup)
+    problems = problems or list(check_reports(suite, found))
+    if problems:
+        lines = (f"{key_path(problem.path)}: {problem.message}" for problem in problems)
+        raise UserError("\n".join(dict.fromkeys(lines)))
+    return ResolvedSuite.of(suite, found)
+
+
+def find_problems(
+    parts: Parts, analyses: Collection[object], lookup: Lookup
+) -> tuple[Found, list[Problem]]:
+    """Resolves the names of a suite; returns what was found, and every problem.
+
+    Args:
+        parts: The sound sections of the suite.
+        analyses: The names of its analyses, those of faulty entries too.
+        lookup: Where its names are looked up.
+    """
+    found, problems = look_up(parts, lookup)
+    problems += _check_labels("models", parts.models, parts.place)
+    problems += _check_labels("attacks", parts.attacks, parts.place)
+    if found.n_images is not None and found.n_images < 1:
+        problems.append(Problem(("data",), "the slice holds no image; lower offset"))
+    for i, entry in parts.models.items():
+        problems += _check_model(("models", i), entry, parts, found)
+    problems += _check_all_eps(parts, found)
+    if parts.norm is not None:
+        for i, attack in parts.attacks.items():
+            problems += check_limit(("attacks", i), attack, found)
+    problems += check_draws(parts.models, parts.attacks, parts.eot)
+    problems += _check_names(parts)
+    problems += check_analyses(parts, found)
+    problems += _check_shown(parts, analyses)
+    problems += _check_published(parts, found.tables)
+    return found, problems
+
+
+def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
     """Yields the reports of a suite that would be empty, or a curve of a single point.
 
     Args:
         suite: Sound in everything else.
-        catalog: Knows its attacks and checkpoints.
+        found: What its names stand for; while a checkpoint is missing, nothing is said.
     """
-    for i, report in enumerate(suite.reports):
-        lacking = _lacking(report.kind, suite, catalog)
+    for i, report in enumerate(() if found.missing else suite.reports):
+        lacking = _lacking(report.kind, suite, found)
         if lacking:
             yield Problem(("reports", i, "kind"), f"{report.kind} needs {lacking}")
 
 
-def _lacking(kind: str, suite: SuiteSpec, catalog: Catalog) -> str:
-    """Returns what a kind of report misses in a suite, in words; empty for nothing."""
-    norms = [_norm(model, catalog) for model in suite.models]
+def _lacking(kind: str, suite: SuiteSpec, found: Found) -> str:
+    """Returns what a suite lacks for a kind of report, in words; empty for nothing."""
     if kind == "transfer_heatmap" and not any(m.protocol == "transfer" for m in suite.models):
         return "models under protocol transfer, found none"
-    if kind == "gain_table" and not _has_pair(suite, norms):
+    if kind == "gain_table" and not _has_pair(suite, found):
         return "a checkpoint under stats population and under stats batch, found none"
     if kind == "eps_curve":
         eps = {attack.eps or suite.threat_model.eps for attack in suite.attacks}
         return _two("eps", len(eps), "attacks", "each: {eps: [...]}")
     if kind == "iteration_curve":
-        norm = suite.threat_model.norm
-        infos = [catalog.attack_spec(a.attack, a.params, norm) for a in suite.attacks]
-        steps = {info.params["n_iter"] for info in infos if info.params.get("n_iter")}
+        params = [attack.params for attack in found.attacks.values()]
+        steps = {one["n_iter"] for one in params if one.get("n_iter")}
         return _two("n_iter", len(steps), "attacks", "each: {params.n_iter: [...]}")
     if kind == "batch_size_curve":
         sizes = {model.batch_size or suite.batch_size for model in suite.models}
         return _two("batch_size", len(sizes), "models", "each: {batch_size: [...]}")
     if kind == "power_curve":
+        norms = [found.checkpoints[model.checkpoint].spec.norm for model in suite.models]
         powers = {norm.power for norm in norms if norm.name == "rn"}
         return _two("power", len(powers), "RobustNorm checkpoints", "each: {checkpoint: [...]}")
     return ""
@@ -64,101 +115,24 @@ def _two(what: str, found: int, of: str, example: str) -> str:
     return f"{of} of two values of {what} at least, found {found}; add for example {example}"
 
 
-def _norm(model: ModelEntry, catalog: Catalog) -> NormSpec:
-    return model.norm_in_force(catalog.checkpoint(model.checkpoint).norm)
-
-
-def _has_pair(suite: SuiteSpec, norms: list[NormSpec]) -> bool:
-    found = {
-        (model.checkpoint, model.protocol, norm.inference_stats)
-        for model, norm in zip(suite.models, norms, strict=True)
-        if model.surrogate is None
+def _has_pair(suite: SuiteSpec, found: Found) -> bool:
+    alone = {
+        (entry.checkpoint, entry.protocol, found.models[i][0].stats)
+        for i, entry in enumerate(suite.models)
+        if entry.surrogate is None
     }
-    return any((name, how, "batch") in found for name, how, stats in found if stats == "population")
+    return any((name, how, "batch") in alone for name, how, stats in alone if stats == "population")
 
 
-def absent_models(suite: SuiteSpec, catalog: Catalog) -> dict[int, str]:
-    """Returns the positions of the models that lack a checkpoint, their own or their surrogate's.
-
-    Returns:
-        The name of the checkpoint, by the model's position.
-
-    Raises:
-        UserError: When a checkpoint is damaged.
-    """
-    absent = {}
-    for i, model in enumerate(suite.models):
-        for name in (model.source_checkpoint, model.checkpoint):
-            try:
-                catalog.checkpoint(name)
-            except MissingCheckpointError:
-                absent[i] = name
-    return absent
-
-
-def refuse_all_absent(suite: SuiteSpec, absent: dict[int, str]) -> None:
-    """Raises ``UserError`` when no model of a suite can be run."""
-    if len(absent) == len(suite.models):
-        names = list(dict.fromkeys(absent.values()))
-        own = next((name for name in names if not is_uri(name)), None)
-        raise UserError(
-            f"{suite.suite}: none of its checkpoints is here, so that there is nothing to run: "
-            f"{', '.join(names)}" + (f"; `rbench train {own}` makes one of them" if own else "")
-        )
-
-
-Rows = Sequence[Mapping[str, str | int | float]]
-
-
-@dataclass
-class Parts:
-    """The sections of a suite that are sound in themselves; the rest of it may not be.
-
-    Entries are keyed by their position in the file. ``norm`` is the threat model's, known even
-    where its eps is wrong, or ``None``. ``eot`` is ``mean_field`` if that is the suite's. ``place``
-    says where in the file the entry of a position stands, which ``each`` may have moved.
-    ``skip_missing`` makes it no problem that a checkpoint is not here.
-    """
-
-    data: DataSpec | None = None
-    threat: ThreatModel | None = None
-    norm: str | None = None
-    eot: Eot = "plain"
-    models: dict[int, ModelEntry] = field(default_factory=dict)
-    attacks: dict[int, AttackEntry] = field(default_factory=dict)
-    analyses: dict[int, AnalysisEntry] = field(default_factory=dict)
-    reports: dict[int, ReportEntry] = field(default_factory=dict)
-    place: Callable[[KeyPath], KeyPath] = lambda path: path
-    skip_missing: bool = False
-
-
-def check_parts(parts: Parts, catalog: Catalog) -> Iterator[Problem]:
-    """Yields every problem that the catalog reveals."""
-    yield from _check_labels("models", parts.models, parts.place)
-    yield from _check_labels("attacks", parts.attacks, parts.place)
-    dataset: DatasetInfo | None = None
-    if parts.data is not None:
-        try:
-            dataset = catalog.dataset(parts.data.name)
-        except UserError as error:
-            yield Problem(("data", "name"), str(error))
-    if parts.data is not None and dataset is not None:
-        yield from _check_slice(parts.data, catalog)
-    cards: list[CheckpointInfo] = []
-    yield from _check_models(parts, dataset, catalog, cards)
-    if parts.threat is not None:
-        yield from _check_eps(("threat_model", "eps"), parts.threat, dataset, cards)
-        yield from _check_own_eps(parts.threat, parts.attacks, dataset, cards)
-    if parts.norm is not None:
-        for i, attack in parts.attacks.items():
-            yield from _check_attack(("attacks", i), attack, parts.norm, catalog)
-            yield from check_limit(("attacks", i), attack, parts.data, catalog)
-    yield from check_draws(parts.models, parts.attacks, parts.eot)
-    yield from _check_names(parts)
-    yield from check_analyses(
-        parts.analyses, parts.models, parts.attacks, parts.data, parts.norm, catalog
-    )
-    yield from _check_published(parts, catalog.published_tables())
+def _check_shown(parts: Parts, analyses: Collection[object]) -> Iterator[Problem]:
+    """Finds reports that show analyses of which the suite has none."""
+    for i, report in parts.reports.items():
+        if report.kind in ANALYSIS_KINDS and report.kind not in analyses:
+            yield Problem(
+                ("reports", i, "kind"),
+                f"the suite has no analysis '{report.kind}' to show; add under analyses: "
+                f"- {{analysis: {report.kind}}}",
+            )
 
 
 def _check_labels(
@@ -175,51 +149,28 @@ def _check_labels(
         )
 
 
-def _check_slice(data: DataSpec, catalog: Catalog) -> Iterator[Problem]:
-    try:
-        n = catalog.data_size(data)
-    except UserError as error:
-        yield Problem(("data",), str(error))
-    else:
-        if n < 1:
-            yield Problem(("data",), "the slice holds no image; lower offset")
-
-
-def _check_models(
-    parts: Parts, dataset: DatasetInfo | None, catalog: Catalog, cards: list[CheckpointInfo]
+def _check_model(
+    path: KeyPath, entry: ModelEntry, parts: Parts, found: Found
 ) -> Iterator[Problem]:
-    """Checks models and surrogates; adds the models' cards, whose std says what an eps means."""
-    for i, entry in parts.models.items():
-        path: KeyPath = ("models", i)
-        places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
-        places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))
-        found: dict[str, CheckpointInfo] = {}
-        for name, place in places.items():
-            try:
-                found[name] = catalog.checkpoint(name)
-            except MissingCheckpointError as error:
-                if not parts.skip_missing:
-                    advice = "; --skip-missing leaves out what lacks its checkpoint"
-                    yield Problem(place, f"{error}{advice}")
-            except UserError as error:
-                yield Problem(place, str(error))
-            else:
-                if parts.data is not None and dataset is not None:
-                    yield from _check_shape(place, found[name], parts.data.name, dataset)
-                yield from _check_std(place, found[name], parts.threat)
-        card, source = found.get(entry.checkpoint), found.get(entry.source_checkpoint)
-        cards += [] if card is None else [card]
-        yield from check_protocol(path, entry, card, source)
+    """Finds checkpoints that do not fit data or threat model, and manners that do not fit them."""
+    places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
+    places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))
+    for name, place in places.items():
+        facts = found.checkpoints.get(name)
+        if facts is not None:
+            if parts.data is not None and found.dataset is not None:
+                yield from _check_shape(place, facts, parts.data.name, found.dataset)
+            yield from _check_std(place, facts, parts.threat)
+    yield from check_protocol(path, entry, found.models.get(int(path[1])))
 
 
 def _check_shape(
-    path: KeyPath, card: CheckpointInfo, name: str, dataset: DatasetInfo
+    path: KeyPath, facts: ModelFacts, name: str, found: DatasetShape
 ) -> Iterator[Problem]:
-    expected = (card.channels, card.size, card.classes)
-    found = (dataset.channels, dataset.size, dataset.classes)
+    expected = DatasetShape(facts.spec.channels, facts.spec.size, facts.spec.classes)
     if expected != found:
         words = "{} channel(s), size {}, {} classes"
-        trained = f" (trained on {card.dataset})" if card.dataset else ""
+        trained = f" (trained on {facts.dataset})" if facts.dataset else ""
         yield Problem(
             path,
             f"expects {words.format(*expected)}{trained}, but data "
@@ -227,11 +178,9 @@ def _check_shape(
         )
 
 
-def _check_std(
-    path: KeyPath, card: CheckpointInfo, threat: ThreatModel | None
-) -> Iterator[Problem]:
+def _check_std(path: KeyPath, facts: ModelFacts, threat: ThreatModel | None) -> Iterator[Problem]:
     """Finds an eps in units of a normalized input that is not known."""
-    if threat is not None and threat.eps_space == "normalized" and not card.std_known:
+    if threat is not None and threat.eps_space == "normalized" and not facts.std_known:
         yield Problem(
             path,
             "normalizes its input itself, so that an eps in normalized units means nothing; give "
@@ -239,32 +188,33 @@ def _check_std(
         )
 
 
-def _check_own_eps(
-    threat: ThreatModel,
-    attacks: Mapping[int, AttackEntry],
-    dataset: DatasetInfo | None,
-    cards: Sequence[CheckpointInfo],
-) -> Iterator[Problem]:
-    """Finds an attack's eps that the suite's norm and space cannot have."""
-    for i, attack in attacks.items():
+def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
+    """Finds radii, of the suite and of single attacks, that norm, space or images cannot have."""
+    if parts.threat is None:
+        return
+    models = parts.models.values()
+    known = [m.checkpoint for m in models if m.checkpoint in found.checkpoints]
+    stds = [found.checkpoints[name].std for name in known]
+    yield from _check_eps(("threat_model", "eps"), parts.threat, found.dataset, stds)
+    for i, attack in parts.attacks.items():
         path: KeyPath = ("attacks", i, "eps")
         try:
-            own = attack.threat_model(threat)
+            own = attack.threat_model(parts.threat)
         except ValidationError as error:
             yield Problem(path, our_words(error.errors()[0]))
         else:
             if attack.eps is not None:
-                yield from _check_eps(path, own, dataset, cards)
+                yield from _check_eps(path, own, found.dataset, stds)
 
 
 def _check_eps(
     path: KeyPath,
     threat: ThreatModel,
-    dataset: DatasetInfo | None,
-    cards: Iterable[CheckpointInfo],
+    dataset: DatasetShape | None,
+    stds: Iterable[tuple[float, ...]],
 ) -> Iterator[Problem]:
     """Finds balls that hold every image; ``ThreatModel`` has judged linf in pixels already."""
-    widths = [width for card in cards for width in threat.pixel_eps(card.std)]
+    widths = [width for std in stds for width in threat.pixel_eps(std)]
     if not widths or dataset is None:
         return
     largest = threat.facts.diameter(dataset.channels, dataset.size)
@@ -276,18 +226,6 @@ def _check_eps(
             path,
             f"expected at most {largest:g} ({threat.norm}, pixels in [0, 1]), found {found}{meant}",
         )
-
-
-def _check_attack(
-    path: KeyPath, entry: AttackEntry, norm: str, catalog: Catalog
-) -> Iterator[Problem]:
-    try:
-        catalog.attack_spec(entry.attack, entry.params, norm)
-    except ParamsError as error:
-        for name, message in error.problems:
-            yield Problem((*path, "params", name), message)
-    except UserError as error:
-        yield Problem((*path, "attack"), str(error))
 
 
 def _check_names(parts: Parts) -> Iterator[Problem]:
@@ -324,19 +262,15 @@ def _nothing_named(path: KeyPath, what: str, name: str, known: Sequence[str]) ->
 def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Iterator[Problem]:
     tables: dict[str, tuple[PublishedTable, Rows]] = {}
     for i, report in parts.reports.items():
-        if not report.published:
+        if report.published not in known:
             continue
-        table = known.get(report.published)
-        if table is None:
-            hint = did_you_mean(report.published, known)
-            message = f"unknown published table '{report.published}'{hint}"
-            yield Problem(("reports", i, "published"), message)
-            continue
-        rows = _select(table.rows, report.where)
+        table = known[report.published]
+        keys = [keys for keys, _ in table.rows]
+        rows = _select(keys, report.where)
         tables[report.published] = (table, rows)
         if not rows:
             path: KeyPath = ("reports", i, "where")
-            yield _no_row(path, table.rows, report.where, f"of {report.published}")
+            yield _no_row(path, keys, report.where, f"of {report.published}")
     if not tables:
         return
     columns = sorted({column for table, _ in tables.values() for column in table.columns})

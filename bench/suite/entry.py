@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bench.core.analysis import AnalysisSpec
 from bench.core.registry import known_name
 from bench.core.spec import Spec
 from bench.suite.grid import varied_word
@@ -144,33 +142,6 @@ class AnalysisEntry(Spec):
     @classmethod
     def _list_is_tuple(cls, value: object) -> object:
         return as_tuples(value)
-
-
-@dataclass(frozen=True)
-class PlannedAnalysis:
-    """An analysis that may be run.
-
-    Attributes:
-        index: Position in the suite's analyses.
-        label: Its name in reports.
-        models: Labels of its subjects, in the order of ``spec.subjects``.
-        spec: What is run; holds the id.
-        n_images: Images in its slice.
-        passes: Estimated forward plus backward passes over single images; ``None`` where nobody
-            can say.
-    """
-
-    index: int
-    label: str
-    models: tuple[str, ...]
-    spec: AnalysisSpec
-    n_images: int
-    passes: float | None
-
-    @property
-    def analysis_id(self) -> str:
-        """The id of ``spec``."""
-        return self.spec.analysis_id
 
 
 PANELLED = (

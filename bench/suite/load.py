@@ -6,21 +6,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bench.core.ball import NORMS
-from bench.core.cell import DataSpec
+from bench.core.cell import DataSpec, Eot
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
-from bench.suite.analyses import check_analysis_reports
-from bench.suite.catalog import Catalog
-from bench.suite.checks import Parts, absent_models, check_parts, check_reports
+from bench.suite.checks import check_reports, find_problems
 from bench.suite.entry import AnalysisEntry, Entry, PanelEntry, ReportEntry
 from bench.suite.grid import Grid, write_out
+from bench.suite.lookup import Lookup
+from bench.suite.resolve import Parts, ResolvedSuite
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 
@@ -46,12 +46,12 @@ _EXPECTED = {
 }
 
 
-def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> SuiteSpec:
-    """Reads and checks a suite file; loads no model.
+def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> ResolvedSuite:
+    """Reads, resolves and checks a suite file; loads no model.
 
     Args:
         path: The file.
-        catalog: What it may name.
+        lookup: Where its names are looked up.
         skip_missing: Accepts checkpoints that are not here.
 
     Raises:
@@ -65,13 +65,28 @@ def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> S
             f"{path}:1: expected a mapping of keys such as 'suite:' and 'models:', found {found}"
         )
     problems = list(source.problems)
-    suite: SuiteSpec | None = None
     grid = write_out(source.value)
     if grid.problems:
         # What stands for other entries cannot be checked before it can be written out.
         raise _refusal(source, [*problems, *grid.problems])
+    suite, faults = _whole(source, grid)
+    analyses = grid.value.get("analyses")
+    entries = analyses if isinstance(analyses, list) else []
+    names = [entry.get("analysis") if isinstance(entry, dict) else entry for entry in entries]
+    known, others = find_problems(_sound_parts(grid, skip_missing), names, lookup)
+    problems += faults
+    problems += [Problem(grid.place(problem.path), problem.message) for problem in others]
+    if suite is not None and not problems:
+        problems += check_reports(suite, known)
+    if problems or suite is None:
+        raise _refusal(source, problems)
+    return ResolvedSuite.of(suite, known)
+
+
+def _whole(source: YamlSource, grid: Grid) -> tuple[SuiteSpec | None, list[Problem]]:
+    """Returns the suite, if it is sound in itself, and what is wrong with it otherwise."""
     try:
-        suite = _validate(SuiteSpec, grid.value)
+        return _validate(SuiteSpec, grid.value), []
     except ValidationError as error:
         # The checks of parts find repeated labels too, and know the entry's line.
         # A list whose entries are all wrong is not an empty one.
@@ -80,16 +95,7 @@ def load_suite(path: Path, catalog: Catalog, *, skip_missing: bool = False) -> S
             for one in error.errors()
             if one["type"] != "repeated_label" and not (one["type"] == "too_short" and one["input"])
         ]
-        problems += [_problem(one, source, grid) for one in found_here]
-    parts = _sound_parts(grid, skip_missing)
-    shown = check_analysis_reports(parts.reports, grid.value.get("analyses"))
-    for problem in (*check_parts(parts, catalog), *shown):
-        problems.append(Problem(grid.place(problem.path), problem.message))
-    if suite is not None and not problems and not absent_models(suite, catalog):
-        problems += check_reports(suite, catalog)
-    if problems or suite is None:
-        raise _refusal(source, problems)
-    return suite
+        return None, [_problem(one, source, grid) for one in found_here]
 
 
 def _refusal(source: YamlSource, problems: list[Problem]) -> UserError:
@@ -108,11 +114,12 @@ def _sound_parts(grid: Grid, skip_missing: bool) -> Parts:
     value = grid.value
     threat = value.get("threat_model")
     norm = threat.get("norm", "linf") if isinstance(threat, dict) else "linf"
+    eot = value.get("eot")
     return Parts(
         data=_sound(DataSpec, value.get("data")),
         threat=_sound(ThreatModel, threat),
         norm=norm if norm in NORMS else None,
-        eot="mean_field" if value.get("eot") == "mean_field" else "plain",
+        eot=cast(Eot, eot) if eot in get_args(Eot) else "plain",
         models=dict(_sound_items(ModelEntry, value.get("models"))),
         attacks=dict(_sound_items(AttackEntry, value.get("attacks"))),
         analyses=dict(_sound_items(AnalysisEntry, value.get("analyses"))),

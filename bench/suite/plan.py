@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.core.attack import AttackInfo, AttackKind
-from bench.core.cell import CellSpec, Protocol, Surrogate, averaging
-from bench.core.norm_spec import NormSpec
-from bench.store import CheckpointFacts, Manifest, ManifestAnalysis, ManifestCell
-from bench.suite.analyses import plan_analyses
-from bench.suite.catalog import Catalog, CheckpointInfo
-from bench.suite.checks import absent_models, refuse_all_absent
-from bench.suite.entry import PlannedAnalysis
-from bench.suite.spec import ModelEntry, SuiteSpec, norm_in_force
+from bench.core.cell import CellModel, CellSpec, RefusedCellError, make_cell
+from bench.core.checkpoint import ModelFacts
+from bench.core.errors import UserError
+from bench.core.model_uri import is_uri
+from bench.store import Manifest, ManifestAnalysis, ManifestCell
+from bench.suite.analyses import PlannedAnalysis, plan_analyses
+from bench.suite.protocols import manner_of
+from bench.suite.resolve import ResolvedSuite
+from bench.suite.spec import SuiteSpec
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plan:
         suite: The suite.
         n_images: Images in its slice.
         cells: One for each model and attack that it meets, refused ones included.
-        checkpoints: What the models' cards say, by name.
+        checkpoints: All that the models need, by name.
         analyses: Its analyses, in the order of the file.
         absent: The models that are left out, by label, and the checkpoint that each lacks.
     """
@@ -72,7 +73,7 @@ class Plan:
     suite: SuiteSpec
     n_images: int
     cells: tuple[PlannedCell, ...]
-    checkpoints: Mapping[str, CheckpointInfo] = field(default_factory=dict)
+    checkpoints: Mapping[str, ModelFacts] = field(default_factory=dict)
     analyses: tuple[PlannedAnalysis, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
@@ -96,7 +97,7 @@ class Plan:
             for cell in self.cells
         )
         drawn = any(report.kind == "training_curve" for report in self.suite.reports)
-        facts = {name: _facts(card, history=drawn) for name, card in self.checkpoints.items()}
+        facts = {name: one.stored(history=drawn) for name, one in self.checkpoints.items()}
         suite = self.suite.model_dump(mode="json")
         analyses = tuple(
             ManifestAnalysis(
@@ -113,145 +114,80 @@ class Plan:
         )
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A model entry with what its cards say: of itself, and of what it is attacked through."""
+def make_plan(suite: ResolvedSuite) -> Plan:
+    """Resolves every default of a suite and lays out its cells.
 
-    entry: ModelEntry
-    card: CheckpointInfo
-    norm: NormSpec
-    source_norm: NormSpec
-    surrogate: Surrogate | None
-    protocol: Protocol
-
-    @property
-    def batch_dependent(self) -> bool:
-        return self.norm.batch_dependent or self.source_norm.batch_dependent
-
-
-def make_plan(suite: SuiteSpec, catalog: Catalog) -> Plan:
-    """Resolves every default of a suite that ``load_suite`` has checked, and lays out its cells.
-
-    Models whose checkpoint is not here, if ``load_suite`` has let them pass, are left out.
+    Models whose checkpoint is not here are left out.
 
     Raises:
-        UserError: When the catalog no longer knows what the suite names, or has no checkpoint of
-            it at all.
+        UserError: When no checkpoint of it is here at all.
     """
-    absent = absent_models(suite, catalog)
-    refuse_all_absent(suite, absent)
-    slices = [one.slice_of(suite.data) for one in suite.attacks]
-    norm = suite.threat_model.norm
-    attacks = [catalog.attack_spec(one.attack, one.params, norm) for one in suite.attacks]
-    cells = []
-    for i, entry in enumerate(suite.models):
-        if i in absent:
-            continue
-        model = _resolve(entry, catalog)
-        for j, attack in enumerate(attacks):
-            if not entry.meets(suite.attacks[j]):
-                continue
-            n_images = catalog.data_size(slices[j])
-            spec = _cell_spec(suite, catalog.data_hash(slices[j]), model, j, attack)
-            refused = _refusal(model.source_norm, attack)
-            cell = PlannedCell(
-                model_index=i,
-                attack_index=j,
-                model_label=entry.label,
-                attack_label=suite.attacks[j].label,
-                spec=spec,
-                attack_kind=attack.kind,
-                n_images=n_images,
-                batch_dependent=model.batch_dependent,
-                refused=refused,
-                passes=0 if refused else _passes(attack, n_images, model, spec),
-            )
-            cells.append(cell)
-    here = tuple(entry for i, entry in enumerate(suite.models) if i not in absent)
-    named = [name for model in here for name in (model.checkpoint, model.source_checkpoint)]
+    _refuse_all_absent(suite)
+    spec = suite.spec
+    here = [i for i in range(len(spec.models)) if i not in suite.absent]
+    cells = [
+        _planned(suite, i, j)
+        for i in here
+        for j, column in enumerate(spec.attacks)
+        if spec.models[i].meets(column)
+    ]
+    named = [
+        name
+        for entry in (spec.models[i] for i in here)
+        for name in (entry.checkpoint, entry.source_checkpoint)
+    ]
     return Plan(
-        suite=suite,
-        n_images=catalog.data_size(suite.data),
+        suite=spec,
+        n_images=suite.images(spec.data).n_images,
         cells=tuple(cells),
-        checkpoints={name: catalog.checkpoint(name) for name in dict.fromkeys(named)},
-        analyses=plan_analyses(suite.model_copy(update={"models": here}), catalog),
-        absent={suite.models[i].label: name for i, name in absent.items()},
+        checkpoints={name: suite.checkpoints[name] for name in dict.fromkeys(named)},
+        analyses=plan_analyses(suite),
+        absent={spec.models[i].label: name for i, name in suite.absent.items()},
     )
 
 
-def _facts(card: CheckpointInfo, *, history: bool) -> CheckpointFacts:
-    return CheckpointFacts(
-        arch=card.arch,
-        norm=card.norm.label(),
-        norm_spec=card.norm.model_dump(mode="json"),
-        dataset=card.dataset,
-        training=card.training,
-        std=card.std,
-        seed=card.seed,
-        recipe=card.recipe,
-        sketch=card.sketch,
-        history=card.history if history else (),
+def _refuse_all_absent(suite: ResolvedSuite) -> None:
+    """Raises ``UserError`` when no model of a suite can be run."""
+    if len(suite.absent) == len(suite.spec.models):
+        names = list(dict.fromkeys(suite.absent.values()))
+        own = next((name for name in names if not is_uri(name)), None)
+        raise UserError(
+            f"{suite.spec.suite}: none of its checkpoints is here, so that there is nothing to "
+            f"run: {', '.join(names)}" + (f"; `rbench train {own}` makes one of them" * bool(own))
+        )
+
+
+def _planned(suite: ResolvedSuite, i: int, j: int) -> PlannedCell:
+    """Returns the cell of a model and an attack, both by position."""
+    spec, attack = suite.spec, suite.attacks[j]
+    entry, column = spec.models[i], spec.attacks[j]
+    model, source = suite.models[i]
+    data = column.slice_of(spec.data)
+    images = suite.images(data)
+    threat_model, manner = column.threat_model(spec.threat_model), manner_of(spec, entry, column)
+    refused = ""
+    try:
+        cell = make_cell(model, attack, data, images.sha256, threat_model, manner, source)
+    except RefusedCellError as refusal:
+        assert refusal.cell is not None
+        cell, refused = refusal.cell, str(refusal)
+    return PlannedCell(
+        model_index=i,
+        attack_index=j,
+        model_label=entry.label,
+        attack_label=column.label,
+        spec=cell,
+        attack_kind=attack.kind,
+        n_images=images.n_images,
+        batch_dependent=model.batch_dependent or source.batch_dependent,
+        refused=refused,
+        passes=0 if refused else _passes(attack, images.n_images, model, source, cell),
     )
 
 
-def _resolve(entry: ModelEntry, catalog: Catalog) -> _Model:
-    card = catalog.checkpoint(entry.checkpoint)
-    in_force = entry.norm_in_force(card.norm)
-    if entry.surrogate is None:
-        return _Model(entry, card, in_force, in_force, None, entry.protocol)
-    source = catalog.checkpoint(entry.source_checkpoint)
-    norm = norm_in_force(source.norm, entry.surrogate.stats)
-    surrogate = Surrogate(
-        checkpoint=entry.source_checkpoint, sha256=source.sha256, stats=norm.inference_stats
-    )
-    protocol = entry.protocol
-    if protocol == "transfer" and entry.source_checkpoint == entry.checkpoint:
-        # A grid of surrogates and targets has this diagonal: the same weights attack themselves.
-        if norm.inference_stats == in_force.inference_stats:
-            return _Model(entry, card, in_force, in_force, None, "white_box")
-        protocol = "stats_transfer"
-    return _Model(entry, card, in_force, norm, surrogate, protocol)
-
-
-def _cell_spec(
-    suite: SuiteSpec, data_hash: str, model: _Model, attack_index: int, attack: AttackInfo
-) -> CellSpec:
-    entry, column = model.entry, suite.attacks[attack_index]
-    averages = model.source_norm.stochastic and model.protocol != "fixed_path"
-    eot, eot_iter = averaging(
-        column.eot or entry.eot or suite.eot,
-        column.eot_iter or entry.eot_iter or suite.eot_iter,
-    )
-    return CellSpec(
-        checkpoint=entry.checkpoint,
-        sha256=model.card.sha256,
-        stats=model.norm.inference_stats,
-        data=column.slice_of(suite.data),
-        data_hash=data_hash,
-        threat_model=column.threat_model(suite.threat_model),
-        attack=column.attack,
-        attack_version=attack.version,
-        library=attack.library,
-        attack_params=attack.params,
-        protocol=model.protocol,
-        surrogate=model.surrogate,
-        adversary=entry.adversary if model.batch_dependent else "joint",
-        eot_iter=eot_iter if averages else 1,
-        eot=eot if averages else "plain",
-        batch_size=entry.batch_size or suite.batch_size,
-        n_draws=suite.n_draws if model.norm.stochastic else 1,
-        search=suite.search if attack.may_be_fast else "exact",
-        seed=suite.seed,
-    )
-
-
-def _refusal(source_norm: NormSpec, attack: AttackInfo) -> str:
-    if source_norm.batch_dependent and not attack.keeps_batch:
-        return "drops samples from the batch, which changes a batch-dependent model"
-    return ""
-
-
-def _passes(attack: AttackInfo, n_images: int, model: _Model, spec: CellSpec) -> float | None:
+def _passes(
+    attack: AttackInfo, n_images: int, model: CellModel, source: CellModel, spec: CellSpec
+) -> float | None:
     """Multiplies the attack's passes by its draws; a lone adversary pays for its whole batch.
 
     Scoring adds one pass per draw for the clean image, and one for the adversarial one.
@@ -259,8 +195,8 @@ def _passes(attack: AttackInfo, n_images: int, model: _Model, spec: CellSpec) ->
     if attack.passes_per_image is None:
         return None
     batch = min(spec.batch_size, n_images) if spec.adversary == "single" else 1
-    crafting = batch if model.source_norm.batch_dependent else 1
-    scoring = batch if model.norm.batch_dependent else 1
+    crafting = batch if source.batch_dependent else 1
+    scoring = batch if model.batch_dependent else 1
     attacked = 0 if attack.kind == "none" else scoring * spec.n_draws
     spent = attack.passes_per_image * spec.eot_iter * crafting
     return n_images * (spent + spec.n_draws + attacked)

@@ -1,44 +1,74 @@
-"""Which protocol, surrogate, draws and adversary go together, and with which models."""
+"""How the models of a suite are attacked and scored: from entries to manners, and their faults.
+
+Which manner is valid for which model is decided in ``bench.core.cell``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bench.core.cell import Eot
-from bench.core.errors import UserError
-from bench.core.norm_spec import NormSpec
-from bench.suite.catalog import CheckpointInfo
-from bench.suite.spec import AttackEntry, ModelEntry, norm_in_force
+from bench.core.cell import Aspect, CellModel, Eot, Manner, Search, refusals
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.suite.yaml_source import KeyPath, Problem
 
 
+def manner_of(
+    suite: SuiteSpec, entry: ModelEntry, column: AttackEntry | None, search: Search | None = None
+) -> Manner:
+    """Returns the manner of a cell: the attack's word counts before the model's and the suite's.
+
+    Args:
+        suite: Gives the defaults.
+        entry: The model.
+        column: The attack; ``None`` for an analysis that attacks nothing.
+        search: In place of the suite's.
+    """
+    own = column or AttackEntry(attack="natural")
+    return Manner(
+        protocol=entry.protocol,
+        adversary=entry.adversary,
+        eot_iter=own.eot_iter or entry.eot_iter or suite.eot_iter,
+        eot=own.eot or entry.eot or suite.eot,
+        batch_size=entry.batch_size or suite.batch_size,
+        n_draws=suite.n_draws,
+        search=search or suite.search,
+        seed=suite.seed,
+    )
+
+
 def check_protocol(
-    path: KeyPath, entry: ModelEntry, card: CheckpointInfo | None, source: CheckpointInfo | None
+    path: KeyPath, entry: ModelEntry, models: tuple[CellModel, CellModel] | None
 ) -> Iterator[Problem]:
     """Yields what is wrong with how a model is to be attacked.
 
     Args:
         path: The entry's place in the file.
         entry: The model.
-        card: Of its checkpoint; ``None`` where it is not known.
-        source: Of the checkpoint that attacks are crafted on; ``None`` where it is not known.
+        models: The model, and the one that attacks are crafted on; ``None`` while one of them is
+            not known.
     """
     yield from _check_surrogate(path, entry)
-    norm = source_norm = None
-    if card is not None:
-        try:
-            norm = entry.norm_in_force(card.norm)
-        except UserError as error:
-            yield Problem((*path, "stats"), str(error))
-    if source is not None:
-        try:
-            stats = entry.surrogate.stats if entry.surrogate else entry.stats
-            source_norm = norm_in_force(source.norm, stats)
-        except UserError as error:
-            if entry.surrogate:
-                yield Problem((*path, "surrogate", "stats"), str(error))
-    if norm is not None and source_norm is not None:
-        yield from _check_norms(path, entry, norm, source_norm)
+    for refusal in refusals(_asked(entry), *models) if models else ():
+        yield Problem((*path, refusal.aspect), str(refusal))
+
+
+def _asked(entry: ModelEntry) -> Manner:
+    """Returns what an entry itself asks for.
+
+    Of models that ``each`` varies, some may have no use for it.
+    """
+    asked: set[Aspect] = {"eot", "eot_iter", "adversary"}
+    if {"checkpoint", "surrogate"} & set(entry.varied):
+        asked -= {"adversary"} if entry.protocol == "fixed_path" else asked
+    return Manner(
+        protocol=entry.protocol,
+        adversary=entry.adversary,
+        eot_iter=entry.eot_iter or 1,
+        eot=entry.eot or "plain",
+        batch_size=1,
+        n_draws=1,
+        asked=frozenset(asked),
+    )
 
 
 def _check_surrogate(path: KeyPath, entry: ModelEntry) -> Iterator[Problem]:
@@ -71,60 +101,6 @@ def _check_surrogate(path: KeyPath, entry: ModelEntry) -> Iterator[Problem]:
         )
 
 
-def _check_norms(
-    path: KeyPath, entry: ModelEntry, norm: NormSpec, source: NormSpec
-) -> Iterator[Problem]:
-    """Finds what the norms in force have no use for."""
-    named = f"'{entry.checkpoint}' ({norm.label()})"
-    if entry.protocol == "fixed_path" and not norm.draws_paths:
-        yield Problem(
-            (*path, "protocol"),
-            f"fixed_path is for models that draw a path at random (rna); {named} draws none; use "
-            "white_box",
-        )
-    if (entry.eot or "plain") != "plain" and source.stochastic and not source.draws_paths:
-        yield Problem(
-            (*path, "eot"),
-            f"{entry.eot} is for layers that draw a path at random (rna), and "
-            f"'{entry.source_checkpoint}' has none; use plain",
-        )
-    same = entry.surrogate is not None and entry.surrogate.stats == norm.inference_stats
-    if entry.protocol == "stats_transfer" and same and entry.source_checkpoint == entry.checkpoint:
-        yield Problem(
-            (*path, "surrogate"),
-            f"crafts and scores under the same statistics ({norm.inference_stats}); choose others "
-            "here or in stats, or use white_box",
-        )
-    mixed = bool({"checkpoint", "surrogate"} & set(entry.varied))  # what fits some of them may stay
-    for key in _about_draws(entry):
-        if not source.stochastic and mixed:
-            continue
-        if not source.stochastic:
-            attacked = f"'{entry.source_checkpoint}' ({source.label()})"
-            yield Problem((*path, key), f"{attacked} draws nothing at random; remove {key}")
-        elif entry.protocol == "fixed_path":
-            yield Problem(
-                (*path, key),
-                f"fixed_path attacks one path, so there is nothing to average; remove {key}, or "
-                "use white_box",
-            )
-    alone = not (norm.batch_dependent or source.batch_dependent)
-    if entry.adversary == "single" and alone and not mixed:
-        yield Problem(
-            (*path, "adversary"),
-            f"single is for models whose images share statistics of the batch; {named} takes each "
-            "image alone; remove adversary",
-        )
-
-
-def _about_draws(entry: ModelEntry) -> Iterator[str]:
-    """Yields the keys by which an entry asks for an average over draws."""
-    if (entry.eot_iter or 1) > 1:
-        yield "eot_iter"
-    if (entry.eot or "plain") != "plain":
-        yield "eot"
-
-
 def check_draws(
     models: Mapping[int, ModelEntry], attacks: Mapping[int, AttackEntry], eot: Eot
 ) -> Iterator[Problem]:
@@ -132,7 +108,7 @@ def check_draws(
 
     Args:
         models: By their position in the file.
-        attacks: Likewise.
+        attacks: By their position in the file.
         eot: The suite's.
     """
     remedy = "remove eot_iter, or add eot: plain or eot: stratified here"

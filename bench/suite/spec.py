@@ -31,40 +31,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search
-from bench.core.errors import UserError
+from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search, check_eot
 from bench.core.model_uri import canonical_name
-from bench.core.norm_spec import BATCH_STATISTICS, NormSpec, Stats
+from bench.core.norm_spec import Stats
 from bench.core.spec import Number, Spec
 from bench.core.threat import ThreatModel
 from bench.suite.entry import AnalysisEntry, Entry, Line, ReportEntry, Selector, as_tuples, one_line
 from bench.suite.grid import attack_label, model_label
-
-
-def norm_in_force(norm: NormSpec, stats: Stats | None) -> NormSpec:
-    """Returns a norm with other inference statistics in place of its own, if any are given.
-
-    Raises:
-        UserError: When the norm does not have the statistics that are asked for.
-    """
-    if stats is None:
-        return norm
-    if norm.name not in BATCH_STATISTICS:
-        raise UserError(f"norm '{norm.name}' has no choice of statistics; remove stats")
-    if stats == "tracked-mean" and norm.name != "rn":
-        raise UserError(
-            f"stats 'tracked-mean' is for norm 'rn' only, this is '{norm.name}'; expected "
-            "population or batch"
-        )
-    return norm.model_copy(update={"stats": stats})
-
-
-def check_eot(eot: Eot | None, eot_iter: int | None) -> None:
-    """Raises a ``ValueError`` where one entry asks for both the mean field and several draws."""
-    if eot == "mean_field" and (eot_iter or 1) > 1:
-        raise ValueError(
-            f"eot mean_field is one pass without draws, found eot_iter {eot_iter}; remove eot_iter"
-        )
 
 
 class SurrogateEntry(Spec):
@@ -141,14 +114,6 @@ class ModelEntry(Entry):
     def _draws_for_its_eot(self) -> ModelEntry:
         check_eot(self.eot, self.eot_iter)
         return self
-
-    def norm_in_force(self, norm: NormSpec) -> NormSpec:
-        """Returns a checkpoint's norm with this entry's statistics in place of its own.
-
-        Raises:
-            UserError: When the norm does not have the statistics that are asked for.
-        """
-        return norm_in_force(norm, self.stats)
 
     def meets(self, attack: AttackEntry) -> bool:
         """Says whether an attack is among its own."""

@@ -1,0 +1,252 @@
+"""From the names in a suite to the objects that they stand for; each is looked up once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from bench.core.analysis import AnalysisKind
+from bench.core.attack import AttackInfo, ParamsError
+from bench.core.cell import CellModel, DataSpec, Eot
+from bench.core.checkpoint import ModelFacts
+from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.threat import ThreatModel
+from bench.published import PublishedTable, load_table
+from bench.suite.entry import AnalysisEntry, ReportEntry
+from bench.suite.lookup import DatasetShape, Lookup, SliceFacts
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
+from bench.suite.yaml_source import KeyPath, Problem
+
+
+@dataclass
+class Parts:
+    """The sections of a suite that are sound in themselves; the rest of it may not be.
+
+    Attributes:
+        data: Its slice.
+        threat: Its threat model.
+        norm: Of the threat model, known even where its eps is wrong.
+        eot: Of the suite.
+        models: By position in the file, as all entries.
+        attacks: By position.
+        analyses: By position.
+        reports: By position.
+        place: Where in the file the entry of a position stands, which ``each`` may have moved.
+        skip_missing: Makes it no problem that a checkpoint is not here.
+    """
+
+    data: DataSpec | None = None
+    threat: ThreatModel | None = None
+    norm: str | None = None
+    eot: Eot = "plain"
+    models: dict[int, ModelEntry] = field(default_factory=dict)
+    attacks: dict[int, AttackEntry] = field(default_factory=dict)
+    analyses: dict[int, AnalysisEntry] = field(default_factory=dict)
+    reports: dict[int, ReportEntry] = field(default_factory=dict)
+    place: Callable[[KeyPath], KeyPath] = lambda path: path
+    skip_missing: bool = False
+
+    @classmethod
+    def of(cls, suite: SuiteSpec, *, skip_missing: bool = False) -> Parts:
+        """Returns all sections of a suite."""
+        return cls(
+            data=suite.data,
+            threat=suite.threat_model,
+            norm=suite.threat_model.norm,
+            eot=suite.eot,
+            models=dict(enumerate(suite.models)),
+            attacks=dict(enumerate(suite.attacks)),
+            analyses=dict(enumerate(suite.analyses)),
+            reports=dict(enumerate(suite.reports)),
+            skip_missing=skip_missing,
+        )
+
+
+@dataclass
+class Found:
+    """The objects behind the names of a suite, as far as they are known.
+
+    Attributes:
+        images: Size and hash of a slice; looks it up on the first call.
+        dataset: Its data set.
+        n_images: In its slice.
+        checkpoints: By name.
+        missing: Names of the checkpoints that are not here.
+        models: By position: the model that is scored, and the one that attacks are crafted on.
+        attacks: By position.
+        analyses: By position.
+        tables: The published tables of its reports, by name.
+    """
+
+    images: Callable[[DataSpec], SliceFacts]
+    dataset: DatasetShape | None = None
+    n_images: int | None = None
+    checkpoints: dict[str, ModelFacts] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    models: dict[int, tuple[CellModel, CellModel]] = field(default_factory=dict)
+    attacks: dict[int, AttackInfo] = field(default_factory=dict)
+    analyses: dict[int, AnalysisKind] = field(default_factory=dict)
+    tables: dict[str, PublishedTable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A checked suite with the objects that its names stand for.
+
+    Attributes:
+        spec: The suite.
+        dataset: Its data set.
+        images: Size and hash of a slice; looks it up on the first call.
+        checkpoints: All that its models need and that are here, by name.
+        models: By position: the model that is scored, and the one that attacks are crafted on.
+        attacks: In the suite's order.
+        analyses: In the suite's order.
+        absent: The positions of the models that are left out, and the checkpoint that each lacks.
+    """
+
+    spec: SuiteSpec
+    dataset: DatasetShape
+    images: Callable[[DataSpec], SliceFacts]
+    checkpoints: Mapping[str, ModelFacts]
+    models: Mapping[int, tuple[CellModel, CellModel]]
+    attacks: tuple[AttackInfo, ...]
+    analyses: tuple[AnalysisKind, ...]
+    absent: Mapping[int, str]
+
+    @classmethod
+    def of(cls, spec: SuiteSpec, found: Found) -> ResolvedSuite:
+        """Returns a suite in which no problem was found."""
+        assert found.dataset is not None
+        absent: dict[int, str] = {}
+        for i, model in enumerate(spec.models):
+            for name in (model.source_checkpoint, model.checkpoint):
+                if name in found.missing:
+                    absent[i] = name
+        return cls(
+            spec=spec,
+            dataset=found.dataset,
+            images=found.images,
+            checkpoints=found.checkpoints,
+            models=found.models,
+            attacks=tuple(found.attacks[i] for i in range(len(spec.attacks))),
+            analyses=tuple(found.analyses[i] for i in range(len(spec.analyses))),
+            absent=absent,
+        )
+
+    def exact(self) -> ResolvedSuite:
+        """Returns it with every attack searching in float32."""
+        return replace(self, spec=self.spec.model_copy(update={"search": "exact"}))
+
+
+def look_up(parts: Parts, lookup: Lookup) -> tuple[Found, list[Problem]]:
+    """Looks up every name once; returns what was found, and a problem for each that was not."""
+    found = Found(cache(lookup.images))
+    problems = [
+        *_look_up_data(parts, lookup, found),
+        *_look_up_models(parts, lookup, found),
+        *_look_up_attacks(parts, lookup, found),
+        *_look_up_analyses(parts, lookup, found),
+        *_look_up_tables(parts, found),
+    ]
+    return found, problems
+
+
+def _look_up_data(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Problem]:
+    if parts.data is None:
+        return
+    try:
+        found.dataset = lookup.dataset(parts.data.name)
+    except UserError as error:
+        yield Problem(("data", "name"), str(error))
+        return
+    try:
+        found.n_images = found.images(parts.data).n_images
+    except UserError as error:
+        yield Problem(("data",), str(error))
+
+
+def _look_up_models(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Problem]:
+    failed: dict[str, UserError] = {}
+    for i, entry in parts.models.items():
+        path: KeyPath = ("models", i)
+        places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
+        places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))
+        for name, place in places.items():
+            if name not in found.checkpoints and name not in failed:
+                try:
+                    found.checkpoints[name] = lookup.checkpoint(name)
+                except UserError as error:
+                    failed[name] = error
+            if name in failed:
+                yield from _unavailable(place, name, failed[name], parts.skip_missing, found)
+        yield from _put_in_force(i, entry, found)
+
+
+def _unavailable(
+    place: KeyPath, name: str, error: UserError, skip_missing: bool, found: Found
+) -> Iterator[Problem]:
+    """Notes a checkpoint that is not here; says so unless that is allowed."""
+    if not isinstance(error, MissingCheckpointError):
+        yield Problem(place, str(error))
+        return
+    found.missing.add(name)
+    if not skip_missing:
+        yield Problem(place, f"{error}; --skip-missing leaves out what lacks its checkpoint")
+
+
+def _put_in_force(i: int, entry: ModelEntry, found: Found) -> Iterator[Problem]:
+    """Finds the model that is scored and the one that is attacked, under an entry's statistics."""
+    path: KeyPath = ("models", i)
+    facts = found.checkpoints.get(entry.checkpoint)
+    others = found.checkpoints.get(entry.source_checkpoint)
+    model = source = None
+    try:
+        model = facts.cell_model(entry.checkpoint, entry.stats) if facts else None
+    except UserError as error:
+        yield Problem((*path, "stats"), str(error))
+    if entry.surrogate is None:
+        source = model
+    elif others is not None:
+        try:
+            source = others.cell_model(entry.source_checkpoint, entry.surrogate.stats)
+        except UserError as error:
+            yield Problem((*path, "surrogate", "stats"), str(error))
+    if model is not None and source is not None:
+        found.models[i] = model, source
+
+
+def _look_up_attacks(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Problem]:
+    if parts.norm is None:
+        return
+    for i, entry in parts.attacks.items():
+        try:
+            found.attacks[i] = lookup.attack(entry.attack, entry.params, parts.norm)
+        except UserError as error:
+            yield from _not_known(("attacks", i), "attack", error)
+
+
+def _look_up_analyses(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Problem]:
+    for i, entry in parts.analyses.items():
+        try:
+            found.analyses[i] = lookup.analysis(entry.analysis, entry.params)
+        except UserError as error:
+            yield from _not_known(("analyses", i), "analysis", error)
+
+
+def _not_known(path: KeyPath, key: str, error: UserError) -> Iterator[Problem]:
+    """Yields what is wrong with a name, or with each of its parameters."""
+    if isinstance(error, ParamsError):
+        for name, message in error.problems:
+            yield Problem((*path, "params", name), message)
+    else:
+        yield Problem((*path, key), str(error))
+
+
+def _look_up_tables(parts: Parts, found: Found) -> Iterator[Problem]:
+    for i, report in parts.reports.items():
+        if report.published and report.published not in found.tables:
+            try:
+                found.tables[report.published] = load_table(report.published)
+            except UserError as error:
+                yield Problem(("reports", i, "published"), str(error))
