@@ -15,9 +15,9 @@ from bench.core.paths import Folder, checkpoints_folder, folder_at, suite_folder
 from bench.evaluation.device import pick_device
 from bench.run.after import plan_sweeps, sweep_jobs
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
-from bench.run.catalog import LocalCatalog
 from bench.run.job import Job
 from bench.run.local import Executor, Stop, Workers, default_workers, stop_on_signals
+from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs
 from bench.store import AnalysisStore, RunStore, locked
 from bench.suite import Plan, find_suite, load_suite, make_plan
@@ -107,14 +107,14 @@ class Ready:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted, self.device = wanted, _device(wanted)
         self._zoo = checkpoints_folder(wanted.checkpoints)
-        catalog = LocalCatalog(self._zoo, wanted.data_root, trust_code=wanted.trust_code)
+        lookup = local_lookup(self._zoo, wanted.data_root, trust_code=wanted.trust_code)
         path = find_suite(wanted.suite, suite_folders())
-        spec = load_suite(path, catalog, skip_missing=wanted.skip_missing)
-        spec = spec.model_copy(update={"search": "exact"}) if wanted.exact else spec
-        self.plan: Plan = make_plan(spec, catalog)
-        self.classes = catalog.dataset(spec.data.name).classes
-        self.sweeps = plan_sweeps(self.plan, catalog.data_hash)
-        out = folder_at(wanted.out) if wanted.out else Path("reports") / spec.suite
+        suite = load_suite(path, lookup, skip_missing=wanted.skip_missing)
+        suite = suite.exact() if wanted.exact else suite
+        self.plan: Plan = make_plan(suite)
+        self.classes = suite.dataset.classes
+        self.sweeps = plan_sweeps(self.plan, lambda data: suite.images(data).sha256)
+        out = folder_at(wanted.out) if wanted.out else Path("reports") / suite.spec.suite
         self.store = RunStore(out)
         self._refuse_another_suite()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -12,7 +12,18 @@ from bench.alarms.rules import find_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
-from bench.core.cell import Adversary, CellSpec, DataSpec, Eot, Search, averaging
+from bench.core.cell import (
+    Adversary,
+    CellModel,
+    CellSpec,
+    DataSpec,
+    Eot,
+    Manner,
+    RefusedCellError,
+    Search,
+    check_eot,
+    make_cell,
+)
 from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
 from bench.data import Slice
@@ -21,9 +32,9 @@ from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.models import Classifier
-from bench.norms import find_paths, stats_in_force
+from bench.norms import find_paths
 from bench.suite import AttackEntry
-from bench.suite.spec import check_eot, repeated_labels
+from bench.suite.spec import repeated_labels
 
 IN_MEMORY = "in-memory"
 """What the checkpoint and the data set of an evaluation without files are called."""
@@ -101,13 +112,9 @@ def evaluate(
     declared = Declared(stochastic, batch_dependent, probe)
     with evaluation_mode(model, device):
         target, doubts = as_target(model, data, declared, seed)
-        common = _common(model, data, ball) | {"batch_size": batch_size, "seed": seed}
-        common["n_draws"] = n_draws if target.stochastic else 1
-        common |= _manner(target, protocol, adversary) | {"search": search}
-        specs = [
-            _spec(common, entry, info, target, (eot, eot_iter))
-            for entry, info in zip(entries, infos, strict=True)
-        ]
+        asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
+        asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
+        specs = _specs(entries, infos, _cell_model(target), data, ball, asked)
         cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
     alarms = alarms_by_cell(find_alarms(cells, target.classes))
     results = {
@@ -125,25 +132,6 @@ def evaluate(
         for entry, cell in zip(entries, cells, strict=True)
     }
     return EvaluationResult(results)
-
-
-def _manner(target: Target, protocol: str, adversary: str) -> dict[str, str]:
-    """Returns how a model is to be attacked, once it is known that it can be."""
-    if protocol not in ("white_box", "fixed_path"):
-        raise UserError(f"protocol: expected white_box or fixed_path, found {protocol!r}")
-    if adversary not in ("joint", "single"):
-        raise UserError(f"adversary: expected joint or single, found {adversary!r}")
-    if protocol == "fixed_path" and find_paths(target.model) is None:
-        raise UserError(
-            "protocol: fixed_path is for models with layers that draw a path at random (rna); this "
-            "one has none; use white_box"
-        )
-    if adversary == "single" and not target.batch_dependent:
-        raise UserError(
-            "adversary: single is for models whose images share statistics of the batch; this one "
-            "takes each image alone"
-        )
-    return {"protocol": protocol, "adversary": adversary}
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
@@ -181,71 +169,57 @@ def _entries(attacks: Sequence[AttackLike]) -> list[AttackEntry]:
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     where = key_path(first)
-    text = our_words(first)
+    text = our_words(first).replace("Input should be", "expected")
     simple = isinstance(first["input"], str | int | float) and "found" not in text
     return f"{where}: " * bool(where) + text + f", found {first['input']!r}" * simple
 
 
-def _common(model: nn.Module, data: Slice, ball: ThreatModel) -> dict[str, Any]:
-    """Returns the part of the cells' identity that does not depend on the attack."""
-    stats = stats_in_force(model)
-    return {
-        "checkpoint": IN_MEMORY,
-        "sha256": state_hash(model),
-        "stats": stats[0] if len(stats) == 1 else None,
-        "data": DataSpec(name=IN_MEMORY, limit=len(data.y)),
-        "data_hash": data.sha256,
-        "threat_model": ball,
-    }
-
-
-def _averaging(
-    entry: AttackEntry, target: Target, protocol: str, default: tuple[Eot, int]
-) -> tuple[Eot, int]:
-    """Returns an attack's ``eot`` and ``eot_iter``, its own or the evaluation's."""
-    eot, eot_iter = entry.eot or default[0], entry.eot_iter or default[1]
-    if eot not in get_args(Eot):
-        raise UserError(f"eot: expected {', '.join(get_args(Eot))}, found {eot!r}")
-    averages = target.stochastic and protocol == "white_box"
-    if eot == "plain":
-        return eot, eot_iter if averages else 1
-    if protocol != "white_box":
-        raise UserError(f"eot: {protocol} attacks one path, so there is nothing to average")
-    if not averages or find_paths(target.model) is None:
-        raise UserError(
-            f"eot: {eot} is for models with layers that draw a path at random (rna); this one has "
-            "none; use plain"
-        )
-    if entry.eot is None or entry.eot_iter is not None:  # else it overrules the evaluation's draws
+def _specs(
+    entries: Sequence[AttackEntry],
+    infos: Sequence[AttackInfo],
+    model: CellModel,
+    data: Slice,
+    ball: ThreatModel,
+    asked: Mapping[str, Any],
+) -> list[CellSpec]:
+    """Returns the cell of each attack; errors name the argument to change."""
+    where = DataSpec(name=IN_MEMORY, limit=len(data.y))
+    specs = []
+    for i, (entry, info) in enumerate(zip(entries, infos, strict=True)):
+        own = entry.model_dump(include={"eot", "eot_iter"}, exclude_none=True)
+        manner = _manner(asked, own)
         try:
-            check_eot(eot, eot_iter)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-    return averaging(eot, eot_iter)
+            specs.append(make_cell(model, info, where, data.sha256, ball, manner))
+        except RefusedCellError as refusal:
+            of_attack = refusal.aspect == "attack" or refusal.aspect in own
+            key = f"attacks[{i}]." * of_attack + refusal.aspect
+            raise UserError(f"{key}: {refusal}") from None
+    return specs
 
 
-def _spec(
-    common: Mapping[str, Any],
-    entry: AttackEntry,
-    info: AttackInfo,
-    target: Target,
-    default: tuple[Eot, int],
-) -> CellSpec:
-    if target.batch_dependent and not info.keeps_batch:
-        raise UserError(
-            f"attack '{entry.attack}' drops samples from the batch, which changes a "
-            "batch-dependent model; choose another attack"
-        )
-    search = common["search"] if info.may_be_fast else "exact"
-    eot, eot_iter = _averaging(entry, target, common["protocol"], default)
+def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
+    """Returns the evaluation's manner with an attack's own draws."""
+    if asked["protocol"] not in ("white_box", "fixed_path"):
+        found = asked["protocol"]
+        raise UserError(f"protocol: expected 'white_box' or 'fixed_path', found {found!r}")
     try:
-        return CellSpec(
-            **{**common, "search": search},
-            attack=entry.attack,
-            attack_version=info.version,
-            attack_params=info.params,
-            eot_iter=eot_iter,
-            eot=eot,
-        )
+        manner = Manner(**{**asked, **own}, asked=frozenset({"eot", "adversary"}))
+        if own.keys() != {"eot"}:  # else it overrules the evaluation's draws
+            check_eot(manner.eot, manner.eot_iter)
     except ValidationError as error:
         raise UserError(_first(error)) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return manner
+
+
+def _cell_model(target: Target) -> CellModel:
+    return CellModel(
+        checkpoint=IN_MEMORY,
+        sha256=state_hash(target.model),
+        stats=target.stats,
+        stochastic=target.stochastic,
+        draws_paths=find_paths(target.model) is not None,
+        batch_dependent=target.batch_dependent,
+        called="the model",
+    )

@@ -11,7 +11,7 @@ from torch import nn
 from bench.attacks.base import Attack
 from bench.core.host import installed, processor
 from bench.models import Classifier
-from bench.norms import find_paths, shares_statistics
+from bench.norms import find_paths, shares_statistics, stats_in_force
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class Target:
         of_plugin = spec.norm.of_plugin and spec.norm.batch_dependent
         shares = declared or of_plugin or shares_statistics(model)
         return cls(model, spec.std, spec.classes, spec.norm.stochastic, shares)
+
+    @property
+    def stats(self) -> str | None:
+        """The inference statistics in force, as cells have them; ``None`` without a choice.
+
+        The layers' own word counts before a classifier's specification, which says how it was
+        built. The members of RNA's pool have no choice.
+        """
+        found = stats_in_force(self.model)
+        norm = self.model.spec.norm if isinstance(self.model, Classifier) else None
+        if norm is None or (norm.inference_stats is not None and found):
+            return found[0] if len(found) == 1 else None
+        return norm.inference_stats
 
     @property
     def device(self) -> torch.device:

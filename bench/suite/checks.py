@@ -21,9 +21,7 @@ from bench.suite.yaml_source import KeyPath, Problem, key_path
 Rows = Sequence[Mapping[str, str | int | float]]
 
 
-def resolve_suite(
-    suite: SuiteSpec, lookup: Lookup, *, skip_missing: bool = False
-) -> ResolvedSuite:
+def resolve_suite(suite: SuiteSpec, lookup: Lookup, *, skip_missing: bool = False) -> ResolvedSuite:
     """Resolves and checks a suite that was not read from a file.
 
     Args:
@@ -149,9 +147,7 @@ def _check_labels(
         )
 
 
-def _check_model(
-    path: KeyPath, entry: ModelEntry, parts: Parts, found: Found
-) -> Iterator[Problem]:
+def _check_model(path: KeyPath, entry: ModelEntry, parts: Parts, found: Found) -> Iterator[Problem]:
     """Finds checkpoints that do not fit data or threat model, and manners that do not fit them."""
     places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
     places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.registry import attack_info
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import CellSpec, DataSpec, Manner, make_cell
 from bench.core.errors import UserError
 from bench.core.model_spec import ClassifierSpec
 from bench.core.threat import ThreatModel
@@ -19,7 +19,7 @@ from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import robust_accuracy
 from bench.models import Classifier
-from bench.norms import find_paths, pinned, stats_in_force
+from bench.norms import find_paths, pinned
 from bench.train.source import to_pixels
 from bench.untrusted.spec_file import check_spec
 from bench.zoo import Card, Checkpoint, CleanAccuracy, RobustAccuracy, open_checkpoint
@@ -206,26 +206,7 @@ def quick_pgd(
     where = _first(scoring_split(card), n, data_root)
     data = take_slice(where, data_root)
     check_images(model.spec, data, card.clean_accuracy.split)
-    alpha = max(threat.pixel_eps(target.std)) / 4
-    attack = attack_info("pgd", {"n_iter": QUICK_ITER, "alpha": alpha, "keep": "last"}, threat.norm)
-    stats = stats_in_force(model)
-    spec = CellSpec(
-        checkpoint=card.name,
-        sha256=card.sha256,
-        stats=stats[0] if len(stats) == 1 else None,
-        data=where,
-        data_hash=data.sha256,
-        threat_model=threat,
-        attack="pgd",
-        attack_version=attack.version,
-        attack_params=attack.params,
-        protocol="white_box",
-        eot_iter=QUICK_EOT if target.stochastic else 1,
-        batch_size=SCORING_BATCH,
-        n_draws=QUICK_DRAWS if target.stochastic else 1,
-        search="exact",
-        seed=0,
-    )
+    spec = quick_cell(checkpoint, where, data.sha256)
     info, rows = run_cell(spec, target, data)
     if not info.complete:
         raise UserError(f"{card.name}: PGD-{QUICK_ITER} is incomplete: {info.error}")
@@ -235,11 +216,25 @@ def quick_pgd(
         low=None if found.low is None else round(found.low, 6),
         high=None if found.high is None else round(found.high, 6),
         n=found.n,
-        attack=f"PGD-{QUICK_ITER}, {threat.describe()}, alpha {alpha:.4g}",
+        attack=f"PGD-{QUICK_ITER}, {threat.describe()}, alpha {spec.attack_params['alpha']:.4g}",
         split=card.clean_accuracy.split,
         protocol=_protocol(target),
         interval=found.method,
     )
+
+
+def quick_cell(checkpoint: Checkpoint, data: DataSpec, data_hash: str) -> CellSpec:
+    """Returns the cell of the quick attack on a slice.
+
+    Raises:
+        UserError: When no attack is defined for the data set.
+    """
+    card, threat = checkpoint.card, quick_threat(checkpoint.card)
+    alpha = max(threat.pixel_eps(card.model.std)) / 4
+    attack = attack_info("pgd", {"n_iter": QUICK_ITER, "alpha": alpha, "keep": "last"}, threat.norm)
+    manner = Manner(eot_iter=QUICK_EOT, batch_size=SCORING_BATCH, n_draws=QUICK_DRAWS)
+    model = checkpoint.facts().cell_model(card.name)
+    return make_cell(model, attack, data, data_hash, threat, manner)
 
 
 def _first(data: DataSpec, n: int, data_root: Path | None) -> DataSpec:

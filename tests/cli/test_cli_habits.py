@@ -21,7 +21,7 @@ from bench.cli import options as completing
 from bench.cli.app import app, main
 from bench.cli.examples import commands
 from bench.cli.listing import LISTINGS
-from bench.run.catalog import LocalCatalog
+from bench.run.lookup import local_lookup
 from bench.suite import load_suite, make_plan
 from bench.suite.find import starter_suite
 
@@ -192,8 +192,8 @@ def test_a_suite_to_start_from_plans_against_the_shipped_checkpoints(
     path = tmp_path / "work" / "suites" / "mine.yaml"
     assert code == 0 and "rbench plan mine" in text
     assert path.read_text() == starter_suite() and path.read_text().count("#") > 10
-    catalog = LocalCatalog(CHECKPOINTS, None)
-    plan = make_plan(load_suite(path, catalog), catalog)
+    lookup = local_lookup(CHECKPOINTS, None)
+    plan = make_plan(load_suite(path, lookup))
     assert len(plan.cells) == 6 and not any(cell.refused for cell in plan.cells)
     code, _, err = rbench("init", "work")
     assert code == 2 and "mine.yaml" in err and path.read_text() == starter_suite()
@@ -206,8 +206,8 @@ def test_what_the_starter_comments_out_is_a_suite_too(tmp_path: Path) -> None:
     text = starter_suite().replace("# - autoattack", "- autoattack")
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    catalog = LocalCatalog(CHECKPOINTS, None)
-    assert len(make_plan(load_suite(path, catalog), catalog).cells) == 8
+    lookup = local_lookup(CHECKPOINTS, None)
+    assert len(make_plan(load_suite(path, lookup)).cells) == 8
     assert "{checkpoint: mine}" in text and yaml.safe_load(text)["suite"] == "mine"
 
 

@@ -19,7 +19,7 @@ from bench.core.spec import digest
 from bench.core.threat import ThreatModel
 from bench.data import slice_index, take_slice
 from bench.report.prose import data_text
-from bench.run.catalog import LocalCatalog
+from bench.run.lookup import local_lookup
 from bench.suite import load_suite
 
 positions = st.lists(st.integers(0, 59), min_size=1, max_size=60, unique=True)
@@ -114,9 +114,9 @@ def test_a_suite_may_name_its_images(tmp_path: Path) -> None:
         "threat_model: {norm: linf, eps: 0.1}\nmodels: [none-here]\nattacks: [natural]\n"
     )
     (tmp_path / "few.yaml").write_text(text)
-    catalog = LocalCatalog(tmp_path, None)
-    suite = load_suite(tmp_path / "few.yaml", catalog, skip_missing=True)
-    assert suite.data.index == (7, 3)
+    lookup = local_lookup(tmp_path, None)
+    suite = load_suite(tmp_path / "few.yaml", lookup, skip_missing=True)
+    assert suite.spec.data.index == (7, 3)
     (tmp_path / "few.yaml").write_text(text.replace("[7, 3]", "[7, 7]"))
     with pytest.raises(UserError, match=r"few.yaml:2: data.index: .* found 7 twice"):
-        load_suite(tmp_path / "few.yaml", catalog, skip_missing=True)
+        load_suite(tmp_path / "few.yaml", lookup, skip_missing=True)

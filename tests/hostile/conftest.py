@@ -14,7 +14,7 @@ from hostile_place import Place, Rbench, make_place
 
 from bench.cli.app import main
 from bench.cli.options import console
-from bench.run import catalog, job
+from bench.run import job
 
 SECONDS = 60
 """More than any refusal takes, on a machine that does much else."""
@@ -37,7 +37,7 @@ def place(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place
     monkeypatch.chdir(root)
     monkeypatch.setenv("RBENCH_CHECKPOINTS", "checkpoints")
     monkeypatch.setenv("RBENCH_DATA", str(root))
-    for remembered in (*vars(job).values(), *vars(catalog).values()):
+    for remembered in vars(job).values():
         if hasattr(remembered, "cache_clear"):
             remembered.cache_clear()  # of another test's folder
     monkeypatch.setattr(console, "width", 2_000)

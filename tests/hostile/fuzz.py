@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.run.catalog import LocalCatalog
-from bench.suite import CheckpointInfo, PublishedTable, load_suite
+from bench.run.lookup import local_lookup
+from bench.suite import Lookup, SliceFacts, load_suite
 from bench.zoo import read_card
 
 ROOT = Path(__file__).parents[2]
@@ -122,22 +123,14 @@ MUTATIONS: tuple[Callable[[bytes, random.Random, Sequence[bytes]], bytes], ...] 
 )
 
 
-class KnownCatalog(LocalCatalog):
-    """The real catalog, which looks at no images and remembers what it read."""
+def quick_lookup() -> Lookup:
+    """The real lookup, which looks at no images and remembers the cards that it read."""
+    real = local_lookup(ROOT / "checkpoints", None)
 
-    def data_size(self, data: DataSpec) -> int:
-        return data.limit or 10_000
+    def images(data: DataSpec) -> SliceFacts:
+        return SliceFacts(data.limit or 10_000, "0" * 64)
 
-    def data_hash(self, data: DataSpec) -> str:
-        return "0" * 64
-
-    @cache  # noqa: B019 - there is one catalog
-    def checkpoint(self, name: str) -> CheckpointInfo:
-        return super().checkpoint(name)
-
-    @cache  # noqa: B019
-    def published_tables(self) -> dict[str, PublishedTable]:
-        return dict(super().published_tables())
+    return replace(real, images=images, checkpoint=cache(real.checkpoint))
 
 
 def suite_files() -> list[Path]:
@@ -149,8 +142,8 @@ def card_files() -> list[Path]:
 
 
 def suite_reader() -> Callable[[Path], object]:
-    catalog = KnownCatalog(ROOT / "checkpoints", None)
-    return lambda path: load_suite(path, catalog, skip_missing=True)
+    lookup = quick_lookup()
+    return lambda path: load_suite(path, lookup, skip_missing=True)
 
 
 def fuzz(

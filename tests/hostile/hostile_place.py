@@ -25,7 +25,7 @@ from bench.core.model_spec import ModelSpec
 from bench.core.result import CellInfo, Row
 from bench.core.spec import digest, sha256_file
 from bench.models import build_model
-from bench.run.catalog import LocalCatalog
+from bench.run.lookup import local_lookup
 from bench.store import AnalysisStore, Chunk, RunStore
 from bench.suite import load_suite, make_plan
 from bench.zoo import Card, CleanAccuracy, save_checkpoint
@@ -243,8 +243,8 @@ def make_place(root: Path) -> Place:
 
 def make_run(place: Place, word: str = "zero") -> None:
     """Stores a run of the suite; ``word`` is what every text in it says."""
-    catalog = LocalCatalog(place.root / "checkpoints", place.root)
-    plan = make_plan(load_suite(place.root / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(place.root / "checkpoints", place.root)
+    plan = make_plan(load_suite(place.root / "suite.yaml", lookup))
     store = RunStore(place.root / "run")
     about: dict[str, Any] = {
         "complete": True,

@@ -21,7 +21,7 @@ from bench.published import load_table, lookup, table_ids
 from bench.published.files import PaperFile, papers, read_paper
 from bench.published.robustbench import import_model_info
 from bench.report.papers.mismatches import mismatches
-from bench.run.catalog import LocalCatalog
+from bench.run.lookup import local_lookup
 from bench.store import CheckpointFacts
 from bench.suite import load_suite
 
@@ -277,10 +277,10 @@ def test_a_suite_may_name_an_imported_table(own: Callable[..., Path], tmp_path: 
         "attacks": [{"attack": "autoattack", "published": "autoattack"}],
         "reports": [{"kind": "leaderboard", "published": "rb/cifar10_linf"}],
     }
-    catalog = LocalCatalog(Path(__file__).parents[2] / "checkpoints", None)
+    lookup = local_lookup(Path(__file__).parents[2] / "checkpoints", None)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(suite))
-    assert load_suite(path, catalog).reports[0].published == "rb/cifar10_linf"
+    assert load_suite(path, lookup).spec.reports[0].published == "rb/cifar10_linf"
     path.write_text(yaml.safe_dump(suite).replace("Rice2020", "Rice2021"))
     with pytest.raises(UserError, match="Rice2021"):
-        load_suite(path, catalog)
+        load_suite(path, lookup)

@@ -112,14 +112,14 @@ def test_batches_of_either_side_widen_the_interval_and_alarms_are_kept(builder: 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
 def test_claims_name_what_their_suites_have(claim: Any) -> None:
-    from recipe_catalog import RecipeCatalog
+    from recipe_lookup import recipe_lookup
 
-    catalog = RecipeCatalog(ROOT / "checkpoints" / "recipes")
+    lookup = recipe_lookup(ROOT / "checkpoints" / "recipes")
     for part in (claim.paper, claim.strongest):
         paper, _, rest = part.suite.partition("_")
         nested = ROOT / "suites" / paper / f"{rest}.yaml"
         path = nested if nested.is_file() else ROOT / "suites" / f"{part.suite}.yaml"
-        suite = load_suite(path, catalog)
+        suite = load_suite(path, lookup).spec
         attacks = {attack.label: attack for attack in suite.attacks}
         models = {model.label: model for model in suite.models}
         for side in (side for c in part.contrasts for side in (c.better, c.worse)):

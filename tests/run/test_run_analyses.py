@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.report import write_reports
 from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
-from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.store import AnalysisStore, RunStore
 from bench.suite import load_suite, make_plan
 from bench.zoo import open_checkpoint
@@ -97,8 +97,8 @@ def test_run_stores_shows_and_reports_them_and_runs_nothing_twice(
 
 
 def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> None:
-    catalog = LocalCatalog(world / "checkpoints", None)
-    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    lookup = local_lookup(world / "checkpoints", None)
+    plan = make_plan(load_suite(world / "looks.yaml", lookup))
     jobs = make_analysis_jobs(list(plan.analyses), world / "checkpoints", None, "cpu")
     for job in jobs:
         info, values = execute_analysis(job)
@@ -109,8 +109,8 @@ def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> Non
 def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkpoints"
     shutil.copytree(world / "checkpoints", copy)
-    catalog = LocalCatalog(copy, None)
-    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    lookup = local_lookup(copy, None)
+    plan = make_plan(load_suite(world / "looks.yaml", lookup))
     store = AnalysisStore(tmp_path / "run")
     jobs = make_analysis_jobs(analyses_to_run(plan, store), copy, None, "cpu")
     weights = copy / "drawn" / "model.safetensors"
@@ -129,8 +129,8 @@ def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
 
 
 def test_reports_say_what_is_missing_and_why(world: Path, tmp_path: Path) -> None:
-    catalog = LocalCatalog(world / "checkpoints", None)
-    plan = make_plan(load_suite(world / "looks.yaml", catalog), catalog)
+    lookup = local_lookup(world / "checkpoints", None)
+    plan = make_plan(load_suite(world / "looks.yaml", lookup))
     RunStore(tmp_path).write_manifest(plan.manifest())
     store = AnalysisStore(tmp_path)
     (job,) = make_analysis_jobs([plan.analyses[1]], world / "checkpoints", None, "cpu")

@@ -12,13 +12,13 @@ from bench.core.errors import UserError
 from bench.evaluation.model import Target
 from bench.run import probing
 from bench.run.after import plan_sweeps, raise_alarms, sweep_jobs
-from bench.run.catalog import LocalCatalog
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.suite import Lookup, Plan, load_suite, make_plan
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SUITE = """\
@@ -35,11 +35,11 @@ attacks:
 """
 
 
-def planned(folder: Path, text: str = SUITE) -> tuple[Plan, LocalCatalog]:
+def planned(folder: Path, text: str = SUITE) -> tuple[Plan, Lookup]:
     path = folder / "suite.yaml"
     path.write_text(text)
-    catalog = LocalCatalog(CHECKPOINTS, None)
-    return make_plan(load_suite(path, catalog), catalog), catalog
+    lookup = local_lookup(CHECKPOINTS, None)
+    return make_plan(load_suite(path, lookup)), lookup
 
 
 def jobs_of(plan: Plan, folder: Path) -> list[Job]:
@@ -47,8 +47,8 @@ def jobs_of(plan: Plan, folder: Path) -> list[Job]:
 
 
 def test_an_attack_with_too_few_steps_is_marked_by_the_sweep(tmp_path: Path) -> None:
-    plan, catalog = planned(tmp_path)
-    sweeps = plan_sweeps(plan, catalog.data_hash)
+    plan, lookup = planned(tmp_path)
+    sweeps = plan_sweeps(plan, lambda data: lookup.images(data).sha256)
     assert [about.attack_label for _, about in sweeps] == ["short"]
     store = RunStore(tmp_path / "run")
     jobs = jobs_of(plan, store.folder)

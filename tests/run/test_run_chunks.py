@@ -17,10 +17,10 @@ from made_checkpoints import save
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.run import chunks
-from bench.run.catalog import LocalCatalog
 from bench.run.chunks import Parts, cut, join
 from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
+from bench.run.lookup import local_lookup
 from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import Chunk, RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -86,8 +86,8 @@ class Here:
 
 
 def run(made: Path, out: Path, workers: Here) -> tuple[Plan, RunStore, Summary]:
-    catalog = LocalCatalog(made / "checkpoints", None)
-    plan = make_plan(load_suite(made / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(made / "checkpoints", None)
+    plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
     jobs = make_jobs(cells_to_run(plan, store), made / "checkpoints", None, "cpu")
     return plan, store, run_suite(plan, store, jobs, workers, Watcher())
@@ -95,8 +95,8 @@ def run(made: Path, out: Path, workers: Here) -> tuple[Plan, RunStore, Summary]:
 
 def one_job(made: Path) -> Job:
     """Returns the second cell: a few steps of PGD on BatchNorm."""
-    catalog = LocalCatalog(made / "checkpoints", None)
-    plan = make_plan(load_suite(made / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(made / "checkpoints", None)
+    plan = make_plan(load_suite(made / "suite.yaml", lookup))
     (job,) = make_jobs([plan.cells[1]], made / "checkpoints", None, "cpu")
     return job
 

@@ -10,8 +10,8 @@ import torch
 from made_checkpoints import save
 
 from bench.report import write_reports
-from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import load_suite, make_plan
@@ -43,9 +43,7 @@ def test_a_suite_spends_what_it_says_and_says_how(tmp_path: Path) -> None:
     np.savez(tmp_path / "made.npz", x=x, y=np.array([0, 1, 2, 0, 1, 2, 0, 1]))
     file = tmp_path / "ways.yaml"
     file.write_text(SUITE.format(data=tmp_path / "made.npz"))
-    plan = make_plan(
-        load_suite(file, catalog := LocalCatalog(tmp_path / "checkpoints", None)), catalog
-    )
+    plan = make_plan(load_suite(file, local_lookup(tmp_path / "checkpoints", None)))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), tmp_path / "checkpoints", None, "cpu")

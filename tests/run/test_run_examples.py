@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.core.errors import UserError
-from bench.run.catalog import LocalCatalog
 from bench.run.job import Job
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.run.reverify import reverify
 from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
@@ -56,8 +56,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, RunStore, Path
 
 
 def _run(folder: Path, out: Path, *, save_adv: bool) -> tuple[Plan, RunStore]:
-    catalog = LocalCatalog(folder / "checkpoints", None)
-    plan = make_plan(load_suite(folder / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(folder / "checkpoints", None)
+    plan = make_plan(load_suite(folder / "suite.yaml", lookup))
     store = RunStore(out)
     cells = cells_to_run(plan, store, save_adv=save_adv)
     jobs = make_jobs(cells, folder / "checkpoints", None, "cpu", save_adv=save_adv)

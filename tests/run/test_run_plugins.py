@@ -15,8 +15,8 @@ from bench.attacks import Budget, Traits, get_attack
 from bench.core.errors import UserError
 from bench.report import write_reports
 from bench.report.write import build_reports
-from bench.run.catalog import LocalCatalog
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -49,8 +49,8 @@ def run(folder: Path, attacks: str, reports: str = "leaderboard", models: str = 
     suite.write_text(
         SUITE.format(data=folder / "made.npz", attacks=attacks, reports=reports, models=models)
     )
-    catalog = LocalCatalog(folder / "checkpoints", None)
-    plan = make_plan(load_suite(suite, catalog), catalog)
+    lookup = local_lookup(folder / "checkpoints", None)
+    plan = make_plan(load_suite(suite, lookup))
     store = RunStore(folder / "run")
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), folder / "checkpoints", None, "cpu")

@@ -16,9 +16,9 @@ from made_checkpoints import save
 
 from bench.core.errors import UserError
 from bench.run import chunks
-from bench.run.catalog import LocalCatalog
 from bench.run.job import Job
 from bench.run.local import Executor, Stop, Workers
+from bench.run.lookup import local_lookup
 from bench.run.probing import Probing
 from bench.run.remote_files import Needs, check_code, code_hash, moved, needs_of
 from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
@@ -74,8 +74,8 @@ def workers(cluster: Any) -> Iterator[Executor]:
 
 
 def run(made: Path, out: Path, workers: Executor, watcher: Watcher) -> tuple[Plan, Summary, Any]:
-    catalog = LocalCatalog(made / "checkpoints", None)
-    plan = make_plan(load_suite(made / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(made / "checkpoints", None)
+    plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
     jobs = make_jobs(cells_to_run(plan, store), made / "checkpoints", None, "cpu", save_adv=True)
     runner = Probing(jobs, out, workers)
@@ -176,8 +176,8 @@ def test_other_code_on_a_node_is_refused() -> None:
 
 
 def test_what_a_job_reads_is_known_and_can_be_elsewhere(made: Path) -> None:
-    catalog = LocalCatalog(made / "checkpoints", None)
-    plan = make_plan(load_suite(made / "suite.yaml", catalog), catalog)
+    lookup = local_lookup(made / "checkpoints", None)
+    plan = make_plan(load_suite(made / "suite.yaml", lookup))
     jobs = tuple(make_jobs(list(plan.cells), made / "checkpoints", None, "cpu"))
     transfer = next(job for job in jobs if job.spec.surrogate)
     assert needs_of(transfer) == needs_of(jobs)

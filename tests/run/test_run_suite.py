@@ -21,9 +21,9 @@ from bench.core.spec import Spec
 from bench.models import Classifier
 from bench.oracle import LOSSES
 from bench.report import write_reports
-from bench.run.catalog import LocalCatalog
 from bench.run.job import execute
 from bench.run.local import Workers
+from bench.run.lookup import local_lookup
 from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
@@ -86,8 +86,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, R
     np.savez(tmp_path / "made.npz", x=x, y=y)
     suite = tmp_path / "protocols.yaml"
     suite.write_text(SUITE.format(data=tmp_path / "made.npz"))
-    catalog = LocalCatalog(checkpoints, None)
-    plan = make_plan(load_suite(suite, catalog), catalog)
+    lookup = local_lookup(checkpoints, None)
+    plan = make_plan(load_suite(suite, lookup))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), checkpoints, None, "cpu")

@@ -1,4 +1,4 @@
-"""A catalog without torch: a few attacks, data sets, checkpoints and published tables."""
+"""A lookup without torch: a few attacks, data sets and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from bench.core.analysis import AnalysisKind
 from bench.core.attack import AttackInfo, ParamsError
 from bench.core.cell import DataSpec
+from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
+from bench.core.model_spec import ClassifierSpec
 from bench.core.norm_spec import NormSpec
-from bench.suite import AnalysisKind, CheckpointInfo, DatasetInfo, PublishedTable
+from bench.suite import DatasetShape, Lookup, SliceFacts
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "natural": {},
@@ -41,10 +44,10 @@ LINF_ONLY = tuple(f"torchattacks:{name}" for name in ("FGSM", "BIM", "PGD", "MIF
 MINIMUM_NORM = ("torchattacks:CW", "torchattacks:DeepFool", "cw", "deepfool")
 DROPS_SAMPLES = ("torchattacks:DeepFool", "autoattack", "pyautoattack")
 DATASETS = {
-    "fashion-mnist": DatasetInfo(10, 1, 28),
-    "mnist": DatasetInfo(10, 1, 28),
-    "cifar10": DatasetInfo(10, 3, 32),
-    "cifar100": DatasetInfo(100, 3, 32),
+    "fashion-mnist": DatasetShape(1, 28, 10),
+    "mnist": DatasetShape(1, 28, 10),
+    "cifar10": DatasetShape(3, 32, 10),
+    "cifar100": DatasetShape(3, 32, 100),
 }
 NORMS: dict[str, Any] = {
     "fmnist-resnet20-bn": "bn",
@@ -67,35 +70,19 @@ ANALYSES: dict[str, tuple[dict[str, Any], float, int, Any]] = {
     "statistics_shift": ({}, 1, 1, "tracked"),
 }
 """Parameters, runs of the attack, fewest models, and which models fit."""
-AT_COLUMNS = ("natural", "fgsm", "pgd20", "cw", "mifgsm", "deepfool", "autoattack")
-STATS_COLUMNS = ("normal", "fgsm", "bim", "mim", "cw", "pgd")
-TABLES = {
-    "rna/table1": PublishedTable(
-        AT_COLUMNS,
-        tuple(
-            {"model": model, "norm": norm}
-            for model in ("resnet18", "wrn32")
-            for norm in ("bn", "in", "rna")
-        ),
-    ),
-    "robustnorm/table1": PublishedTable(
-        STATS_COLUMNS,
-        tuple(
-            {"dataset": name, "eps": eps, "c": 10, "stats": stats}
-            for name, eps in (("mnist", 0.2), ("fashion-mnist", 0.06))
-            for stats in ("P", "B")
-        ),
-    ),
-}
 
 
-class FakeCatalog:
+class Fake:
     """Answers from the tables above; ``version`` and ``salt`` stand for changed code and data."""
 
     def __init__(self, version: int = 1, salt: str = "") -> None:
         self.version, self.salt = version, salt
 
-    def attack_spec(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
+    @property
+    def lookup(self) -> Lookup:
+        return Lookup(self.attack, self.analysis, self.dataset, self.images, self.checkpoint)
+
+    def attack(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         if name not in ATTACKS:
             raise UserError(f"unknown attack '{name}'{did_you_mean(name, ATTACKS)}")
         if norm == "l2" and name in LINF_ONLY:
@@ -113,6 +100,7 @@ class FakeCatalog:
             raise ParamsError(tuple(problems))
         kind = "minimum-norm" if name in MINIMUM_NORM else "bounded"
         return AttackInfo(
+            name=name,
             library="",
             version=self.version,
             params={**known, **params},
@@ -124,7 +112,7 @@ class FakeCatalog:
             passes_per_image=None if name == "autoattack" else 2.0 * n_iter,
         )
 
-    def analysis_kind(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
+    def analysis(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
         if name not in ANALYSES:
             raise UserError(f"unknown analysis '{name}'{did_you_mean(name, ANALYSES)}")
         known, attack_runs, n_models, wants = ANALYSES[name]
@@ -136,38 +124,42 @@ class FakeCatalog:
         filled = {**known, **params}
         return AnalysisKind(self.version, filled, attack_runs, n_models, wants, 2.0, 3.0)
 
-    def dataset(self, name: str) -> DatasetInfo:
+    def dataset(self, name: str) -> DatasetShape:
         if name not in DATASETS:
             raise UserError(f"unknown data set '{name}'{did_you_mean(name, DATASETS)}")
         return DATASETS[name]
 
-    def data_size(self, data: DataSpec) -> int:
-        return min(data.limit or 10_000, max(10_000 - data.offset, 0))
+    def images(self, data: DataSpec) -> SliceFacts:
+        n = min(data.limit or 10_000, max(10_000 - data.offset, 0))
+        sha256 = hashlib.sha256((data.model_dump_json() + self.salt).encode()).hexdigest()
+        return SliceFacts(n, sha256)
 
-    def data_hash(self, data: DataSpec) -> str:
-        return hashlib.sha256((data.model_dump_json() + self.salt).encode()).hexdigest()
-
-    def checkpoint(self, name: str) -> CheckpointInfo:
+    def checkpoint(self, name: str) -> ModelFacts:
         if name not in NORMS:
             raise UserError(f"unknown checkpoint '{name}'{did_you_mean(name, NORMS)}")
         sha256 = hashlib.sha256((name + self.salt).encode()).hexdigest()
-        norm = NormSpec.model_validate(NORMS[name])
-        return CheckpointInfo(sha256, norm, "fashion-mnist", 1, 28, 10, (0.3081,))
-
-    def published_tables(self) -> Mapping[str, PublishedTable]:
-        return TABLES
+        spec = ClassifierSpec(
+            arch="",
+            norm=NormSpec.model_validate(NORMS[name]),
+            channels=1,
+            size=28,
+            classes=10,
+            mean=(0.1307,),
+            std=(0.3081,),
+        )
+        return ModelFacts.of(sha256, spec, "fashion-mnist")
 
 
 @pytest.fixture(scope="session")
-def catalog() -> FakeCatalog:
-    """The fake catalog."""
-    return FakeCatalog()
+def lookup() -> Lookup:
+    """A lookup in the tables above."""
+    return Fake().lookup
 
 
 @pytest.fixture(scope="session")
-def changed_catalog() -> FakeCatalog:
-    """The same catalog after every attack's code, checkpoint and data set changed."""
-    return FakeCatalog(version=2, salt="changed")
+def changed_lookup() -> Lookup:
+    """The same lookup after every attack's code, checkpoint and data set changed."""
+    return Fake(version=2, salt="changed").lookup
 
 
 @pytest.fixture(scope="session")

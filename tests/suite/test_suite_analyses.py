@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.suite import Catalog, Plan, PlannedAnalysis, load_suite, make_plan
+from bench.suite import Lookup, Plan, PlannedAnalysis, load_suite, make_plan
 
 GOOD = """\
 suite: looks
@@ -80,7 +80,7 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "attack that drops samples": (
         "models: [bn, bn B], attack: PGD",
         "models: [bn, bn B], attack: DF",
-        ("analyses[0].models[1]: attack 'DF' drops samples", "'bn B'"),
+        ("analyses[0].models[1]: 'bn B': attack 'DF' drops samples from the batch",),
     ),
     "too many images": (
         "limit: 32}",
@@ -120,25 +120,25 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
-def load(folder: Path, catalog: Catalog, old: str = "", new: str = "") -> Plan:
+def load(folder: Path, lookup: Lookup, old: str = "", new: str = "") -> Plan:
     assert old in GOOD
     path = folder / "suite.yaml"
     path.write_text(GOOD.replace(old, new) if old else GOOD, encoding="utf-8")
-    return make_plan(load_suite(path, catalog), catalog)
+    return make_plan(load_suite(path, lookup))
 
 
 @pytest.mark.parametrize("case", list(MALFORMED))
-def test_what_is_wrong_is_said_where_it_stands(case: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_what_is_wrong_is_said_where_it_stands(case: str, tmp_path: Path, lookup: Lookup) -> None:
     old, new, expected = MALFORMED[case]
     with pytest.raises(UserError) as caught:
-        load(tmp_path, catalog, old, new)
+        load(tmp_path, lookup, old, new)
     for words in expected:
         assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_defaults_and_models_are_resolved(tmp_path: Path, catalog: Catalog) -> None:
-    shift, similarity, paths = load(tmp_path, catalog).analyses
+def test_defaults_and_models_are_resolved(tmp_path: Path, lookup: Lookup) -> None:
+    shift, similarity, paths = load(tmp_path, lookup).analyses
     assert (shift.label, shift.models, shift.n_images) == ("statistics_shift", ("bn", "bn B"), 32)
     population, batch = shift.spec.subjects
     assert (population.stats, population.batch_size) == ("population", 32)
@@ -154,27 +154,27 @@ def test_defaults_and_models_are_resolved(tmp_path: Path, catalog: Catalog) -> N
         similarity.spec.cell(0)
 
 
-def test_passes_are_those_of_attacks_draws_and_models(tmp_path: Path, catalog: Catalog) -> None:
-    shift, similarity, paths = load(tmp_path, catalog).analyses
+def test_passes_are_those_of_attacks_draws_and_models(tmp_path: Path, lookup: Lookup) -> None:
+    shift, similarity, paths = load(tmp_path, lookup).analyses
     pgd = 2 * 7
     assert shift.passes == 32 * (2 * (pgd + 2) + 2 * 3)
     assert similarity.passes == 64 * ((2 + 3) + (4 * 2 + 5 * 3))
     assert paths.passes == 64 * (4 * (pgd * 10 + 2) + 5 * 3)
 
 
-def test_without_models_it_looks_at_all(tmp_path: Path, catalog: Catalog) -> None:
+def test_without_models_it_looks_at_all(tmp_path: Path, lookup: Lookup) -> None:
     with pytest.raises(UserError, match=r"'in' is attacked through a surrogate"):
-        load(tmp_path, catalog, "models: [bn, rna]}", "label: all}")
+        load(tmp_path, lookup, "models: [bn, rna]}", "label: all}")
     text = "  - {checkpoint: fmnist-resnet20-in, label: in, protocol: transfer"
     path = tmp_path / "suite.yaml"
     lines = [line for line in GOOD.splitlines() if not line.startswith(text)]
     path.write_text("\n".join(lines).replace(", models: [bn, rna]}", "}"))
-    plan = make_plan(load_suite(path, catalog), catalog)
+    plan = make_plan(load_suite(path, lookup))
     assert plan.analyses[1].models == ("bn", "bn B", "rna")
 
 
-def one(folder: Path, catalog: Catalog, *change: str) -> PlannedAnalysis:
-    return load(folder, catalog, *change).analyses[0]
+def one(folder: Path, lookup: Lookup, *change: str) -> PlannedAnalysis:
+    return load(folder, lookup, *change).analyses[0]
 
 
 @pytest.mark.parametrize(
@@ -190,20 +190,20 @@ def one(folder: Path, catalog: Catalog, *change: str) -> PlannedAnalysis:
     ],
 )
 def test_the_id_holds_what_decides_the_values_and_no_label(
-    old: str, new: str, same: bool, tmp_path: Path, catalog: Catalog
+    old: str, new: str, same: bool, tmp_path: Path, lookup: Lookup
 ) -> None:
-    before = one(tmp_path, catalog).analysis_id
-    assert (one(tmp_path, catalog, old, new).analysis_id == before) is same
+    before = one(tmp_path, lookup).analysis_id
+    assert (one(tmp_path, lookup, old, new).analysis_id == before) is same
 
 
 def test_changed_weights_data_or_code_change_the_id(
-    tmp_path: Path, catalog: Catalog, changed_catalog: Catalog
+    tmp_path: Path, lookup: Lookup, changed_lookup: Lookup
 ) -> None:
-    assert one(tmp_path, catalog).analysis_id != one(tmp_path, changed_catalog).analysis_id
+    assert one(tmp_path, lookup).analysis_id != one(tmp_path, changed_lookup).analysis_id
 
 
-def test_the_manifest_lists_them(tmp_path: Path, catalog: Catalog) -> None:
-    plan = load(tmp_path, catalog)
+def test_the_manifest_lists_them(tmp_path: Path, lookup: Lookup) -> None:
+    plan = load(tmp_path, lookup)
     listed = plan.manifest().analyses
     assert [(a.index, a.label, a.models) for a in listed] == [
         (0, "statistics_shift", ("bn", "bn B")),

@@ -12,7 +12,7 @@ from bench.alarms.convergence import convergence_sweep
 from bench.core.cell import RULES, CellSpec
 from bench.core.errors import UserError
 from bench.core.spec import digest
-from bench.suite import Catalog, Plan, load_suite, make_plan
+from bench.suite import Lookup, Plan, load_suite, make_plan
 
 BN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-rna-at"
 PGD = {"attack": "pgd"}
@@ -34,7 +34,7 @@ CELL: dict[str, Any] = {
 }
 
 
-def plan(folder: Path, catalog: Catalog, models: Any, attacks: Any, **changes: Any) -> Plan:
+def plan(folder: Path, lookup: Lookup, models: Any, attacks: Any, **changes: Any) -> Plan:
     suite = {
         "suite": "demo",
         "data": {"name": "fashion-mnist", "limit": 64},
@@ -46,7 +46,7 @@ def plan(folder: Path, catalog: Catalog, models: Any, attacks: Any, **changes: A
     }
     path = folder / "suite.yaml"
     path.write_text(yaml.safe_dump(suite, sort_keys=False), encoding="utf-8")
-    return make_plan(load_suite(path, catalog), catalog)
+    return make_plan(load_suite(path, lookup))
 
 
 def averages(plan: Plan) -> list[tuple[str, int]]:
@@ -66,49 +66,49 @@ def test_ids_from_before_there_was_a_choice_stay() -> None:
     assert len(others) == 3
 
 
-def test_column_model_and_suite_decide_in_this_order(tmp_path: Path, catalog: Catalog) -> None:
+def test_column_model_and_suite_decide_in_this_order(tmp_path: Path, lookup: Lookup) -> None:
     models = [{"checkpoint": RNA, "eot": "stratified"}, {"checkpoint": RNA}, BN]
     attacks = [PGD, {**PGD, "eot": "plain"}, {**PGD, "eot": "mean_field"}]
-    found = plan(tmp_path, catalog, models, attacks, eot_iter=4)
+    found = plan(tmp_path, lookup, models, attacks, eot_iter=4)
     assert averages(found) == [
         *[("stratified", 4), ("plain", 4), ("mean_field", 1)],
         *[("plain", 4), ("plain", 4), ("mean_field", 1)],
         *[("plain", 1)] * 3,
     ]
-    found = plan(tmp_path, catalog, models, [PGD], eot="mean_field")
+    found = plan(tmp_path, lookup, models, [PGD], eot="mean_field")
     assert averages(found) == [("plain", 1), ("mean_field", 1), ("plain", 1)]
     # The one pass of the surrogate costs what one draw does.
     assert [cell.passes for cell in found.cells] == [64 * (40 + 10), 64 * (40 + 10), 64 * (40 + 2)]
 
 
-def test_over_one_draw_there_is_nothing_to_stratify(tmp_path: Path, catalog: Catalog) -> None:
+def test_over_one_draw_there_is_nothing_to_stratify(tmp_path: Path, lookup: Lookup) -> None:
     attacks = [{**PGD, "eot": "stratified", "eot_iter": k} for k in (1, 2)]
-    found = plan(tmp_path, catalog, [RNA], [{**PGD, "eot_iter": 1}, *attacks])
+    found = plan(tmp_path, lookup, [RNA], [{**PGD, "eot_iter": 1}, *attacks])
     assert averages(found) == [("plain", 1), ("plain", 1), ("stratified", 2)]
     assert len(found.to_run) == 2
 
 
-def test_draws_of_the_attacked_model_count(tmp_path: Path, catalog: Catalog) -> None:
+def test_draws_of_the_attacked_model_count(tmp_path: Path, lookup: Lookup) -> None:
     models = [
         {"checkpoint": BN, "protocol": "transfer", "surrogate": RNA, "eot": "mean_field"},
         {"checkpoint": RNA, "protocol": "transfer", "surrogate": BN},
         {"checkpoint": RNA, "protocol": "fixed_path"},
     ]
     attacks = [PGD, {**PGD, "eot": "stratified", "eot_iter": 4}]
-    assert averages(plan(tmp_path, catalog, models, attacks)) == [
+    assert averages(plan(tmp_path, lookup, models, attacks)) == [
         *[("mean_field", 1), ("stratified", 4)],
         *[("plain", 1)] * 4,
     ]
 
 
-def test_default_labels_say_how(tmp_path: Path, catalog: Catalog) -> None:
+def test_default_labels_say_how(tmp_path: Path, lookup: Lookup) -> None:
     models = [{"checkpoint": RNA, "eot": "stratified", "eot_iter": 4}]
     attacks = [
         {**PGD, "eot": "stratified", "eot_iter": 2},
         {**PGD, "eot": "mean_field"},
         {**PGD, "eot_iter": 2},
     ]
-    cells = plan(tmp_path, catalog, models, attacks).cells
+    cells = plan(tmp_path, lookup, models, attacks).cells
     assert cells[0].model_label == f"{RNA} (eot 4, stratified)"
     labels = ["pgd EOT-2 stratified", "pgd mean_field", "pgd EOT-2"]
     assert [cell.attack_label for cell in cells] == labels
@@ -143,22 +143,22 @@ HELD = {**FAST, "protocol": "fixed_path"}
     ],
 )
 def test_what_means_nothing_is_refused(
-    model: Any, attack: Any, suite: Any, message: str, tmp_path: Path, catalog: Catalog
+    model: Any, attack: Any, suite: Any, message: str, tmp_path: Path, lookup: Lookup
 ) -> None:
     with pytest.raises(UserError) as error:
-        plan(tmp_path, catalog, [model], [attack], **suite)
+        plan(tmp_path, lookup, [model], [attack], **suite)
     assert message in str(error.value)
 
 
 def test_an_attack_that_the_model_does_not_meet_may_ask_for_draws(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"checkpoint": RNA, "eot": "mean_field", "attacks": ["fast"]},
         {"checkpoint": RNA},
     ]
     attacks = [{**PGD, "label": "fast"}, {**PGD, "label": "slow", "eot_iter": 20}]
-    found = plan(tmp_path, catalog, models, attacks)
+    found = plan(tmp_path, lookup, models, attacks)
     assert averages(found) == [("mean_field", 1), ("plain", 1), ("plain", 20)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.suite import Catalog, load_suite
+from bench.suite import Lookup, load_suite
 
 GOOD = """\
 suite: demo
@@ -113,12 +113,17 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "statistics of a norm without any": (
         "- fmnist-resnet20-bn\n",
         "- {checkpoint: fmnist-resnet20-in, stats: batch}\n",
-        ("suite.yaml:6: models[0].stats: norm 'in' has no choice of statistics",),
+        ("suite.yaml:6: models[0].stats: stats 'batch'", "norm 'in' has no choice of statistics"),
     ),
     "statistics of another norm": (
         "- fmnist-resnet20-bn\n",
         "- {checkpoint: fmnist-resnet20-bn, stats: tracked-mean}\n",
-        ("models[0].stats:", "'rn' only", "expected population or batch"),
+        ("models[0].stats: stats 'tracked-mean'", "norm 'bn' has only population, batch"),
+    ),
+    "statistics of a pool": (
+        "protocol: fixed_path",
+        "stats: batch",
+        ("suite.yaml:7: models[1].stats:", "norm 'rna(bn+in)' has no choice of statistics"),
     ),
     "unknown statistics": (
         "- fmnist-resnet20-bn\n",
@@ -160,7 +165,7 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "- fmnist-resnet20-bn\n",
         "- checkpoint: fmnist-resnet20-bn\n    protocol: transfer\n"
         "    surrogate: {checkpoint: fmnist-resnet20-in, stats: batch}\n",
-        ("suite.yaml:8: models[0].surrogate.stats: norm 'in' has no choice of statistics",),
+        ("suite.yaml:8: models[0].surrogate.stats:", "norm 'in' has no choice of statistics"),
     ),
     "stats_transfer without statistics": (
         "- fmnist-resnet20-bn\n",
@@ -343,26 +348,26 @@ SEVERAL_FAULTS = {
 }
 
 
-def _load_error(path: Path, text: str, catalog: Catalog) -> str:
+def _load_error(path: Path, text: str, lookup: Lookup) -> str:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        load_suite(path, catalog)
+        load_suite(path, lookup)
     return str(caught.value)
 
 
 def test_the_suite_that_the_malformed_ones_are_made_from_is_good(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    assert load_suite(path, catalog).suite == "demo"
+    assert load_suite(path, lookup).spec.suite == "demo"
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_suite_gets_its_message(case: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_malformed_suite_gets_its_message(case: str, tmp_path: Path, lookup: Lookup) -> None:
     old, new, fragments = MALFORMED[case]
     assert old in GOOD
-    message = _load_error(tmp_path / "suite.yaml", GOOD.replace(old, new, 1), catalog)
+    message = _load_error(tmp_path / "suite.yaml", GOOD.replace(old, new, 1), lookup)
     for fragment in fragments:
         assert fragment in message
     lines = message.splitlines()
@@ -370,13 +375,13 @@ def test_malformed_suite_gets_its_message(case: str, tmp_path: Path, catalog: Ca
     assert len(lines) == 1 or case in SEVERAL_FAULTS
 
 
-def test_every_problem_is_listed_in_the_order_of_the_file(tmp_path: Path, catalog: Catalog) -> None:
+def test_every_problem_is_listed_in_the_order_of_the_file(tmp_path: Path, lookup: Lookup) -> None:
     text = GOOD
     for case in ("unknown key", "eps in 255ths", "unknown attack", "unknown report"):
         old, new, _ = MALFORMED[case]
         text = text.replace(old, new, 1)
     text = text.replace("- fmnist-resnet20-bn\n", "- {checkpoint: fmnist-resnet20-nb, stats: x}\n")
-    lines = _load_error(tmp_path / "suite.yaml", text, catalog).splitlines()
+    lines = _load_error(tmp_path / "suite.yaml", text, lookup).splitlines()
     keys = [line.split(": ")[1] for line in lines]
     assert keys == [
         "threat_model.eps",
@@ -403,39 +408,39 @@ def test_every_problem_is_listed_in_the_order_of_the_file(tmp_path: Path, catalo
     ],
 )
 def test_unreadable_file_is_refused(
-    content: bytes, fragment: str, tmp_path: Path, catalog: Catalog
+    content: bytes, fragment: str, tmp_path: Path, lookup: Lookup
 ) -> None:
     path = tmp_path / "suite.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        load_suite(path, catalog)
+        load_suite(path, lookup)
     assert str(path) in str(caught.value)
     assert fragment in str(caught.value)
 
 
-def test_aliases_that_multiply_are_refused(tmp_path: Path, catalog: Catalog) -> None:
+def test_aliases_that_multiply_are_refused(tmp_path: Path, lookup: Lookup) -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
-    message = _load_error(tmp_path / "suite.yaml", "\n".join(rows), catalog)
+    message = _load_error(tmp_path / "suite.yaml", "\n".join(rows), lookup)
     assert "aliases expand to more than 20000 values" in message
 
 
-def test_missing_file_and_folder_are_refused(tmp_path: Path, catalog: Catalog) -> None:
+def test_missing_file_and_folder_are_refused(tmp_path: Path, lookup: Lookup) -> None:
     with pytest.raises(UserError, match="no such file; expected a YAML file"):
-        load_suite(tmp_path / "none.yaml", catalog)
+        load_suite(tmp_path / "none.yaml", lookup)
     with pytest.raises(UserError, match="cannot be read"):
-        load_suite(tmp_path, catalog)
+        load_suite(tmp_path, lookup)
 
 
 def test_aliased_values_are_read_and_blamed_where_their_key_stands(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     old = '- {attack: "torchattacks:PGD", label: PGD20, params: {n_iter: 20}, published: pgd20}'
     new = (
         '- {attack: "torchattacks:PGD", label: A, params: &p {n_iter: 20, alfa: 1}}\n'
         '  - {attack: "torchattacks:BIM", label: B, params: *p}'
     )
-    lines = _load_error(tmp_path / "s.yaml", GOOD.replace(old, new), catalog).splitlines()
+    lines = _load_error(tmp_path / "s.yaml", GOOD.replace(old, new), lookup).splitlines()
     assert [line.split(": ")[1] for line in lines] == [
         "attacks[1].params.alfa",
         "attacks[2].params.alfa",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.store import Epoch
-from bench.suite import Catalog, CheckpointInfo, load_suite, make_plan
+from bench.suite import Lookup, load_suite, make_plan
 
 SUITE = """
 suite: facts
@@ -21,26 +21,14 @@ reports: [KIND]
 EPOCH = Epoch(epoch=1, loss=1.0, accuracy=0.5)
 
 
-class Known:
-    """A catalog whose checkpoints have an architecture and a history."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._catalog, name)
-
-    def checkpoint(self, name: str) -> CheckpointInfo:
-        found = self._catalog.checkpoint(name)
-        return replace(found, arch="resnet20", training="natural", history=(EPOCH,))
-
-
 @pytest.mark.parametrize("kind", ["leaderboard", "training_curve"])
-def test_manifest_says_what_each_checkpoint_is(kind: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_manifest_says_what_each_checkpoint_is(kind: str, tmp_path: Path, lookup: Lookup) -> None:
     path = tmp_path / "facts.yaml"
     path.write_text(SUITE.replace("KIND", kind))
-    known: Catalog = Known(catalog)  # type: ignore[assignment]
-    manifest = make_plan(load_suite(path, known), known).manifest()
+    facts = lookup.checkpoint("fmnist-resnet20-bgn")
+    said = {"arch": "resnet20", "training": "natural", "history": (EPOCH,)}
+    known = replace(lookup, checkpoint=lambda name: facts.model_copy(update=said))
+    manifest = make_plan(load_suite(path, known)).manifest()
     (facts,) = manifest.checkpoints.values()
     assert (facts.arch, facts.norm, facts.training) == ("resnet20", "bgn8", "natural")
     assert (facts.dataset, facts.std) == ("fashion-mnist", (0.3081,))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import UserError
-from bench.suite import Catalog, SuiteSpec, load_suite, make_plan
+from bench.suite import Lookup, ResolvedSuite, load_suite, make_plan
 
 KEYS = st.sampled_from(
     [
@@ -56,42 +56,42 @@ few = settings(
 )
 
 
-def _load_and_plan(path: Path, catalog: Catalog) -> None:
+def _load_and_plan(path: Path, lookup: Lookup) -> None:
     """Loads; whatever loads can be planned, and its cells have ids."""
     try:
-        suite = load_suite(path, catalog)
+        suite = load_suite(path, lookup)
     except UserError as error:
         assert str(path) in str(error)
         return
-    assert isinstance(suite, SuiteSpec)
-    assert all(cell.cell_id for cell in make_plan(suite, catalog).cells)
+    assert isinstance(suite, ResolvedSuite)
+    assert all(cell.cell_id for cell in make_plan(suite).cells)
 
 
 @few
 @given(content=st.one_of(st.binary(max_size=60), MARKUP.map(str.encode)))
 def test_arbitrary_text_never_breaks_the_loader(
-    content: bytes, tmp_path: Path, catalog: Catalog
+    content: bytes, tmp_path: Path, lookup: Lookup
 ) -> None:
     path = tmp_path / "suite.yaml"
     path.write_bytes(content)
-    _load_and_plan(path, catalog)
+    _load_and_plan(path, lookup)
 
 
 @few
 @given(changes=st.dictionaries(st.sampled_from([*GOOD, "reports", "seed"]), VALUES, max_size=3))
 def test_arbitrary_values_in_a_suite_never_break_the_loader(
-    changes: dict[str, Any], tmp_path: Path, catalog: Catalog
+    changes: dict[str, Any], tmp_path: Path, lookup: Lookup
 ) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump({**GOOD, **changes}, allow_unicode=True), encoding="utf-8")
-    _load_and_plan(path, catalog)
+    _load_and_plan(path, lookup)
 
 
 @few
 @given(changes=st.dictionaries(KEYS, VALUES, max_size=3))
 @pytest.mark.parametrize("section_name", ["data", "threat_model", "models", "attacks", "reports"])
 def test_arbitrary_keys_in_a_section_never_break_the_loader(
-    section_name: str, changes: dict[str, Any], tmp_path: Path, catalog: Catalog
+    section_name: str, changes: dict[str, Any], tmp_path: Path, lookup: Lookup
 ) -> None:
     base: dict[str, Any] = {
         "data": {"name": "fashion-mnist"},
@@ -104,4 +104,4 @@ def test_arbitrary_keys_in_a_section_never_break_the_loader(
     value = entry if section_name in ("data", "threat_model") else [entry]
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump({**GOOD, section_name: value}), encoding="utf-8")
-    _load_and_plan(path, catalog)
+    _load_and_plan(path, lookup)

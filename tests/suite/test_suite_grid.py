@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.core.errors import UserError
 from bench.store import Manifest
-from bench.suite import Catalog, Plan, SuiteSpec, load_suite, make_plan
+from bench.suite import Lookup, Plan, ResolvedSuite, SuiteSpec, load_suite, make_plan
 from bench.suite.grid import MAX_ENTRIES, write_out
 
 BN, IN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-in", "fmnist-resnet20-rna-at"
@@ -27,19 +27,23 @@ BASE: dict[str, Any] = {
 }
 
 
-def load(folder: Path, catalog: Catalog, **changes: Any) -> SuiteSpec:
+def resolved(folder: Path, lookup: Lookup, **changes: Any) -> ResolvedSuite:
     path = folder / "suite.yaml"
     path.write_text(yaml.safe_dump({**BASE, **changes}, sort_keys=False), encoding="utf-8")
-    return load_suite(path, catalog)
+    return load_suite(path, lookup)
 
 
-def plan(folder: Path, catalog: Catalog, **changes: Any) -> Plan:
-    return make_plan(load(folder, catalog, **changes), catalog)
+def load(folder: Path, lookup: Lookup, **changes: Any) -> SuiteSpec:
+    return resolved(folder, lookup, **changes).spec
 
 
-def test_models_are_the_product_in_the_order_of_the_file(tmp_path: Path, catalog: Catalog) -> None:
+def plan(folder: Path, lookup: Lookup, **changes: Any) -> Plan:
+    return make_plan(resolved(folder, lookup, **changes))
+
+
+def test_models_are_the_product_in_the_order_of_the_file(tmp_path: Path, lookup: Lookup) -> None:
     entry = {"each": {"checkpoint": {"bn": BN, "in": IN}, "batch_size": [8, 16]}}
-    suite = load(tmp_path, catalog, models=[RNA, entry])
+    suite = load(tmp_path, lookup, models=[RNA, entry])
     assert [(m.checkpoint, m.batch_size) for m in suite.models] == [
         (RNA, None),
         (BN, 8),
@@ -51,7 +55,7 @@ def test_models_are_the_product_in_the_order_of_the_file(tmp_path: Path, catalog
     assert {m.line(without={"batch_size"}) for m in suite.models[1:]} == {"bn", "in"}
 
 
-def test_labels_say_what_varies_after_what_does_not(tmp_path: Path, catalog: Catalog) -> None:
+def test_labels_say_what_varies_after_what_does_not(tmp_path: Path, lookup: Lookup) -> None:
     models = [
         {"checkpoint": BN, "stats": "batch", "each": {"batch_size": [2, 4]}},
         {"label": "mine", "each": {"checkpoint": [BN, IN]}},
@@ -59,7 +63,7 @@ def test_labels_say_what_varies_after_what_does_not(tmp_path: Path, catalog: Cat
         {"checkpoint": RNA, "each": {"eot_iter": [1, 5]}},
         {"checkpoint": IN, "protocol": "transfer", "each": {"surrogate": {"rna": RNA, "bn": BN}}},
     ]
-    suite = load(tmp_path, catalog, models=models)
+    suite = load(tmp_path, lookup, models=models)
     assert [m.label for m in suite.models] == [
         f"{BN} (batch), batch size 2",
         f"{BN} (batch), batch size 4",
@@ -74,10 +78,10 @@ def test_labels_say_what_varies_after_what_does_not(tmp_path: Path, catalog: Cat
     ]
 
 
-def test_attacks_vary_in_eps_and_in_any_parameter(tmp_path: Path, catalog: Catalog) -> None:
+def test_attacks_vary_in_eps_and_in_any_parameter(tmp_path: Path, lookup: Lookup) -> None:
     each = {"eps": ["8/255", 0.2], "params.n_iter": [5, 10]}
     attacks = ["natural", {"attack": PGD, "params": {"alpha": 0.01}, "each": each}]
-    suite = load(tmp_path, catalog, attacks=attacks)
+    suite = load(tmp_path, lookup, attacks=attacks)
     found = [(a.eps, a.params["n_iter"], a.params["alpha"]) for a in suite.attacks[1:]]
     assert found == [(8 / 255, 5, 0.01), (8 / 255, 10, 0.01), (0.2, 5, 0.01), (0.2, 10, 0.01)]
     assert [a.label for a in suite.attacks[1:]] == [
@@ -92,27 +96,27 @@ def test_attacks_vary_in_eps_and_in_any_parameter(tmp_path: Path, catalog: Catal
     ]
 
 
-def test_an_attacks_own_eps_is_the_cells(tmp_path: Path, catalog: Catalog) -> None:
+def test_an_attacks_own_eps_is_the_cells(tmp_path: Path, lookup: Lookup) -> None:
     threat = {"norm": "linf", "eps": 0.06, "eps_space": "normalized"}
     attacks = [{"attack": PGD, "eps": 0.02}, PGD]
-    cells = plan(tmp_path, catalog, threat_model=threat, attacks=attacks).cells
+    cells = plan(tmp_path, lookup, threat_model=threat, attacks=attacks).cells
     assert [c.spec.threat_model.eps for c in cells] == [0.02, 0.06]
     assert {c.spec.threat_model.eps_space for c in cells} == {"normalized"}
     assert [c.attack_label for c in cells] == ["PGD eps 0.02", "PGD"]
-    same = plan(tmp_path, catalog, threat_model={**threat, "eps": 0.02}, attacks=[PGD])
+    same = plan(tmp_path, lookup, threat_model={**threat, "eps": 0.02}, attacks=[PGD])
     assert same.cells[0].cell_id == cells[0].cell_id
 
 
-def test_written_out_by_hand_the_cells_are_the_same(tmp_path: Path, catalog: Catalog) -> None:
+def test_written_out_by_hand_the_cells_are_the_same(tmp_path: Path, lookup: Lookup) -> None:
     each = plan(
         tmp_path,
-        catalog,
+        lookup,
         models=[{"stats": "batch", "each": {"checkpoint": [BN], "batch_size": [8, 16]}}],
         attacks=[{"attack": PGD, "each": {"params.n_iter": [5, 10]}}],
     )
     by_hand = plan(
         tmp_path,
-        catalog,
+        lookup,
         models=[
             {"checkpoint": BN, "stats": "batch", "batch_size": size, "label": str(size)}
             for size in (8, 16)
@@ -122,7 +126,7 @@ def test_written_out_by_hand_the_cells_are_the_same(tmp_path: Path, catalog: Cat
     assert [c.cell_id for c in each.cells] == [c.cell_id for c in by_hand.cells]
 
 
-def test_the_diagonal_of_a_transfer_is_the_white_box_cell(tmp_path: Path, catalog: Catalog) -> None:
+def test_the_diagonal_of_a_transfer_is_the_white_box_cell(tmp_path: Path, lookup: Lookup) -> None:
     names = {"bn": BN, "in": IN, "rna": RNA}
     grid = {
         "protocol": "transfer",
@@ -130,8 +134,8 @@ def test_the_diagonal_of_a_transfer_is_the_white_box_cell(tmp_path: Path, catalo
         "each": {"checkpoint": names, "surrogate": names},
     }
     alone = [BN, IN, {"checkpoint": RNA, "eot_iter": 5}]
-    transfer = plan(tmp_path, catalog, models=[grid]).cells
-    white = {c.spec.checkpoint: c for c in plan(tmp_path, catalog, models=alone).cells}
+    transfer = plan(tmp_path, lookup, models=[grid]).cells
+    white = {c.spec.checkpoint: c for c in plan(tmp_path, lookup, models=alone).cells}
     for cell in transfer:
         entry_label = cell.model_label.split(", ")
         if f"from {entry_label[0]}" == entry_label[-1]:
@@ -145,24 +149,24 @@ def test_the_diagonal_of_a_transfer_is_the_white_box_cell(tmp_path: Path, catalo
 
 
 def test_own_weights_under_other_statistics_are_a_stats_transfer(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     target = {"checkpoint": BN, "stats": "batch"}
     models = [
         {**target, "protocol": "transfer", "surrogate": BN},
         {**target, "protocol": "stats_transfer", "surrogate": {"stats": "population"}},
     ]
-    first, second = plan(tmp_path, catalog, models=models).cells
+    first, second = plan(tmp_path, lookup, models=models).cells
     assert first.cell_id == second.cell_id
 
 
-def test_a_name_may_stand_for_every_entry_of_an_each(tmp_path: Path, catalog: Catalog) -> None:
+def test_a_name_may_stand_for_every_entry_of_an_each(tmp_path: Path, lookup: Lookup) -> None:
     attacks = ["natural", {"attack": PGD, "label": "P", "each": {"params.n_iter": [5, 10]}}]
     models = [
         {"checkpoint": BN, "attacks": ["P"]},
         {"checkpoint": IN, "attacks": ["natural", "n_iter 10"]},
     ]
-    cells = plan(tmp_path, catalog, models=models, attacks=attacks).cells
+    cells = plan(tmp_path, lookup, models=models, attacks=attacks).cells
     assert [(c.model_label, c.attack_label) for c in cells] == [
         (BN, "P, n_iter 5"),
         (BN, "P, n_iter 10"),
@@ -172,11 +176,11 @@ def test_a_name_may_stand_for_every_entry_of_an_each(tmp_path: Path, catalog: Ca
 
 
 def test_the_manifest_says_what_checkpoints_are_so_that_reports_need_no_card(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     rn = "fmnist-resnet20-rn"
     transfer = {"checkpoint": RNA, "protocol": "transfer", "surrogate": BN}
-    manifest = plan(tmp_path, catalog, models=[rn, transfer]).manifest()
+    manifest = plan(tmp_path, lookup, models=[rn, transfer]).manifest()
     assert manifest.checkpoints[rn].norm_spec["power"] == 0.2
     assert [n["name"] for n in manifest.checkpoints[RNA].norm_spec["pool"]] == ["bn", "in"]
     assert set(manifest.checkpoints) == {rn, RNA, BN}
@@ -345,34 +349,32 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 
 
-def test_the_suite_that_the_bad_ones_are_made_from_is_good(
-    tmp_path: Path, catalog: Catalog
-) -> None:
+def test_the_suite_that_the_bad_ones_are_made_from_is_good(tmp_path: Path, lookup: Lookup) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(GOOD, encoding="utf-8")
-    suite = load_suite(path, catalog)
+    suite = load_suite(path, lookup).spec
     assert (len(suite.models), len(suite.attacks)) == (3, 5)
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_each_is_refused_where_it_stands(case: str, tmp_path: Path, catalog: Catalog) -> None:
+def test_a_bad_each_is_refused_where_it_stands(case: str, tmp_path: Path, lookup: Lookup) -> None:
     old, new, fragments = BAD[case]
     assert GOOD.count(old) == 1
     path = tmp_path / "s.yaml"
     path.write_text(GOOD.replace(old, new), encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        load_suite(path, catalog)
+        load_suite(path, lookup)
     message = str(caught.value)
     for fragment in fragments:
         assert fragment in message
     assert all(line.startswith(f"{path}:") for line in message.splitlines())
 
 
-def test_a_fault_beside_each_is_said_once(tmp_path: Path, catalog: Catalog) -> None:
+def test_a_fault_beside_each_is_said_once(tmp_path: Path, lookup: Lookup) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(GOOD.replace("label: PGD\n", "label: PGD\n    eot_iter: 0\n"), encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        load_suite(path, catalog)
+        load_suite(path, lookup)
     assert str(caught.value).count("attacks[1].eot_iter") == 1
 
 
@@ -388,15 +390,15 @@ def test_a_fault_beside_each_is_said_once(tmp_path: Path, catalog: Catalog) -> N
     ],
 )
 def test_a_report_that_would_be_empty_is_refused(
-    kind: str, lacking: str, tmp_path: Path, catalog: Catalog
+    kind: str, lacking: str, tmp_path: Path, lookup: Lookup
 ) -> None:
     with pytest.raises(UserError) as caught:
-        load(tmp_path, catalog, reports=[kind])
+        load(tmp_path, lookup, reports=[kind])
     assert f"reports[0].kind: {kind} needs {lacking}" in str(caught.value)
 
 
 def test_reports_that_have_something_to_show_are_not_refused(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"each": {"stats": ["population", "batch"], "checkpoint": [BN], "batch_size": [4, 8]}},
@@ -404,7 +406,7 @@ def test_reports_that_have_something_to_show_are_not_refused(
     ]
     attacks = [{"attack": PGD, "each": {"eps": [0.1, 0.2], "params.n_iter": [1, 2]}}]
     kinds = ["transfer_heatmap", "gain_table", "eps_curve", "iteration_curve", "batch_size_curve"]
-    suite = load(tmp_path, catalog, models=models, attacks=attacks, reports=kinds)
+    suite = load(tmp_path, lookup, models=models, attacks=attacks, reports=kinds)
     assert len(suite.reports) == 5
 
 

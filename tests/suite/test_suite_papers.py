@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recipe_catalog import RecipeCatalog
+from recipe_lookup import recipe_lookup
 
 from bench.core.result import CellInfo
 from bench.published import load_table, match_row, table_ids
 from bench.report import build_reports
 from bench.report.papers.mismatches import Mismatch, mismatches
 from bench.store import CheckpointFacts, RunStore
-from bench.suite import Plan, PlannedCell, find_suite, load_suite, make_plan
+from bench.suite import Lookup, Plan, PlannedCell, find_suite, load_suite, make_plan
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("robustnorm", "rna", "papers/robustnorm", "papers/rna")
@@ -32,17 +32,17 @@ TABLES_AND_FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def recipe_catalog() -> RecipeCatalog:
-    return RecipeCatalog(ROOT / "checkpoints" / "recipes")
+def recipes() -> Lookup:
+    return recipe_lookup(ROOT / "checkpoints" / "recipes")
 
 
-def plan_of(name: str, catalog: RecipeCatalog) -> Plan:
-    return make_plan(load_suite(ROOT / "suites" / f"{name}.yaml", catalog), catalog)
+def plan_of(name: str, lookup: Lookup) -> Plan:
+    return make_plan(load_suite(ROOT / "suites" / f"{name}.yaml", lookup))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_suite_is_valid_and_named_like_its_file(name: str, recipe_catalog: RecipeCatalog) -> None:
-    plan = plan_of(name, recipe_catalog)
+def test_suite_is_valid_and_named_like_its_file(name: str, recipes: Lookup) -> None:
+    plan = plan_of(name, recipes)
     assert plan.suite.suite == name.replace("/", "_")
     assert plan.suite.title and plan.suite.reports
     assert plan.to_run and not [cell for cell in plan.cells if cell.refused]
@@ -100,22 +100,20 @@ def _differences(
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("papers/")])
-def test_papers_suites_repeat_the_papers_experiments(
-    name: str, recipe_catalog: RecipeCatalog
-) -> None:
+def test_papers_suites_repeat_the_papers_experiments(name: str, recipes: Lookup) -> None:
     """Decided by the data: nothing may differ, but that success counts within eps only here."""
-    for _, column, cell, differ in matched(plan_of(name, recipe_catalog)):
+    for _, column, cell, differ in matched(plan_of(name, recipes)):
         left = [one for one in differ if one.what != "success"]
         assert not left, (cell.model_label, column, [str(one) for one in left])
 
 
-def test_papers_suites_hold_every_published_number(recipe_catalog: RecipeCatalog) -> None:
+def test_papers_suites_hold_every_published_number(recipes: Lookup) -> None:
     """But for other people's defences, what is no accuracy, and what only an analysis shows."""
     there = {
         (table_id, name, cell.model_label, column)
         for name in NAMES
         if name.startswith("papers/")
-        for table_id, column, cell, _ in matched(plan_of(name, recipe_catalog))
+        for table_id, column, cell, _ in matched(plan_of(name, recipes))
     }
     counts = {table_id: sum(one[0] == table_id for one in there) for table_id in table_ids()}
     for table_id in table_ids():
@@ -133,9 +131,9 @@ def test_papers_suites_hold_every_published_number(recipe_catalog: RecipeCatalog
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("papers/")])
-def test_suites_at_hand_take_the_papers_attacks(name: str, recipe_catalog: RecipeCatalog) -> None:
+def test_suites_at_hand_take_the_papers_attacks(name: str, recipes: Lookup) -> None:
     """Other data, networks and eps, but steps in the same shares of eps; AutoAttack is cut."""
-    plan = plan_of(name, recipe_catalog)
+    plan = plan_of(name, recipes)
     for _, column, cell, differ in matched(plan):
         allowed = {"images", "data", "architecture", "threat model", "success", "training"}
         if "autoattack" in column or (column == "cw" and plan.suite.data.name != "cifar10"):
@@ -148,10 +146,8 @@ def test_suites_at_hand_take_the_papers_attacks(name: str, recipe_catalog: Recip
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "rna/table" in name])
-def test_rna_stands_under_the_papers_protocol_and_under_eot(
-    name: str, recipe_catalog: RecipeCatalog
-) -> None:
-    plan = plan_of(name, recipe_catalog)
+def test_rna_stands_under_the_papers_protocol_and_under_eot(name: str, recipes: Lookup) -> None:
+    plan = plan_of(name, recipes)
     stochastic = [cell.spec for cell in plan.cells if cell.spec.n_draws > 1]
     protocols = {spec.protocol for spec in stochastic}
     table5 = name.endswith("table5")  # an ablation of eight spaces
@@ -161,10 +157,10 @@ def test_rna_stands_under_the_papers_protocol_and_under_eot(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reports_can_be_built_before_anything_is_run(
-    name: str, recipe_catalog: RecipeCatalog, tmp_path: Path
+    name: str, recipes: Lookup, tmp_path: Path
 ) -> None:
     """So that no suite runs for an hour and then ends in a report that does not fit it."""
-    plan = plan_of(name, recipe_catalog)
+    plan = plan_of(name, recipes)
     RunStore(tmp_path).write_manifest(plan.manifest())
     kinds = [kind for kind, _ in build_reports(tmp_path)]
     assert len(kinds) == len(plan.suite.reports)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 import yaml
 
 from bench.core.cell import CellSpec
-from bench.suite import Catalog, ModelEntry, Plan, load_suite, make_plan
+from bench.core.errors import UserError
+from bench.suite import Lookup, Plan, load_suite, make_plan, resolve_suite
 
 SUITE: dict[str, Any] = {
     "suite": "demo",
@@ -32,14 +35,14 @@ SUITE: dict[str, Any] = {
 }
 
 
-def _plan(folder: Path, catalog: Catalog, **changes: Any) -> Plan:
+def _plan(folder: Path, lookup: Lookup, **changes: Any) -> Plan:
     path = folder / "suite.yaml"
     path.write_text(yaml.safe_dump({**SUITE, **changes}, sort_keys=False), encoding="utf-8")
-    return make_plan(load_suite(path, catalog), catalog)
+    return make_plan(load_suite(path, lookup))
 
 
-def test_defaults_are_resolved(tmp_path: Path, catalog: Catalog) -> None:
-    cells = _plan(tmp_path, catalog).cells[1::3]
+def test_defaults_are_resolved(tmp_path: Path, lookup: Lookup) -> None:
+    cells = _plan(tmp_path, lookup).cells[1::3]
     resolved = [(c.spec.stats, c.spec.protocol, c.spec.batch_size, c.spec.n_draws) for c in cells]
     assert resolved == [
         ("population", "white_box", 32, 1),
@@ -58,17 +61,17 @@ def test_defaults_are_resolved(tmp_path: Path, catalog: Catalog) -> None:
     assert {c.attack_label for c in cells} == {"PGD"}
 
 
-def test_cells_come_model_by_model(tmp_path: Path, catalog: Catalog) -> None:
-    cells = _plan(tmp_path, catalog).cells
+def test_cells_come_model_by_model(tmp_path: Path, lookup: Lookup) -> None:
+    cells = _plan(tmp_path, lookup).cells
     assert [(c.model_index, c.attack_index) for c in cells] == [
         (i, j) for i in range(4) for j in range(3)
     ]
 
 
 def test_attack_that_drops_samples_is_refused_on_batch_dependent_models_only(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
-    plan = _plan(tmp_path, catalog)
+    plan = _plan(tmp_path, lookup)
     refused = {(c.model_index, c.attack_label) for c in plan.cells if c.refused}
     assert refused == {(1, "autoattack"), (2, "autoattack")}
     reason = "drops samples from the batch, which changes a batch-dependent model"
@@ -77,18 +80,18 @@ def test_attack_that_drops_samples_is_refused_on_batch_dependent_models_only(
 
 
 def test_rn_on_population_statistics_may_be_attacked_by_anything(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"checkpoint": "fmnist-resnet20-rn", "stats": stats}
         for stats in ("population", "tracked-mean")
     ]
-    plan = _plan(tmp_path, catalog, models=models)
+    plan = _plan(tmp_path, lookup, models=models)
     assert [bool(c.refused) for c in plan.cells if c.attack_label == "autoattack"] == [False, True]
 
 
-def test_cost_counts_attack_and_scoring_passes(tmp_path: Path, catalog: Catalog) -> None:
-    plan = _plan(tmp_path, catalog)
+def test_cost_counts_attack_and_scoring_passes(tmp_path: Path, lookup: Lookup) -> None:
+    plan = _plan(tmp_path, lookup)
     natural, pgd, auto = plan.cells[-3:]
     # 20 steps of a forward and a backward pass, then 5 draws of the clean and of the adversarial
     # image; the clean image alone needs its 5 draws only.
@@ -113,11 +116,11 @@ def _pgd_specs(plan: Plan) -> list[CellSpec]:
 
 
 def test_surrogates_are_resolved_to_their_weights_and_statistics(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     transfer = {"checkpoint": BN_AT, "protocol": "transfer", "surrogate": "fmnist-resnet20-rn"}
     other = {**transfer, "surrogate": {"checkpoint": BN, "stats": "batch"}}
-    plan = _plan(tmp_path, catalog, models=[transfer, other, STATS_TRANSFER])
+    plan = _plan(tmp_path, lookup, models=[transfer, other, STATS_TRANSFER])
     specs = _pgd_specs(plan)
     found = [(s.surrogate.checkpoint, s.surrogate.stats, s.stats) for s in specs if s.surrogate]
     assert found == [
@@ -126,7 +129,7 @@ def test_surrogates_are_resolved_to_their_weights_and_statistics(
         (BN, "population", "batch"),
     ]
     assert [s.surrogate and s.surrogate.sha256 for s in specs] == [
-        catalog.checkpoint(name).sha256 for name in ("fmnist-resnet20-rn", BN, BN)
+        lookup.checkpoint(name).sha256 for name in ("fmnist-resnet20-rn", BN, BN)
     ]
     # What an attack may do to the batch is decided by the model that it is crafted on.
     assert [bool(c.refused) for c in plan.cells if c.attack_label == "autoattack"] == [
@@ -137,7 +140,7 @@ def test_surrogates_are_resolved_to_their_weights_and_statistics(
 
 
 def test_draws_count_for_stochastic_models_only_and_the_column_decides(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"checkpoint": RNA, "eot_iter": 5},
@@ -147,7 +150,7 @@ def test_draws_count_for_stochastic_models_only_and_the_column_decides(
         {"checkpoint": RNA, "protocol": "transfer", "surrogate": BN},
     ]
     pgd = {"attack": "torchattacks:PGD"}
-    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd, {**pgd, "eot_iter": 20}])
+    plan = _plan(tmp_path, lookup, models=models, attacks=[pgd, {**pgd, "eot_iter": 20}])
     assert [c.attack_label for c in plan.cells[:2]] == ["PGD", "PGD EOT-20"]
     draws = [(c.spec.eot_iter, c.spec.n_draws) for c in plan.cells]
     assert draws == [
@@ -161,32 +164,32 @@ def test_draws_count_for_stochastic_models_only_and_the_column_decides(
         (20, 1),
         *[(1, 5)] * 2,
     ]
-    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd], eot_iter=3)
+    plan = _plan(tmp_path, lookup, models=models, attacks=[pgd], eot_iter=3)
     assert [c.spec.eot_iter for c in plan.cells] == [5, 3, 1, 3, 1]
 
 
 def test_a_lone_adversary_is_for_models_that_share_statistics(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"checkpoint": BN, "stats": "batch", "adversary": "single"},
         {**STATS_TRANSFER, "adversary": "single"},
     ]
-    plan = _plan(tmp_path, catalog, models=models)
+    plan = _plan(tmp_path, lookup, models=models)
     assert [s.adversary for s in _pgd_specs(plan)] == ["single"] * 2
-    lone = ModelEntry(checkpoint=BN, adversary="single")
-    plan = make_plan(plan.suite.model_copy(update={"models": (lone,)}), catalog)
-    assert [s.adversary for s in _pgd_specs(plan)] == ["joint"]
+    mixed = {"adversary": "single", "each": {"checkpoint": {"rn": "fmnist-resnet20-rn", "bn": BN}}}
+    plan = _plan(tmp_path, lookup, models=[mixed])
+    assert [s.adversary for s in _pgd_specs(plan)] == ["single", "joint"]
 
 
-def test_default_labels_name_what_differs(tmp_path: Path, catalog: Catalog) -> None:
+def test_default_labels_name_what_differs(tmp_path: Path, lookup: Lookup) -> None:
     models = [
         {"checkpoint": RNA, "eot_iter": 20},
         {"checkpoint": BN, "stats": "batch", "adversary": "single"},
         STATS_TRANSFER,
         {"checkpoint": BN, "protocol": "transfer", "surrogate": BN_AT},
     ]
-    cells = _plan(tmp_path, catalog, models=models).cells
+    cells = _plan(tmp_path, lookup, models=models).cells
     assert [c.model_label for c in cells[::3]] == [
         f"{RNA} (eot 20)",
         f"{BN} (batch, single)",
@@ -196,7 +199,7 @@ def test_default_labels_name_what_differs(tmp_path: Path, catalog: Catalog) -> N
 
 
 def test_cost_grows_with_draws_and_with_the_batch_of_a_lone_adversary(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     models = [
         {"checkpoint": RNA, "eot_iter": 20},
@@ -204,7 +207,7 @@ def test_cost_grows_with_draws_and_with_the_batch_of_a_lone_adversary(
         {**STATS_TRANSFER, "adversary": "single"},
     ]
     pgd = {"attack": "torchattacks:PGD", "params": {"n_iter": 20}}
-    plan = _plan(tmp_path, catalog, models=models, attacks=[pgd])
+    plan = _plan(tmp_path, lookup, models=models, attacks=[pgd])
     assert [c.passes for c in plan.cells] == [
         64 * (20 * 40 + 2 * 5),  # 5 draws score the clean and the adversarial image
         64 * (32 * 40 + 1 + 32),  # in batches of 32
@@ -212,14 +215,14 @@ def test_cost_grows_with_draws_and_with_the_batch_of_a_lone_adversary(
     ]
 
 
-def test_equal_cells_under_two_labels_are_run_once(tmp_path: Path, catalog: Catalog) -> None:
+def test_equal_cells_under_two_labels_are_run_once(tmp_path: Path, lookup: Lookup) -> None:
     models = ["fmnist-resnet20-bn", {"checkpoint": "fmnist-resnet20-bn", "label": "again"}]
-    plan = _plan(tmp_path, catalog, models=models)
+    plan = _plan(tmp_path, lookup, models=models)
     assert len(plan.cells) == 6
     assert [c.model_label for c in plan.to_run] == ["fmnist-resnet20-bn"] * 3
 
 
-def test_ids_do_not_depend_on_the_order_of_keys(tmp_path: Path, catalog: Catalog) -> None:
+def test_ids_do_not_depend_on_the_order_of_keys(tmp_path: Path, lookup: Lookup) -> None:
     def reversed_keys(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: reversed_keys(value[key]) for key in reversed(value)}
@@ -227,8 +230,8 @@ def test_ids_do_not_depend_on_the_order_of_keys(tmp_path: Path, catalog: Catalog
 
     path = tmp_path / "reversed.yaml"
     path.write_text(yaml.safe_dump(reversed_keys(SUITE), sort_keys=False), encoding="utf-8")
-    other = make_plan(load_suite(path, catalog), catalog)
-    assert [c.cell_id for c in _plan(tmp_path, catalog).cells] == [c.cell_id for c in other.cells]
+    other = make_plan(load_suite(path, lookup))
+    assert [c.cell_id for c in _plan(tmp_path, lookup).cells] == [c.cell_id for c in other.cells]
 
 
 BASE = CellSpec.model_validate(
@@ -286,55 +289,86 @@ def test_an_id_changes_with_every_identity_field(field: str) -> None:
 
 
 def test_ids_change_when_code_weights_or_data_change(
-    tmp_path: Path, catalog: Catalog, changed_catalog: Catalog
+    tmp_path: Path, lookup: Lookup, changed_lookup: Lookup
 ) -> None:
-    before = {c.cell_id for c in _plan(tmp_path, catalog).cells}
-    after = {c.cell_id for c in _plan(tmp_path, changed_catalog).cells}
+    before = {c.cell_id for c in _plan(tmp_path, lookup).cells}
+    after = {c.cell_id for c in _plan(tmp_path, changed_lookup).cells}
     assert not before & after
 
 
 def test_only_bounded_attacks_of_this_project_may_search_fast(
-    tmp_path: Path, catalog: Catalog
+    tmp_path: Path, lookup: Lookup
 ) -> None:
     names = ["natural", "autoattack", "pyautoattack", "torchattacks:PGD", "cw"]
     attacks = [{"attack": name, "label": name} for name in names]
-    fast = _plan(tmp_path, catalog, attacks=attacks, reports=["leaderboard"])
+    fast = _plan(tmp_path, lookup, attacks=attacks, reports=["leaderboard"])
     found = {cell.attack_label: cell.spec.search for cell in fast.cells}
     assert found == {name: "fast" if name == "autoattack" else "exact" for name in names}
-    exact = _plan(tmp_path, catalog, attacks=attacks, reports=["leaderboard"], search="exact")
+    exact = _plan(tmp_path, lookup, attacks=attacks, reports=["leaderboard"], search="exact")
     assert {cell.spec.search for cell in exact.cells} == {"exact"}
 
 
-def test_a_model_meets_only_the_attacks_that_it_lists(tmp_path: Path, catalog: Catalog) -> None:
+def test_a_suite_made_in_python_is_checked_and_planned_alike(
+    tmp_path: Path, lookup: Lookup
+) -> None:
+    plan = _plan(tmp_path, lookup)
+    again = make_plan(resolve_suite(plan.suite, lookup))
+    assert [c.cell_id for c in again.cells] == [c.cell_id for c in plan.cells]
+    wrong = [m.model_copy(update={"adversary": "single"}) for m in plan.suite.models]
+    faulty = plan.suite.model_copy(update={"models": tuple(wrong)})
+    with pytest.raises(UserError) as caught:
+        resolve_suite(faulty, lookup)
+    where = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert where == ["models[0].adversary", "models[3].adversary"]
+
+
+def test_each_name_is_looked_up_once(tmp_path: Path, lookup: Lookup) -> None:
+    asked: list[object] = []
+
+    def counted(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda name: (asked.append(name), function(name))[1]
+
+    counting = replace(
+        lookup,
+        dataset=counted(lookup.dataset),
+        images=counted(lookup.images),
+        checkpoint=counted(lookup.checkpoint),
+    )
+    attacks = ["natural", {"attack": "autoattack", "limit": 16}]
+    plan = _plan(tmp_path, counting, attacks=attacks, reports=["leaderboard"])
+    assert plan.cells and len(asked) == len(set(asked))
+
+
+def test_a_model_meets_only_the_attacks_that_it_lists(tmp_path: Path, lookup: Lookup) -> None:
     name = "fmnist-resnet20-bn"
     models = [name, {"checkpoint": name, "label": "some", "attacks": ["natural"]}]
     attacks = ["natural", "torchattacks:FGSM"]
-    plan = _plan(tmp_path, catalog, models=models, attacks=attacks, reports=["leaderboard"])
+    plan = _plan(tmp_path, lookup, models=models, attacks=attacks, reports=["leaderboard"])
     places = [(cell.model_label, cell.attack_label) for cell in plan.cells]
     assert places == [(name, "natural"), (name, "FGSM"), ("some", "natural")]
 
 
-def test_an_attack_may_be_run_on_the_first_images_only(tmp_path: Path, catalog: Catalog) -> None:
+def test_an_attack_may_be_run_on_the_first_images_only(tmp_path: Path, lookup: Lookup) -> None:
     attacks = ["natural", {"attack": "autoattack", "limit": 16}]
-    plan = _plan(tmp_path, catalog, attacks=attacks, models=SUITE["models"][:2])
+    plan = _plan(tmp_path, lookup, attacks=attacks, models=SUITE["models"][:2])
     all_of, few = plan.cells[:2]
     assert (plan.n_images, all_of.n_images, few.n_images) == (64, 64, 16)
     assert few.spec.data == all_of.spec.data.first(16) and all_of.spec.data.limit == 64
     assert few.n_batches == 1 and plan.cells[3].n_batches == 1
-    whole = _plan(tmp_path, catalog, attacks=["natural", "autoattack"])
+    whole = _plan(tmp_path, lookup, attacks=["natural", "autoattack"])
     assert few.cell_id != whole.cells[1].cell_id
 
 
-def test_labels_and_title_leave_ids_alone(tmp_path: Path, catalog: Catalog) -> None:
-    before = [c.cell_id for c in _plan(tmp_path, catalog).cells]
+def test_labels_and_title_leave_ids_alone(tmp_path: Path, lookup: Lookup) -> None:
+    before = [c.cell_id for c in _plan(tmp_path, lookup).cells]
     models = [{"checkpoint": m} if isinstance(m, str) else m for m in SUITE["models"]]
     models = [{**m, "label": f"model {i}"} for i, m in enumerate(models)]
-    after = _plan(tmp_path, catalog, models=models, title="Another", suite="other").cells
+    after = _plan(tmp_path, lookup, models=models, title="Another", suite="other").cells
     assert [c.cell_id for c in after] == before
 
 
-def test_manifest_holds_every_cell_and_the_whole_suite(tmp_path: Path, catalog: Catalog) -> None:
-    plan = _plan(tmp_path, catalog)
+def test_manifest_holds_every_cell_and_the_whole_suite(tmp_path: Path, lookup: Lookup) -> None:
+    plan = _plan(tmp_path, lookup)
     manifest = plan.manifest()
     assert [c.cell_id for c in manifest.cells] == [c.cell_id for c in plan.cells]
     assert [bool(c.refused) for c in manifest.cells] == [bool(c.refused) for c in plan.cells]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
+from bench.published import load_table
+from bench.suite import Lookup, find_suite, list_suites, load_suite, make_plan
 
 
 @pytest.mark.parametrize(
@@ -27,37 +28,38 @@ from bench.suite import Catalog, find_suite, list_suites, load_suite, make_plan
     ],
 )
 def test_shipped_suite_loads_and_is_named_like_its_file(
-    name: str, suites_dir: Path, catalog: Catalog
+    name: str, suites_dir: Path, lookup: Lookup
 ) -> None:
-    suite = load_suite(suites_dir / f"{name}.yaml", catalog)
-    assert suite.suite == name.replace("/", "_")
-    assert suite.title
-    assert make_plan(suite, catalog).to_run
+    suite = load_suite(suites_dir / f"{name}.yaml", lookup)
+    assert suite.spec.suite == name.replace("/", "_")
+    assert suite.spec.title
+    assert make_plan(suite).to_run
 
 
 def test_table1_has_every_checkpoint_and_the_papers_columns(
-    suites_dir: Path, catalog: Catalog
+    suites_dir: Path, lookup: Lookup
 ) -> None:
-    suite = load_suite(suites_dir / "table1.yaml", catalog)
+    suite = load_suite(suites_dir / "table1.yaml", lookup).spec
     norms = ("bn", "bgn", "in", "gn", "ln", "rn", "none", "fixup", "bn-at", "in-at", "rna-at")
     assert {m.checkpoint for m in suite.models} == {f"fmnist-resnet20-{norm}" for norm in norms}
-    table = catalog.published_tables()["rna/table1"]
+    table = load_table("rna/table1")
     shown = dict.fromkeys(a.published for a in suite.attacks if a.published)
     assert tuple(shown) == table.columns
-    assert catalog.data_size(suite.data) >= 200
+    assert lookup.images(suite.data).n_images >= 200
     full = next(a for a in suite.attacks if a.label == "AutoAttack")
     assert full.params == {}  # at full length
 
 
 def test_the_table_of_statistics_takes_steps_of_a_tenth_of_eps_in_pixels(
-    suites_dir: Path, catalog: Catalog
+    suites_dir: Path, lookup: Lookup
 ) -> None:
-    suite = load_suite(suites_dir / "robustnorm" / "table1.yaml", catalog)
+    resolved = load_suite(suites_dir / "robustnorm" / "table1.yaml", lookup)
+    suite = resolved.spec
     assert [m.stats for m in suite.models] == ["population", "batch"]
-    (std,) = catalog.checkpoint(suite.models[0].checkpoint).std
+    (std,) = lookup.checkpoint(suite.models[0].checkpoint).std
     steps = [a.params["alpha"] for a in suite.attacks if "alpha" in a.params]
     assert steps == pytest.approx([suite.threat_model.eps * std / 10] * 3)
-    assert not any(cell.refused for cell in make_plan(suite, catalog).cells)
+    assert not any(cell.refused for cell in make_plan(resolved).cells)
 
 
 def _write(folder: Path, *names: str) -> None:

@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from bench.core.result import CellInfo
 from bench.export.tracking import TRACKERS, Tracking, metrics_of, params_of
 from bench.metrics import robust_accuracy
-from bench.run.catalog import LocalCatalog
+from bench.run.lookup import local_lookup
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 
@@ -79,8 +79,8 @@ def registered() -> object:
 def plan(tmp_path: Path) -> Plan:
     path = tmp_path / "suite.yaml"
     path.write_text(SUITE)
-    catalog = LocalCatalog(CHECKPOINTS, None)
-    return make_plan(load_suite(path, catalog), catalog)
+    lookup = local_lookup(CHECKPOINTS, None)
+    return make_plan(load_suite(path, lookup))
 
 
 def rbench(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

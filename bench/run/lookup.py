@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from bench.analysis.registry import analysis_kind
@@ -39,7 +39,6 @@ def _dataset(name: str) -> DatasetShape:
     return DatasetShape(found.channels, found.size, found.classes)
 
 
-@lru_cache(maxsize=64)
 def _images(data: DataSpec, root: Path | None) -> SliceFacts:
     found = take_slice(data, root)
     return SliceFacts(len(found.y), found.sha256)
