@@ -201,10 +201,10 @@ def test_protocol_and_adversary_reach_the_cells_or_are_refused() -> None:
     alone = evaluate(CentredOnBatch(), x, y, "linf:0.1", ["fgsm"], batch_size=4, adversary="single")
     assert alone["fgsm"].info.spec.adversary == "single"
     for wrong, message in (
-        ({"protocol": "fixed_path"}, "this one has none; use white_box"),
-        ({"protocol": "transfer"}, "expected white_box or fixed_path"),
-        ({"adversary": "single"}, "takes each image alone"),
-        ({"adversary": "both"}, "expected joint or single"),
+        ({"protocol": "fixed_path"}, "protocol: fixed_path is for .*the model draws none; use white_box"),
+        ({"protocol": "transfer"}, "expected 'white_box' or 'fixed_path', found 'transfer'"),
+        ({"adversary": "single"}, "adversary: single is for .*takes each image alone"),
+        ({"adversary": "both"}, "expected 'joint' or 'single', found 'both'"),
     ):
         with pytest.raises(UserError, match=message):
             evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], **wrong)
@@ -285,7 +285,7 @@ def test_misuse_says_what_to_do(changes: dict[str, Any], message: str) -> None:
 
 def test_an_attack_that_drops_images_is_refused_on_a_batch_dependent_model() -> None:
     x, y = images()
-    with pytest.raises(UserError, match="drops samples from the batch"):
+    with pytest.raises(UserError, match=r"attacks\[0\].attack: drops samples from the batch"):
         evaluate(CentredOnBatch(), x, y, "linf:0.1", ["torchattacks:DeepFool"])
 
 

@@ -94,11 +94,11 @@ class Noisy(nn.Module):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (rna("in"), {"eot": "mean_field"}, "eot: mean_field is for models with layers that draw"),
-        (Noisy(), {"eot": "stratified", "eot_iter": 4}, "stratified is for models with layers"),
+        (rna("in"), {"eot": "mean_field"}, "eot: the model draws nothing at random; remove eot"),
+        (Noisy(), {"eot": "stratified", "eot_iter": 4}, "stratified is for models that draw a path"),
         (rna(), {"eot": "stratified", "protocol": "fixed_path"}, "fixed_path attacks one path"),
         (rna(), {"eot": "mean_field", "eot_iter": 4}, "one pass without draws, found eot_iter 4"),
-        (rna(), {"eot": "mean-field"}, "expected plain, stratified, mean_field, found 'mean-fiel"),
+        (rna(), {"eot": "mean-field"}, "expected 'plain', 'stratified' or 'mean_field', found 'mean-f"),
     ],
 )
 def test_what_means_nothing_is_refused(model: nn.Module, options: Any, message: str) -> None:

@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_said_where_it_stands(here: Path) -> None:
         (
             {"checkpoint": f"{plain}&stochastic=true", "eot": "stratified", "eot_iter": 2},
             {},
-            "stratified is for layers that draw a path",
+            "stratified is for models that draw a path",
         ),
         (
             plain,

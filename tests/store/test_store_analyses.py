@@ -94,6 +94,21 @@ def test_what_is_not_a_table_of_values_is_not_written(tmp_path: Path) -> None:
     assert store.ids() == []
 
 
+def test_one_from_before_ids_held_the_rules_is_still_read(tmp_path: Path) -> None:
+    store, info = AnalysisStore(tmp_path), make_info()
+    store.write(info, VALUES)
+    former = info.spec.former_id
+    assert former == "70cdc9565cead627" != info.analysis_id
+    root = tmp_path / "store/analyses"
+    (root / info.analysis_id).rename(root / former)
+    path = root / former / "info.json"
+    value = json.loads(path.read_text())
+    value["info"]["analysis_id"] = former
+    path.write_text(json.dumps(value))
+    assert store.has(former) and store.read(former)[0].spec == info.spec
+    assert not store.stored(info.analysis_id)  # a run makes it anew
+
+
 def alter(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
