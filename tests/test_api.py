@@ -201,7 +201,10 @@ def test_protocol_and_adversary_reach_the_cells_or_are_refused() -> None:
     alone = evaluate(CentredOnBatch(), x, y, "linf:0.1", ["fgsm"], batch_size=4, adversary="single")
     assert alone["fgsm"].info.spec.adversary == "single"
     for wrong, message in (
-        ({"protocol": "fixed_path"}, "protocol: fixed_path is for .*the model draws none; use white_box"),
+        (
+            {"protocol": "fixed_path"},
+            "protocol: fixed_path is for .*the model draws none; use white_box",
+        ),
         ({"protocol": "transfer"}, "expected 'white_box' or 'fixed_path', found 'transfer'"),
         ({"adversary": "single"}, "adversary: single is for .*takes each image alone"),
         ({"adversary": "both"}, "expected 'joint' or 'single', found 'both'"),

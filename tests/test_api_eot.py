@@ -95,10 +95,18 @@ class Noisy(nn.Module):
     ("model", "options", "message"),
     [
         (rna("in"), {"eot": "mean_field"}, "eot: the model draws nothing at random; remove eot"),
-        (Noisy(), {"eot": "stratified", "eot_iter": 4}, "stratified is for models that draw a path"),
+        (
+            Noisy(),
+            {"eot": "stratified", "eot_iter": 4},
+            "stratified is for models that draw a path",
+        ),
         (rna(), {"eot": "stratified", "protocol": "fixed_path"}, "fixed_path attacks one path"),
         (rna(), {"eot": "mean_field", "eot_iter": 4}, "one pass without draws, found eot_iter 4"),
-        (rna(), {"eot": "mean-field"}, "expected 'plain', 'stratified' or 'mean_field', found 'mean-f"),
+        (
+            rna(),
+            {"eot": "mean-field"},
+            "expected 'plain', 'stratified' or 'mean_field', found 'mean-f",
+        ),
     ],
 )
 def test_what_means_nothing_is_refused(model: nn.Module, options: Any, message: str) -> None:

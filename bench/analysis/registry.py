@@ -1,4 +1,4 @@
-"""What an analysis is, and the analyses by name. Listing them imports no torch."""
+"""The analyses by name. Listing them imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an analysis is given: models, images, and attacked images that the verifier accepts."""
+"""The input of an analysis: models, images, and attacked images that the verifier accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scene:
     """An analysis' models and images.
 
     Attributes:
-        spec: What is asked for.
+        spec: The analysis.
         params: Its parameters, checked.
         targets: The models, one for each of ``spec.subjects``.
         data: The slice.

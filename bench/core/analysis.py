@@ -153,7 +153,7 @@ class AnalysisSpec(Spec):
 
 
 class AnalysisInfo(Spec):
-    """What is stored beside an analysis' values.
+    """The record that is stored beside an analysis' values.
 
     Attributes:
         analysis_id: Equal to ``spec.analysis_id``.

@@ -35,7 +35,7 @@ Eot = Literal["plain", "stratified", "mean_field"]
 independent draws. ``stratified``: over draws in which the branches of every RNA layer occur equally
 often, each of them distributed as a plain one. ``mean_field``: not at all; one pass through a
 surrogate in which every RNA layer returns the mean of its branches gives the direction. That is
-another model, so what it finds is compared, and scored, on draws of the model itself."""
+another model, so its candidates are compared, and scored, on draws of the model itself."""
 
 RULES = 2
 """Version of judging, scoring and seeding, part of the id of every cell and analysis. Raise it when
@@ -133,12 +133,11 @@ class CellSpec(Spec):
         attack_version: Version of its code; a change of behaviour raises it.
         library: The library or plugin that it comes from, with its version; empty for native code.
         attack_params: Its parameters, every default filled in, as plain JSON values.
-        protocol: What the attack may use of the model.
-        surrogate: What it is crafted on under ``transfer`` and ``stats_transfer``, else ``None``.
-        adversary: What it may perturb of a batch-dependent model's batch.
+        protocol: See ``Protocol``.
+        surrogate: The model that it is crafted on under ``transfer`` and ``stats_transfer``.
+        adversary: See ``Adversary``; ``joint`` for a model that takes each image alone.
         eot_iter: Draws over which gradients are averaged; 1 for a deterministic model.
-        eot: How they are drawn. Part of the id only if it is not ``plain``, so that the ids of
-            cells from before there was a choice stay as they are.
+        eot: How they are drawn. Left out of the id when ``plain``, so that older ids stay valid.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image; 1 for a deterministic model.
         search: ``exact`` if the attack sees the model in float32, ``fast`` if in the precision that
@@ -204,16 +203,16 @@ class Manner(Spec):
     """How a model is to be attacked and scored.
 
     Attributes:
-        protocol: What the attack may use of the model.
-        adversary: Counts for a batch-dependent model.
-        eot_iter: Counts for a stochastic model.
-        eot: Counts for a stochastic model.
+        protocol: See ``Protocol``.
+        adversary: For a batch-dependent model.
+        eot_iter: Draws over which gradients are averaged, for a stochastic model.
+        eot: How they are averaged, for a stochastic model.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image of a stochastic model.
-        search: ``fast`` counts for attacks that may search in low precision.
+        search: ``fast`` is for attacks that may search in low precision; others are exact.
         seed: Of everything random.
-        asked: What was asked for this very model. It is refused where the model has no use for it;
-            a default for many models is passed over there.
+        asked: The options that were given for this model, and not as a default for many. They are
+            refused where the model has no use for them; defaults are ignored there.
     """
 
     protocol: Protocol = "white_box"
@@ -259,7 +258,7 @@ def make_cell(
         data: The slice.
         data_hash: Of the slice's pixels and labels.
         threat_model: The ball.
-        manner: Defaults in it that mean nothing for this model are passed over.
+        manner: How the model is attacked and scored; defaults that do not fit it are ignored.
         source: The model that the attack is crafted on under ``transfer`` and ``stats_transfer``;
             the model itself if ``None``.
 
@@ -336,7 +335,7 @@ def refusals(
 
 
 def _refused_draws(manner: Manner, source: CellModel) -> Iterator[RefusedCellError]:
-    """Yields what was asked of the draws of an attack that has none."""
+    """Yields options about draws where the attack has none."""
     wanted: dict[Aspect, bool] = {"eot_iter": manner.eot_iter > 1, "eot": manner.eot != "plain"}
     for key in (key for key in wanted if wanted[key] and key in manner.asked):
         if not source.stochastic:
@@ -372,7 +371,7 @@ def _shares_batch(model: CellModel, source: CellModel) -> bool:
 
 
 def averaging(eot: Eot, eot_iter: int) -> tuple[Eot, int]:
-    """Returns ``eot`` and ``eot_iter`` as a cell has them, so that equal attacks have one id.
+    """Returns the canonical ``eot`` and ``eot_iter`` of a cell, so that equal attacks have one id.
 
     A surrogate's pass has no draws, and over a single draw there is nothing to balance.
     """

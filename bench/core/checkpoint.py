@@ -17,7 +17,7 @@ class Epoch(Spec):
     Attributes:
         epoch: From 1.
         loss: On the training images, averaged while the weights moved.
-        accuracy: On the training images, likewise; in [0, 1].
+        accuracy: On the training images, averaged in the same way; in [0, 1].
         test_accuracy: After the epoch, on up to 1,024 clean test images, in [0, 1].
     """
 
@@ -28,7 +28,7 @@ class Epoch(Spec):
 
 
 class CheckpointFacts(Spec):
-    """The part that a store keeps, as tables need it and a cell does not hold it.
+    """The facts that a store keeps: tables need them, and a cell does not hold them.
 
     Attributes:
         arch: Architecture; empty where it is not known.

@@ -37,7 +37,7 @@ from bench.suite import AttackEntry
 from bench.suite.spec import repeated_labels
 
 IN_MEMORY = "in-memory"
-"""What the checkpoint and the data set of an evaluation without files are called."""
+"""Name of checkpoint and data set in the cells of an evaluation without files."""
 
 AttackLike = str | tuple[str, Mapping[str, Any]] | Mapping[str, Any]
 """A name, a name with parameters, or ``{"attack": ..., "params": ..., "label": ...}`` with the

@@ -59,27 +59,27 @@ def batch_seed(seed: int, number: int, *purpose: str) -> int:
     """Returns the seed of a batch, below 2**32.
 
     Args:
-        seed: Of the cell, or of the analysis.
-        number: Of the batch.
-        purpose: What is drawn, where that is to be independent of what else is drawn.
+        seed: Seed of the cell or analysis.
+        number: Number of the batch.
+        purpose: Names an independent stream of draws.
     """
     return int(digest([seed, number, *purpose], 8), 16)
 
 
 PIXELS = 4_000_000
-"""Of all batches that are remembered: a memo keeps a few tensors of its batch's size, of 4 bytes a
-pixel."""
+"""Limit on the pixels of all cached batches: a memo keeps a few tensors of its batch's size, of 4
+bytes a pixel."""
 
 _MEMOS: OrderedDict[tuple[object, ...], tuple[int, Memo]] = OrderedDict()
 
 
 def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int) -> Memo | None:
-    """Returns what is remembered of a batch and a model.
+    """Returns the cache of a batch and a model in this process; ``None`` for a batch too large.
 
     A cell's rows are the same with it and without: passes that another cell made count here too.
 
     Args:
-        model: What the cell's attack is crafted on, or what is scored.
+        model: The model that the attack is crafted on, or the one that is scored.
         spec: The cell.
         x: The batch (b, c, h, w).
         number: Its number in the cell's slice.
@@ -120,8 +120,8 @@ def run_cell(
         spec: The cell.
         target: The model that is scored, with the cell's statistics in force.
         data: The cell's slice.
-        surrogate: What the attack is crafted on where ``spec.surrogate`` names something. The
-            ball stays the target's.
+        surrogate: The model of ``spec.surrogate``, which the attack is crafted on. The ball stays
+            the target's.
         share: Whether cells of the same checkpoint, batch and process share what they can; never
             for a model whose weights do not tell all of it.
         first: Number of the first batch to run.
@@ -176,7 +176,7 @@ def run_cell(
 
 
 def _memos(spec: CellSpec, batch: Batch) -> tuple[Memo | None, Memo | None]:
-    """Returns what is remembered for crafting, and for scoring."""
+    """Returns the caches for crafting and for scoring."""
     sources = (spec.surrogate or spec, spec)
     crafting, scoring = (memo_of(model, spec, batch.x, batch.number) for model in sources)
     return crafting, scoring
@@ -225,7 +225,7 @@ def _craft(
 
 
 def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> Tensor:
-    """Returns what a cell's attack proposes for a batch of a model, crafted as ``run_cell`` does.
+    """Returns the proposal of a cell's attack for a batch of a model, crafted as in ``run_cell``.
 
     Args:
         spec: The cell.
@@ -273,7 +273,7 @@ def judge_batch(
     budget: Budget,
     known: dict[object, Tensor] | None = None,
 ) -> list[Row]:
-    """Returns what the verifier says of a batch's x_adv (b, c, h, w), with no passes spent.
+    """Returns the verified rows of a batch's x_adv (b, c, h, w), with no passes spent.
 
     The same arguments give the same rows: draws follow from the cell's seed.
     """

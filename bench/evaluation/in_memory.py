@@ -99,7 +99,7 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Declared:
-    """What a caller says of a model.
+    """The properties of a model that a caller states.
 
     Attributes:
         stochastic: Whether passes draw at random; ``None`` to find out.
@@ -115,13 +115,13 @@ class Declared:
 def as_target(
     model: nn.Module, data: Slice, declared: Declared, seed: int
 ) -> tuple[Target, tuple[Finding, ...]]:
-    """Returns a model in eval mode as a target, and what the probe found wrong with it.
+    """Returns a model in eval mode as a target, and the faults that the probe found.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes).
         data: Images that it takes.
-        declared: What is said of it.
-        seed: Of the probe.
+        declared: Its properties as stated by the caller.
+        seed: Seed of the probe.
 
     Raises:
         UserError: When the model fails on the images, does not return logits, or is not what it

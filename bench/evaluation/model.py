@@ -1,4 +1,4 @@
-"""What a cell needs to know of a model, whoever made it."""
+"""A model under evaluation, and the machine that it runs on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.norms import find_paths, shares_statistics, stats_in_force
 
 @dataclass(frozen=True)
 class Target:
-    """A model with what an evaluation must know of it.
+    """A model under evaluation.
 
     Attributes:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes); in eval mode.
@@ -44,10 +44,10 @@ class Target:
 
     @property
     def stats(self) -> str | None:
-        """The inference statistics in force, as cells have them; ``None`` without a choice.
+        """The inference statistics in force, as a cell has them; ``None`` without a choice.
 
-        The layers' own word counts before a classifier's specification, which says how it was
-        built. The members of RNA's pool have no choice.
+        Layers override the specification of a classifier, which only says how it was built. A pool
+        of RNA has no choice.
         """
         found = stats_in_force(self.model)
         norm = self.model.spec.norm if isinstance(self.model, Classifier) else None

@@ -1,4 +1,4 @@
-"""What an evaluation returns: rows as suites store them, and what is derived from them."""
+"""The result of an evaluation: rows as suites store them, and the numbers derived from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLEAN, WORST_CASE = "clean", "worst case"
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What a suite stores of a model under an attack.
+    """The result of one attack, as a suite would store it.
 
     Attributes:
         info: The cell's identity, whether it is complete, alarms, versions.

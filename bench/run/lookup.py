@@ -45,7 +45,7 @@ def _images(data: DataSpec, root: Path | None) -> SliceFacts:
 
 
 def _checkpoint(name: str, models: ModelLookup) -> ModelFacts:
-    """Returns all that is known of a checkpoint without torch, or of a URI's model.
+    """Returns the facts of a checkpoint, without torch, or of a URI's model.
 
     A model of another library is built and hashed for that, once in a process.
     """

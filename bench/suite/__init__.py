@@ -5,9 +5,8 @@ from bench.suite.checks import resolve_suite
 from bench.suite.entry import AnalysisEntry, PanelEntry, ReportEntry
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
-from bench.suite.lookup import DatasetShape, Lookup, SliceFacts
 from bench.suite.plan import Plan, PlannedCell, make_plan
-from bench.suite.resolve import ResolvedSuite
+from bench.suite.resolve import DatasetShape, Lookup, ResolvedSuite, SliceFacts
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 
 __all__ = [

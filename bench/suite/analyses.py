@@ -1,4 +1,4 @@
-"""The analyses of a suite: what is wrong with them, and from entries to planned ones."""
+"""The analyses of a suite: checked, and planned."""
 
 from __future__ import annotations
 
@@ -31,12 +31,7 @@ CLEAN = AttackInfo(
 
 
 def check_analyses(parts: Parts, found: Found) -> Iterator[Problem]:
-    """Yields what is wrong with the analyses of a suite.
-
-    Args:
-        parts: The sound sections of the suite.
-        found: What its names stand for.
-    """
+    """Yields the problems of a suite's analyses."""
     positions = list(parts.analyses)
     for later, first in repeated_labels(list(parts.analyses.values())):
         yield Problem(
@@ -63,7 +58,7 @@ def check_analyses(parts: Parts, found: Found) -> Iterator[Problem]:
 def check_limit(
     path: KeyPath, entry: AnalysisEntry | AttackEntry, found: Found
 ) -> Iterator[Problem]:
-    """Yields what is wrong with an entry's number of images."""
+    """Yields a problem where an entry asks for more images than the suite has."""
     if entry.limit is not None and found.n_images is not None and entry.limit > found.n_images:
         message = f"the suite's slice has {found.n_images} images, found {entry.limit}"
         yield Problem((*path, "limit"), f"expected at most {found.n_images}: {message}")
@@ -118,7 +113,7 @@ def _check_model(
             "looks at a model by itself; list one of protocol white_box or fixed_path",
         )
     if model.checkpoint not in found.checkpoints:
-        return  # said of the model itself
+        return  # reported for the model itself
     norm = found.checkpoints[model.checkpoint].spec.norm
     if not _fits(norm, kind.wants):
         yield Problem(
@@ -133,7 +128,7 @@ def _check_model(
             "adversary single; list one with adversary joint",
         )
     if i not in found.models:
-        return  # said of the model itself
+        return  # reported for the model itself
     labels = {a.label: j for j, a in parts.attacks.items() if kind.attacked}
     crafts = labels.get(entry.attack, -1)
     eot = parts.attacks[crafts].eot if crafts in parts.attacks else None
@@ -163,10 +158,9 @@ class PlannedAnalysis:
         index: Position in the suite's analyses.
         label: Its name in reports.
         models: Labels of its subjects, in the order of ``spec.subjects``.
-        spec: What is run; holds the id.
+        spec: The analysis.
         n_images: Images in its slice.
-        passes: Estimated forward plus backward passes over single images; ``None`` where nobody
-            can say.
+        passes: Estimated forward plus backward passes over single images; ``None`` if unknown.
     """
 
     index: int
@@ -183,9 +177,9 @@ class PlannedAnalysis:
 
 
 def plan_analyses(suite: ResolvedSuite) -> tuple[PlannedAnalysis, ...]:
-    """Resolves every default of a checked suite's analyses.
+    """Plans the analyses of a suite.
 
-    An analysis for which too few models are left, as others lack their checkpoint, is left out.
+    An analysis is left out if too few of its models have their checkpoint here.
     """
     planned = (_planned(i, suite) for i in range(len(suite.analyses)))
     return tuple(one for one in planned if one is not None)
@@ -234,7 +228,7 @@ def _planned(index: int, suite: ResolvedSuite) -> PlannedAnalysis | None:
 def _passes(
     kind: AnalysisKind, attack: AttackInfo, cells: Sequence[CellSpec], n_images: int
 ) -> float | None:
-    """Multiplies passes by draws; a lone adversary pays for its whole batch while crafting."""
+    """Estimates passes; a single adversary pays for its whole batch while crafting."""
     if attack.passes_per_image is None:
         return None
     total = 0.0

@@ -12,9 +12,8 @@ from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.entry import ANALYSIS_KINDS, Entry, Selector
-from bench.suite.lookup import DatasetShape, Lookup
 from bench.suite.protocols import check_draws, check_protocol
-from bench.suite.resolve import Found, Parts, ResolvedSuite, look_up
+from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, ResolvedSuite, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
 
@@ -45,7 +44,7 @@ def resolve_suite(suite: SuiteSpec, lookup: Lookup, *, skip_missing: bool = Fals
 def find_problems(
     parts: Parts, analyses: Collection[object], lookup: Lookup
 ) -> tuple[Found, list[Problem]]:
-    """Resolves the names of a suite; returns what was found, and every problem.
+    """Resolves the names of a suite; returns the objects, and every problem of the suite.
 
     Args:
         parts: The sound sections of the suite.
@@ -76,7 +75,7 @@ def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
 
     Args:
         suite: Sound in everything else.
-        found: What its names stand for; while a checkpoint is missing, nothing is said.
+        found: The objects behind its names; while a checkpoint is missing, nothing is reported.
     """
     for i, report in enumerate(() if found.missing else suite.reports):
         lacking = _lacking(report.kind, suite, found)
@@ -85,7 +84,7 @@ def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
 
 
 def _lacking(kind: str, suite: SuiteSpec, found: Found) -> str:
-    """Returns what a suite lacks for a kind of report, in words; empty for nothing."""
+    """Returns, as text, the requirement of a kind of report that a suite does not meet; or ""."""
     if kind == "transfer_heatmap" and not any(m.protocol == "transfer" for m in suite.models):
         return "models under protocol transfer, found none"
     if kind == "gain_table" and not _has_pair(suite, found):
@@ -175,7 +174,7 @@ def _check_shape(
 
 
 def _check_std(path: KeyPath, facts: ModelFacts, threat: ThreatModel | None) -> Iterator[Problem]:
-    """Finds an eps in units of a normalized input that is not known."""
+    """Finds an eps in normalized units for a model whose std is not known."""
     if threat is not None and threat.eps_space == "normalized" and not facts.std_known:
         yield Problem(
             path,

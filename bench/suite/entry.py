@@ -1,4 +1,4 @@
-"""What rows and columns of a suite have in common: a label, and the line that they belong to."""
+"""The entries that a suite is made of: labels and series, analyses, reports and their panels."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Entry(Spec):
         label: Name in tables.
         series: Name of the line that it is a point of in curves, for entries that are written one
             by one. Those of one ``each`` share the label that they have without its values.
-        varied: What ``each`` gave to this entry, by field, in words; never in a file.
+        varied: The values that ``each`` gave to this entry, by field, in words; never in a file.
     """
 
     label: Line = ""
@@ -89,7 +89,7 @@ class Entry(Spec):
     varied: dict[str, str] = Field(default_factory=dict)
 
     def line(self, without: Collection[str] = ()) -> str:
-        """Returns the name of its line over some varied fields; empty if these are all it has."""
+        """Returns the name of its curve over the fields ``without``; empty if no other varies."""
         words = {f: varied_word(f, word) for f, word in self.varied.items() if f not in without}
         first = words.pop("checkpoint", "")
         if not self.label.startswith(first):  # it has a label of its own, which stands first
@@ -98,7 +98,7 @@ class Entry(Spec):
         return ", ".join(filter(None, (first, base, *words.values())))
 
     def named(self, name: str) -> bool:
-        """Says whether a name means this entry: its label, its series, or parts of its label.
+        """Returns whether a name means this entry: its label, its series, or parts of its label.
 
         ``PGD, n_iter 20`` means the entries of an ``each`` that have both among the parts of their
         labels, so that one name may stand for several entries.
@@ -109,15 +109,15 @@ class Entry(Spec):
 
 
 class AnalysisEntry(Spec):
-    """A look at models that needs more than rows. A bare string stands for ``{analysis: STRING}``.
+    """A measurement that needs more than rows. A bare string stands for ``{analysis: STRING}``.
 
     Attributes:
         analysis: Name in the analysis registry.
-        label: Name in reports; by default the analysis'.
-        models: Names of the suite's models that it looks at: labels, series, or parts of a label
-            that ``each`` made; empty for all.
+        label: Name in reports; the analysis' name by default.
+        models: Names of the suite's models: labels, series, or parts of a label that ``each``
+            made; empty for all.
         attack: Label of the attack that crafts its attacked images; empty for an analysis without.
-        params: Its parameters; the rest are at their defaults.
+        params: Parameters; the rest are at their defaults.
         limit: Number of images from the start of the suite's slice; ``None`` for all.
     """
 
@@ -158,10 +158,10 @@ class PanelEntry(Spec):
     """A part of a figure, and the table below it.
 
     Attributes:
-        title: Above it.
-        models: Which of the suite's models are in it, by label, by series, or by parts of a label
-            that ``each`` made (``natural``, ``bn``); empty for all.
-        attacks: Which of the suite's attacks, likewise.
+        title: Heading of the panel.
+        models: The suite's models in it, by label, by series, or by parts of a label that ``each``
+            made (``natural``, ``bn``); empty for all.
+        attacks: The suite's attacks in it, named in the same way; empty for all.
     """
 
     title: Line
@@ -174,11 +174,11 @@ class PanelEntry(Spec):
         return as_tuples(value)
 
     def has_model(self, model: Entry) -> bool:
-        """Says whether a model of the suite is in it."""
+        """Returns whether a model of the suite is in it."""
         return not self.models or any(map(model.named, self.models))
 
     def has_attack(self, attack: Entry) -> bool:
-        """Says whether an attack of the suite is in it."""
+        """Returns whether an attack of the suite is in it."""
         return not self.attacks or any(map(attack.named, self.attacks))
 
 

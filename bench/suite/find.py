@@ -1,4 +1,4 @@
-"""From what a user types to a suite file."""
+"""Finds a suite file by path or name, and writes a first one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def list_suites(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def find_suite(name_or_path: str, folders: Iterable[Path]) -> Path:
-    """Returns the suite file that a path, or the name of a suite in the folders, stands for.
+    """Returns the suite file of a path, or of the name of a suite in the folders.
 
     Raises:
-        UserError: When there is neither, with the nearest name, or the nearest file beside it.
+        UserError: When there is no such file or name; the message holds the nearest one.
     """
     path = Path(name_or_path)
     if path.is_file():

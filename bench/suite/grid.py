@@ -21,9 +21,10 @@ _WORDS = {
 
 
 def model_label(value: object) -> str:
-    """Returns the label of a model entry as the file has it; an empty string if it has its own.
+    """Returns the default label of a model entry; an empty string if it has its own.
 
-    It is the checkpoint's name, a URI's in short, with what the entry says of how it is attacked.
+    The label is the checkpoint's name (short for a URI) with the entry's statistics, protocol,
+    draws and adversary.
     """
     name = short_name(_unlabelled(value, "checkpoint"))
     if not isinstance(value, dict) or not name:
@@ -33,7 +34,7 @@ def model_label(value: object) -> str:
 
 
 def model_traits(value: Mapping[str, object]) -> list[str]:
-    """Returns what a model entry says of how it is attacked, in the words of a label."""
+    """Returns the parts of a label for statistics, protocol, draws and adversary of an entry."""
     own = [_text(value.get("stats")), _text(value.get("protocol"))]
     if source := source_name(value.get("surrogate")):
         own[1] = f"{own[1]} from {source}".strip()
@@ -44,10 +45,9 @@ def model_traits(value: Mapping[str, object]) -> list[str]:
 
 
 def attack_label(value: object) -> str:
-    """Returns the label of an attack entry as the file has it; an empty string if it has its own.
+    """Returns the default label of an attack entry; an empty string if it has its own.
 
-    It is the attack's name, without its library, with how it averages and its eps if the entry says
-    so.
+    The label is the attack's name without its library, with the entry's draws and eps.
     """
     name = _unlabelled(value, "attack")
     if not isinstance(value, dict) or not name:
@@ -66,7 +66,7 @@ def varied_word(field: str, word: str) -> str:
 
 
 def _unlabelled(value: object, key: str) -> str:
-    """Returns what an entry without a label names, or an empty string."""
+    """Returns the name under ``key`` of an entry without a label, else an empty string."""
     if not isinstance(value, dict) or value.get("label") is not None:
         return ""
     name = value.get(key)
@@ -78,7 +78,7 @@ def _text(value: object) -> str:
 
 
 def _draws(value: object) -> int:
-    """Returns an ``eot_iter`` that was given, or 0; YAML's on is no number."""
+    """Returns an ``eot_iter`` that was given, or 0; YAML's ``on`` is not a number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
@@ -128,8 +128,8 @@ class Grid:
     """A suite's value with every ``each`` written out.
 
     Attributes:
-        value: As the file has it, but for the entries of models and attacks.
-        problems: What is wrong with an ``each``; then ``value`` is of no use.
+        value: As in the file, except for the entries of models and attacks.
+        problems: Faults of an ``each``; with any, ``value`` must not be used.
     """
 
     value: dict[str, object]
@@ -185,7 +185,7 @@ Axes = dict[str, list[_Choice]]
 
 
 def _axes(path: KeyPath, entry: Mapping[str, object]) -> tuple[Axes, list[Problem]]:
-    """Returns the choices of each varied field, and what is wrong with them."""
+    """Returns the choices of each varied field, and their faults."""
     each, at = entry["each"], (*path, "each")
     known = _FIELDS[str(path[0])]
     if not isinstance(each, dict) or not each:
@@ -268,7 +268,7 @@ def _too_many(path: KeyPath, axes: Axes, so_far: int) -> list[Problem]:
 def _entries(
     section: str, position: int, entry: Mapping[str, object], axes: Axes
 ) -> Iterator[tuple[dict[str, object], _Origin]]:
-    """Yields the entries that one stands for, each with where it comes from."""
+    """Yields the entries that one stands for, each with its place in the file."""
     common = {key: value for key, value in entry.items() if key != "each"}
     for chosen in itertools.product(*axes.values()):
         written = dict(common)
@@ -289,7 +289,7 @@ def _entries(
 def _named(
     section: str, common: Mapping[str, object], words: Mapping[str, str]
 ) -> dict[str, object]:
-    """Returns label, series and what is varied, of an entry.
+    """Returns the fields ``label``, ``series`` and ``varied`` of an entry.
 
     The label is the entry's without ``each``, then each varied value. A checkpoint that varies
     stands first, in place of the name that the entry does not have.

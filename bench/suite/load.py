@@ -1,4 +1,4 @@
-"""From a suite file to a checked suite, or to one list of everything that is wrong with it."""
+"""From a suite file to a resolved suite, or to one error that lists all of its problems."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from bench.core.threat import ThreatModel
 from bench.suite.checks import check_reports, find_problems
 from bench.suite.entry import AnalysisEntry, Entry, PanelEntry, ReportEntry
 from bench.suite.grid import Grid, write_out
-from bench.suite.lookup import Lookup
-from bench.suite.resolve import Parts, ResolvedSuite
+from bench.suite.resolve import Lookup, Parts, ResolvedSuite
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 
@@ -67,7 +66,7 @@ def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> Res
     problems = list(source.problems)
     grid = write_out(source.value)
     if grid.problems:
-        # What stands for other entries cannot be checked before it can be written out.
+        # An ``each`` must be written out before its entries can be checked.
         raise _refusal(source, [*problems, *grid.problems])
     suite, faults = _whole(source, grid)
     analyses = grid.value.get("analyses")
@@ -84,7 +83,7 @@ def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> Res
 
 
 def _whole(source: YamlSource, grid: Grid) -> tuple[SuiteSpec | None, list[Problem]]:
-    """Returns the suite, if it is sound in itself, and what is wrong with it otherwise."""
+    """Returns the suite, or ``None`` and the problems that make it unsound in itself."""
     try:
         return _validate(SuiteSpec, grid.value), []
     except ValidationError as error:
@@ -144,7 +143,7 @@ def _sound_items(kind: type[S], value: object) -> Iterator[tuple[int, S]]:
 
 
 def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
-    """Says a pydantic error in this project's words."""
+    """Rewords a pydantic error."""
     path = grid.place(tuple(error["loc"]))
     written = source.mark(path).text
     kind, context = error["type"], error.get("ctx", {})

@@ -1,4 +1,4 @@
-"""From a suite to its cells: what each is called, whether it may run, what it will cost."""
+"""From a resolved suite to its cells: labels, ids, refusals and estimated cost."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class PlannedCell:
         attack_index: Position of the attack in the suite.
         model_label: Row of the tables.
         attack_label: Column of the tables.
-        spec: What is run; holds the id.
+        spec: The cell.
         attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
         n_images: Images in its slice.
         batch_dependent: Whether images of a batch share statistics, in crafting or in scoring.
-        refused: Why this must not be run; empty if it may.
+        refused: Why it must not be run; empty if it may.
         passes: Estimated forward plus backward passes over single images, scoring included;
             0 if refused, ``None`` where the attack cannot say.
     """
@@ -67,7 +67,7 @@ class Plan:
         cells: One for each model and attack that it meets, refused ones included.
         checkpoints: All that the models need, by name.
         analyses: Its analyses, in the order of the file.
-        absent: The models that are left out, by label, and the checkpoint that each lacks.
+        absent: The checkpoint that each model lacks which is left out, by the model's label.
     """
 
     suite: SuiteSpec
@@ -84,7 +84,7 @@ class Plan:
         return tuple(cell for cell in self.cells if unique.get(cell.cell_id) is cell)
 
     def manifest(self) -> Manifest:
-        """Returns what a store keeps of this plan, so that its tables can be written again."""
+        """Returns the record of this plan in a store, from which reports are written."""
         cells = tuple(
             ManifestCell(
                 model_index=cell.model_index,
@@ -188,7 +188,7 @@ def _planned(suite: ResolvedSuite, i: int, j: int) -> PlannedCell:
 def _passes(
     attack: AttackInfo, n_images: int, model: CellModel, source: CellModel, spec: CellSpec
 ) -> float | None:
-    """Multiplies the attack's passes by its draws; a lone adversary pays for its whole batch.
+    """Estimates passes: the attack's times its draws; a single adversary pays for its whole batch.
 
     Scoring adds one pass per draw for the clean image, and one for the adversarial one.
     """

@@ -1,6 +1,6 @@
-"""How the models of a suite are attacked and scored: from entries to manners, and their faults.
+"""How the models of a suite are attacked and scored, and what of it is not valid.
 
-Which manner is valid for which model is decided in ``bench.core.cell``.
+The rules that need no suite stand in ``bench.core.cell``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.suite.yaml_source import KeyPath, Problem
 def manner_of(
     suite: SuiteSpec, entry: ModelEntry, column: AttackEntry | None, search: Search | None = None
 ) -> Manner:
-    """Returns the manner of a cell: the attack's word counts before the model's and the suite's.
+    """Returns the manner of a cell: the attack's draws override the model's, those the suite's.
 
     Args:
         suite: Gives the defaults.
@@ -39,7 +39,7 @@ def manner_of(
 def check_protocol(
     path: KeyPath, entry: ModelEntry, models: tuple[CellModel, CellModel] | None
 ) -> Iterator[Problem]:
-    """Yields what is wrong with how a model is to be attacked.
+    """Yields the problems of a model's protocol, surrogate, draws and adversary.
 
     Args:
         path: The entry's place in the file.
@@ -53,9 +53,10 @@ def check_protocol(
 
 
 def _asked(entry: ModelEntry) -> Manner:
-    """Returns what an entry itself asks for.
+    """Returns the manner that an entry itself asks for.
 
-    Of models that ``each`` varies, some may have no use for it.
+    Where ``each`` varies the models, an option may fit only some of them, and is not held against
+    the others.
     """
     asked: set[Aspect] = {"eot", "eot_iter", "adversary"}
     if {"checkpoint", "surrogate"} & set(entry.varied):

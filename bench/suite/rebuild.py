@@ -1,4 +1,4 @@
-"""A manifest from stored cells alone, for a run folder that has lost its own."""
+"""Rebuilds the manifest of a run folder from its stored cells."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bench.untrusted.spec_file import check_spec
 def rebuild_manifest(specs: Sequence[CellSpec], name: str) -> Manifest:
     """Returns a manifest of stored cells, with default labels and one leaderboard.
 
-    What a cell does not hold is not brought back: labels, titles, reports and refused cells of the
-    suite. Cells on other images than most, as convergence sweeps have them, are left out.
+    Labels, titles, reports and refused cells of the suite are lost. Cells on other images than
+    most, such as those of convergence sweeps, are left out.
 
     Args:
-        specs: Of the cells, each id once.
-        name: Of the suite.
+        specs: The cells, each id once.
+        name: The suite's name.
 
     Raises:
-        UserError: When there is no cell, or what the cells say makes no suite.
+        UserError: When there is no cell, or the cells do not make a suite.
     """
     if not specs:
         raise UserError("no cell is stored, so that there is nothing to rebuild a manifest from")
@@ -70,7 +70,7 @@ def rebuild_manifest(specs: Sequence[CellSpec], name: str) -> Manifest:
 
 
 def _common(spec: CellSpec) -> Hashable:
-    """Returns what all cells of a suite share."""
+    """Returns the settings that all cells of a suite share."""
     return canonical_json([spec.data.model_dump(mode="json"), spec.threat_model.norm, spec.seed])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any, NamedTuple
 
 from bench.core.analysis import AnalysisKind
 from bench.core.attack import AttackInfo, ParamsError
@@ -14,26 +15,57 @@ from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable, load_table
 from bench.suite.entry import AnalysisEntry, ReportEntry
-from bench.suite.lookup import DatasetShape, Lookup, SliceFacts
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.suite.yaml_source import KeyPath, Problem
 
 
-@dataclass
-class Parts:
-    """The sections of a suite that are sound in themselves; the rest of it may not be.
+class DatasetShape(NamedTuple):
+    """The shape of a data set; ``size`` is height and width in pixels."""
+
+    channels: int
+    size: int
+    classes: int
+
+
+class SliceFacts(NamedTuple):
+    """The number of images in a slice, and the hash of their pixels and labels."""
+
+    n_images: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Where the names of a suite are looked up; no model is loaded for it.
+
+    Each function raises ``UserError`` for a name that it does not know, with the nearest one that
+    it does (``did_you_mean``).
 
     Attributes:
-        data: Its slice.
-        threat: Its threat model.
-        norm: Of the threat model, known even where its eps is wrong.
-        eot: Of the suite.
-        models: By position in the file, as all entries.
-        attacks: By position.
-        analyses: By position.
-        reports: By position.
-        place: Where in the file the entry of a position stands, which ``each`` may have moved.
-        skip_missing: Makes it no problem that a checkpoint is not here.
+        attack: An attack by name, parameters and norm of the threat model. Raises ``ParamsError``
+            for unknown or bad parameters, ``UserError`` for a norm that it cannot serve.
+        analysis: An analysis by name and parameters. Raises ``ParamsError`` as ``attack`` does.
+        dataset: A data set by name.
+        images: A slice. Raises ``UserError`` when it cannot be had.
+        checkpoint: A checkpoint by name, or the model of a URI. Raises ``MissingCheckpointError``
+            if it is not here, ``UserError`` if it is damaged.
+    """
+
+    attack: Callable[[str, Mapping[str, Any], str], AttackInfo]
+    analysis: Callable[[str, Mapping[str, Any]], AnalysisKind]
+    dataset: Callable[[str], DatasetShape]
+    images: Callable[[DataSpec], SliceFacts]
+    checkpoint: Callable[[str], ModelFacts]
+
+
+@dataclass
+class Parts:
+    """The sections of a suite that are sound in themselves; entries by position.
+
+    Attributes:
+        norm: Norm of the threat model, known even where its eps is wrong.
+        place: Maps the path of an entry to its place in the file, which ``each`` may have moved.
+        skip_missing: Accepts checkpoints that are not here.
     """
 
     data: DataSpec | None = None
@@ -65,18 +97,14 @@ class Parts:
 
 @dataclass
 class Found:
-    """The objects behind the names of a suite, as far as they are known.
+    """The objects behind the names of a suite that are known; of entries, by position.
 
     Attributes:
-        images: Size and hash of a slice; looks it up on the first call.
-        dataset: Its data set.
-        n_images: In its slice.
-        checkpoints: By name.
+        images: Looks up a slice, once.
+        n_images: Number of images in the suite's slice.
         missing: Names of the checkpoints that are not here.
-        models: By position: the model that is scored, and the one that attacks are crafted on.
-        attacks: By position.
-        analyses: By position.
-        tables: The published tables of its reports, by name.
+        models: The model that is scored, and the one that attacks are crafted on.
+        tables: The published tables of the reports, by name.
     """
 
     images: Callable[[DataSpec], SliceFacts]
@@ -95,14 +123,10 @@ class ResolvedSuite:
     """A checked suite with the objects that its names stand for.
 
     Attributes:
-        spec: The suite.
-        dataset: Its data set.
-        images: Size and hash of a slice; looks it up on the first call.
-        checkpoints: All that its models need and that are here, by name.
-        models: By position: the model that is scored, and the one that attacks are crafted on.
-        attacks: In the suite's order.
-        analyses: In the suite's order.
-        absent: The positions of the models that are left out, and the checkpoint that each lacks.
+        images: Looks up a slice, once.
+        checkpoints: Those that the models need and that are here, by name.
+        models: The model that is scored, and the one that attacks are crafted on, by position.
+        absent: The missing checkpoint of each model that is left out, by position.
     """
 
     spec: SuiteSpec
@@ -140,7 +164,7 @@ class ResolvedSuite:
 
 
 def look_up(parts: Parts, lookup: Lookup) -> tuple[Found, list[Problem]]:
-    """Looks up every name once; returns what was found, and a problem for each that was not."""
+    """Looks up every name once; returns the objects found, and a problem for each other name."""
     found = Found(cache(lookup.images))
     problems = [
         *_look_up_data(parts, lookup, found),
@@ -186,7 +210,7 @@ def _look_up_models(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Prob
 def _unavailable(
     place: KeyPath, name: str, error: UserError, skip_missing: bool, found: Found
 ) -> Iterator[Problem]:
-    """Notes a checkpoint that is not here; says so unless that is allowed."""
+    """Notes a missing checkpoint, and yields a problem unless it may be missing."""
     if not isinstance(error, MissingCheckpointError):
         yield Problem(place, str(error))
         return
@@ -235,7 +259,7 @@ def _look_up_analyses(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Pr
 
 
 def _not_known(path: KeyPath, key: str, error: UserError) -> Iterator[Problem]:
-    """Yields what is wrong with a name, or with each of its parameters."""
+    """Yields a problem for a name, or for each of its wrong parameters."""
     if isinstance(error, ParamsError):
         for name, message in error.problems:
             yield Problem((*path, "params", name), message)

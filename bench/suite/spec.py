@@ -1,4 +1,4 @@
-"""A suite: which models meet which attacks on which data, and what is written about it.
+"""A suite: its models, attacks and data, its analyses and its reports.
 
 An entry of ``models`` or ``attacks`` may stand for many by ``each``, a mapping from fields to
 lists. It is written out as the Cartesian product of the lists, in order, before all checks::
@@ -41,7 +41,7 @@ from bench.suite.grid import attack_label, model_label
 
 
 class SurrogateEntry(Spec):
-    """What an attack is crafted on in place of the target model.
+    """The model that an attack is crafted on in place of the target model.
 
     A bare string stands for ``{checkpoint: STRING}``.
 
@@ -74,13 +74,13 @@ class ModelEntry(Entry):
             ``protocol``, ``eot_iter``, ``eot`` and ``adversary`` if they are given.
         stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
         protocol: How it is attacked and scored.
-        surrogate: What it is attacked through. ``transfer`` needs a checkpoint
+        surrogate: The model that attacks are crafted on. ``transfer`` needs a checkpoint
             (``surrogate: NAME``), ``stats_transfer`` needs statistics
             (``surrogate: {stats: population}``): crafted under those, scored under ``stats``.
         eot_iter: Draws over which an attack averages gradients, in place of the suite's; for a
             stochastic model.
         eot: How these draws are averaged over, in place of the suite's; for a stochastic model.
-        adversary: What an attack may perturb of a batch-dependent model's batch.
+        adversary: ``joint`` or ``single``, for a batch-dependent model.
         batch_size: In place of the suite's.
         attacks: Labels of the attacks that it meets, or series of them; empty for all.
         published: The row of the published tables to show beside it.
@@ -116,7 +116,7 @@ class ModelEntry(Entry):
         return self
 
     def meets(self, attack: AttackEntry) -> bool:
-        """Says whether an attack is among its own."""
+        """Returns whether an attack is among its own."""
         return not self.attacks or any(map(attack.named, self.attacks))
 
     @property
@@ -136,7 +136,7 @@ class AttackEntry(Entry):
         eps: Radius of its ball in place of the suite's, in the suite's norm and space.
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
-        eot: How these draws are averaged over, likewise.
+        eot: How these draws are averaged over, in place of the model's and the suite's.
         limit: So many images only, the first of the suite's slice; ``None`` for all. Such a column
             is no part of the worst case, which is of all images.
         published: The column of the published tables to show beside it.
@@ -198,7 +198,7 @@ class SuiteSpec(Spec):
         title: Heading of its tables; the name if empty.
         description: Printed with the tables.
         data: The slice that every model is scored on.
-        threat_model: What every attack may do.
+        threat_model: The ball of every attack.
         batch_size: Images that are attacked and scored together.
         n_draws: Fresh draws that score each image of a stochastic model.
         eot_iter: Draws over which gradients of a stochastic model are averaged.
@@ -212,8 +212,8 @@ class SuiteSpec(Spec):
             attack that follows gradients, whether more iterations or draws break more; 0 for none.
         models: The rows.
         attacks: The columns.
-        analyses: Looks at models that need more than rows.
-        reports: What is written.
+        analyses: Measurements that need more than rows.
+        reports: The reports to write.
     """
 
     suite: str = Field(pattern=r"^[a-z0-9_-]+$")

@@ -30,7 +30,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and the key path that it is wrong at."""
+    """A problem of a suite, and the key path where it lies."""
 
     path: KeyPath
     message: str
@@ -75,8 +75,8 @@ def key_path(path: KeyPath) -> str:
 def read_yaml(file: Path) -> YamlSource:
     """Reads a YAML file of one document with the safe loader, within limits.
 
-    What ``bench.untrusted.yaml_text`` refuses is refused: tags, recursive aliases, too many or too
-    deep values. Keys given twice, keys that are not text, and numbers that are not finite are
+    ``bench.untrusted.yaml_text`` refuses tags, recursive aliases, and too many or too deep values.
+    Keys given twice, keys that are not text, and numbers that are not finite are
     noted as problems.
 
     Raises:

@@ -40,13 +40,13 @@ def score_clean(
     batch_size: int = SCORING_BATCH,
     n_draws: int = SCORING_DRAWS,
 ) -> CleanAccuracy:
-    """Measures what a card says of clean accuracy, in fp32, where the model is.
+    """Measures the clean accuracy of a card, in fp32, on the model's device.
 
     Args:
         model: In eval mode.
         x: Images (n, c, h, w), uint8, or float in [0, 1]; they go to the device batch by batch.
         y: Labels (n,).
-        split: What the card calls the images.
+        split: Name of the images in the card.
         batch_size: Images that are scored together.
         n_draws: Draws for each image, if the model is stochastic.
     """
@@ -191,7 +191,7 @@ def quick_pgd(
     ones in fixed batches, all images of which are perturbed.
 
     Args:
-        checkpoint: What is attacked.
+        checkpoint: The model.
         data_root: Where data sets lie; ``None`` for the defaults.
         n: Images; all of a smaller split.
         device: A torch device.
