@@ -203,7 +203,7 @@ def test_protocol_and_adversary_reach_the_cells_or_are_refused() -> None:
     for wrong, message in (
         (
             {"protocol": "fixed_path"},
-            "protocol: fixed_path is for .*the model draws none; use white_box",
+            "protocol: fixed_path is .* draws none; use white_box",
         ),
         ({"protocol": "transfer"}, "expected 'white_box' or 'fixed_path', found 'transfer'"),
         ({"adversary": "single"}, "adversary: single is for .*takes each image alone"),

@@ -98,14 +98,14 @@ class Noisy(nn.Module):
         (
             Noisy(),
             {"eot": "stratified", "eot_iter": 4},
-            "stratified is for models that draw a path",
+            "stratified is for models that draw",
         ),
         (rna(), {"eot": "stratified", "protocol": "fixed_path"}, "fixed_path attacks one path"),
         (rna(), {"eot": "mean_field", "eot_iter": 4}, "one pass without draws, found eot_iter 4"),
         (
             rna(),
             {"eot": "mean-field"},
-            "expected 'plain', 'stratified' or 'mean_field', found 'mean-f",
+            "'stratified' or 'mean_field', found 'mean-field'",
         ),
     ],
 )
