@@ -1,8 +1,9 @@
-"""Where files lie: a run's, in a local folder or an object store, and what is kept for all runs."""
+"""Where files are found: run folders (local or in an object store), checkpoints, suites, caches."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,13 +12,32 @@ from bench.core.errors import UserError
 if TYPE_CHECKING:
     from upath import UPath  # brings fsspec and asyncio, which local folders do without
 
-
 OWN_CHECKPOINTS = Path("checkpoints")
-"""The default folder of checkpoints; what it lacks is looked for among those of rbench."""
+"""Default folder of checkpoints. What it lacks is looked up among those that ship with rbench."""
+
+Folder: TypeAlias = "Path | UPath"
+"""``/runs/one``, ``s3://bucket/one``, or any other URL that fsspec knows."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where checkpoints and data sets are found, and where models run.
+
+    Attributes:
+        checkpoints: Folder of checkpoints, as ``checkpoints_folder`` returns it.
+        data_root: Folder of data sets; ``None`` for the default folders.
+        device: A torch device: ``cpu``, ``cuda``, ``cuda:1``.
+        trust_code: Whether code that a model's URI names may be run.
+    """
+
+    checkpoints: Path
+    data_root: Path | None = None
+    device: str = "cpu"
+    trust_code: bool = False
 
 
 def builtin(what: str) -> Path:
-    """Returns a folder that comes with rbench: ``suites`` or ``checkpoints``.
+    """Returns a folder that ships with rbench: ``suites`` or ``checkpoints``.
 
     A wheel holds them inside the package (setup.py puts them there); a checkout beside it.
     """
@@ -27,23 +47,19 @@ def builtin(what: str) -> Path:
 
 
 def checkpoint_roots(root: Path) -> list[Path]:
-    """Returns the folders in which a checkpoint is looked up, the first to have it wins.
+    """Returns the folders in which a checkpoint is looked up; the first that has it wins.
 
     Args:
-        root: A folder of checkpoints. One that was chosen stands alone.
+        root: A folder of checkpoints. Any other than the default one is searched alone.
     """
     return [root, builtin("checkpoints")] if root == OWN_CHECKPOINTS else [root]
-
-
-Folder: TypeAlias = "Path | UPath"
-"""``/runs/one``, ``s3://bucket/one``, or what else fsspec knows."""
 
 
 def folder_at(name: str) -> Folder:
     """Returns a folder by its path or its URL.
 
     Raises:
-        UserError: For a URL of a kind that is not known here.
+        UserError: For a URL whose scheme fsspec does not know, or lacks a package for.
     """
     if "://" not in name:
         return Path(name)
@@ -51,19 +67,19 @@ def folder_at(name: str) -> Folder:
 
     try:
         found = UPath(name)
-        _ = found.fs  # finds out whether what serves it is installed
+        _ = found.fs  # raises where the package for this scheme is not installed
     except (ValueError, ImportError) as error:
         raise UserError(f"{name}: {error}; expected a folder, or a URL that fsspec knows") from None
     return Path(found.path) if is_local(found) else found
 
 
 def is_local(folder: Folder) -> bool:
-    """Says whether a folder lies in this machine's file system."""
+    """Says whether a folder is in this machine's file system."""
     return isinstance(folder, Path) or folder.protocol in ("", "file", "local")
 
 
 def cache_folder() -> Path:
-    """Returns ``$RBENCH_CACHE``, else ``rbench`` in the user's folder for caches."""
+    """Returns ``$RBENCH_CACHE``, or ``rbench`` in the user's cache folder."""
     if chosen := os.environ.get("RBENCH_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -71,9 +87,9 @@ def cache_folder() -> Path:
 
 
 def checkpoints_folder(given: Path | None = None) -> Path:
-    """Returns the folder of checkpoints: the one given, ``RBENCH_CHECKPOINTS``, ``./checkpoints``.
+    """Returns the folder of checkpoints: ``given``, ``$RBENCH_CHECKPOINTS``, or ``./checkpoints``.
 
-    It may be missing. What the last lacks is looked for among those that come with rbench.
+    It may be missing.
     """
     if given is not None:
         return given
@@ -81,9 +97,9 @@ def checkpoints_folder(given: Path | None = None) -> Path:
 
 
 def whole_folder(checkpoints: Path | None = None) -> Path:
-    """Returns the folder of checkpoints that is meant as a whole, where none is named.
+    """Returns the folder for commands that handle all checkpoints of a folder, naming none.
 
-    That is ``checkpoints_folder``, or, where there is none, that of rbench.
+    That is ``checkpoints_folder`` if it exists, else the one that ships with rbench.
     """
     folders = checkpoint_roots(checkpoints_folder(checkpoints))
     return next((folder for folder in folders if folder.is_dir()), folders[0])
@@ -96,5 +112,5 @@ def recipes_folder(checkpoints: Path | None = None) -> Path:
 
 
 def suite_folders() -> list[Path]:
-    """Returns the folders in which a suite's bare name is looked up."""
+    """Returns the folders in which a suite is looked up by name."""
     return [Path("suites"), builtin("suites")]

@@ -1,4 +1,4 @@
-"""The device to compute on. A machine without a GPU is told apart without importing torch."""
+"""Which device models run on. A machine without a GPU is recognized without importing torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from bench.core.errors import UserError
 
 _DRIVERS = ("libcuda.so.1", "/dev/kfd")
-"""What CUDA, and what torch for AMD, cannot do without on Linux: NVIDIA's library, and a device."""
+"""What torch needs on Linux for CUDA (NVIDIA's library) and for ROCm (a device file)."""
 
 
 def no_tf32() -> None:
-    """Turns TF32 off in this process: what the verifier calls fp32 has to be fp32."""
+    """Turns TF32 off in this process, since the verifier promises float32."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
@@ -21,7 +21,7 @@ def no_tf32() -> None:
 
 
 def pick_device(name: str) -> str:
-    """Returns a torch device name; ``auto`` is CUDA where there is one. On CUDA, turns TF32 off.
+    """Returns a torch device; ``auto`` is CUDA if there is a GPU. On a GPU, turns TF32 off.
 
     Raises:
         UserError: When the device does not exist here.
@@ -44,7 +44,7 @@ def pick_device(name: str) -> str:
 
 
 def _n_gpus() -> int:
-    """Returns how many GPUs torch can use; it is asked only where there may be one."""
+    """Returns how many GPUs torch can use; torch is imported only where there may be one."""
     if sys.platform == "linux" and not any(map(_is_there, _DRIVERS)):
         return 0
     import torch
