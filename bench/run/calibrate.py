@@ -22,7 +22,7 @@ from bench.core.host import installed, processor, today
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
-from bench.run.job import Job
+from bench.run.job import Job, shelf_of
 from bench.store import write_atomically
 from bench.zoo import open_model
 
@@ -115,14 +115,14 @@ class Calibration:
         of = job.spec.surrogate or job.spec
         few = min(job.spec.batch_size, FEW)
         _, model = self._source(job)
-        return digest([model, of.stats, few, self._threads, *_machine(job.device)])
+        return digest([model, of.stats, few, self._threads, *_machine(job.where.device)])
 
     def _source(self, job: Job) -> tuple[Source, str]:
         """Returns the model that a job attacks, and a hash of its network; each is opened once."""
         name = (job.spec.surrogate or job.spec).checkpoint
-        key = (name, job.shelf)
+        key = (name, job.where)
         if key not in self._sources:
-            source = open_model(name, job.shelf)
+            source = open_model(name, shelf_of(job.where))
             facts = source.facts()
             spec = facts.spec.model_dump(mode="json", exclude={"mean", "std"})
             # Of others' networks the specification does not tell all.
@@ -198,10 +198,10 @@ def _measure(source: Source, job: Job, seconds: float) -> PassCost:
     from bench.oracle import frozen
 
     stats, n = (job.spec.surrogate or job.spec).stats, min(job.spec.batch_size, FEW)
-    model = source.load(stats).to(job.device)
+    model = source.load(stats).to(job.where.device)
     target, spec = Target.of(model), model.spec
-    x = torch.full((n, spec.channels, spec.size, spec.size), 0.5, device=job.device)
-    y = torch.zeros(n, dtype=torch.int64, device=job.device)
+    x = torch.full((n, spec.channels, spec.size, spec.size), 0.5, device=job.where.device)
+    y = torch.zeros(n, dtype=torch.int64, device=job.where.device)
     with frozen(target.model):
         ask = _query(target, x[:2], y[:2])  # some layers take no single image
         # The first makes ready what the process and the model need; a slow one has no second.

@@ -1,4 +1,4 @@
-"""A cell with all that a worker needs to run it, wherever the worker is."""
+"""One job: a cell, or some of its batches, with all that a worker on any machine needs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.attack import AttackKind
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.host import now
+from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.data import Slice, take_slice
+from bench.evaluation.device import no_tf32
 from bench.models.external import ModelLookup
 from bench.zoo import open_model
 
@@ -28,64 +31,59 @@ if TYPE_CHECKING:  # jobs are planned without importing torch
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run.
+    """A cell to run, or some of its batches.
 
     Attributes:
         spec: The cell.
-        attack_kind: Of its attack.
-        checkpoints: Folder that holds the checkpoint, and the surrogate's.
-        data_root: Where data sets lie; ``None`` for the defaults.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        attack_kind: Its attack's kind.
+        where: Where its checkpoints and images are found, and the device that it runs on.
         cost: Estimated passes, for ordering and for the time left.
-        n_images: In its slice.
+        n_images: Images in its slice.
         first: Number of its first batch.
-        last: Number of the one after its last; ``None`` for all that there are.
-        save_adv: Whether its adversarial examples are wanted too.
-        trust_code: Whether code that a URI of it names may be run.
+        last: Number of the batch after its last one; ``None`` for all that there are.
+        save_adv: Whether its adversarial examples are returned too.
     """
 
     spec: CellSpec
-    attack_kind: Literal["none", "bounded", "minimum-norm"]
-    checkpoints: Path
-    data_root: Path | None
-    device: str
+    attack_kind: AttackKind
+    where: Where
     cost: float
     n_images: int
     first: int = 0
     last: int | None = None
     save_adv: bool = False
-    trust_code: bool = False
-
-    @property
-    def shelf(self) -> ModelLookup:
-        """Where its models are looked up."""
-        return ModelLookup(self.checkpoints, self.trust_code)
 
     @property
     def n_batches(self) -> int:
         """Batches of the whole cell."""
         return max(1, -(-self.n_images // self.spec.batch_size))
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names or URIs of the models that it opens."""
+        surrogate = self.spec.surrogate
+        return (self.spec.checkpoint, *([surrogate.checkpoint] if surrogate else []))
 
-def _target(job: Job, of: CellSpec | Surrogate) -> Target:
-    from bench.evaluation.model import Target
+    @property
+    def data(self) -> DataSpec:
+        """The images that it reads."""
+        return self.spec.data
 
-    return Target.of(load_model(of.checkpoint, job.shelf, of.stats, of.sha256, job.device))
+
+def shelf_of(where: Where) -> ModelLookup:
+    """Returns the arguments of ``open_model`` that a ``Where`` holds."""
+    return ModelLookup(where.checkpoints, where.trust_code)
 
 
 @lru_cache(maxsize=16)
-def load_model(
-    name: str, shelf: ModelLookup, stats: str | None, sha256: str, device: str
-) -> Classifier:
-    """Returns a model on a device; one that was loaded lately is not read again.
+def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Classifier:
+    """Returns a model on its device; one that was loaded lately is not read again.
 
     Raises:
-        UserError: When it cannot be loaded, or is not what was planned with.
+        UserError: When it cannot be loaded, or its sha256 is not the one planned with.
     """
-    from bench.evaluation.device import no_tf32
-
     no_tf32()  # in every process that runs jobs
-    source = open_model(name, shelf)
+    source = open_model(name, shelf_of(where))
     model = source.load(stats)
     found = source.facts().sha256  # of another library's model, as it was loaded
     if found != sha256:
@@ -93,40 +91,48 @@ def load_model(
             f"{name}: the checkpoint changed since the run was planned (sha256 was {sha256}, is "
             f"{found}); start the run again"
         )
-    return model.to(device)
+    return model.to(where.device)
 
 
-_LENT: dict[DataSpec, Slice] = {}
-"""Slices that were brought here from another machine."""
+_SENT: dict[DataSpec, Slice] = {}
+"""Slices that another machine sent to this process."""
 
 
-def lend_slice(spec: DataSpec, data: Slice) -> None:
-    """Makes ``load_slice`` return these images, wherever the data set lies, if at all."""
-    _LENT[spec] = data
+def keep_sent(spec: DataSpec, data: Slice) -> None:
+    """Makes ``load_slice`` return images that were sent, whether or not the data set is here."""
+    _SENT[spec] = data
 
 
-def is_lent(spec: DataSpec) -> bool:
-    """Says whether these images were brought here."""
-    return spec in _LENT
+def was_sent(spec: DataSpec) -> bool:
+    """Says whether these images were sent to this process."""
+    return spec in _SENT
 
 
 def load_slice(spec: DataSpec, root: Path | None) -> Slice:
-    """Returns a slice; one that was taken lately, or brought here, is not read again."""
-    return _LENT[spec] if spec in _LENT else _taken(spec, root)
+    """Returns a slice; one that was read lately, or sent, is not read again."""
+    return _SENT[spec] if spec in _SENT else _read_slice(spec, root)
 
 
 @lru_cache(maxsize=4)
-def _taken(spec: DataSpec, root: Path | None) -> Slice:
+def _read_slice(spec: DataSpec, root: Path | None) -> Slice:
     return take_slice(spec, root)
 
 
+def planned_slice(spec: DataSpec, sha256: str, root: Path | None) -> Slice:
+    """Returns a slice; raises ``UserError`` when its hash is not the one planned with."""
+    data = load_slice(spec, root)
+    if data.sha256 != sha256:
+        raise UserError(f"data set '{spec.name}' changed since the run was planned")
+    return data
+
+
 class Done(NamedTuple):
-    """What a job has made.
+    """The result of a job.
 
     Attributes:
-        info: About it.
-        rows: A row for each image.
-        x_adv: The examples of each batch (b, c, h, w), where they are wanted.
+        info: About the cell, or its batches.
+        rows: One for each image.
+        x_adv: Adversarial examples of each batch (b, c, h, w), if the job saves them.
     """
 
     info: CellInfo
@@ -135,11 +141,10 @@ class Done(NamedTuple):
 
 
 def execute(job: Job) -> Done:
-    """Runs a job; what goes wrong with its checkpoint or data makes it incomplete."""
+    """Runs a job; a missing or altered checkpoint or data set makes it incomplete."""
     from bench.evaluation.cell import run_cell
 
     started = time.monotonic()
-    spec = job.spec
     kept: list[NDArray[np.float32]] = []
 
     def keep(x_adv: Tensor) -> None:
@@ -150,7 +155,7 @@ def execute(job: Job) -> Done:
         # How others' layers draw is not known: no cell of theirs counts on another's passes.
         share = not any(model.shares_draws for model in (target, surrogate or target))
         info, rows = run_cell(
-            spec,
+            job.spec,
             target,
             data,
             surrogate,
@@ -165,28 +170,24 @@ def execute(job: Job) -> Done:
 
 
 def open_job(job: Job) -> tuple[Target, Target | None, Slice]:
-    """Returns the model that is scored, the one that is attacked in its place, and the images.
+    """Returns the model that is scored, the surrogate that is attacked in its place, the images.
 
     Raises:
         UserError: When one of them cannot be loaded, or is not what the job was planned with.
     """
+    from bench.evaluation.model import Target
+
+    def opened(of: CellSpec | Surrogate) -> Target:
+        return Target.of(load_model(of.checkpoint, job.where, of.stats, of.sha256))
+
     spec = job.spec
-    target = _target(job, spec)
-    surrogate = None if spec.surrogate is None else _target(job, spec.surrogate)
-    data = load_slice(spec.data, job.data_root)
-    if data.sha256 != spec.data_hash:
-        raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
-    return target, surrogate, data
+    target = opened(spec)
+    surrogate = None if spec.surrogate is None else opened(spec.surrogate)
+    return target, surrogate, planned_slice(spec.data, spec.data_hash, job.where.data_root)
 
 
 def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
-    """Returns what is stored of a job that gave no rows.
-
-    Args:
-        job: The job.
-        why: In one line.
-        seconds: That it took.
-    """
+    """Returns what is stored of a job that gave no rows; ``why`` is one line."""
     import torch
 
     from bench.evaluation.model import machine
@@ -199,17 +200,17 @@ def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:
         attack_kind=job.attack_kind,
         cluster="sample",
         seconds=round(seconds, 3),
-        machine=machine(torch.device(job.device)),
+        machine=machine(torch.device(job.where.device)),
         versions={"torch": str(torch.__version__)},
         date=now(),
     )
 
 
 def execute_chain(jobs: tuple[Job, ...]) -> list[Done]:
-    """Runs jobs one after the other, so that each may go on from where those before it ended."""
+    """Runs jobs in order, so that each may resume where those before it ended."""
     return [execute(job) for job in jobs]
 
 
 def lost_chain(jobs: tuple[Job, ...], why: str) -> list[Done]:
-    """Returns what is stored of jobs that ended with their worker."""
+    """Returns what is stored of jobs whose worker was lost."""
     return [Done(failed(job, why), []) for job in jobs]

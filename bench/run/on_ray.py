@@ -1,4 +1,4 @@
-"""The Ray executor: the same jobs on a cluster, or on all of a machine that Ray manages.
+"""The Ray executor: the same jobs on a cluster, or on one machine that Ray manages.
 
 Checkpoints and images travel through Ray's object store, once to each node; results come back to
 this process, which alone writes to the run folder.
@@ -26,9 +26,17 @@ import torch
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.spec import digest
-from bench.run.job import is_lent, lend_slice, load_slice
+from bench.run.job import keep_sent, load_slice, was_sent
 from bench.run.local import TRIES, Stop
-from bench.run.remote_files import all_needs, check_code, code_hash, moved, needs_of, pack, unpack
+from bench.run.remote_files import (
+    RayCluster,
+    check_code,
+    code_hash,
+    inputs_of,
+    pack,
+    unpack,
+    with_checkpoints_in,
+)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -43,20 +51,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 TICK = 0.25
-"""Seconds between two looks at what has ended."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a job takes of the cluster.
-
-    Attributes:
-        cpus: Cores, at least 1; a job has as many threads.
-        gpus: GPUs; 0.5 puts two jobs on one.
-    """
-
-    cpus: float = 1
-    gpus: float = 0
+"""Seconds between two polls for results."""
 
 
 @dataclass
@@ -69,37 +64,33 @@ class _AtWork:
 class RayWorkers:
     """A Ray cluster that runs jobs, for as long as the context lasts.
 
-    As many jobs are handed over as the cluster has room for, so that a stop leaves none behind.
-    Jobs of a node that is lost are begun anew elsewhere.
+    Only as many jobs are submitted as the cluster has room for, so that a stop leaves none behind.
+    Jobs of a node that is lost are started again elsewhere.
 
     Args:
-        address: Of a cluster, as ``ray.init`` takes it: ``auto``, ``host:port``, ``ray://...``;
-            ``None`` starts Ray on this machine.
+        cluster: Its address, and what a job takes of it.
         n: Jobs at a time; ``None`` for as many as there is room for.
-        share: What a job takes.
-        limit: Seconds that a job may take before its worker is ended; ``None`` for no end.
-        stop: Tells when to begin no more.
+        limit: Seconds that a job may take before its worker is ended; ``None`` for no limit.
+        stop: Tells when to start no more jobs.
 
     Raises:
-        UserError: When there is no such cluster.
+        UserError: When no cluster answers at the address.
     """
 
     def __init__(
         self,
-        address: str | None,
-        n: int | None,
-        share: Share,
+        cluster: RayCluster,
+        n: int | None = None,
         limit: float | None = None,
         stop: Stop | None = None,
     ) -> None:
-        self._n, self._share, self._limit, self._stop = n, share, limit, stop or Stop()
+        self._cluster, self._n, self._limit, self._stop = cluster, n, limit, stop or Stop()
         self._refs: dict[object, Any] = {}
         self._mine = not ray.is_initialized()
         if self._mine:
-            _connect(address)
-        self._remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(
-            _run_there
-        )
+            _connect(cluster.address)
+        options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_retries": 0}
+        self._remote = ray.remote(**options)(_run_there)
 
     def __enter__(self) -> RayWorkers:
         return self
@@ -133,7 +124,7 @@ class RayWorkers:
                 if died is None:
                     yield one.job, outcome
                 elif late:
-                    # Or it died by itself, having begun late: that is not told from here.
+                    # Or it died of itself after a late start; from here the two look alike.
                     why = f"ended after more than {self._limit:g} s, the time limit of a chunk"
                     yield one.job, lost(one.job, why)
                 elif one.tries <= TRIES and not self._stop.asked:
@@ -142,44 +133,44 @@ class RayWorkers:
                     yield one.job, lost(one.job, _how_it_died(died, one.tries))
 
     def _room(self) -> int:
-        """Returns how many jobs the cluster has room for, as it is now; at least 1."""
+        """Returns how many jobs the cluster has room for now; at least 1."""
         if self._n is not None:
             return self._n
         rooms = []
         for node in ray.nodes():
             if node["Alive"]:
-                has, share = node["Resources"], self._share
-                by_gpu = has.get("GPU", 0) / share.gpus if share.gpus else float("inf")
-                rooms.append(int(min(has.get("CPU", 0) / share.cpus, by_gpu)))
+                has, takes = node["Resources"], self._cluster
+                by_gpu = has.get("GPU", 0) / takes.gpus if takes.gpus else float("inf")
+                rooms.append(int(min(has.get("CPU", 0) / takes.cpus, by_gpu)))
         return max(1, sum(rooms))
 
     def _send(self, jobs: Sequence[object]) -> None:
-        """Puts what jobs read into the object store, once for a run."""
-        needs = all_needs(jobs)
-        for folder in needs.checkpoints:
+        """Puts the checkpoints and images of jobs into the object store, each once in a run."""
+        inputs = inputs_of(jobs)
+        for folder in inputs.checkpoints:
             if folder not in self._refs:
                 self._refs[folder] = ray.put(pack(folder))
-        for spec, root in needs.slices:
+        for spec, root in inputs.slices:
             if spec not in self._refs:
                 self._refs[spec] = ray.put(load_slice(spec, root))
 
     def _begin(self, work: Callable[[J], R], job: J) -> Any:
-        needs = needs_of(job)
-        checkpoints = {folder.name: self._refs[folder] for folder in needs.checkpoints}
-        slices = [(spec, self._refs[spec]) for spec, _ in needs.slices]
+        inputs = inputs_of([job])
+        checkpoints = {folder.name: self._refs[folder] for folder in inputs.checkpoints}
+        slices = [(spec, self._refs[spec]) for spec, _ in inputs.slices]
         return self._remote.remote(work, job, checkpoints, slices, code_hash(), self._limit)
 
 
 def _fetch(ref: Any) -> tuple[Any, Exception | None]:
-    """Returns what a job has made, or what befell its worker.
+    """Returns a job's result, or the error that its worker was lost with.
 
     Raises:
-        UserError: When the job raised one; any other exception of it as Ray has it.
+        UserError: When the job raised one. Other exceptions come as Ray wraps them.
     """
     try:
         return ray.get(ref), None
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ray.exceptions.RayError):  # what it reads was lost
+        if isinstance(error.cause, ray.exceptions.RayError):  # its inputs were lost
             return None, error.cause
         raise error.cause if isinstance(error.cause, UserError) else error from None
     except ray.exceptions.RayError as error:
@@ -207,7 +198,7 @@ def _run_there(
     code: str,
     limit: float | None,
 ) -> Any:
-    """Runs a job in a worker process of Ray; one that takes too long ends the process."""
+    """Runs a job in a worker process of Ray; at the time limit the process exits."""
     if limit is not None:
         faulthandler.dump_traceback_later(limit, exit=True)  # needs no lock of the interpreter
     try:
@@ -226,19 +217,19 @@ def _run(
     check_code(code, socket.gethostname())
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for spec, ref in slices:
-        if not is_lent(spec):
-            lend_slice(spec, ray.get(ref))
+        if not was_sent(spec):
+            keep_sent(spec, ray.get(ref))
     # Another checkpoint of this name has another reference, and so another folder.
     folder = _home() / digest(sorted((name, ref.hex()) for name, ref in checkpoints.items()))
     if not folder.exists():
         for name, ref in checkpoints.items():
             unpack(ray.get(ref), folder / name)
-    return work(moved(job, folder))
+    return work(with_checkpoints_in(job, folder))
 
 
 @lru_cache(maxsize=1)
 def _home() -> Path:
-    """Returns a folder of this worker process, which goes with it."""
+    """Returns a folder of this worker process, deleted when it exits."""
     import atexit
 
     folder = Path(tempfile.mkdtemp(prefix="rbench-"))

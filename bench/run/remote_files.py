@@ -1,115 +1,97 @@
-"""What jobs need of the machine that sends them: checkpoints and images."""
+"""Checkpoints and images that jobs on another machine need, and the check that its code is ours."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache, singledispatch
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import bench
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.run.analyses import AnalysisJob
-from bench.run.job import Job
-from bench.run.probing import ProbeJob
+from bench.core.paths import Where
 from bench.zoo import shipped_folder
 from bench.zoo.checkpoint import CARD, WEIGHTS
 
-J = TypeVar("J")
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A Ray cluster, and what a chunk of a run takes of it.
+
+    Attributes:
+        address: As ``ray.init`` takes it: ``auto``, ``host:port``, ``ray://...``; ``None`` starts
+            Ray on this machine.
+        cpus: Cores a chunk takes, at least 1; it runs as many threads.
+        gpus: GPUs a chunk takes; 0.5 puts two chunks on one.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+
+
+class RemoteJob(Protocol):
+    """A job that can be sent to another machine: a frozen dataclass with these fields."""
+
+    @property
+    def where(self) -> Where:
+        """Where it finds its checkpoints and images."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names or URIs of the models that it opens."""
+
+    @property
+    def data(self) -> DataSpec:
+        """The images that it reads."""
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a job reads.
+class Inputs:
+    """The files that jobs read.
 
     Attributes:
-        checkpoints: Folders of the checkpoints.
-        slices: Images, each with the data root that they lie in.
+        checkpoints: Folders of checkpoints. Other models are resolved on each machine, by URI.
+        slices: Images, each with its data root.
     """
 
     checkpoints: frozenset[Path] = frozenset()
     slices: frozenset[tuple[DataSpec, Path | None]] = frozenset()
 
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(self.checkpoints | other.checkpoints, self.slices | other.slices)
+
+def inputs_of(tasks: Iterable[object]) -> Inputs:
+    """Returns the files that tasks read; a task is a job, or a tuple of jobs."""
+    jobs: list[RemoteJob] = [job for task in tasks for job in _jobs(task)]
+    named = [(name, job.where.checkpoints) for job in jobs for name in job.model_names]
+    folders = (shipped_folder(name, root) for name, root in dict.fromkeys(named))
+    return Inputs(
+        frozenset(folder for folder in folders if folder is not None),
+        frozenset((job.data, job.where.data_root) for job in jobs),
+    )
 
 
-@singledispatch
-def needs_of(job: object) -> Needs:
-    """Returns what a job, or a tuple of jobs, reads."""
-    raise TypeError(f"expected a job, found {type(job).__name__}")
-
-
-@singledispatch
-def moved(job: Any, checkpoints: Path) -> Any:
+def with_checkpoints_in(task: Any, folder: Path) -> Any:
     """Returns a job, or a tuple of jobs, that finds its checkpoints in another folder."""
-    raise TypeError(f"expected a job, found {type(job).__name__}")
+    if isinstance(task, tuple):
+        return tuple(with_checkpoints_in(job, folder) for job in task)
+    return replace(task, where=replace(task.where, checkpoints=folder))
 
 
-@needs_of.register
-def _(job: Job) -> Needs:
-    spec = job.spec
-    names = {spec.checkpoint} | ({spec.surrogate.checkpoint} if spec.surrogate else set())
-    return Needs(_folders(names, job.checkpoints), frozenset({(spec.data, job.data_root)}))
-
-
-@needs_of.register
-def _(job: ProbeJob) -> Needs:
-    folders = _folders([job.of.checkpoint], job.job.checkpoints)
-    return Needs(folders, frozenset({(job.shown, job.job.data_root)}))
-
-
-@needs_of.register
-def _(job: AnalysisJob) -> Needs:
-    folders = _folders((one.checkpoint for one in job.spec.subjects), job.checkpoints)
-    return Needs(folders, frozenset({(job.spec.data, job.data_root)}))
-
-
-def _folders(names: Iterable[str], checkpoints: Path) -> frozenset[Path]:
-    """Returns the folders of checkpoints; a node resolves other URIs itself, and checks hashes."""
-    found = (shipped_folder(name, checkpoints) for name in names)
-    return frozenset(folder for folder in found if folder is not None)
-
-
-@needs_of.register
-def _(job: tuple) -> Needs:  # type: ignore[type-arg]
-    found = Needs()
-    for one in job:
-        found |= needs_of(one)
-    return found
-
-
-@moved.register
-def _(job: Job, checkpoints: Path) -> Job:
-    return replace(job, checkpoints=checkpoints)
-
-
-@moved.register
-def _(job: ProbeJob, checkpoints: Path) -> ProbeJob:
-    return replace(job, job=replace(job.job, checkpoints=checkpoints))
-
-
-@moved.register
-def _(job: AnalysisJob, checkpoints: Path) -> AnalysisJob:
-    return replace(job, checkpoints=checkpoints)
-
-
-@moved.register
-def _(job: tuple, checkpoints: Path) -> tuple[Any, ...]:  # type: ignore[type-arg]
-    return tuple(moved(one, checkpoints) for one in job)
+def _jobs(task: Any) -> tuple[Any, ...]:
+    return task if isinstance(task, tuple) else (task,)
 
 
 def pack(folder: Path) -> dict[str, bytes]:
-    """Returns the files of a checkpoint; those that are missing will be missed where it is used."""
+    """Returns the files of a checkpoint; one that is missing is reported where it is opened."""
     paths = (folder / name for name in (WEIGHTS, CARD))
     return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def unpack(files: dict[str, bytes], folder: Path) -> None:
-    """Writes the files of a checkpoint; ``folder`` must be new."""
+    """Writes the files of a checkpoint into a new folder."""
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -117,7 +99,7 @@ def unpack(files: dict[str, bytes], folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """Returns what tells this package's code from any other."""
+    """Returns a hash of this package's source files."""
     root = Path(bench.__file__).parent
     hasher = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -125,18 +107,10 @@ def code_hash() -> str:
     return hasher.hexdigest()[:16]
 
 
-def check_code(expected: str, where: str) -> None:
-    """Raises ``UserError`` on a machine whose rbench is another than the sender's."""
+def check_code(expected: str, host: str) -> None:
+    """Raises ``UserError`` when the code of this machine is not the sender's."""
     if code_hash() != expected:
         raise UserError(
-            f"rbench on {where} is another than here (code {code_hash()}, expected {expected}); "
-            "install the same one on every node"
+            f"rbench on {host} is not the same as here (code {code_hash()}, expected {expected}); "
+            "install the same version on every node"
         )
-
-
-def all_needs(jobs: Iterable[object]) -> Needs:
-    """Returns what some jobs read together."""
-    found = Needs()
-    for job in jobs:
-        found |= needs_of(job)
-    return found
