@@ -1,24 +1,25 @@
-"""Runs a suite's analyses: what is stored is skipped, what finishes is stored at once."""
+"""Runs a suite's analyses: stored ones are skipped, finished ones are stored at once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.analysis.registry import get_analysis
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisError, AnalysisInfo, AnalysisSpec
+from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.host import now
-from bench.models.external import ModelLookup
-from bench.run.job import load_model, load_slice
+from bench.core.paths import Where
+from bench.run.job import load_model, planned_slice
 from bench.run.local import Executor
 from bench.store import AnalysisStore
 from bench.suite import Plan, PlannedAnalysis
+from bench.suite.watcher import Summary, Watcher
 
 if TYPE_CHECKING:  # analyses are planned without importing pandas and torch
     import pandas as pd
@@ -30,36 +31,23 @@ class AnalysisJob:
 
     Attributes:
         spec: The analysis.
-        checkpoints: Folder that holds the checkpoints.
-        data_root: Where data sets lie; ``None`` for the defaults.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ...
+        where: Where its checkpoints and images are found, and the device that it runs on.
         cost: Estimated passes, for ordering.
-        trust_code: Whether code that a URI of it names may be run.
     """
 
     spec: AnalysisSpec
-    checkpoints: Path
-    data_root: Path | None
-    device: str
+    where: Where
     cost: float
-    trust_code: bool = False
 
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names or URIs of the models that it opens."""
+        return tuple(one.checkpoint for one in self.spec.subjects)
 
-@dataclass(frozen=True)
-class AnalysisSummary:
-    """How the analyses of a run ended.
-
-    Attributes:
-        ran: Analyses run now.
-        kept: Analyses that were stored already.
-        incomplete: ``(label, reason)`` of each that has no values.
-        open: Analyses that were not run, as somebody stopped the run.
-    """
-
-    ran: int
-    kept: int
-    incomplete: tuple[tuple[str, str], ...]
-    open: int = 0
+    @property
+    def data(self) -> DataSpec:
+        """The images that it reads."""
+        return self.spec.data
 
 
 def analyses_to_run(plan: Plan, store: AnalysisStore) -> list[PlannedAnalysis]:
@@ -71,43 +59,30 @@ def analyses_to_run(plan: Plan, store: AnalysisStore) -> list[PlannedAnalysis]:
     return list(pending.values())
 
 
-def make_analysis_jobs(
-    analyses: list[PlannedAnalysis],
-    checkpoints: Path,
-    data_root: Path | None,
-    device: str,
-    *,
-    trust_code: bool = False,
-) -> list[AnalysisJob]:
-    """Turns planned analyses into jobs for an executor."""
-    places = (checkpoints, data_root, device)
-    return [
-        AnalysisJob(one.spec, *places, one.passes or 1.0, trust_code=trust_code) for one in analyses
-    ]
+def make_analysis_jobs(analyses: Iterable[PlannedAnalysis], where: Where) -> list[AnalysisJob]:
+    """Returns a job for each analysis."""
+    return [AnalysisJob(one.spec, where, one.passes or 1.0) for one in analyses]
 
 
 def execute_analysis(job: AnalysisJob) -> tuple[AnalysisInfo, pd.DataFrame]:
-    """Runs a job; whatever goes wrong makes it incomplete, with no values."""
+    """Runs a job; an error of any kind makes it incomplete, without values."""
     import pandas as pd
 
     from bench.evaluation.cell import AttackError
 
     started = time.monotonic()
-    error = ""
+    values, error = pd.DataFrame(), ""
     try:
         values = _values(job)
     except (UserError, AnalysisError, AttackError) as failure:
         error = str(failure)
     except Exception as failure:  # too little memory, say: it must not stop the others
         error = f"{type(failure).__name__}: {failure}"
-    seconds = time.monotonic() - started
-    if error:
-        return _info(job, error, seconds), pd.DataFrame()
-    return _info(job, "", seconds), values
+    return _info(job, error, time.monotonic() - started), values
 
 
 def lost_analysis(job: AnalysisJob, why: str) -> tuple[AnalysisInfo, pd.DataFrame]:
-    """Returns what is stored of an analysis that ended with its worker."""
+    """Returns what is stored of an analysis whose worker was lost."""
     import pandas as pd
 
     return _info(job, why, 0.0), pd.DataFrame()
@@ -125,7 +100,7 @@ def _info(job: AnalysisJob, error: str, seconds: float) -> AnalysisInfo:
         complete=not error,
         error=" ".join(error.split()),
         seconds=round(seconds, 3),
-        machine=machine(torch.device(job.device)),
+        machine=machine(torch.device(job.where.device)),
         versions=versions(get_attack(spec.attack.attack if spec.attack else "natural")),
         date=now(),
     )
@@ -136,17 +111,13 @@ def _values(job: AnalysisJob) -> pd.DataFrame:
     from bench.evaluation.model import Target
     from bench.oracle import frozen
 
-    spec = job.spec
+    spec, where = job.spec, job.where
     analysis = get_analysis(spec.analysis)
-    data = load_slice(spec.data, job.data_root)
-    if data.sha256 != spec.data_hash:
-        raise UserError(f"data set '{spec.data.name}' changed since the run was planned")
+    data = planned_slice(spec.data, spec.data_hash, where.data_root)
     with ExitStack() as stack:
         targets = []
         for one in spec.subjects:
-            shelf = ModelLookup(job.checkpoints, job.trust_code)
-            model = load_model(one.checkpoint, shelf, one.stats, one.sha256, job.device)
-            target = Target.of(model)
+            target = Target.of(load_model(one.checkpoint, where, one.stats, one.sha256))
             stack.enter_context(frozen(target.model))
             targets.append(target)
         params = analysis.params.model_validate(spec.params)
@@ -159,19 +130,20 @@ def _values(job: AnalysisJob) -> pd.DataFrame:
 def run_analyses(
     plan: Plan,
     store: AnalysisStore,
-    jobs: list[AnalysisJob],
+    jobs: Sequence[AnalysisJob],
     workers: Executor,
-    show: Callable[[str, AnalysisInfo], None],
-) -> AnalysisSummary:
-    """Runs jobs, the costliest first, storing and showing each result.
+    watcher: Watcher,
+) -> Summary:
+    """Runs jobs, the costliest first, and stores each result.
 
     Args:
-        plan: The whole suite, for the labels and for what is stored already.
+        plan: The whole suite; its analyses without a job are stored already.
         store: The run folder's store of analyses.
-        jobs: What is to run, each id once.
+        jobs: The analyses to run, each id once.
         workers: Do the work.
-        show: Called with the label and the info of each result.
+        watcher: Is told of each analysis that ends.
     """
+    started = time.monotonic()
     labels = {one.analysis_id: one.label for one in reversed(plan.analyses)}
     failed: dict[str, str] = {}
     ran = 0
@@ -182,10 +154,17 @@ def run_analyses(
         _, (info, values) = outcome
         ran += 1
         store.write(info, values)
-        show(labels.get(info.analysis_id, info.spec.analysis), info)
+        watcher.analysis_ended(labels.get(info.analysis_id, info.spec.analysis), info)
         if not info.complete:
             failed[info.analysis_id] = info.error
-    incomplete = tuple(
-        (one.label, failed[one.analysis_id]) for one in plan.analyses if one.analysis_id in failed
+    return Summary(
+        ran=ran,
+        kept=len(labels) - len(jobs),
+        incomplete=tuple(
+            (one.label, failed[one.analysis_id])
+            for one in plan.analyses
+            if one.analysis_id in failed
+        ),
+        open=len(jobs) - ran,
+        seconds=time.monotonic() - started,
     )
-    return AnalysisSummary(ran, len(labels) - len(jobs), incomplete, open=len(jobs) - ran)

@@ -1,4 +1,4 @@
-"""As a run begins: is every model what its card declares, and can its gradients be trusted?"""
+"""Probes the models of a run as it begins: are they what their cards declare?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pydantic import Field
 
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
-from bench.core.paths import Folder
+from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
-from bench.run.job import Job, load_slice
+from bench.evaluation.device import no_tf32
+from bench.run.job import Job, load_slice, shelf_of
 from bench.run.local import Executor
 from bench.store import write_atomically
 from bench.zoo import open_model
@@ -22,41 +23,48 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 VERSION = 1
-"""Raised when the probe looks for something else, so that what is remembered is found out anew."""
+"""Raise it when the probe changes, so that stored findings are not used."""
 
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """A model to look at.
+    """A model to probe.
 
     Attributes:
         of: A cell, or the surrogate of one: which weights, under which statistics.
-        data: The slice whose first images it is shown.
-        job: Any job of the run, for its folders and device.
+        whole: The slice of the cell; the probe sees the first of its images.
+        n_images: Images in that slice.
+        where: Where the checkpoint and the images are found, and the device it is probed on.
     """
 
     of: CellSpec | Surrogate
-    data: DataSpec
-    job: Job
+    whole: DataSpec
+    n_images: int
+    where: Where
 
     @property
-    def shown(self) -> DataSpec:
-        """The images that it is shown."""
+    def data(self) -> DataSpec:
+        """The images that it reads."""
         from bench.probe.model import MAX_IMAGES
 
-        return self.data.first(min(self.job.n_images, MAX_IMAGES))
+        return self.whole.first(min(self.n_images, MAX_IMAGES))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The name or URI of the model."""
+        return (self.of.checkpoint,)
 
     @property
     def key(self) -> str:
-        """What the findings hold for."""
+        """Key of the findings."""
         return probe_key(self.of)
 
 
 class Probed(Spec):
-    """What was found out about a model.
+    """The findings of a probe.
 
     Attributes:
-        differs: What card and probe say where they disagree; empty if they agree.
+        differs: How the model differs from what its card declares; empty if it does not.
         doubts: Warnings and errors, as ``probe_CODE: text``.
     """
 
@@ -65,31 +73,31 @@ class Probed(Spec):
 
 
 class _Memory(Spec):
-    """What a run folder remembers of its models, by key."""
+    """Findings about the models of a run folder, by ``probe_key``."""
 
     version: int = VERSION
     models: dict[str, Probed] = Field(default_factory=dict)
 
 
 def probe_key(of: CellSpec | Surrogate) -> str:
-    """Returns what tells models apart: weights, and the statistics in force."""
+    """Returns the key of a model's findings: its weights and the statistics in force."""
     return f"{of.sha256}:{of.stats or 'none'}"
 
 
 class Probing:
-    """Runs the jobs of a run, and probes its models beside the first of them.
+    """An executor that also probes the models of a run, beside its first jobs.
 
-    The first job need not wait for anything but the probes of its own models; all other probes come
-    next. What a job has made counts, and is passed on, only once its models are known to be what
-    their cards declare.
+    The first job waits only for the probes of its own models; all other probes come next. A job's
+    result is held back until its models are shown to be what their cards declare.
 
     Args:
-        jobs: What is to run. Each model and surrogate of it is probed that was not before.
-        folder: The run folder; what is found is kept in ``store/probes.json``.
+        jobs: All jobs of the run. Each of their models and surrogates is probed, unless an earlier
+            run in this folder did so.
+        folder: The run folder; findings are kept in ``store/probes.json``.
         workers: Do the work.
 
     Attributes:
-        known: What is known of the models of this folder, by ``probe_key``.
+        known: Findings about the models of this folder, by ``probe_key``.
     """
 
     def __init__(self, jobs: Iterable[Job], folder: Folder, workers: Executor) -> None:
@@ -99,7 +107,8 @@ class Probing:
         for job in jobs:
             for of in _models(job):
                 if probe_key(of) not in self.known:
-                    self._left.setdefault(probe_key(of), ProbeJob(of, job.spec.data, job))
+                    found = ProbeJob(of, job.data, job.n_images, job.where)
+                    self._left.setdefault(found.key, found)
 
     def run(
         self, work: Callable[[J], R], jobs: Sequence[J], lost: Callable[[J, str], R]
@@ -107,7 +116,7 @@ class Probing:
         """Runs jobs, which are tuples of ``Job``, and the probes; see ``Executor``.
 
         Raises:
-            UserError: When a model is not what its card declares; holds both.
+            UserError: When a model is not what its card declares.
         """
         first = [self._left[key] for key in self._needs(jobs[0])] if jobs else []
         others = [one for one in self._left.values() if one not in first]
@@ -128,7 +137,7 @@ class Probing:
             held = [one for one in held if self._needs(one[0])]
 
     def _needs(self, jobs: Any) -> list[str]:
-        """Returns which models of some jobs are still to be probed."""
+        """Returns the keys of the jobs' models that are still to be probed."""
         keys = dict.fromkeys(probe_key(of) for job in jobs for of in _models(job))
         return [key for key in keys if key in self._left]
 
@@ -152,7 +161,7 @@ def _probe_or(work: Callable[[Any], Any], job: Any) -> Any:
 
 
 def _or_lost(lost: Callable[[Any, str], Any], job: Any, why: str) -> Any:
-    """Stands for what did not come back; of a probe, its cells will fail for the same reason."""
+    """Returns the outcome of a lost job; after a lost probe, its cells fail for the same reason."""
     return None if isinstance(job, ProbeJob) else lost(job, why)
 
 
@@ -160,18 +169,18 @@ def run_probe(one: ProbeJob) -> Probed | None:
     """Probes one model; ``None`` where it cannot be loaded."""
     import torch
 
-    from bench.evaluation.device import no_tf32
     from bench.evaluation.model import Target
     from bench.probe.model import probe
 
     no_tf32()
+    where = one.where
     try:
-        model = open_model(one.of.checkpoint, one.job.shelf).load(one.of.stats)
-        model = model.to(one.job.device)
+        model = open_model(one.of.checkpoint, shelf_of(where)).load(one.of.stats)
+        model = model.to(where.device)
     except UserError:
         return None
-    data = load_slice(one.shown, one.job.data_root)
-    x, y = (torch.from_numpy(part).to(one.job.device) for part in (data.x, data.y))
+    data = load_slice(one.data, where.data_root)
+    x, y = (torch.from_numpy(part).to(where.device) for part in (data.x, data.y))
     target = Target.of(model)
     found = probe(model, x, y, classes=target.classes)
     doubts = (f for f in found.findings if f.severity != "note")
@@ -184,7 +193,7 @@ def run_probe(one: ProbeJob) -> Probed | None:
 
 
 def _remembered(path: Folder) -> dict[str, Probed]:
-    """Returns what an earlier run found out; nothing where that cannot be read."""
+    """Returns the findings of earlier runs in the folder, or nothing if they cannot be read."""
     try:
         memory = _Memory.model_validate_json(path.read_bytes())
     except (OSError, ValueError):

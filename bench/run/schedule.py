@@ -1,53 +1,20 @@
-"""Runs a planned suite: what is stored is skipped, what finishes is stored at once."""
+"""Runs the cells of a plan: stored ones are skipped, finished ones are stored at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.attacks import get_attack
-from bench.core.result import CellInfo, Row
+from bench.core.paths import Where
+from bench.core.result import CellInfo
 from bench.core.spec import canonical_json
 from bench.run.chunks import Parts, cut
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Executor
 from bench.store import RunStore
 from bench.suite import Plan, PlannedCell
-
-
-class Watcher:
-    """Is told how a run goes on; by itself it does nothing about it."""
-
-    def show(self, info: CellInfo, rows: list[Row]) -> None:
-        """Is told of a cell that has ended, or was stored already."""
-
-    def progress(self, cell_id: str, cost: float) -> None:
-        """Is told that a part of a cell, of so many estimated passes, has ended."""
-
-    def refresh(self) -> None:
-        """Is called a few times a second."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended.
-
-    Attributes:
-        ran: Cells run now.
-        swept: Cells run beside them, of convergence sweeps.
-        kept: Cells that were stored already.
-        refused: Combinations that the plan refused.
-        incomplete: ``(model, attack, reason)`` of each cell that has no full result.
-        open: Cells that were not finished, as somebody stopped the run.
-    """
-
-    ran: int
-    swept: int
-    kept: int
-    refused: int
-    incomplete: tuple[tuple[str, str, str], ...]
-    open: int = 0
+from bench.suite.watcher import Summary, Watcher
 
 
 def cells_to_run(plan: Plan, store: RunStore, *, save_adv: bool = False) -> list[PlannedCell]:
@@ -64,35 +31,25 @@ def cells_to_run(plan: Plan, store: RunStore, *, save_adv: bool = False) -> list
     return pending
 
 
-def make_jobs(
-    cells: list[PlannedCell],
-    checkpoints: Path,
-    data_root: Path | None,
-    device: str,
-    *,
-    save_adv: bool = False,
-    trust_code: bool = False,
-) -> list[Job]:
-    """Turns planned cells into jobs for an executor."""
-    places = (checkpoints, data_root, device)
+def make_jobs(cells: Iterable[PlannedCell], where: Where, *, save_adv: bool = False) -> list[Job]:
+    """Returns a job for each cell; with ``save_adv`` it returns adversarial examples too."""
     return [
         Job(
-            c.spec,
-            c.attack_kind,
-            *places,
-            c.passes or 1.0,
-            c.n_images,
-            save_adv=save_adv and c.attack_kind != "none",
-            trust_code=trust_code,
+            cell.spec,
+            cell.attack_kind,
+            where,
+            cell.passes or 1.0,
+            cell.n_images,
+            save_adv=save_adv and cell.attack_kind != "none",
         )
-        for c in cells
+        for cell in cells
     ]
 
 
 def chains(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
-    """Groups jobs whose attacks go on where one another end, shortest first; the costliest lead.
+    """Groups jobs whose attacks resume one another, shortest first; the costliest group leads.
 
-    A group is run by one worker, which then takes each step once (``bench.evaluation.cell``).
+    One worker runs a group, and so computes each step once (``bench.evaluation.cell``).
     """
     groups: dict[object, list[Job]] = {}
     for job in jobs:
@@ -108,24 +65,23 @@ def chains(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     return sorted(ordered, key=lambda group: -group[-1].cost)
 
 
-def run_suite(
+def run_cells(
     plan: Plan, store: RunStore, jobs: Sequence[Job], workers: Executor, watcher: Watcher
 ) -> Summary:
-    """Runs jobs in chunks, the costliest cells first, storing each chunk and showing each cell.
+    """Runs jobs in chunks, the costliest cells first, and stores each chunk as it ends.
 
-    One failed cell never stops the others. What is stored of a cell that is not finished is not run
-    again.
+    A failed cell does not stop the others. Stored chunks of an unfinished cell are not run again.
 
     Args:
-        plan: The whole suite, for the summary and for what is stored already.
+        plan: The whole suite; its cells without a job are stored already, or refused.
         store: The run folder's store.
-        jobs: What is to run, each id once; cells of convergence sweeps may be among them.
+        jobs: The cells to run, each id once; cells of convergence sweeps may be among them.
         workers: Do the work.
-        watcher: Is told, of stored cells first.
+        watcher: Is shown each cell, stored ones first.
     """
-    wanted = {cell.spec.cell_id for cell in plan.cells if not cell.refused}
-    stored = wanted - {job.spec.cell_id for job in jobs}
-    for cell_id in sorted(stored):
+    started = time.monotonic()
+    wanted = {cell.cell_id for cell in plan.cells if not cell.refused}
+    for cell_id in sorted(wanted.difference(job.spec.cell_id for job in jobs)):
         watcher.show(*store.read_cell(cell_id))
     ended: dict[str, CellInfo] = {}
     parts = Parts(store, jobs)
@@ -143,14 +99,26 @@ def run_suite(
             if cell is not None:
                 ended[cell[0].cell_id] = cell[0]
                 watcher.show(*cell)
+    return _summary(plan, jobs, ended, time.monotonic() - started)
+
+
+def _summary(
+    plan: Plan, jobs: Sequence[Job], ended: Mapping[str, CellInfo], seconds: float
+) -> Summary:
+    """Sums up a run; ``ended`` holds the cells that ran, sweeps included, by id."""
+    wanted = {cell.cell_id for cell in plan.cells if not cell.refused}
+    ran = len(wanted.intersection(ended))
     failed = {cell_id: info.error for cell_id, info in ended.items() if not info.complete}
-    incomplete = tuple(
-        (cell.model_label, cell.attack_label, failed[cell.spec.cell_id])
-        for cell in plan.cells
-        if cell.spec.cell_id in failed
-    )
-    refused = sum(bool(cell.refused) for cell in plan.cells)
-    ran = sum(cell_id in wanted for cell_id in ended)
     return Summary(
-        ran, len(ended) - ran, len(stored), refused, incomplete, open=len(jobs) - len(ended)
+        ran=ran,
+        swept=len(ended) - ran,
+        kept=len(wanted.difference(job.spec.cell_id for job in jobs)),
+        refused=sum(bool(cell.refused) for cell in plan.cells),
+        incomplete=tuple(
+            (f"{cell.model_label} / {cell.attack_label}", failed[cell.cell_id])
+            for cell in plan.cells
+            if cell.cell_id in failed
+        ),
+        open=len(jobs) - len(ended),
+        seconds=seconds,
     )

@@ -1,4 +1,4 @@
-"""What a run checks by itself when it ends: are there reasons to doubt its numbers?"""
+"""Convergence sweeps, which a run adds to its cells, and the alarms about cells that ended."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from bench.alarms.pairs import effort_of
 from bench.alarms.rules import find_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell
 from bench.attacks import get_attack
-from bench.core.attack import AttackKind
-from bench.core.cell import CellSpec, DataSpec
+from bench.core.cell import DataSpec
+from bench.core.paths import Where
 from bench.run.job import Job
 from bench.run.probing import Probed, probe_key
 from bench.store import RunStore
@@ -24,15 +24,15 @@ def raise_alarms(
     probed: Mapping[str, Probed],
     sweeps: Sequence[Sweep],
 ) -> dict[str, tuple[str, ...]]:
-    """Looks for reasons to doubt the run's numbers, and stores them with the cells.
+    """Finds the alarms of a run's cells and stores them with the cells.
 
-    An alarm rests on all cells of a run, so it is found anew at the end of each.
+    Alarms depend on all cells of a run, so they are found again each time it ends.
 
     Args:
         plan: The run.
         store: Its store.
-        classes: Number of classes.
-        probed: What is known of its models, by ``probe_key``.
+        classes: Number of classes of the data.
+        probed: Findings about its models, by ``probe_key``.
         sweeps: Its convergence sweeps.
 
     Returns:
@@ -60,7 +60,7 @@ def _stored(store: RunStore, ids: Iterable[str]) -> list[CellResult]:
 
 
 def _doubts(cell: CellResult, probed: Mapping[str, Probed]) -> tuple[str, ...]:
-    """Returns what the probe found wrong with the model, and with what it is attacked through."""
+    """Returns the probe's doubts about a cell's model and its surrogate."""
     models = (cell.spec, cell.spec.surrogate)
     keys = [probe_key(model) for model in models if model is not None]
     return tuple(dict.fromkeys(d for key in keys if key in probed for d in probed[key].doubts))
@@ -69,14 +69,14 @@ def _doubts(cell: CellResult, probed: Mapping[str, Probed]) -> tuple[str, ...]:
 def plan_sweeps(
     plan: Plan, data_hash: Callable[[DataSpec], str]
 ) -> list[tuple[Sweep, PlannedCell]]:
-    """Lays out a sweep for each model: of its longest white-box attack that iterates on gradients.
+    """Plans a sweep for each model, of its longest white-box attack that iterates on gradients.
 
     Args:
         plan: The run; its suite says how many images a sweep takes, 0 for no sweep.
         data_hash: Returns the hash of a slice.
 
     Returns:
-        Each sweep with the cell whose number it is about.
+        Each sweep with the cell whose convergence it tests.
     """
     n = plan.suite.convergence_images
     chosen: dict[int, PlannedCell] = {}
@@ -108,16 +108,14 @@ def _can_sweep(cell: PlannedCell) -> bool:
 
 
 def sweep_jobs(
-    sweeps: Sequence[tuple[Sweep, PlannedCell]],
-    others: Iterable[str],
-    like: Callable[[CellSpec, AttackKind, float, int], Job],
+    sweeps: Sequence[tuple[Sweep, PlannedCell]], others: Iterable[str], where: Where
 ) -> list[Job]:
     """Returns the jobs of all sweeps, each id once.
 
     Args:
-        sweeps: With the cells that they are about.
+        sweeps: Each with the cell whose convergence it tests.
         others: Ids of cells that are stored, or run anyway.
-        like: Makes a job of a cell, its attack's kind, its estimated passes and its images.
+        where: Where checkpoints and images are found, and the device.
     """
     jobs: dict[str, Job] = {}
     for sweep, about in sweeps:
@@ -127,6 +125,6 @@ def sweep_jobs(
             effort = (effort_of(spec, "n_iter") or 1) * spec.eot_iter
             base = (effort_of(about.spec, "n_iter") or 1) * about.spec.eot_iter
             cost = (about.passes or 1.0) * share * effort / base
-            jobs.setdefault(spec.cell_id, like(spec, about.attack_kind, cost, n_images))
+            jobs.setdefault(spec.cell_id, Job(spec, about.attack_kind, where, cost, n_images))
     taken = set(others)
     return [job for cell_id, job in jobs.items() if cell_id not in taken]

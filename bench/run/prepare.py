@@ -1,0 +1,116 @@
+"""Prepares a run: checks and plans its suite, and finds the jobs that are left to run."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from bench.core.errors import UserError
+from bench.core.paths import Folder, Where, folder_at, suite_folders
+from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
+from bench.run.catalog import LocalCatalog
+from bench.run.job import Job
+from bench.run.local import default_workers
+from bench.run.schedule import cells_to_run, make_jobs
+from bench.run.sweeps_and_alarms import plan_sweeps, sweep_jobs
+from bench.store import AnalysisStore, RunStore
+from bench.suite import SuiteSpec, find_suite, load_suite, make_plan
+
+SuiteLike: TypeAlias = str | Path | Mapping[str, Any]
+"""A suite's file, the name of one in ``suites/``, or a mapping of the keys that a file has."""
+
+
+class PreparedRun:
+    """A suite that is checked, its run folder, and the jobs that are left to run.
+
+    Args:
+        suite: A suite's file, name or keys.
+        where: Where checkpoints and data are found, and the device of the run.
+        out: Run folder or its URL; ``None`` for ``reports/SUITE``.
+        exact: Whether attacks search in float32, whatever the suite says.
+        skip_missing: Whether models whose checkpoint is not here are left out.
+
+    Attributes:
+        plan: The suite's cells and analyses.
+        classes: Number of classes of its data.
+        sweeps: Its convergence sweeps, each with the cell whose convergence it tests.
+        store: The store of the run folder.
+        where: As given.
+
+    Raises:
+        UserError: When the suite is wrong, or the folder holds a run of another suite.
+    """
+
+    def __init__(
+        self,
+        suite: SuiteLike,
+        where: Where,
+        *,
+        out: str | Path | None = None,
+        exact: bool = False,
+        skip_missing: bool = False,
+    ) -> None:
+        self.where = where
+        catalog = LocalCatalog(where.checkpoints, where.data_root, trust_code=where.trust_code)
+        spec = _load(suite, catalog, skip_missing)
+        spec = spec.model_copy(update={"search": "exact"}) if exact else spec
+        self.plan = make_plan(spec, catalog)
+        self.classes = catalog.dataset(spec.data.name).classes
+        self.sweeps = plan_sweeps(self.plan, catalog.data_hash)
+        self.store = RunStore(folder_at(str(out)) if out else Path("reports") / spec.suite)
+        self._refuse_another_suite()
+
+    @property
+    def folder(self) -> Folder:
+        """The run folder."""
+        return self.store.folder
+
+    def _refuse_another_suite(self) -> None:
+        """Raises ``UserError`` when the folder holds a run of a suite of another name."""
+        try:
+            held = self.store.read_manifest().suite.get("suite")
+        except UserError:  # no run yet, or one whose damage is reported where it matters
+            return
+        if held != self.plan.suite.suite:
+            raise UserError(
+                f"{self.folder}: holds a run of suite '{held}', which one of suite "
+                f"'{self.plan.suite.suite}' would replace; choose another --out"
+            )
+
+    def cell_jobs(self, *, save_adv: bool = False) -> tuple[list[Job], list[Job]]:
+        """Returns jobs for the suite's cells that are not stored, and for those of its sweeps.
+
+        Args:
+            save_adv: Whether to store adversarial examples; cells that lack them run again.
+        """
+        cells = cells_to_run(self.plan, self.store, save_adv=save_adv)
+        jobs = make_jobs(cells, self.where, save_adv=save_adv)
+        stored = [i for i in self.store.cell_ids() if self.store.has(i)]
+        others = [*stored, *(job.spec.cell_id for job in jobs)]
+        return jobs, sweep_jobs(self.sweeps, others, self.where)
+
+    def analysis_jobs(self) -> list[AnalysisJob]:
+        """Returns jobs for the analyses that are not stored."""
+        pending = analyses_to_run(self.plan, AnalysisStore(self.folder))
+        return make_analysis_jobs(pending, self.where)
+
+    def n_workers(self, asked: int | None, *n_jobs: int) -> int:
+        """Returns how many processes run so many jobs of each kind; ``asked`` is the most."""
+        return min(asked or default_workers(self.where.device), max(*n_jobs, 1))
+
+
+def _load(suite: SuiteLike, catalog: LocalCatalog, skip_missing: bool) -> SuiteSpec:
+    """Returns a checked suite; a mapping is checked as a file would be."""
+    if not isinstance(suite, Mapping):
+        path = find_suite(str(suite), suite_folders())
+        return load_suite(path, catalog, skip_missing=skip_missing)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "suite.yaml"
+        path.write_text(json.dumps(suite, indent=1), encoding="utf-8")  # JSON is YAML
+        try:
+            return load_suite(path, catalog, skip_missing=skip_missing)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), "suite")) from None
