@@ -4,16 +4,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.evaluation.api import evaluate
+    from bench.run.pipeline import run_suite
 
-__all__ = ["__version__", "evaluate"]
+__all__ = ["__version__", "evaluate", "run_suite"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Imports ``evaluate`` when it is asked for, since torch takes seconds to import."""
+    """Imports ``evaluate`` and ``run_suite`` on first use, since torch takes seconds to import."""
     if name == "evaluate":
         from bench.evaluation.api import evaluate
 
         return evaluate
+    if name == "run_suite":
+        from bench.run.pipeline import run_suite
+
+        return run_suite
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.core.errors import UserError
-from bench.export.tracking import Status, Value
+from bench.export.tracking import Value
+from bench.suite.watcher import Status
 
 EXPERIMENT = "rbench"
 _ENDED: dict[Status, str] = {"finished": "FINISHED", "incomplete": "FAILED", "stopped": "KILLED"}
