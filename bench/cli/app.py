@@ -1,38 +1,83 @@
-"""The commands. Each parses, calls and prints; the work is done in the rooms below.
+"""The command line: all commands, the examples below their help, and ``main``.
 
-torch takes seconds to import, so commands import what they need when they run.
+A command's module declares its options and has a thin body. torch takes seconds to import, so
+bodies import what they need when they run.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 import bench
-from bench.cli import options as completing
-from bench.cli.check_app import baseline_app, check
-from bench.cli.examples import add_examples
-from bench.cli.exporting import export
-from bench.cli.listing import LISTINGS, list_command
-from bench.cli.options import (
-    EXIT_MISUSE,
-    AsJson,
-    Checkpoints,
-    DataRoot,
-    Device,
-    TrustCode,
-    console,
-    errors,
-)
-from bench.cli.publishing import published_app
-from bench.cli.querying import query
-from bench.cli.run_app import plan, run
-from bench.cli.starting import init
-from bench.cli.zoo_app import zoo_app
+from bench.cli.baseline import baseline_app
+from bench.cli.check import check
+from bench.cli.export import export, query
+from bench.cli.listing import list_
+from bench.cli.options import EXIT_MISUSE, DataRoot, console, errors, say
+from bench.cli.plan import plan
+from bench.cli.probe import probe
+from bench.cli.report import index, published_app, report
+from bench.cli.run import run
+from bench.cli.selftest import selftest
+from bench.cli.train import train
+from bench.cli.verify import repair, verify
+from bench.cli.zoo import zoo_app
 from bench.core.errors import UserError
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "rbench run quickstart",
+        "rbench run suites/table1.yaml --out /tmp/table1 --workers 4",
+        "rbench run mine --track mlflow --save-adv",
+    ),
+    "plan": ("rbench plan table1", "rbench plan table1 --no-time --json"),
+    "verify": ("rbench verify reports/mine",),
+    "repair": ("rbench repair reports/mine",),
+    "probe": ("rbench probe fmnist-resnet20-rna-at",),
+    "selftest": ("rbench selftest --no-checkpoints", "rbench selftest --out selftest.md"),
+    "report": (
+        "rbench report reports/table1",
+        "rbench report reports/table1 --kind leaderboard --format md,csv",
+        "rbench report reports/rna_table1 --compare rna/table1",
+    ),
+    "check": (
+        "rbench check reports/smoke",
+        "rbench check reports/mine --baseline main:suites/baselines/mine.jsonl --min-drop 1",
+        "rbench check reports/mine --baseline reports/before --markdown check.md --junit check.xml",
+    ),
+    "baseline update": ("rbench baseline update reports/mine",),
+    "index": ("rbench index reports",),
+    "train": (
+        "rbench train fmnist-natural",
+        "rbench train fmnist-natural --only fmnist-resnet20-bn",
+    ),
+    "list": ("rbench list attacks", "rbench list checkpoints --json"),
+    "init": ("rbench init", "rbench init my-project"),
+    "query": (
+        'rbench query reports/table1 "select model, attack, accuracy, low, high, n from cells"',
+        'rbench query reports/table1 "select * from rows where robust < 1" --out broken.parquet',
+    ),
+    "export": (
+        "rbench export reports/table1 --to parquet --out rows.parquet",
+        "rbench export reports/table1 --to hf",
+    ),
+    "published import": ("rbench published import robustbench robustbench/model_info",),
+    "published list": ("rbench published list", "rbench published list --json"),
+    "data fetch": ("rbench data fetch cifar10 --data-root data",),
+    "zoo import": (
+        "rbench zoo import weights.pt --arch resnet18 --norm bn --dataset cifar10 --name mine",
+    ),
+    "zoo verify": ("rbench zoo verify --quick", "rbench zoo verify fmnist-resnet20-bn --json"),
+    "zoo readme": ("rbench zoo readme --check",),
+    "zoo show": ("rbench zoo show fmnist-resnet20-bn",),
+}
+"""Shown below a command's help."""
 
 app = typer.Typer(
     help="Adversarial robustness, with its uncertainty: rbench run suites/table1.yaml",
@@ -43,10 +88,6 @@ app = typer.Typer(
 data_app = typer.Typer(
     help="Data sets: where they are, and how to fetch one.", no_args_is_help=True
 )
-app.add_typer(data_app, name="data")
-app.add_typer(baseline_app, name="baseline")
-app.add_typer(zoo_app, name="zoo")
-app.add_typer(published_app, name="published")
 
 
 def main() -> None:
@@ -55,7 +96,7 @@ def main() -> None:
         app()
     except UserError as error:
         errors.print("error: ", style="bold red", end="")
-        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        say(errors, str(error))
         sys.exit(EXIT_MISUSE)
 
 
@@ -74,187 +115,6 @@ def _options(
     pass
 
 
-app.command()(run)
-app.command()(plan)
-app.command()(check)
-
-
-@app.command()
-def verify(
-    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
-    data_root: DataRoot = None,
-    checkpoints: Checkpoints = None,
-    device: Device = "auto",
-    trust_code: TrustCode = False,
-) -> None:
-    """Check every stored adversarial example of a run anew, without its attack."""
-    from bench.cli.verifying import verify_command
-    from bench.core.paths import folder_at
-
-    folder = folder_at(run_folder)
-    places = (data_root, checkpoints, device)
-    raise typer.Exit(verify_command(console, folder, *places, trust_code=trust_code))
-
-
-@app.command()
-def repair(
-    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
-) -> None:
-    """Look through a run's store, name what is damaged, and write a lost run.json again."""
-    from bench.cli.repairing import repair_command
-    from bench.core.paths import folder_at
-
-    raise typer.Exit(repair_command(console, folder_at(run_folder)))
-
-
-@app.command()
-def probe(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            help="A checkpoint's name or folder, or a URI: rbench list schemes.",
-            autocompletion=completing.checkpoints,
-        ),
-    ],
-    data: Annotated[
-        str | None, typer.Option("--data", help="Images to look with (default: its data set's).")
-    ] = None,
-    data_root: DataRoot = None,
-    checkpoints: Checkpoints = None,
-    device: Device = "auto",
-    trust_code: TrustCode = False,
-) -> None:
-    """Look at what a checkpoint does: stochastic, batch-dependent, gradients, modes."""
-    from bench.cli.probing import probe_command
-
-    places = (checkpoints, data_root, device)
-    code = probe_command(console, checkpoint, *places, data=data, trust_code=trust_code)
-    raise typer.Exit(code)
-
-
-@app.command()
-def selftest(
-    case: Annotated[str | None, typer.Option("--case", help="Run this planted case only.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Markdown file that is written too.")
-    ] = None,
-    no_checkpoints: Annotated[
-        bool, typer.Option("--no-checkpoints", help="Leave the checkpoints out.")
-    ] = False,
-    no_libraries: Annotated[
-        bool, typer.Option("--no-libraries", help="Leave pyautoattack and torchattacks out.")
-    ] = False,
-    checkpoints: Checkpoints = None,
-    data_root: DataRoot = None,
-) -> None:
-    """Plant every known trap and show that it is noticed (about two minutes)."""
-    from bench.cli.selftest import selftest_command
-
-    code = selftest_command(
-        console,
-        case,
-        out,
-        checkpoints,
-        data_root,
-        with_checkpoints=not no_checkpoints,
-        with_libraries=not no_libraries,
-    )
-    raise typer.Exit(code)
-
-
-@app.command()
-def report(
-    run_folder: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--kind",
-            help="Only this kind of report, in the suite or not; repeatable.",
-            autocompletion=completing.kinds,
-        ),
-    ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option("--format", help="Some of md,tex,csv,png,svg,pdf,html (default: all)."),
-    ] = None,
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--compare",
-            help="Set this published table, such as rna/table1, beside the run; repeatable.",
-            autocompletion=completing.tables,
-        ),
-    ] = None,
-) -> None:
-    """Write a run's reports again from its store: tables, figures, and one page of them all."""
-    from bench.cli.reporting import report_command
-    from bench.core.paths import folder_at
-
-    report_command(console, folder_at(run_folder), kind or [], formats or [], compare or [])
-
-
-@app.command()
-def index(
-    reports: Annotated[Path, typer.Argument(help="A folder of run folders.")] = Path("reports"),
-) -> None:
-    """Write the index of all runs: what each is, and which of the papers' claims hold."""
-    from bench.report.papers.index import write_index
-
-    console.print(f"wrote {write_index(reports)}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, or a file of recipes in checkpoints/recipes.")
-    ],
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Of a file, this recipe; repeatable.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of checkpoints (default: checkpoints).")
-    ] = None,
-    data_root: DataRoot = None,
-    device: Device = "auto",
-    compile_model: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Use torch.compile, or not (default: on a GPU, and where it is faster).",
-            show_default=False,
-        ),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Train in float32, even where bfloat16 is faster.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Train again what has a checkpoint.")
-    ] = False,
-) -> None:
-    """Train recipes to checkpoints; a killed training goes on where it was.
-
-    On several GPUs: torchrun --nproc-per-node 4 -m bench train NAME
-    """
-    from bench.cli.training import train_command
-    from bench.train.compute import Compute
-
-    compute = Compute(device, compile_model, exact)
-    train_command(console, recipe, only or [], out, data_root, compute, force)
-
-
-@app.command(name="list")
-def list_(
-    what: Annotated[
-        str,
-        typer.Argument(help=f"One of {', '.join(LISTINGS)}.", autocompletion=completing.listings),
-    ],
-    checkpoints: Checkpoints = None,
-    as_json: AsJson = False,
-) -> None:
-    """List what a suite may name."""
-    list_command(console, what, checkpoints, as_json)
-
-
 @data_app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="A data set, see: rbench list datasets.")],
@@ -263,11 +123,52 @@ def fetch(
     """Download a data set through torchvision into the data root."""
     from bench.data import fetch as fetch_data
 
-    where = fetch_data(name, data_root)
-    console.print(f"{name} is in {where}", highlight=False, soft_wrap=True)
+    say(console, f"{name} is in {fetch_data(name, data_root)}")
 
 
-app.command()(query)
-app.command()(export)
-app.command()(init)
-add_examples(app)
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Where to work; suites/mine.yaml is written in it.")
+    ] = Path(),
+) -> None:
+    """Write a commented suite to start from; nothing is replaced."""
+    from bench.store import write_atomically
+    from bench.suite.find import NAME, starter_suite
+
+    path = folder / "suites" / f"{NAME}.yaml"
+    if path.exists():
+        raise UserError(f"{path}: is there already; change it, or choose another folder")
+    write_atomically(path, starter_suite().encode())
+    say(console, f"wrote {path}")
+    steps = f"rbench plan {NAME}" if folder == Path() else f"cd {folder} && rbench plan {NAME}"
+    say(console, f"next: {steps}")
+
+
+def commands(app: typer.Typer, before: str = "") -> Iterator[tuple[str, CommandInfo]]:
+    """Yields the name of each command, such as ``zoo import``, and typer's facts about it."""
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+        yield f"{before}{name}", command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            yield from commands(group.typer_instance, f"{before}{group.name} ")
+
+
+def _add_examples() -> None:
+    """Puts the examples below the help of each command."""
+    for name, command in commands(app):
+        if name in EXAMPLES:
+            # An empty line between two keeps each on a line of its own.
+            command.epilog = "\n\n".join(("Examples:", *EXAMPLES[name]))
+
+
+app.add_typer(data_app, name="data")
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(published_app, name="published")
+for _command in (run, plan, check, verify, repair, probe, selftest, report, index, train):
+    app.command()(_command)
+app.command(name="list")(list_)
+for _command in (query, export, init):
+    app.command()(_command)
+_add_examples()

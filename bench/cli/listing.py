@@ -1,7 +1,6 @@
 """``rbench list``.
 
-The help of the command is made from it, so that every start imports it: what a listing needs, it
-imports when it is asked for.
+Every start of ``rbench`` imports this module, so each listing imports what it needs when made.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import print_table
+from bench.cli.options import AsJson, Checkpoints, console, print_table, say, starting
 from bench.core.errors import UserError, did_you_mean
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, suite_folders
 
@@ -29,14 +28,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Listing:
-    """What is listed: values under headings, and what is wrong with entries that are left out."""
+    """A listing: values under headings, and why some entries are left out of it."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     problems: Sequence[str] = ()
 
     def table(self) -> Table:
-        """Returns it to be read."""
+        """Returns the listing as a table for the terminal."""
         table = Table()
         for column in self.columns:
             table.add_column(column)
@@ -45,7 +44,7 @@ class Listing:
         return table
 
     def json(self) -> str:
-        """Returns it for programs: a list of objects, headings with ``_`` for spaces."""
+        """Returns the listing as objects in JSON; keys are headings with ``_`` for spaces."""
         keys = [column.replace(" ", "_") for column in self.columns]
         lines = [dict(zip(keys, row, strict=True)) for row in self.rows]
         return json.dumps(lines, indent=2, ensure_ascii=False)
@@ -55,6 +54,22 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return f"{value:.2%}" if isinstance(value, float) else str(value)
+
+
+def listings(incomplete: str) -> list[str]:
+    """Completes the name of a listing."""
+    return starting(LISTINGS, incomplete)
+
+
+def list_(
+    what: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(LISTINGS)}.", autocompletion=listings)
+    ],
+    checkpoints: Checkpoints = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a suite may name."""
+    list_command(console, what, checkpoints, as_json)
 
 
 def list_command(console: Console, what: str, checkpoints: Path | None, as_json: bool) -> None:
@@ -71,7 +86,7 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
     else:
         print_table(console, found.table())
         for problem in found.problems:
-            console.print(problem, highlight=False, markup=False, soft_wrap=True)
+            say(console, problem)
 
 
 def _recipes(folder: Path) -> Listing:
@@ -98,7 +113,7 @@ def _recipes(folder: Path) -> Listing:
 
 
 def _entries(registry: Registry[T]) -> tuple[dict[str, T], list[str]]:
-    """Returns the entries of a registry, and what is wrong with those that cannot be had."""
+    """Returns the entries of a registry, and the errors of those that cannot be loaded."""
     found: dict[str, T] = {}
     problems = []
     for name in registry:
@@ -110,7 +125,7 @@ def _entries(registry: Registry[T]) -> tuple[dict[str, T], list[str]]:
 
 
 def _origin(registry: Registry[T], name: str) -> str:
-    """Returns the package that brings an entry, with its version."""
+    """Returns the package, with its version, that an entry comes from."""
     plugin = registry.plugin(name) if name in registry else None
     return plugin.origin if plugin else "rbench"
 
@@ -151,7 +166,7 @@ def _reports(_: Path) -> Listing:
 
 
 def _params(params: type[Spec]) -> str:
-    """Returns parameters with their defaults; one that has none stands alone."""
+    """Returns parameters with their defaults, where they have one."""
     fields = params.model_fields.items()
     return ", ".join(k if f.is_required() else f"{k}={f.default}" for k, f in fields)
 
@@ -234,4 +249,4 @@ LISTINGS: dict[str, Callable[[Path], Listing]] = {
     "recipes": _recipes,
     "suites": _suites,
 }
-"""What there is to list, and what makes it from the folder of checkpoints."""
+"""Makers of the listings, each from the folder of checkpoints."""

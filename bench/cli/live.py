@@ -1,82 +1,69 @@
-"""A table that fills as cells finish, with the time left; plain lines without a terminal."""
+"""What ``rbench run`` prints: a table that fills as cells end, the time left, and a summary."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from types import TracebackType
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.status import Status as Spinner
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.options import duration
+from bench.cli.options import duration, say, warn
+from bench.core.analysis import AnalysisInfo
+from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
 from bench.metrics import robust_accuracy
-from bench.run.schedule import Watcher
 from bench.suite import Plan, PlannedCell
+from bench.suite.watcher import Status, Summary, Watcher
 
 
-class LiveTable(Watcher):
-    """Shows a run while it goes on.
+class RunPrinter(Watcher):
+    """Prints a run: on a terminal as a table that fills, elsewhere a line for each cell.
 
-    Args:
-        console: Where to show it.
-        plan: The cells.
-        costs: Estimated passes of each cell that is still to run, by id.
+    Attributes:
+        stopped_by: 128 + the signal that the run was asked to stop by; 0 if there was none.
     """
 
-    def __init__(self, console: Console, plan: Plan, costs: dict[str, float]) -> None:
-        self._console, self._plan = console, plan
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._spinner: Spinner | None = None
+        self._texts: dict[str, Text] = {}
+        self._analysed = 0
+        self.stopped_by = 0
+
+    def begin(self, plan: Plan, costs: Mapping[str, float], n_analyses: int) -> None:
+        """Names models that are left out, and starts the table."""
+        self._plan, self._n_analyses = plan, n_analyses
         self._places: dict[str, list[PlannedCell]] = defaultdict(list)
         for cell in plan.cells:
-            self._places[cell.spec.cell_id].append(cell)
+            self._places[cell.cell_id].append(cell)
         self._costs, self._left = dict(costs), dict(costs)
-        self._n = len(costs)
         self._started = time.monotonic()
-        self._texts: dict[str, Text] = {}
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None))
         self._task = self._bar.add_task("", total=max(sum(costs.values()), 1e-9))
-        self._live = Live(console=console, auto_refresh=False, transient=True)
-
-    def __enter__(self) -> LiveTable:
+        say_absent(self._console, plan)
         if self._console.is_terminal:
             self._live.start()
             self.refresh()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the table was made."""
-        return time.monotonic() - self._started
-
-    def stop(self) -> None:
-        """Clears the live view; what was printed stays."""
-        self._live.stop()
 
     def show(self, info: CellInfo, rows: list[Row]) -> None:
-        """Fills in a cell, in all its places."""
+        """Fills in a cell under each of its labels."""
         text = cell_text(info, rows)
         self._texts[info.cell_id] = text
         ran = self._left.pop(info.cell_id, None) is not None
         if ran and not self._console.is_terminal:
-            done = self._n - len(self._left)
+            done = f"[{len(self._costs) - len(self._left)}/{len(self._costs)}]"
             for cell in self._places.get(info.cell_id, ()):
                 name = f"{cell.model_label} / {cell.attack_label}"
-                line = f"[{done}/{self._n}] {name}: {text.plain} ({duration(info.seconds)})"
-                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+                say(self._console, f"{done} {name}: {text.plain} ({duration(info.seconds)})")
                 if info.error:
-                    self._console.print(f"    {info.error}", markup=False, soft_wrap=True)
+                    say(self._console, f"    {info.error}")
         self.refresh()
 
     def progress(self, cell_id: str, cost: float) -> None:
@@ -86,17 +73,51 @@ class LiveTable(Watcher):
 
     def refresh(self) -> None:
         """Redraws the table and the time left."""
-        if not self._console.is_terminal:
+        if not self._live.is_started:
             return
-        elapsed = self.elapsed
+        elapsed = time.monotonic() - self._started
         total, left = sum(self._costs.values()), sum(self._left.values())
         remaining = (
             f"about {duration(elapsed * left / (total - left))} left" if left < total else ""
         )
-        done = self._n - len(self._left)
-        text = f"{done} of {self._n} cells, {duration(elapsed)} {remaining}"
+        done = len(self._costs) - len(self._left)
+        text = f"{done} of {len(self._costs)} cells, {duration(elapsed)} {remaining}"
         self._bar.update(self._task, completed=total - left, description=text)
         self._live.update(Group(self.table(), self._bar), refresh=True)
+
+    def cells_ended(self, summary: Summary, alarms: Mapping[str, tuple[str, ...]]) -> None:
+        """Prints the table, what ran, what failed, and the alarms."""
+        self._live.stop()
+        self._console.print(self.table())
+        refused = dict.fromkeys(cell.refused for cell in self._plan.cells if cell.refused)
+        _say_summary(self._console, summary, refused)
+        for cell_id, texts in alarms.items():
+            place = self._places[cell_id][0]
+            for text in texts:
+                warn(self._console, f"alarm: {place.model_label} / {place.attack_label}: {text}")
+        if self._n_analyses:
+            self._spinner = self._console.status("running analyses")
+            self._spinner.start()
+
+    def analysis_ended(self, label: str, info: AnalysisInfo) -> None:
+        """Prints a line about an analysis."""
+        self._analysed += 1
+        ended = "complete" if info.complete else f"incomplete: {info.error}"
+        done = f"[{self._analysed}/{self._n_analyses}]"
+        line = f"{done} analysis {label}: {ended} ({duration(info.seconds)})"
+        say(self._console, line, None if info.complete else "red")
+
+    def stopping(self, exit_code: int) -> None:
+        """Says that the run is about to stop."""
+        self.stopped_by = exit_code
+        text = "stopping: what is at work is finished and stored; once more to end at once"
+        warn(self._console, text)
+
+    def end(self, reports: Sequence[Folder], status: Status) -> None:
+        """Clears what is live; what was printed stays."""
+        self._live.stop()
+        if self._spinner is not None:
+            self._spinner.stop()
 
     def table(self) -> Table:
         """Returns models by attacks, robust accuracy in percent with its 95 % interval."""
@@ -114,7 +135,7 @@ class LiveTable(Watcher):
     def _cell(self, cell: PlannedCell | None) -> Text:
         if cell is None or cell.refused:
             return Text("—", style="dim")
-        return self._texts.get(cell.spec.cell_id, Text("·", style="dim"))
+        return self._texts.get(cell.cell_id, Text("·", style="dim"))
 
 
 def cell_text(info: CellInfo, rows: list[Row]) -> Text:
@@ -128,3 +149,24 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     if estimate.low is not None and estimate.high is not None:
         text.append(f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]", style="dim not bold")
     return text
+
+
+def say_absent(console: Console, plan: Plan) -> None:
+    """Names the models that are left out because their checkpoint is missing."""
+    for name in dict.fromkeys(plan.absent.values()):
+        labels = ", ".join(label for label, lacking in plan.absent.items() if lacking == name)
+        warn(console, f"left out, as checkpoint {name} is not here: {labels}")
+
+
+def _say_summary(console: Console, summary: Summary, refused: Iterable[str]) -> None:
+    console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
+    parts = [f"{summary.ran} cells run in {duration(summary.seconds)}"]
+    parts += [f"{summary.swept} more to see whether they converged"] * bool(summary.swept)
+    parts += [f"{summary.kept} already stored"] * bool(summary.kept)
+    parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
+    again = "; to run them again: --out ANOTHER_FOLDER" if summary.kept and not summary.ran else ""
+    console.print(", ".join(parts) + again, highlight=False, soft_wrap=True)
+    for reason in refused:
+        say(console, f"refused: {reason}")
+    for label, reason in summary.incomplete:
+        say(console, f"incomplete: {label}: {reason}", "red")

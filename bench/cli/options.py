@@ -1,4 +1,7 @@
-"""What the commands share: where and how they print, and the options that many of them take."""
+"""What commands share: consoles, options that several of them take, and shell completion.
+
+Every start of ``rbench`` imports this, so nothing here imports torch, suites or stores at the top.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,20 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from bench.core.errors import UserError
-from bench.core.paths import checkpoint_roots, checkpoints_folder, suite_folders
+from bench.core.paths import Where, checkpoint_roots, checkpoints_folder, suite_folders
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 UNFOLDED = 100_000
-"""Columns of text into a pipe, where tables are as wide as they are."""
+"""Columns of text into a pipe, where tables are not folded."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class PlainConsole(Console):
-    """Prints other people's words as they are.
+    """Prints texts from files as they are: labels, messages and file names may hold anything.
 
-    Square brackets and colons in them are no markup, and codes that a terminal would obey are left
-    out: labels, messages and names of files may hold anything.
+    Square brackets and colons are no markup, and control codes that a terminal would obey are
+    dropped.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -36,7 +39,7 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Yields what is printed; rich's own codes come after this."""
+        """Yields what is printed; rich adds its own codes later."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else _CONTROL.sub("", text), style, control)
 
@@ -44,6 +47,16 @@ class PlainConsole(Console):
 _wide = sys.stdout.isatty() or "COLUMNS" in os.environ
 console: Console = PlainConsole() if _wide else PlainConsole(width=160)
 errors: Console = PlainConsole(stderr=True)
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Prints a text without markup, colours of its own or line breaks."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(console: Console, text: str) -> None:
+    """Prints a text that should not be overlooked."""
+    say(console, text, "yellow")
 
 
 def duration(seconds: float) -> str:
@@ -57,9 +70,22 @@ def duration(seconds: float) -> str:
 
 
 def print_table(console: Console, table: RenderableType) -> None:
-    """Prints a table: folded to a terminal, and into a pipe as wide as it is."""
+    """Prints a table: folded on a terminal, unfolded into a pipe."""
     piped = not console.is_terminal
     (PlainConsole(width=UNFOLDED, file=console.file) if piped else console).print(table)
+
+
+def where_of(
+    checkpoints: Path | None, data_root: Path | None, device: str, trust_code: bool = False
+) -> Where:
+    """Returns the values of the options below as one; ``auto`` becomes a device.
+
+    Raises:
+        UserError: When the device does not exist here.
+    """
+    from bench.evaluation.device import pick_device
+
+    return Where(checkpoints_folder(checkpoints), data_root, pick_device(device), trust_code)
 
 
 DataRoot = Annotated[
@@ -71,54 +97,67 @@ Checkpoints = Annotated[
     typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Let python:MODULE:CALLABLE run that code.")
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes (default: one per core; GPU: 1).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its URL.")]
 
 
 def suites(incomplete: str) -> list[str]:
-    """Returns the suites in the folders of suites."""
+    """Completes the name of a suite."""
     from bench.suite import list_suites
 
-    return _begun(list_suites(suite_folders()), incomplete)
+    return starting(list_suites(suite_folders()), incomplete)
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """Returns the checkpoints of the default folder."""
+    """Completes the name of a checkpoint in the default folder."""
     roots = checkpoint_roots(checkpoints_folder())
     cards = (card for root in roots for card in root.glob("*/card.yaml"))
-    return _begun({card.parent.name for card in cards}, incomplete)
-
-
-def listings(incomplete: str) -> list[str]:
-    """Returns what ``rbench list`` lists."""
-    from bench.cli.listing import LISTINGS
-
-    return _begun(LISTINGS, incomplete)
+    return starting({card.parent.name for card in cards}, incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:
-    """Returns the kinds of reports."""
+    """Completes a kind of report."""
     from bench.suite.entry import REPORT_KINDS
 
-    return _begun(REPORT_KINDS, incomplete)
+    return starting(REPORT_KINDS, incomplete)
 
 
 def tables(incomplete: str) -> list[str]:
-    """Returns the published tables."""
+    """Completes the name of a published table."""
     from bench.published import table_ids
 
     try:
-        return _begun(table_ids(), incomplete)
-    except UserError:  # a user's file is wrong; the command itself says so
+        return starting(table_ids(), incomplete)
+    except UserError:  # a user's file is wrong; the command itself reports it
         return []
 
 
 def trackers(incomplete: str) -> list[str]:
-    """Returns the trackers."""
-    return _begun(("mlflow", "wandb"), incomplete)
+    """Completes the name of a tracker."""
+    return starting(("mlflow", "wandb"), incomplete)
 
 
-def _begun(names: Iterable[str], incomplete: str) -> list[str]:
+def starting(names: Iterable[str], incomplete: str) -> list[str]:
+    """Returns the names that start like a word that is being typed, sorted."""
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+SuiteArgument = Annotated[
+    str,
+    typer.Argument(help="A suite file, or the name of one in suites/.", autocompletion=suites),
+]
+OutFolder = Annotated[
+    str | None, typer.Option("--out", help="Run folder or its URL (default: reports/SUITE).")
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Attack in float32 throughout, whatever the suite says.")
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out models whose checkpoint is not here.")
+]

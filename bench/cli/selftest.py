@@ -4,71 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from rich.console import Console
+import typer
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.options import Checkpoints, DataRoot, console, say
 from bench.core.paths import whole_folder
-from bench.selftest import CASES, Summary, check_checkpoints, compare, pick, run_case, trials
-from bench.selftest.summary import CASE_COLUMNS, CHECKPOINT_COLUMNS, COMPARISON_COLUMNS
-from bench.store import write_atomically
+
+if TYPE_CHECKING:  # imported at every start
+    from bench.selftest import Summary
 
 EXIT_MISSED = 1
 
 T = TypeVar("T")
 
 
-def selftest_command(
-    console: Console,
-    case_id: str | None,
-    out: Path | None,
-    checkpoints: Path | None,
-    data_root: Path | None,
-    *,
-    with_checkpoints: bool,
-    with_libraries: bool,
-) -> int:
-    """Runs the planted cases and shows what is caught.
+def selftest(
+    case: Annotated[str | None, typer.Option("--case", help="Run this planted case only.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Markdown file that is written too.")
+    ] = None,
+    no_checkpoints: Annotated[
+        bool, typer.Option("--no-checkpoints", help="Leave the checkpoints out.")
+    ] = False,
+    no_libraries: Annotated[
+        bool, typer.Option("--no-libraries", help="Leave pyautoattack and torchattacks out.")
+    ] = False,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Plant every known trap and show that it is noticed (about two minutes)."""
+    from bench.selftest import CASES, Summary, check_checkpoints, compare, pick, run_case, trials
 
-    Args:
-        console: Where to print.
-        case_id: Runs this case only, without checkpoints; ``None`` for all.
-        out: Markdown file that is written too.
-        checkpoints: Folder of checkpoints; ``None`` for the default.
-        data_root: Where the checkpoints' data sets lie; ``None`` for the defaults.
-        with_checkpoints: Whether to look at checkpoints.
-        with_libraries: Whether to run pyautoattack and torchattacks too.
-
-    Returns:
-        0, or 1 where a case is missed or a sound model raised an alarm.
-
-    Raises:
-        UserError: For an unknown case.
-    """
-    cases = (pick(CASES, case_id),) if case_id else CASES
-    results = _collect(console, "planted cases", map(run_case, cases))
-    checked = None
-    if with_checkpoints and case_id is None:
-        folder = whole_folder(checkpoints)
-        checked = _collect(console, "checkpoints", check_checkpoints(folder, data_root))
-    shown = [t for t in trials() if case_id in (None, t.id)] if with_libraries else []
-    comparisons = _collect(console, "libraries", map(compare, shown))
-    summary = Summary(results, comparisons, checked)
-    _show(console, summary)
+    cases = (pick(CASES, case),) if case else CASES
+    verdicts = _collect("planted cases", map(run_case, cases))
+    looks = None
+    if not no_checkpoints and case is None:
+        looks = _collect("checkpoints", check_checkpoints(whole_folder(checkpoints), data_root))
+    shown = [] if no_libraries else [t for t in trials() if case in (None, t.id)]
+    summary = Summary(verdicts, _collect("libraries", map(compare, shown)), looks)
+    _show(summary)
     if out is not None:
         _write(out, summary)
-    return 0 if summary.passed else EXIT_MISSED
+    raise typer.Exit(0 if summary.passed else EXIT_MISSED)
 
 
 def _write(out: Path, summary: Summary) -> None:
+    from bench.store import write_atomically
+
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, summary.to_markdown().encode())
 
 
-def _collect(console: Console, what: str, found: Iterable[T]) -> list[T]:
-    """Returns everything in a list; a terminal shows how many there are by now."""
+def _collect(what: str, found: Iterable[T]) -> list[T]:
+    """Returns all of an iterable; a terminal shows the count as it grows."""
     collected: list[T] = []
     with console.status(f"{what} ...") as status:
         for one in found:
@@ -77,7 +68,9 @@ def _collect(console: Console, what: str, found: Iterable[T]) -> list[T]:
     return collected
 
 
-def _show(console: Console, summary: Summary) -> None:
+def _show(summary: Summary) -> None:
+    from bench.selftest.summary import CASE_COLUMNS, COMPARISON_COLUMNS, LOOK_COLUMNS
+
     rows = [
         (name, f"{planted}: {expected}", got, verdict)
         for name, planted, expected, got, verdict in summary.case_rows()
@@ -89,7 +82,7 @@ def _show(console: Console, summary: Summary) -> None:
     if summary.comparisons:
         console.print(_table("side by side", COMPARISON_COLUMNS, summary.comparison_rows()))
     style = "bold green" if summary.passed else "bold red"
-    console.print(summary.line(), style=style, highlight=False, soft_wrap=True)
+    say(console, summary.line(), style)
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

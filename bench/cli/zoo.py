@@ -1,4 +1,4 @@
-"""``rbench zoo verify``, ``readme`` and ``show``."""
+"""``rbench zoo``."""
 
 from __future__ import annotations
 
@@ -6,76 +6,226 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.options import errors
+from bench.cli import options as completing
+from bench.cli.options import (
+    AsJson,
+    Checkpoints,
+    DataRoot,
+    Device,
+    Workers,
+    console,
+    errors,
+    say,
+    warn,
+    where_of,
+)
 from bench.core.errors import UserError
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
-from bench.store import write_atomically
-from bench.train.recipe import list_recipes
-from bench.untrusted.escape import markdown
-from bench.zoo import Card, list_folders, open_checkpoint
-from bench.zoo.audit import COLUMNS, Audit, how_compared, passed
-from bench.zoo.checkpoint import CARD, WEIGHTS
-from bench.zoo.readme import read_entries, render_readme
 
-if TYPE_CHECKING:  # what is shown needs no torch
+if TYPE_CHECKING:  # imported at every start
     from bench.train.quality import AuditOptions
+    from bench.zoo import Card
+    from bench.zoo.audit import Audit
 
 EXIT_DIFFERS = 1
 README = "README.md"
 _STYLES = {"pass": "green", "updated": "yellow", "hash only": "yellow", "differs": "bold red"}
 
+zoo_app = typer.Typer(
+    help="Checkpoints: bring others' in, check them all, show one.", no_args_is_help=True
+)
 
-def verify_command(
-    console: Console,
-    names: Sequence[str],
-    checkpoints: Path | None,
-    options: AuditOptions,
-    out: Path | None,
-    as_json: bool = False,
-    workers: int | None = None,
-) -> int:
-    """Checks checkpoints against their cards, side by side, and shows what was found.
 
-    Args:
-        console: Where to print.
-        names: Of checkpoints, or their folders; none for all.
-        checkpoints: Folder of checkpoints; ``None`` for the default.
-        options: How they are checked.
-        out: A Markdown file that is written too.
-        as_json: Whether to print JSON.
-        workers: Processes; ``None`` for the default.
+@zoo_app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .pt, .pth, .th or .safetensors file.")],
+    arch: Annotated[str, typer.Option("--arch", help="See: rbench list models.")],
+    norm: Annotated[str, typer.Option("--norm", help="bn, or '{name: gn, groups: 8}', ...")],
+    dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the checkpoint (default: the file's).")
+    ] = None,
+    channels: Annotated[int | None, typer.Option("--channels", min=1)] = None,
+    size: Annotated[int | None, typer.Option("--size", min=8, help="Height and width.")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=2)] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", help="What its authors subtracted, as 0.49,0.48,0.45."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", help="What its authors divided by, alike.")
+    ] = None,
+    shortcut: Annotated[
+        str, typer.Option("--shortcut", help="pad or conv, of ResNet-20, -38 and -50.")
+    ] = "pad",
+    key: Annotated[
+        str | None, typer.Option("--key", help="Where in the file the state dict is.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option("--rename", help="OLD=NEW, prefixes of names; may be repeated."),
+    ] = None,
+    score_on: Annotated[
+        str | None,
+        typer.Option("--score-on", help="Data set to score on (default: that of --dataset)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint.")] = False,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Bring in weights that others trained; what is not given is taken from the data set."""
+    from bench.train.importing import ImportRequest, import_checkpoint
 
-    Returns:
-        0, or 1 where one differs from its card.
+    request = ImportRequest(
+        file=file,
+        arch=arch,
+        norm=norm,
+        dataset=dataset,
+        name=name,
+        channels=channels,
+        size=size,
+        classes=classes,
+        mean=mean,
+        std=std,
+        shortcut=shortcut,
+        key=key,
+        renames=tuple(rename or ()),
+        score_on=score_on,
+        force=force,
+    )
+    folder, card = import_checkpoint(request, where_of(checkpoints, data_root, device))
+    clean = card.clean_accuracy
+    say(console, f"{folder}: clean accuracy {clean.value:.2%} on {clean.n} images ({clean.split})")
+    if clean.value < 2 / card.model.classes:
+        warn(
+            console,
+            "that is near chance: do norm, mean, std and the order of classes belong to it?",
+        )
 
-    Raises:
-        UserError: For an unknown name, or a folder without checkpoints.
-    """
-    folders = _folders(names, whole_folder(checkpoints))
+
+@zoo_app.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Checkpoints (default: all).",
+            show_default=False,
+            autocompletion=completing.checkpoints,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Score on so many images, compare by interval."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave PGD-20 out.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write numbers that are missing or differ.")
+    ] = False,
+    attacked: Annotated[
+        int | None,
+        typer.Option(
+            "--attacked",
+            min=1,
+            help="Images of PGD-20 (default: 128, by interval; with --update the card's, or 512).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Markdown file that is written too.")
+    ] = None,
+    checkpoints: Checkpoints = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hash and score checkpoints again; exit code 1 where one differs from its card."""
+    from bench.evaluation.device import pick_device
+    from bench.store import write_atomically
+    from bench.train.quality import AuditOptions
+    from bench.zoo.audit import passed
+
+    options = AuditOptions(data_root, pick_device(device), limit, quick, update, attacked)
+    folders = _folders(names or [], whole_folder(checkpoints))
     audits = _audited(errors if as_json else console, folders, options, workers)
     if as_json:
         typer.echo(json.dumps([_audit_json(audit) for audit in audits], indent=2))
     else:
-        _show_audits(console, audits)
+        _show_audits(audits)
     if out is not None:
         write_atomically(out, _audit_page(audits, options).encode())
-    return 0 if passed(audits) else EXIT_DIFFERS
+    raise typer.Exit(0 if passed(audits) else EXIT_DIFFERS)
+
+
+@zoo_app.command()
+def readme(
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 if it is stale.")] = False,
+    recipes: Annotated[
+        Path | None, typer.Option("--recipes", help="(default: recipes/ beside the checkpoints).")
+    ] = None,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Write the README of the checkpoints from their cards and the recipes."""
+    from bench.store import write_atomically
+    from bench.train.book import list_recipes
+    from bench.zoo.readme import read_entries, render_readme
+
+    folder = whole_folder(checkpoints)
+    page = render_readme(read_entries(folder), list_recipes(recipes or recipes_folder(folder)))
+    path = folder / README
+    if not check:
+        write_atomically(path, page.encode())
+        say(console, str(path))
+        return
+    fresh = path.is_file() and path.read_bytes() == page.encode()
+    say(console, f"{path}: {'up to date' if fresh else 'stale: run rbench zoo readme'}")
+    raise typer.Exit(0 if fresh else EXIT_DIFFERS)
+
+
+@zoo_app.command()
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint's name or folder.", autocompletion=completing.checkpoints
+        ),
+    ],
+    checkpoints: Checkpoints = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a checkpoint's card."""
+    from bench.zoo import open_checkpoint
+
+    card = open_checkpoint(_folders([name], checkpoints_folder(checkpoints))[0]).card
+    if as_json:
+        typer.echo(card.model_dump_json(indent=2))
+        return
+    table = Table(show_header=False, title=name, title_justify="left")
+    for key, value in _facts(card):
+        table.add_row(key, Text(value))
+    console.print(table)
 
 
 def _audited(
     console: Console, folders: Sequence[Path], options: AuditOptions, workers: int | None
 ) -> list[Audit]:
-    """Returns the audits of checkpoints in their order; says how far it is, the longest first."""
-    from bench.run.local import Workers, default_workers
+    """Audits checkpoints side by side, the costliest first; returns the audits in their order."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from bench.run import local
     from bench.train.quality import audit_checkpoint, audit_cost
 
     cost = {folder: audit_cost(folder, options) for folder in folders}
@@ -83,8 +233,8 @@ def _audited(
     found: dict[Path, Audit] = {}
     columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    n_workers = min(workers or default_workers(options.device), len(folders))
-    with bar, Workers(n_workers) as pool:
+    n_workers = min(workers or local.default_workers(options.device), len(folders))
+    with bar, local.Workers(n_workers) as pool:
         task = bar.add_task("", total=len(folders))
         work = partial(audit_checkpoint, options=options)
         for outcome in pool.run(work, ordered, _lost_audit):
@@ -93,16 +243,19 @@ def _audited(
             folder, audit = outcome
             found[folder] = audit
             bar.advance(task)
-            line = f"[{len(found)}/{len(folders)}] {audit.name}: {audit.verdict}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, f"[{len(found)}/{len(folders)}] {audit.name}: {audit.verdict}")
     return [found[folder] for folder in folders]
 
 
 def _lost_audit(folder: Path, why: str) -> Audit:
+    from bench.zoo.audit import Audit
+
     return Audit(folder.name, "differs", notes=(why,))
 
 
-def _show_audits(console: Console, audits: Sequence[Audit]) -> None:
+def _show_audits(audits: Sequence[Audit]) -> None:
+    from bench.zoo.audit import COLUMNS, how_compared
+
     table = Table(title=_line(audits), title_justify="left")
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
@@ -110,11 +263,11 @@ def _show_audits(console: Console, audits: Sequence[Audit]) -> None:
         *cells, verdict = audit.row()
         table.add_row(*map(Text, cells), Text(verdict, _STYLES[audit.verdict]))
     console.print(table)
-    console.print(how_compared(), style="dim", highlight=False, soft_wrap=True)
+    say(console, how_compared(), "dim")
 
 
 def _audit_json(audit: Audit) -> dict[str, object]:
-    """Returns an audit as plain values; accuracies are pairs of the card's and the one found."""
+    """Returns an audit as plain values; accuracies are pairs: the card's and the one measured."""
     pairs = {"clean_accuracy": audit.clean, "robust_accuracy": audit.robust}
     return {
         "name": audit.name,
@@ -126,8 +279,16 @@ def _audit_json(audit: Audit) -> dict[str, object]:
 
 
 def _folders(names: Sequence[str], root: Path) -> list[Path]:
+    """Returns the folders of checkpoints, all of ``root`` if no names are given.
+
+    Raises:
+        UserError: For a name that is not there, or a folder without checkpoints.
+    """
+    from bench.zoo import list_folders, open_checkpoint
+    from bench.zoo.checkpoint import CARD, WEIGHTS
+
     if not names:
-        # Weights without a card, too: what is damaged is to be told.
+        # Folders with weights but no card count: their damage must be reported.
         found = list_folders([root], (CARD, WEIGHTS))
         if not found:
             raise UserError(f"{root}: expected checkpoints, found none; see --checkpoints")
@@ -149,6 +310,8 @@ def _audit_page(audits: Sequence[Audit], options: AuditOptions) -> str:
     import torch
 
     from bench.evaluation.model import machine
+    from bench.untrusted.escape import markdown
+    from bench.zoo.audit import COLUMNS, how_compared
 
     cells = ([markdown(cell) for cell in audit.row()] for audit in audits)
     rows = [COLUMNS, ["---"] * len(COLUMNS), *cells]
@@ -157,45 +320,10 @@ def _audit_page(audits: Sequence[Audit], options: AuditOptions) -> str:
     return f"# Verification of the zoo\n\n{_line(audits)}. {where}\n\n{table}\n{how_compared()}\n"
 
 
-def readme_command(
-    console: Console, checkpoints: Path | None, recipes: Path | None, check: bool
-) -> int:
-    """Writes the folder's README from the cards, or checks that it is up to date.
-
-    Returns:
-        0, or 1 where ``check`` finds it stale.
-
-    Raises:
-        UserError: When a card or a recipe is wrong.
-    """
-    folder = whole_folder(checkpoints)
-    page = render_readme(read_entries(folder), list_recipes(recipes or recipes_folder(folder)))
-    path = folder / README
-    if not check:
-        write_atomically(path, page.encode())
-        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
-        return 0
-    fresh = path.is_file() and path.read_bytes() == page.encode()
-    state = "up to date" if fresh else "stale: run rbench zoo readme"
-    console.print(f"{path}: {state}", highlight=False, markup=False, soft_wrap=True)
-    return 0 if fresh else EXIT_DIFFERS
-
-
-def show_command(
-    console: Console, name: str, checkpoints: Path | None, as_json: bool = False
-) -> None:
-    """Prints a checkpoint's card; raises ``UserError`` when there is none."""
-    folder = _folders([name], checkpoints_folder(checkpoints))[0]
-    if as_json:
-        typer.echo(open_checkpoint(folder).card.model_dump_json(indent=2))
-        return
-    table = Table(show_header=False, title=name, title_justify="left")
-    for key, value in _facts(open_checkpoint(folder).card):
-        table.add_row(key, Text(value))
-    console.print(table)
-
-
 def _facts(card: Card) -> list[tuple[str, str]]:
+    """Returns what a card says, as names and values."""
+    import yaml
+
     model, clean, robust = card.model, card.clean_accuracy, card.robust_accuracy
     shape = f"{model.channels} x {model.size} x {model.size}, {model.classes} classes"
     scored = f"{clean.value:.2%} on {clean.n} images ({clean.split})"

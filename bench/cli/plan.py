@@ -3,62 +3,109 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.table import Table
 
-from bench.cli.options import duration, errors
-from bench.cli.ready import Ready, Wanted
-from bench.run.calibrate import makespan, passes_file, predict
-from bench.run.schedule import cells_to_run
-from bench.store import AnalysisStore, RunStore
-from bench.suite import Plan
+from bench.cli.options import (
+    AsJson,
+    Checkpoints,
+    DataRoot,
+    Device,
+    Exact,
+    OutFolder,
+    SkipMissing,
+    SuiteArgument,
+    TrustCode,
+    Workers,
+    console,
+    duration,
+    errors,
+    say,
+    where_of,
+)
+
+if TYPE_CHECKING:  # imported at every start
+    from bench.run.prepare import PreparedRun
+    from bench.store import AnalysisStore, RunStore
+    from bench.suite import Plan
 
 
-def plan_command(console: Console, wanted: Wanted, *, timed: bool, as_json: bool) -> None:
-    """Shows a suite's cells: their ids, what is stored, the passes and the time they may take."""
-    ready = Ready(wanted)
-    ready.say_absent(errors if as_json else console)
-    plan, store = ready.plan, ready.store
-    jobs, sweeps = ready.jobs()
-    n_workers = ready.n_workers(len(jobs) + len(sweeps))
+def plan(
+    suite: SuiteArgument,
+    out: OutFolder = None,
+    data_root: DataRoot = None,
+    checkpoints: Checkpoints = None,
+    exact: Exact = False,
+    device: Device = "auto",
+    workers: Workers = None,
+    timed: Annotated[
+        bool, typer.Option("--time/--no-time", help="Time a few passes, and predict from them.")
+    ] = True,
+    skip_missing: SkipMissing = False,
+    as_json: AsJson = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Check a suite and list its cells, without running any."""
+    from bench.cli.live import say_absent
+    from bench.run.calibrate import predict
+    from bench.run.prepare import PreparedRun
+
+    where = where_of(checkpoints, data_root, device, trust_code)
+    run = PreparedRun(suite, where, out=out, exact=exact, skip_missing=skip_missing)
+    told = errors if as_json else console
+    say_absent(told, run.plan)
+    jobs, sweeps = run.cell_jobs()
+    n_workers = run.n_workers(workers, len(jobs) + len(sweeps))
     seconds: dict[str, float] = {}
     since = ""
     if timed:
-        with (errors if as_json else console).status("timing passes"):
+        with told.status("timing passes"):
             seconds, since = predict([*jobs, *sweeps], n_workers)
     if as_json:
-        typer.echo(_plan_json(ready, seconds, since, n_workers))
-        return
-    console.print(_plan_table(plan, store, seconds))
-    if plan.analyses:
-        console.print(_analysis_table(plan, AnalysisStore(store.folder)))
-    pending = cells_to_run(plan, store)
+        typer.echo(_as_json(run, seconds, since, n_workers))
+    else:
+        _print(run, seconds, since, n_workers, len(sweeps))
+
+
+def _print(
+    run: PreparedRun, seconds: Mapping[str, float], since: str, n_workers: int, n_sweeps: int
+) -> None:
+    """Prints the plan; ``seconds`` are upper bounds by cell, from passes timed on ``since``."""
+    from bench.run.calibrate import makespan, passes_file
+    from bench.run.schedule import cells_to_run
+    from bench.store import AnalysisStore
+
+    console.print(_cell_table(run.plan, run.store, seconds))
+    if run.plan.analyses:
+        console.print(_analysis_table(run.plan, AnalysisStore(run.folder)))
+    pending = cells_to_run(run.plan, run.store)
     total = sum(cell.passes or 0 for cell in pending)
-    console.print(f"{len(plan.cells)} cells, at most {total:,.0f} image passes to run")
-    if sweeps:
-        console.print(f"and {len(sweeps)} short cells to see whether the attacks converged")
+    console.print(f"{len(run.plan.cells)} cells, at most {total:,.0f} image passes to run")
+    if n_sweeps:
+        console.print(f"and {n_sweeps} short cells to see whether the attacks converged")
     if seconds:
         longest = duration(makespan(seconds.values(), n_workers))
-        where = f"{n_workers} worker{'s' * (n_workers > 1)} on {ready.device}"
+        device = f"{n_workers} worker{'s' * (n_workers > 1)} on {run.where.device}"
         unknown = sum(cell.passes is None for cell in pending)
         without = f", without {unknown} cells of unknown passes" * bool(unknown)
-        console.print(
-            f"at most about {longest} with {where}{without}: an upper bound from float32 passes "
+        say(
+            console,
+            f"at most about {longest} with {device}{without}: an upper bound from float32 passes "
             f"of each kind of model, timed here on {since} ({passes_file()}); broken images leave "
             "most attacks early, and a search may run in lower precision",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
-def _plan_json(ready: Ready, seconds: dict[str, float], since: str, n_workers: int) -> str:
-    """Returns the plan for programs; ``seconds`` are at most so many, null where not known.
+def _as_json(run: PreparedRun, seconds: Mapping[str, float], since: str, n_workers: int) -> str:
+    """Returns the plan for programs; numbers that are not known are null."""
+    from bench.run.calibrate import makespan
+    from bench.store import AnalysisStore
 
-    They are from passes timed on the day ``since``.
-    """
-    plan, store = ready.plan, ready.store
+    plan, store = run.plan, AnalysisStore(run.folder)
     cells = [
         {
             "model": cell.model_label,
@@ -67,12 +114,11 @@ def _plan_json(ready: Ready, seconds: dict[str, float], since: str, n_workers: i
             "images": cell.n_images,
             "passes": cell.passes,
             "seconds": seconds.get(cell.cell_id) if cell.passes is not None else None,
-            "state": "refused" if cell.refused else _state(store.has(cell.cell_id)),
+            "state": "refused" if cell.refused else _state(run.store.has(cell.cell_id)),
             "reason": cell.refused or None,
         }
         for cell in plan.cells
     ]
-    looks = AnalysisStore(store.folder)
     analyses = [
         {
             "analysis": one.label,
@@ -80,14 +126,14 @@ def _plan_json(ready: Ready, seconds: dict[str, float], since: str, n_workers: i
             "analysis_id": one.analysis_id,
             "images": one.n_images,
             "passes": one.passes,
-            "state": _state(looks.has(one.analysis_id)),
+            "state": _state(store.has(one.analysis_id)),
         }
         for one in plan.analyses
     ]
     found = {
         "suite": plan.suite.suite,
-        "out": str(store.folder),
-        "device": ready.device,
+        "out": str(run.folder),
+        "device": run.where.device,
         "workers": n_workers,
         "seconds": makespan(seconds.values(), n_workers) if seconds else None,
         "timed": since or None,
@@ -102,7 +148,7 @@ def _state(stored: bool) -> str:
     return "stored" if stored else "to run"
 
 
-def _plan_table(plan: Plan, store: RunStore, seconds: dict[str, float]) -> Table:
+def _cell_table(plan: Plan, store: RunStore, seconds: Mapping[str, float]) -> Table:
     """Returns a line for each cell; without ``seconds`` there is no column for time."""
     table = Table(title=plan.suite.title, title_justify="left")
     right = ("images", "passes at most", "time at most")

@@ -1,4 +1,4 @@
-"""``rbench zoo import``: a foreign file becomes a checkpoint with a card and a number."""
+"""Import of weights that others trained: a checkpoint with a card and a measured accuracy."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 import bench
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.core.paths import checkpoints_folder
+from bench.core.paths import Where
 from bench.core.spec import parse_number
 from bench.data import get_dataset, take_slice
-from bench.evaluation.device import pick_device
 from bench.train.quality import score_slice
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.yaml_text import YamlError, load
@@ -31,27 +29,24 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What ``rbench zoo import`` was asked for; ``None`` leaves it to the data set or the file.
+    """A file of weights, and what its owner says about it; ``None`` takes it from the data set.
 
     Attributes:
         file: The weights.
-        arch: Architecture, as ``rbench list models`` names it.
+        arch: An architecture, as ``rbench list models`` names it.
         norm: A norm's name, or its specification in YAML.
-        dataset: What the model was trained on.
-        name: Of the checkpoint.
-        channels: Of its input.
-        size: Height and width of its input.
+        dataset: The data set that the model was trained on.
+        name: The checkpoint's name; ``None`` for the file's.
+        channels: Input channels.
+        size: Input height and width in pixels.
         classes: Number of classes.
-        mean: Per-channel mean of its input normalization, separated by commas.
-        std: The same of the standard deviation.
+        mean: Per-channel mean of the input normalization, separated by commas.
+        std: Per-channel standard deviation, likewise.
         shortcut: ``pad`` or ``conv``.
-        key: Where in the file the state dict is.
-        renames: ``OLD=NEW`` pairs of prefixes.
-        score_on: A data set to score on, in place of ``dataset``.
-        force: Whether a checkpoint of that name may be replaced.
-        checkpoints: Folder of checkpoints.
-        data_root: Where data sets lie.
-        device: Where to score.
+        key: Where in the file the state dict is; ``None`` if it holds only one.
+        renames: ``OLD=NEW`` prefixes of parameter names.
+        score_on: Data set to score on; ``None`` for ``dataset``.
+        force: Whether a checkpoint of the same name is replaced.
     """
 
     file: Path
@@ -69,32 +64,28 @@ class ImportRequest:
     renames: tuple[str, ...] = ()
     score_on: str | None = None
     force: bool = False
-    checkpoints: Path | None = None
-    data_root: Path | None = None
-    device: str = "cpu"
 
 
-def import_command(console: Console, request: ImportRequest) -> None:
-    """Imports a foreign file, scores it, and says what it reached.
+def import_checkpoint(request: ImportRequest, where: Where) -> tuple[Path, Card]:
+    """Imports a file of weights and scores it; returns the new checkpoint's folder and card.
 
     Raises:
-        UserError: When the name is taken, the file is not what it should be, its weights do not fit
-            the model, or the images it is scored on are missing or do not fit.
+        UserError: When the name is taken, the file cannot be read, its weights do not fit the
+            model, or the images that it is scored on are missing or do not fit.
     """
-    folder = _new_folder(request)
-    spec = _model_spec(request)
+    folder = _new_folder(request, where.checkpoints)
+    spec = _model_spec(request, where)
     file = read_foreign(request.file, request.key)
     imported = load_foreign(file, spec, parse_renames(request.renames))
-    where = DataSpec(name=request.score_on or request.dataset)
-    data = take_slice(where, request.data_root)
-    model = imported.model.to(pick_device(request.device))
-    clean = score_slice(model, data, f"{where.name} {where.split}")
+    data = DataSpec(name=request.score_on or request.dataset)
+    images = take_slice(data, where.data_root)
+    model = imported.model.to(where.device)
     card = Card(
         name=folder.name,
         model=spec,
         dataset=request.dataset,
         training=f"foreign: {request.file.name} (sha256 {file.sha256})",
-        clean_accuracy=clean,
+        clean_accuracy=score_slice(model, images, f"{data.name} {data.split}"),
         versions={
             "python": platform.python_version(),
             "torch": str(torch.__version__),
@@ -104,27 +95,24 @@ def import_command(console: Console, request: ImportRequest) -> None:
         notes=_notes(request, file, imported),
     )
     save_checkpoint(folder, model.net, card)
-    reached = f"clean accuracy {clean.value:.2%} on {clean.n} images ({clean.split})"
-    console.print(f"{folder}: {reached}", highlight=False, markup=False, soft_wrap=True)
-    if clean.value < 2 / spec.classes:
-        doubt = "that is near chance: do norm, mean, std and the order of classes belong to it?"
-        console.print(doubt, style="yellow", highlight=False, soft_wrap=True)
+    return folder, card
 
 
-def _new_folder(request: ImportRequest) -> Path:
+def _new_folder(request: ImportRequest, checkpoints: Path) -> Path:
+    """Returns the checkpoint's folder; raises ``UserError`` if its name is bad or taken."""
     plain = request.file.name.partition(".")[0].lower()
     name = request.name or re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")
     if not _NAME.fullmatch(name):
         raise UserError(f"--name: expected small letters, digits, '.', '_' and '-', found '{name}'")
-    folder = checkpoints_folder(request.checkpoints) / name
+    folder = checkpoints / name
     taken = any((folder / file).exists() for file in (CARD, WEIGHTS))
     if taken and not request.force:
         raise UserError(f"{folder}: there is a checkpoint already; choose a --name, or --force")
     return folder
 
 
-def _model_spec(request: ImportRequest) -> ModelSpec:
-    dataset = get_dataset(request.dataset, request.data_root)
+def _model_spec(request: ImportRequest, where: Where) -> ModelSpec:
+    dataset = get_dataset(request.dataset, where.data_root)
     try:
         norm = load(request.norm)
     except YamlError:
@@ -156,6 +144,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _notes(request: ImportRequest, file: ForeignFile, imported: Imported) -> str:
+    """Returns the card's notes: where mean and std come from, and how the file was converted."""
     given = [f"--{k}" for k in ("mean", "std") if getattr(request, k) is not None]
     source = f"as given by {' and '.join(given)}" if given else ""
     if len(given) < 2:
