@@ -1,4 +1,4 @@
-"""Cells are run, and stored, in chunks of whole batches: what is finished need not be run again."""
+"""Chunks: cells run, and are stored, some whole batches at a time, so that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from bench.run.job import Done, Job
 from bench.store import Chunk, RunStore
 
 PASSES = 20_000
-"""Over single images in a chunk, about: some 10 s of a small network on one core."""
+"""Passes of single images in a chunk, about: some 10 s of a small network on one core."""
 
 
 def cut(jobs: Sequence[Job], stored: Sequence[Sequence[Chunk]]) -> Iterator[tuple[Job, ...]]:
-    """Cuts jobs that are to be run one after the other, on the same batches.
+    """Cuts jobs that run one after the other on the same batches into chunks.
 
     Args:
         jobs: Cells on the same images, in batches of the same size.
-        stored: The chunks of each that are finished already.
+        stored: The finished chunks of each job.
 
     Yields:
-        The jobs of each chunk, without those that have finished it.
+        The jobs of each chunk, without those for which it is finished.
     """
     n = jobs[0].n_batches
     known = all(job.cost > 1 for job in jobs)
@@ -40,7 +40,7 @@ def cut(jobs: Sequence[Job], stored: Sequence[Sequence[Chunk]]) -> Iterator[tupl
 
 
 def _runs(wanted: range, done: set[int]) -> Iterator[range]:
-    """Yields the stretches of a range that are not done."""
+    """Yields the stretches of a range that are not done, in order."""
     begun = wanted.start
     for i in (*(i for i in wanted if i in done), wanted.stop):
         if i > begun:
@@ -49,10 +49,10 @@ def _runs(wanted: range, done: set[int]) -> Iterator[range]:
 
 
 def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
-    """Puts the chunks of a cell together, as if it had been run at once.
+    """Returns the cell that chunks make up, as if it had run in one piece.
 
     Args:
-        chunks: At least one, of all its batches, those that failed among them.
+        chunks: At least one; together they cover every batch, failed ones included.
     """
     ordered = _once(sorted(chunks, key=lambda chunk: chunk.first))
     infos = [chunk.info for chunk in ordered]
@@ -60,7 +60,7 @@ def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
     errors = [chunk.info.error for chunk in ordered]
     broken = [e for chunk, e in zip(ordered, errors, strict=True) if e != violations(chunk.rows)]
     error = broken[0] if broken else violations(rows)
-    # What failed before there were rows does not know how they hang together.
+    # A chunk that failed before it had rows does not know their cluster.
     sound = [info for info in infos if info.complete] or infos[:1]
     info = sound[0].model_copy(
         update={
@@ -76,7 +76,7 @@ def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
 
 
 def _once(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Leaves out batches that an earlier chunk has: runs may have been cut in different places."""
+    """Drops batches that an earlier chunk covers; chunk borders may differ between runs."""
     taken: set[int] = set()
     found = []
     for chunk in chunks:
@@ -91,12 +91,12 @@ def _named(names: Iterable[str]) -> str:
     return " / ".join(dict.fromkeys(names))
 
 
-class Parts:
-    """The chunks of the cells of a run, stored one by one until their cell is whole.
+class ChunkedCells:
+    """The chunks of a run's cells, stored one by one until their cell is whole.
 
     Args:
-        store: The run folder's.
-        jobs: All cells that are run, whole.
+        store: The store of the run folder.
+        jobs: The cells to run, each as one job.
     """
 
     def __init__(self, store: RunStore, jobs: Sequence[Job]) -> None:
@@ -105,7 +105,7 @@ class Parts:
         self._chunks = {job.spec.cell_id: self._usable(job) for job in jobs}
 
     def _usable(self, job: Job) -> list[Chunk]:
-        """Returns the stored chunks of a cell that have all that is wanted of them."""
+        """Returns the stored chunks of a cell, with ``save_adv`` those that have examples too."""
         cell_id = job.spec.cell_id
         found = self._store.chunks.read(cell_id)
         if not job.save_adv:
@@ -114,16 +114,16 @@ class Parts:
         return [chunk for chunk in found if have.issuperset(chunk.batches)]
 
     def stored(self, jobs: Sequence[Job]) -> list[list[Chunk]]:
-        """Returns the chunks of each job that are finished."""
+        """Returns the finished chunks of each job."""
         return [self._chunks[job.spec.cell_id] for job in jobs]
 
     def finished(self) -> list[tuple[CellInfo, list[Row]]]:
-        """Stores the cells that were whole already but for being put together; returns them."""
+        """Stores and returns the cells whose chunks were all there, but not yet joined."""
         joined = [self._joined(cell_id) for cell_id in self._wanted]
         return [self._store_whole(*cell) for cell in joined if cell is not None]
 
     def add(self, job: Job, done: Done) -> tuple[CellInfo, list[Row]] | None:
-        """Stores what a job has made; returns its cell once all of it has ended."""
+        """Stores the result of a job; returns its cell once all of its chunks have ended."""
         cell_id, first = job.spec.cell_id, job.first
         last = job.n_batches if job.last is None else job.last
         chunk = Chunk(first, last, done.info, done.rows)
@@ -137,7 +137,7 @@ class Parts:
         return None if cell is None else self._store_whole(*cell)
 
     def _joined(self, cell_id: str) -> tuple[CellInfo, list[Row]] | None:
-        """Returns a cell of which every batch has ended."""
+        """Returns a cell if every batch of it has ended."""
         chunks = self._chunks[cell_id]
         n = len({batch for chunk in chunks for batch in chunk.batches})
         return join(chunks) if n >= self._wanted[cell_id] else None

@@ -1,4 +1,4 @@
-"""The local executor: jobs side by side in worker processes, one thread each."""
+"""The local executor: jobs side by side in worker processes that share the cores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Whether to stop, and why.
+    """Whether a run has been asked to stop.
 
     Attributes:
-        signal: That asked for it; ``None`` where nobody did.
+        signal: The signal that asked for it; ``None`` if none has come.
     """
 
     def __init__(self) -> None:
@@ -29,20 +29,20 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop has been asked for."""
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """Of a command that was stopped, as shells have it; 0 where it was not."""
+        """128 + the signal, as shells report it; 0 if there was none."""
         return 128 + self.signal if self.signal is not None else 0
 
 
 @contextmanager
 def stop_on_signals(told: Callable[[Stop], None]) -> Iterator[Stop]:
-    """Yields what turns true on the first SIGINT or SIGTERM; a second one ends the run at once.
+    """Yields a ``Stop`` that the first SIGINT or SIGTERM sets; a second one ends the run at once.
 
-    Only a program's main thread hears signals; in another, nothing is changed.
+    Only the main thread of a program receives signals; in another, nothing is changed.
 
     Args:
         told: Called on the first signal.
@@ -73,7 +73,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 TRIES = 3
-"""Times that a job is begun whose worker process dies, and starts in a row that may fail."""
+"""Times that a job is started whose worker dies, and failed starts in a row that are accepted."""
 
 
 def default_workers(device: str) -> int:
@@ -87,29 +87,28 @@ class Executor(Protocol):
     def run(
         self, work: Callable[[J], R], jobs: Sequence[J], lost: Callable[[J, str], R]
     ) -> Iterator[tuple[J, R] | None]:
-        """Runs jobs in order; yields each outcome, and ``None`` about four times a second.
+        """Runs jobs in order; yields each job with its outcome, and ``None`` four times a second.
 
-        Once it is asked to stop, no job is begun, and it ends when those at work have ended.
+        After a stop is asked for, no job is started, and it returns when those at work have ended.
 
         Args:
-            work: A module-level function.
-            jobs: What it is called with, one by one.
-            lost: Returns the outcome of a job that its worker did not come back from, for a reason
-                in one line.
+            work: A module-level function of one job.
+            jobs: The jobs.
+            lost: Returns the outcome of a job whose worker was lost, given the reason in one line.
         """
 
 
 class Workers:
     """Processes that run jobs, for as long as the context lasts.
 
-    One worker is this process, with all threads, unless a job may be ended from outside. Several
-    are processes of their own, with the cores shared out among them: small batches do not fill more
-    than one core. A process that dies or is ended is replaced, whenever that happens.
+    A single worker without a time limit is this process, with all threads. Otherwise workers are
+    processes that share the cores, since small batches do not fill more than one. A process that
+    dies or is killed is replaced.
 
     Args:
         n: How many.
-        limit: Seconds that a job may take before it is ended; ``None`` for no end.
-        stop: Tells when to begin no more.
+        limit: Seconds that a job may take before its worker is killed; ``None`` for no limit.
+        stop: Tells when to start no more jobs.
     """
 
     def __init__(self, n: int, limit: float | None = None, stop: Stop | None = None) -> None:
@@ -139,7 +138,7 @@ class Workers:
         if not self._here:
             try:
                 yield from self._run(work, deque(Assigned(job) for job in jobs), lost)
-            finally:  # what an abandoned run was doing is not for the next
+            finally:  # jobs of an abandoned run must not reach the next
                 for worker in [w for w in self._workers if w.task is not None]:
                     self._end(worker)
             return
@@ -176,14 +175,14 @@ class Workers:
 
     def _hand_out(self, work: Callable[[J], Any], waiting: deque[Assigned[J]]) -> None:
         for worker in self._workers:
-            # One that has died is found out when it is heard.
+            # A worker that has died is noticed when it is heard.
             if waiting and worker.idle and worker.begin(work, waiting[0]):
                 waiting.popleft()
 
     def _hear(
         self, worker: Worker[J], waiting: deque[Assigned[J]], lost: Callable[[J, str], R]
     ) -> Iterator[tuple[J, R]]:
-        """Takes what a worker says, or that it has died; yields what has come to an end."""
+        """Handles a worker's answer or death; yields the job that has ended by it, if any."""
         answer, task = worker.answer(), worker.task
         if answer is not None:
             self._failed_starts, worker.task = 0, None

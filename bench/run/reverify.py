@@ -18,7 +18,7 @@ from bench.run.job import Job, open_job
 from bench.store import RunStore
 
 CLOSE = 1e-9
-"""Pixel units by which a distance may differ, which is computed in double precision."""
+"""Tolerance of a distance in pixel units; distances are computed in double precision."""
 
 _EXACT = ("index", "label", "clean_pred", "clean_correct", "adv_pred", "adv_correct")
 _PLAYED = ("robust", "played", "status")
@@ -26,12 +26,12 @@ _PLAYED = ("robust", "played", "status")
 
 @dataclass(frozen=True)
 class Failure:
-    """An image whose stored row is not what its stored example shows.
+    """An image whose stored row does not match its stored example.
 
     Attributes:
-        index: Of the image in its split.
+        index: Index of the image in its split.
         claimed: Whether the row says that the example lowers the model's score.
-        why: What was expected and what was found, in one line.
+        why: The differences, in one line.
     """
 
     index: int
@@ -41,12 +41,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the check of a cell.
+    """The result of re-verifying a cell.
 
     Attributes:
-        images: Checked.
-        claims: Of these, the examples that are claimed to lower the model's score.
-        failures: Of any of the images.
+        images: Images checked.
+        claims: How many of them have a row that says the example lowers the model's score.
+        failures: The images whose rows do not match.
     """
 
     images: int
@@ -55,18 +55,12 @@ class Verdict:
 
     @property
     def failed_claims(self) -> int:
-        """Claims that do not hold as stored."""
+        """How many claims do not hold."""
         return sum(failure.claimed for failure in self.failures)
 
 
 def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> Verdict:
-    """Scores a cell's stored examples again, on the draws that its rows were made on.
-
-    Args:
-        job: The cell's.
-        info: Stored about it.
-        rows: Its rows.
-        store: Holds the examples.
+    """Scores a cell's stored examples again, with the random draws of the stored rows.
 
     Raises:
         UserError: When checkpoint or data are not those of the cell, or a file is missing or
@@ -94,7 +88,7 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
 def _judged(
     store: RunStore, info: CellInfo, attack: Attack, target: Target, batch: Batch, budget: Budget
 ) -> list[Row]:
-    """Returns what the verifier says of the stored examples of a batch."""
+    """Returns the verifier's rows for the stored examples of a batch."""
     index, images = store.examples.read(info.cell_id, batch.number)
     if index != batch.index or images.shape != tuple(batch.x.shape):
         raise UserError(
@@ -128,5 +122,5 @@ def _compare(stored: Sequence[Row], found: Sequence[Row], index: Sequence[int]) 
 
 
 def _claimed(row: Row) -> bool:
-    """Whether a row says that x_adv is worse for the model than the clean image."""
+    """Says whether a row claims that the model is worse on x_adv than on the clean image."""
     return row.adv_correct is not None and row.adv_correct < row.clean_correct

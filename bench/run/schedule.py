@@ -9,7 +9,7 @@ from bench.attacks import get_attack
 from bench.core.paths import Where
 from bench.core.result import CellInfo
 from bench.core.spec import canonical_json
-from bench.run.chunks import Parts, cut
+from bench.run.chunks import ChunkedCells, cut
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Executor
 from bench.store import RunStore
@@ -84,9 +84,9 @@ def run_cells(
     for cell_id in sorted(wanted.difference(job.spec.cell_id for job in jobs)):
         watcher.show(*store.read_cell(cell_id))
     ended: dict[str, CellInfo] = {}
-    parts = Parts(store, jobs)
-    tasks = [task for group in chains(jobs) for task in cut(group, parts.stored(group))]
-    for one in parts.finished():
+    chunked = ChunkedCells(store, jobs)
+    tasks = [task for group in chains(jobs) for task in cut(group, chunked.stored(group))]
+    for one in chunked.finished():
         ended[one[0].cell_id] = one[0]
         watcher.show(*one)
     for outcome in workers.run(execute_chain, tasks, lost_chain):
@@ -95,7 +95,7 @@ def run_cells(
             continue
         for job, done in zip(*outcome, strict=True):
             watcher.progress(job.spec.cell_id, job.cost)
-            cell = parts.add(job, done)
+            cell = chunked.add(job, done)
             if cell is not None:
                 ended[cell[0].cell_id] = cell[0]
                 watcher.show(*cell)

@@ -1,4 +1,4 @@
-"""A process that does one job after the other, and tells at whose hands it died."""
+"""A worker process: it runs one job after the other, and its death is always noticed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from typing import Any, Generic, TypeVar
 J = TypeVar("J")
 
 _SPAWN = multiprocessing.get_context("spawn")
-"""A forked copy of a process with threads, which torch has, may hang."""
+"""A forked copy of a process with threads, such as torch starts, may hang."""
 
 
 @dataclass
 class Assigned(Generic[J]):
-    """A job and how far it has got.
+    """A job and its attempts.
 
     Attributes:
         job: The job.
-        tries: Times that it was begun.
-        begun: When it was last begun, by ``time.monotonic``.
+        tries: How often it was started.
+        begun: When it was last started, by ``time.monotonic``.
     """
 
     job: J
@@ -36,17 +36,17 @@ class Assigned(Generic[J]):
 
 
 class Worker(Generic[J]):
-    """This side of a worker process. It has a pipe of its own, which ends when the process does.
+    """The parent's side of a worker process, with a pipe of its own.
 
-    So nothing is shared that a process could take with it when it is killed, and it is always known
-    which job it had.
+    The pipe closes when the process ends. Workers share nothing, so that a killed one can break
+    nothing, and it is always known which job it had.
 
     Args:
-        threads: That torch may use in it.
+        threads: Threads that torch may use in the process.
 
     Attributes:
         ready: Whether it has started, and so can be given a job.
-        task: What it is doing.
+        task: The job at work.
     """
 
     def __init__(self, threads: int) -> None:
@@ -61,7 +61,7 @@ class Worker(Generic[J]):
 
     @property
     def signs(self) -> list[Any]:
-        """What to wait for: it says something, or has died."""
+        """What to wait for: an answer in the pipe, or the end of the process."""
         return [self.pipe, self._process.sentinel]
 
     @property
@@ -70,7 +70,7 @@ class Worker(Generic[J]):
         return self.ready and self.task is None
 
     def begin(self, work: Callable[[J], Any], task: Assigned[J]) -> bool:
-        """Gives it a job; says whether it lived to take it."""
+        """Gives it a job; returns whether it was alive to take it."""
         try:
             self.pipe.send((work, task.job))
         except OSError:
@@ -79,17 +79,17 @@ class Worker(Generic[J]):
         return True
 
     def overdue(self, limit: float | None) -> bool:
-        """Says whether it has been at its job for longer than ``limit`` seconds."""
+        """Says whether its job has taken longer than ``limit`` seconds."""
         if self.task is None or limit is None:
             return False
         return time.monotonic() - self.task.begun > limit
 
     def answer(self) -> tuple[bool, Any] | None:
-        """Reads what it says, once one of its signs is there.
+        """Reads its answer, once one of ``signs`` is there.
 
         Returns:
-            Whether its job came to an end, and the outcome or the exception; as the first of all,
-            that it is ready. ``None`` when it has died.
+            ``(True, outcome)`` or ``(False, exception)`` of its job; the first answer of all only
+            says that it is ready. ``None`` if it has died.
         """
         if not self.pipe.poll():
             return None
@@ -101,10 +101,7 @@ class Worker(Generic[J]):
         return found
 
     def end(self, seconds: float = 0.0) -> int:
-        """Ends it, by force if it is still there after so many seconds; returns its exit code.
-
-        A process whose pipe has ended may take a moment to end itself.
-        """
+        """Closes its pipe, kills it if it still runs after ``seconds``; returns its exit code."""
         self.pipe.close()
         if seconds:
             self._process.join(seconds)
@@ -115,7 +112,7 @@ class Worker(Generic[J]):
 
 
 def _serve(pipe: Connection, threads: int, parent: int) -> None:
-    """Does jobs until the pipe ends."""
+    """Runs jobs until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     import torch
@@ -134,17 +131,17 @@ def _serve(pipe: Connection, threads: int, parent: int) -> None:
 def _done(work: Callable[[Any], Any], job: Any) -> memoryview:
     try:
         return ForkingPickler.dumps((True, work(job)))
-    except Exception as error:  # is raised again on the other side
+    except Exception as error:  # the parent raises it again
         trace = traceback.format_exc()
         error.add_note(f"in a worker process:\n{trace}")
         try:
             return ForkingPickler.dumps((False, error))
-        except Exception:  # whatever it holds that cannot be sent
+        except Exception:  # it holds something that cannot be pickled
             return ForkingPickler.dumps((False, RuntimeError(f"in a worker process:\n{trace}")))
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this worker once its parent is gone: a killed run must not leave work behind."""
+    """Ends this worker once its parent is gone, so that a killed run leaves no processes."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 from bench.check.compare import Check, Checked
 from bench.check.formats import command, to_annotations, to_json, to_junit
 from bench.check.markdown import LONGEST, safe, to_markdown
-from bench.cli.checking import show
+from bench.cli.check import show
 from bench.cli.options import PlainConsole
 from bench.untrusted.escape import one_line
 

@@ -18,8 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bench.cli import options as completing
-from bench.cli.app import app, main
-from bench.cli.examples import commands
+from bench.cli.app import app, commands, main
 from bench.cli.listing import LISTINGS
 from bench.run.lookup import local_lookup
 from bench.suite import load_suite, make_plan
@@ -260,9 +259,9 @@ def test_pipes_are_plain_and_may_be_closed() -> None:
 def test_names_are_completed_without_torch() -> None:
     code = """
 import sys
-from bench.cli import options as completing
+from bench.cli import listing, options as completing
 print(completing.suites("quick"), completing.checkpoints("fmnist-resnet20-bn-"))
-print(completing.listings("at"), completing.kinds("leader"))
+print(listing.listings("at"), completing.kinds("leader"))
 print(completing.tables("rna/table1"), completing.trackers("m"), "torch" in sys.modules)
 """
     done = subprocess.run(

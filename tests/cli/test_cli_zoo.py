@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 import bench.cli.app
-import bench.cli.zoo_app
+import bench.cli.zoo
 from bench.cli import main
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
@@ -31,7 +31,7 @@ def rbench(
     """Runs a command with its checkpoints and data under ``tmp_path``; returns code and output."""
     monkeypatch.setenv("RBENCH_CHECKPOINTS", str(tmp_path / "zoo"))
     monkeypatch.setenv("RBENCH_DATA", str(tmp_path))
-    monkeypatch.setattr(bench.cli.zoo_app, "console", Console(width=400))
+    monkeypatch.setattr(bench.cli.zoo, "console", Console(width=400))
     monkeypatch.setattr(bench.cli.app, "errors", Console(stderr=True, width=400))
 
     def run(*arguments: str) -> tuple[int, str]:

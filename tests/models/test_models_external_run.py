@@ -27,10 +27,11 @@ from safetensors.torch import save_file
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
+from bench.core.paths import Where
 from bench.models import build_model
 from bench.models.external import ModelLookup
 from bench.run.job import Job, execute, load_model
-from bench.run.remote_files import code_hash, needs_of
+from bench.run.remote_files import code_hash, inputs_of
 from bench.store import RunStore
 from bench.zoo import open_model
 
@@ -277,26 +278,22 @@ def test_schemes_are_listed() -> None:
 
 def test_a_model_that_is_another_than_planned_is_refused(here: Path) -> None:
     with pytest.raises(UserError, match="changed since the run was planned"):
-        load_model(TORCHVISION, ModelLookup(here), None, "0" * 64, "cpu")
+        load_model(TORCHVISION, Where(here), None, "0" * 64)
 
 
 def test_a_node_is_sent_checkpoints_and_resolves_the_rest(here: Path) -> None:
     out = run_and_verify(here, [f"python:{module(here)}:plain?{SHAPE}"], "--trust-code")
     spec = specs(out)[0]
-    job = Job(spec, "bounded", here / "checkpoints", None, "cpu", 1.0, 8)
-    assert not needs_of(job).checkpoints
+    job = Job(spec, "bounded", Where(here / "checkpoints"), 1.0, 8)
+    assert not inputs_of([job]).checkpoints
     pytest.importorskip("ray", reason="needs rbench[ray]")
     from bench.run import on_ray
 
-    there = replace(job, trust_code=True)
+    there = replace(job, where=replace(job.where, trust_code=True))
     done = on_ray._run(execute, there, {}, [], code_hash())  # as a node does it
     assert done.info.complete, done.info.error
-    named = Job(spec.model_copy(update={"checkpoint": "zoo:first"}), *vars_of(job))
-    assert needs_of(named).checkpoints == {here / "checkpoints" / "first"}
-
-
-def vars_of(job: Job) -> tuple[Any, ...]:
-    return (job.attack_kind, job.checkpoints, job.data_root, job.device, job.cost, job.n_images)
+    named = replace(job, spec=spec.model_copy(update={"checkpoint": "zoo:first"}))
+    assert inputs_of([named]).checkpoints == {here / "checkpoints" / "first"}
 
 
 @pytest.mark.slow

@@ -13,12 +13,15 @@ from made_checkpoints import save
 from typer.testing import CliRunner
 
 from bench.cli.app import app
+from bench.core.analysis import AnalysisInfo
+from bench.core.paths import Where
 from bench.report import write_reports
 from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup
 from bench.store import AnalysisStore, RunStore
 from bench.suite import load_suite, make_plan
+from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
 KINDS = (
@@ -69,6 +72,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Seen(Watcher):
+    """Keeps which analyses ended, and whether they are complete."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, bool] = {}
+
+    def analysis_ended(self, label: str, info: AnalysisInfo) -> None:
+        self.ended[label] = info.complete
+
+
 def rbench(world: Path, command: str, out: Path) -> str:
     arguments = [command, str(world / "looks.yaml"), "--checkpoints", str(world / "checkpoints")]
     arguments += ["--out", str(out), "--device", "cpu", "--workers", "1"]
@@ -99,7 +112,7 @@ def test_run_stores_shows_and_reports_them_and_runs_nothing_twice(
 def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> None:
     lookup = local_lookup(world / "checkpoints", None)
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
-    jobs = make_analysis_jobs(list(plan.analyses), world / "checkpoints", None, "cpu")
+    jobs = make_analysis_jobs(list(plan.analyses), Where(world / "checkpoints"))
     for job in jobs:
         info, values = execute_analysis(job)
         assert info.complete and info.analysis_id == job.spec.analysis_id
@@ -112,16 +125,14 @@ def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
     lookup = local_lookup(copy, None)
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
     store = AnalysisStore(tmp_path / "run")
-    jobs = make_analysis_jobs(analyses_to_run(plan, store), copy, None, "cpu")
+    jobs = make_analysis_jobs(analyses_to_run(plan, store), Where(copy))
     weights = copy / "drawn" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    seen: dict[str, bool] = {}
+    seen = Seen()
     with Workers(1) as workers:
-        summary = run_analyses(
-            plan, store, jobs, workers, lambda label, info: seen.update({label: info.complete})
-        )
+        summary = run_analyses(plan, store, jobs, workers, seen)
     broken = {"gradient_similarity", "loss_surface", "path_difference"}
-    assert {label for label, ok in seen.items() if not ok} == broken
+    assert {label for label, complete in seen.ended.items() if not complete} == broken
     assert {label for label, _ in summary.incomplete} == broken and summary.ran == 5
     assert all("sha256" in reason for _, reason in summary.incomplete)
     left = analyses_to_run(plan, store)
@@ -133,7 +144,7 @@ def test_reports_say_what_is_missing_and_why(world: Path, tmp_path: Path) -> Non
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
     RunStore(tmp_path).write_manifest(plan.manifest())
     store = AnalysisStore(tmp_path)
-    (job,) = make_analysis_jobs([plan.analyses[1]], world / "checkpoints", None, "cpu")
+    (job,) = make_analysis_jobs([plan.analyses[1]], Where(world / "checkpoints"))
     info, _ = execute_analysis(job)
     failed = info.model_copy(update={"complete": False, "error": "out of memory"})
     store.write(failed, pd.DataFrame())

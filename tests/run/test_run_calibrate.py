@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.core.cell import CellSpec, DataSpec
-from bench.core.paths import builtin
+from bench.core.paths import Where, builtin
 from bench.core.threat import ThreatModel
 from bench.run import calibrate
 from bench.run.calibrate import Calibration, PassCost, makespan, passes_file, predict
@@ -39,7 +39,7 @@ def job(attack: str, cost: float, checkpoint: str = "fmnist-resnet20-bn", **fiel
         "seed": 0,
     }
     spec = CellSpec.model_validate({**values, **fields})
-    return Job(spec, "bounded", BN.parent, None, "cpu", cost, 16)
+    return Job(spec, "bounded", Where(BN.parent), cost, 16)
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.evaluation.model import Target
 from bench.run import probing
-from bench.run.after import plan_sweeps, raise_alarms, sweep_jobs
+from bench.run.lookup import local_lookup
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
-from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
+from bench.run.sweeps_and_alarms import plan_sweeps, raise_alarms, sweep_jobs
 from bench.store import RunStore
-from bench.suite import Lookup, Plan, load_suite, make_plan
+from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Watcher
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SUITE = """\
@@ -43,7 +46,7 @@ def planned(folder: Path, text: str = SUITE) -> tuple[Plan, Lookup]:
 
 
 def jobs_of(plan: Plan, folder: Path) -> list[Job]:
-    return make_jobs(cells_to_run(plan, RunStore(folder)), CHECKPOINTS, None, "cpu")
+    return make_jobs(cells_to_run(plan, RunStore(folder)), Where(CHECKPOINTS))
 
 
 def test_an_attack_with_too_few_steps_is_marked_by_the_sweep(tmp_path: Path) -> None:
@@ -52,13 +55,9 @@ def test_an_attack_with_too_few_steps_is_marked_by_the_sweep(tmp_path: Path) -> 
     assert [about.attack_label for _, about in sweeps] == ["short"]
     store = RunStore(tmp_path / "run")
     jobs = jobs_of(plan, store.folder)
-    jobs += sweep_jobs(
-        sweeps,
-        [job.spec.cell_id for job in jobs],
-        lambda spec, kind, cost, n: Job(spec, kind, CHECKPOINTS, None, "cpu", cost, n),
-    )
+    jobs += sweep_jobs(sweeps, [job.spec.cell_id for job in jobs], Where(CHECKPOINTS))
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, Watcher())
+        summary = run_cells(plan, store, jobs, workers, Watcher())
     assert (summary.ran, summary.swept) == (3, 2), "its base is the cell itself"
     probed = {probe_key(plan.cells[0].spec): Probed(doubts=("probe_odd: looks odd",))}
     found = raise_alarms(plan, store, 10, probed, [sweep for sweep, _ in sweeps])

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from made_checkpoints import save
 
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.run import chunks
-from bench.run.chunks import Parts, cut, join
+from bench.run.lookup import local_lookup
+from bench.run.chunks import ChunkedCells, cut, join
 from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
-from bench.run.lookup import local_lookup
-from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import Chunk, RunStore
 from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Summary, Watcher
 
 SUITE = """
 suite: chunked
@@ -89,15 +91,15 @@ def run(made: Path, out: Path, workers: Here) -> tuple[Plan, RunStore, Summary]:
     lookup = local_lookup(made / "checkpoints", None)
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
-    jobs = make_jobs(cells_to_run(plan, store), made / "checkpoints", None, "cpu")
-    return plan, store, run_suite(plan, store, jobs, workers, Watcher())
+    jobs = make_jobs(cells_to_run(plan, store), Where(made / "checkpoints"))
+    return plan, store, run_cells(plan, store, jobs, workers, Watcher())
 
 
 def one_job(made: Path) -> Job:
     """Returns the second cell: a few steps of PGD on BatchNorm."""
     lookup = local_lookup(made / "checkpoints", None)
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
-    (job,) = make_jobs([plan.cells[1]], made / "checkpoints", None, "cpu")
+    (job,) = make_jobs([plan.cells[1]], Where(made / "checkpoints"))
     return job
 
 
@@ -150,10 +152,10 @@ def test_a_lost_chunk_costs_its_own_cell_and_alone_is_run_again(made: Path, tmp_
 def test_a_cell_that_was_whole_but_for_its_last_step_is_put_together(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(self: Parts, info: CellInfo, rows: list[Row]) -> None:
+    def killed(self: ChunkedCells, info: CellInfo, rows: list[Row]) -> None:
         raise UserError("killed")
 
-    monkeypatch.setattr(Parts, "_store_whole", killed)
+    monkeypatch.setattr(ChunkedCells, "_store_whole", killed)
     # The last chunk of a cell is not stored by itself: it is lost with the kill.
     with pytest.raises(UserError, match="killed"):
         run(made, tmp_path, Here())

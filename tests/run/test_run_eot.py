@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from made_checkpoints import save
 
+from bench.core.paths import Where
 from bench.report import write_reports
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
-from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import RunStore
 from bench.suite import load_suite, make_plan
+from bench.suite.watcher import Watcher
 
 SUITE = """
 suite: ways
@@ -46,9 +47,9 @@ def test_a_suite_spends_what_it_says_and_says_how(tmp_path: Path) -> None:
     plan = make_plan(load_suite(file, local_lookup(tmp_path / "checkpoints", None)))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
-    jobs = make_jobs(cells_to_run(plan, store), tmp_path / "checkpoints", None, "cpu")
+    jobs = make_jobs(cells_to_run(plan, store), Where(tmp_path / "checkpoints"))
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, Watcher())
+        summary = run_cells(plan, store, jobs, workers, Watcher())
     assert not summary.incomplete
     spent = []
     for cell in plan.cells:

@@ -14,13 +14,16 @@ from typer.testing import CliRunner
 
 from bench.cli.app import app
 from bench.core.errors import UserError
+from bench.core.paths import Where
+from bench.run.lookup import local_lookup
 from bench.run.job import Job
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup
 from bench.run.reverify import reverify
-from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
 SUITE = """
@@ -60,17 +63,16 @@ def _run(folder: Path, out: Path, *, save_adv: bool) -> tuple[Plan, RunStore]:
     plan = make_plan(load_suite(folder / "suite.yaml", lookup))
     store = RunStore(out)
     cells = cells_to_run(plan, store, save_adv=save_adv)
-    jobs = make_jobs(cells, folder / "checkpoints", None, "cpu", save_adv=save_adv)
+    jobs = make_jobs(cells, Where(folder / "checkpoints"), save_adv=save_adv)
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, Watcher())
+        summary = run_cells(plan, store, jobs, workers, Watcher())
     assert not summary.incomplete
     return plan, store
 
 
 def checked(kept: tuple[Plan, RunStore, Path], cell_id: str, store: RunStore | None = None):
     info, rows = kept[1].read_cell(cell_id)
-    zoo = kept[2] / "checkpoints"
-    job = Job(info.spec, info.attack_kind, zoo, None, "cpu", 1.0, len(rows))
+    job = Job(info.spec, info.attack_kind, Where(kept[2] / "checkpoints"), 1.0, len(rows))
     return reverify(job, info, rows, store or kept[1])
 
 
@@ -157,7 +159,7 @@ def test_damaged_examples_and_altered_weights_are_named(
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"000001.parquet: damaged.*--save-adv again"):
             checked(kept, attacked(plan)[0], RunStore(tmp_path / "run"))
-    (job,) = make_jobs([plan.cells[1]], tmp_path, None, "cpu")
+    (job,) = make_jobs([plan.cells[1]], Where(tmp_path))
     save(tmp_path / "first", "bn", 5)
     info, rows = store.read_cell(plan.cells[1].cell_id)
     with pytest.raises(UserError, match="the checkpoint changed since the run was planned"):

@@ -13,13 +13,14 @@ from made_checkpoints import save
 
 from bench.attacks import Budget, Traits, get_attack
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.report import write_reports
 from bench.report.write import build_reports
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
-from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Watcher
 from bench.verify.verifier import judge
 from bench.zoo import open_checkpoint
 
@@ -53,9 +54,9 @@ def run(folder: Path, attacks: str, reports: str = "leaderboard", models: str = 
     plan = make_plan(load_suite(suite, lookup))
     store = RunStore(folder / "run")
     store.write_manifest(plan.manifest())
-    jobs = make_jobs(cells_to_run(plan, store), folder / "checkpoints", None, "cpu")
+    jobs = make_jobs(cells_to_run(plan, store), Where(folder / "checkpoints"))
     with Workers(1) as workers:
-        assert not run_suite(plan, store, jobs, workers, Watcher()).incomplete
+        assert not run_cells(plan, store, jobs, workers, Watcher()).incomplete
     return plan
 
 

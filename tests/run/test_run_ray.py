@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,25 @@ import numpy as np
 import pytest
 from made_checkpoints import save
 
+from bench.core.cell import DataSpec
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.run import chunks
-from bench.run.job import Job
+from bench.run.lookup import local_lookup
 from bench.run.local import Executor, Stop, Workers
 from bench.run.lookup import local_lookup
 from bench.run.probing import Probing
-from bench.run.remote_files import Needs, check_code, code_hash, moved, needs_of
-from bench.run.schedule import Summary, Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.remote_files import (
+    RayCluster,
+    check_code,
+    code_hash,
+    inputs_of,
+    with_checkpoints_in,
+)
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Summary, Watcher
 
 pytest.importorskip("ray")
 
@@ -67,9 +76,9 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture
 def workers(cluster: Any) -> Iterator[Executor]:
-    from bench.run.on_ray import RayWorkers, Share
+    from bench.run.on_ray import RayWorkers
 
-    with RayWorkers(cluster.address, None, Share()) as found:
+    with RayWorkers(RayCluster(cluster.address)) as found:
         yield found
 
 
@@ -77,35 +86,40 @@ def run(made: Path, out: Path, workers: Executor, watcher: Watcher) -> tuple[Pla
     lookup = local_lookup(made / "checkpoints", None)
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
-    jobs = make_jobs(cells_to_run(plan, store), made / "checkpoints", None, "cpu", save_adv=True)
+    jobs = make_jobs(cells_to_run(plan, store), Where(made / "checkpoints"), save_adv=True)
     runner = Probing(jobs, out, workers)
-    summary = run_suite(plan, store, jobs, runner, watcher)
+    summary = run_cells(plan, store, jobs, runner, watcher)
     assert runner.known
     return plan, summary, {i: store.read_cell(i)[1] for i in store.cell_ids()}
 
 
-@needs_of.register
-def _(job: str) -> Needs:
-    """Lets a text be a job, here and, as this module is imported there, in a worker."""
-    return Needs()
+@dataclass(frozen=True)
+class Errand:
+    """A job that opens no model."""
+
+    name: str
+    where: Where = Where(Path("checkpoints"))  # noqa: RUF009
+    model_names: tuple[str, ...] = ()
+    data: DataSpec = DataSpec(name="fashion-mnist", limit=1)  # noqa: RUF009
 
 
-@moved.register
-def _(job: str, checkpoints: Path) -> str:
-    return job
-
-
-def work(job: str) -> str:
-    """Dies, hangs, or answers with where it was done."""
-    if job == "die":
+def work(job: Errand) -> str:
+    """Dies, hangs, or answers."""
+    if job.name == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if job == "hang":
+    if job.name == "hang":
         time.sleep(600)
-    return f"{job} done"
+    return f"{job.name} done"
 
 
-def lost(job: str, why: str) -> str:
+def lost(job: Errand, why: str) -> str:
     return f"lost: {why}"
+
+
+def outcomes(workers: Any, *names: str) -> dict[str, str]:
+    """Runs errands; returns their outcomes by name."""
+    ended = workers.run(work, [Errand(name) for name in names], lost)
+    return {one[0].name: one[1] for one in ended if one is not None}
 
 
 class AddsAndRemoves(Watcher):
@@ -145,7 +159,7 @@ def test_a_job_that_kills_its_worker_or_hangs_costs_itself_alone(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "_limit", 5.0)
-    found = dict(o for o in workers.run(work, ["die", "hang", "a", "b"], lost) if o is not None)
+    found = outcomes(workers, "die", "hang", "a", "b")
     assert found["die"].startswith(("lost: its worker was lost 3 times", "lost: ended after more"))
     assert {found["a"], found["b"]} == {"a done", "b done"}
     assert found["hang"] == "lost: ended after more than 5 s, the time limit of a chunk"
@@ -156,34 +170,36 @@ def test_a_stop_begins_no_more(workers: Any, monkeypatch: pytest.MonkeyPatch) ->
     stop = Stop()
     stop.signal = signal.SIGTERM
     monkeypatch.setattr(workers, "_stop", stop)
-    assert [o for o in workers.run(work, ["a", "b"], lost) if o is not None] == []
+    assert outcomes(workers, "a", "b") == {}
 
 
 def test_an_address_without_a_cluster_is_named() -> None:
     import ray
 
-    from bench.run.on_ray import RayWorkers, Share
+    from bench.run.on_ray import RayWorkers
 
     ray.shutdown()
     with pytest.raises(UserError, match=r"--address 127.0.0.1:1: .*ray start --head"):
-        RayWorkers("127.0.0.1:1", None, Share())
+        RayWorkers(RayCluster("127.0.0.1:1"))
 
 
 def test_other_code_on_a_node_is_refused() -> None:
     check_code(code_hash(), "here")
-    with pytest.raises(UserError, match="rbench on node7 is another than here"):
+    with pytest.raises(UserError, match="rbench on node7 is not the same as here"):
         check_code("0" * 16, "node7")
 
 
 def test_what_a_job_reads_is_known_and_can_be_elsewhere(made: Path) -> None:
     lookup = local_lookup(made / "checkpoints", None)
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
-    jobs = tuple(make_jobs(list(plan.cells), made / "checkpoints", None, "cpu"))
+    here = Where(made / "checkpoints")
+    jobs = tuple(make_jobs(plan.cells, here))
     transfer = next(job for job in jobs if job.spec.surrogate)
-    assert needs_of(transfer) == needs_of(jobs)
-    assert {path.name for path in needs_of(jobs).checkpoints} == {"first", "drawn"}
-    assert {path.name for path in needs_of(jobs[:1]).checkpoints} == {"first"}
-    elsewhere = moved(jobs, Path("/elsewhere"))
-    assert {job.checkpoints for job in elsewhere} == {Path("/elsewhere")}
-    assert [replace(job, checkpoints=made / "checkpoints") for job in elsewhere] == list(jobs)
-    assert isinstance(elsewhere[0], Job)
+    assert inputs_of([transfer]) == inputs_of([jobs]) == inputs_of(jobs)
+    assert {path.name for path in inputs_of(jobs).checkpoints} == {"first", "drawn"}
+    assert {path.name for path in inputs_of(jobs[:1]).checkpoints} == {"first"}
+    assert inputs_of(jobs).slices == {(plan.suite.data, None)}
+    elsewhere = with_checkpoints_in(jobs, Path("/elsewhere"))
+    assert {job.where for job in elsewhere} == {Where(Path("/elsewhere"))}
+    assert tuple(replace(job, where=here) for job in elsewhere) == jobs
+    assert with_checkpoints_in(transfer, Path("/elsewhere")) in elsewhere

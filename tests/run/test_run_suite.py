@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
+from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.core.spec import Spec
 from bench.models import Classifier
@@ -23,10 +24,10 @@ from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.job import execute
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
-from bench.run.schedule import Watcher, cells_to_run, make_jobs, run_suite
+from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
+from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
 EPS = 0.03
@@ -90,9 +91,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, R
     plan = make_plan(load_suite(suite, lookup))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
-    jobs = make_jobs(cells_to_run(plan, store), checkpoints, None, "cpu")
+    jobs = make_jobs(cells_to_run(plan, store), Where(checkpoints))
     with Workers(1) as workers:
-        summary = run_suite(plan, store, jobs, workers, Watcher())
+        summary = run_cells(plan, store, jobs, workers, Watcher())
     assert not summary.incomplete
     return plan, store, checkpoints
 
@@ -183,6 +184,6 @@ def test_a_damaged_surrogate_makes_the_cell_incomplete(
     shutil.copytree(checkpoints, tmp_path / "copy")
     weights = tmp_path / "copy" / "first" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    (job,) = make_jobs([transfer], tmp_path / "copy", None, "cpu")
+    (job,) = make_jobs([transfer], Where(tmp_path / "copy"))
     info, rows, _ = execute(job)
     assert not info.complete and not rows and "expected sha256" in info.error

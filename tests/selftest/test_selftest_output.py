@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from rich.console import Console
+from typer.testing import CliRunner
 
-from bench.cli.selftest import selftest_command
+from bench.cli.app import app
+from bench.cli.options import console
 from bench.core.errors import UserError
 from bench.selftest import (
     CASES,
@@ -88,18 +88,19 @@ def test_markdown_holds_the_tables_and_where_they_come_from() -> None:
         assert word in text
 
 
-def command(case_id: str | None, out: Path | None = None) -> tuple[int, str]:
-    console = Console(file=io.StringIO(), width=200)
-    code = selftest_command(
-        console, case_id, out, None, None, with_checkpoints=True, with_libraries=False
-    )
-    assert isinstance(console.file, io.StringIO)
-    return code, console.file.getvalue()
+def command(case_id: str, *more: str) -> tuple[int, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "width", 200)
+        arguments = ["selftest", "--case", case_id, "--no-libraries", *more]
+        done = CliRunner().invoke(app, arguments)
+    if isinstance(done.exception, UserError):
+        raise done.exception
+    return done.exit_code, done.output
 
 
 def test_one_case_is_run_and_written(tmp_path: Path) -> None:
     out = tmp_path / "new" / "selftest.md"
-    code, shown = command("crash", out)
+    code, shown = command("crash", "--out", str(out))
     assert code == 0 and "1 of 1 planted cases caught" in shown
     assert "out of memory" in shown and "checkpoint" not in shown
     assert "| crash" in out.read_text()

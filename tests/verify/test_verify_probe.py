@@ -13,10 +13,11 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from bench.cli import probing
+from bench.cli.probe import probe_command
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
+from bench.core.paths import Where
 from bench.models import build_model
 from bench.norms import RandomNormAggregation, find_paths, norm_factory
 from bench.probe.findings import Finding, ProbeResult
@@ -539,10 +540,10 @@ NOTE = Finding(code="log_probabilities", severity="note", text="fine")
 def command(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[int, str]:
     """Runs the command on a shipped checkpoint with a planted result."""
     result = SOUND_RESULT.model_copy(update=changes)
-    monkeypatch.setattr(probing, "probe", lambda model, x, y, *, classes: result)
+    monkeypatch.setattr("bench.probe.model.probe", lambda model, x, y, *, classes: result)
     shipped = Path(__file__).parents[2] / "checkpoints"
     console = Console(record=True, width=200, file=io.StringIO())
-    code = probing.probe_command(console, "fmnist-resnet20-bn", shipped, None, "cpu")
+    code = probe_command(console, "fmnist-resnet20-bn", Where(shipped))
     return code, console.export_text()
 
 
