@@ -108,6 +108,13 @@ def ended(plan: Plan, complete: bool = True) -> list[CellInfo]:
     ]
 
 
+def begun(names: list[str], plan: Plan, lines: list[str]) -> Tracking:
+    """Trackers that have been told of a plan; their warnings are put into ``lines``."""
+    tracking = Tracking(names, lines.append)
+    tracking.begin(plan, {}, 0)
+    return tracking
+
+
 @pytest.mark.slow
 def test_a_run_tells_its_trackers_and_survives_them(
     tmp_path: Path,
@@ -151,17 +158,16 @@ def test_a_cell_is_told_once_until_it_changes(
     tracker = Remembering()
     registered("one", tracker)
     (first, _), lines = ended(plan), []
-    with Tracking(["one", "one"], plan, lines.append) as tracking:
-        tracking.show(first, [])
-        tracking.show(first, [])
-        assert tracker.calls == ["start", "log"]
-        assert tracker.metrics[f"{NAMES[0]}/alarms"] == 0
-        tracking.show(first.model_copy(update={"alarms": ("doubtful",)}), [])
-        assert tracker.metrics[f"{NAMES[0]}/alarms"] == 1
-        assert f"{NAMES[0]}/accuracy" not in tracker.metrics
+    tracking = begun(["one", "one"], plan, lines)
+    tracking.show(first, [])
+    tracking.show(first, [])
+    assert tracker.calls == ["start", "log"]
+    assert tracker.metrics[f"{NAMES[0]}/alarms"] == 0
+    tracking.show(first.model_copy(update={"alarms": ("doubtful",)}), [])
+    assert tracker.metrics[f"{NAMES[0]}/alarms"] == 1
+    assert f"{NAMES[0]}/accuracy" not in tracker.metrics
+    tracking.end((), "stopped")
     assert (tracker.status, tracker.calls[-1]) == ("stopped", "finish") and lines == []
-    tracking.finish((), "finished")
-    assert tracker.calls.count("finish") == 1
 
 
 @pytest.mark.parametrize("failing", ["start", "log", "finish"])
@@ -171,10 +177,10 @@ def test_a_failure_is_one_line(
     broken, sound, lines = Remembering(failing), Remembering(), []  # type: ignore[var-annotated]
     registered("broken", broken)
     registered("sound", sound)
-    with Tracking(["broken", "sound"], plan, lines.append) as tracking:
-        for info in ended(plan):
-            tracking.show(info, [])
-        tracking.finish((), "finished")
+    tracking = begun(["broken", "sound"], plan, lines)
+    for info in ended(plan):
+        tracking.show(info, [])
+    tracking.end((), "finished")
     assert len(lines) == 1 and lines[0].startswith("broken failed") and "\n" not in lines[0]
     assert broken.calls[-1] == failing and sound.calls == ["start", "log", "log", "finish"]
 
@@ -183,11 +189,11 @@ def test_a_failure_is_one_line(
     ("name", "fragment"), [("mlflo", "mlflow"), ("mlflow", "rbench[mlflow]"), ("wandb", "[wandb]")]
 )
 def test_what_is_not_there_is_said_before_the_run(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, name: str, fragment: str
+    monkeypatch: pytest.MonkeyPatch, name: str, fragment: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError) as raised:
-        Tracking([name], plan, print)
+        Tracking([name], print)
     assert fragment in str(raised.value)
 
 
@@ -198,10 +204,10 @@ def test_mlflow_keeps_a_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.Monk
     report = tmp_path / "leaderboard.md"
     report.write_text("a table")
     lines: list[str] = []
-    with Tracking(["mlflow"], plan, lines.append) as tracking:
-        for info in ended(plan, complete=False):
-            tracking.show(info, [])
-        tracking.finish([report], "incomplete")
+    tracking = begun(["mlflow"], plan, lines)
+    for info in ended(plan, complete=False):
+        tracking.show(info, [])
+    tracking.end([report], "incomplete")
     assert lines == []
     (run,) = mlflow.MlflowClient().search_runs(
         [mlflow.get_experiment_by_name("rbench").experiment_id]
@@ -219,14 +225,14 @@ def test_wandb_keeps_a_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.Monke
     report = tmp_path / "leaderboard.md"
     report.write_text("a table")
     lines: list[str] = []
-    with Tracking(["wandb"], plan, lines.append) as tracking:
-        run = tracking._trackers["wandb"]._run  # type: ignore[attr-defined]
-        handed, log_artifact = [], run.log_artifact
-        monkeypatch.setattr(run, "log_artifact", lambda a: handed.append(a) or log_artifact(a))
-        for info in ended(plan):
-            tracking.show(info, [])
-        assert run.summary[f"{NAMES[1]}/seconds"] == 2.0
-        assert run.config["threat_model.norm"] == "linf"
-        tracking.finish([report], "finished")
+    tracking = begun(["wandb"], plan, lines)
+    run = tracking._trackers["wandb"]._run  # type: ignore[attr-defined]
+    handed, log_artifact = [], run.log_artifact
+    monkeypatch.setattr(run, "log_artifact", lambda a: handed.append(a) or log_artifact(a))
+    for info in ended(plan):
+        tracking.show(info, [])
+    assert run.summary[f"{NAMES[1]}/seconds"] == 2.0
+    assert run.config["threat_model.norm"] == "linf"
+    tracking.end([report], "finished")
     assert lines == [] and list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert [list(artifact.manifest.entries) for artifact in handed] == [["leaderboard.md"]]
