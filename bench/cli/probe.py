@@ -76,12 +76,12 @@ def probe_command(console: Console, checkpoint: str, where: Where, data: str | N
     from bench.core.model_uri import short_name
     from bench.data import take_slice
     from bench.probe import model as probing
-    from bench.run.job import shelf_of
+    from bench.run.job import model_lookup
     from bench.zoo import Checkpoint, open_checkpoint, open_model
 
     path = Path(checkpoint)
     source: Source = (
-        open_checkpoint(path) if path.is_dir() else open_model(checkpoint, shelf_of(where))
+        open_checkpoint(path) if path.is_dir() else open_model(checkpoint, model_lookup(where))
     )
     facts = source.facts()
     shown = DataSpec(name=_data(checkpoint, facts, data), limit=probing.MAX_IMAGES)

@@ -22,7 +22,7 @@ from bench.core.host import installed, processor, today
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
-from bench.run.job import Job, shelf_of
+from bench.run.job import Job, model_lookup
 from bench.store import write_atomically
 from bench.zoo import open_model
 
@@ -122,7 +122,7 @@ class Calibration:
         name = (job.spec.surrogate or job.spec).checkpoint
         key = (name, job.where)
         if key not in self._sources:
-            source = open_model(name, shelf_of(job.where))
+            source = open_model(name, model_lookup(job.where))
             facts = source.facts()
             spec = facts.spec.model_dump(mode="json", exclude={"mean", "std"})
             # Of others' networks the specification does not tell all.

@@ -70,7 +70,7 @@ class Job:
         return self.spec.data
 
 
-def shelf_of(where: Where) -> ModelLookup:
+def model_lookup(where: Where) -> ModelLookup:
     """Returns the arguments of ``open_model`` that a ``Where`` holds."""
     return ModelLookup(where.checkpoints, where.trust_code)
 
@@ -83,7 +83,7 @@ def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Class
         UserError: When it cannot be loaded, or its sha256 is not the one planned with.
     """
     no_tf32()  # in every process that runs jobs
-    source = open_model(name, shelf_of(where))
+    source = open_model(name, model_lookup(where))
     model = source.load(stats)
     found = source.facts().sha256  # of another library's model, as it was loaded
     if found != sha256:

@@ -14,7 +14,7 @@ from bench.core.errors import UserError
 from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
 from bench.evaluation.device import no_tf32
-from bench.run.job import Job, load_slice, shelf_of
+from bench.run.job import Job, load_slice, model_lookup
 from bench.run.local import Executor
 from bench.store import write_atomically
 from bench.zoo import open_model
@@ -175,7 +175,7 @@ def run_probe(one: ProbeJob) -> Probed | None:
     no_tf32()
     where = one.where
     try:
-        model = open_model(one.of.checkpoint, shelf_of(where)).load(one.of.stats)
+        model = open_model(one.of.checkpoint, model_lookup(where)).load(one.of.stats)
         model = model.to(where.device)
     except UserError:
         return None
