@@ -122,8 +122,8 @@ def run_suite(
     out: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
-    data_root: Path | None = None,
-    checkpoints: Path | None = None,
+    data_root: str | Path | None = None,
+    checkpoints: str | Path | None = None,
     skip_missing: bool = False,
     save_adv: bool = False,
     exact: bool = False,
@@ -162,7 +162,12 @@ def run_suite(
             model is not what its card declares, or another process writes into the run folder. A
             cell that fails raises nothing: it is incomplete.
     """
-    where = Where(checkpoints_folder(checkpoints), data_root, _device(device, cluster), trust_code)
+    where = Where(
+        checkpoints_folder(Path(checkpoints) if checkpoints else None),
+        Path(data_root) if data_root else None,
+        _device(device, cluster),
+        trust_code,
+    )
     run = PreparedRun(suite, where, out=out, exact=exact, skip_missing=skip_missing)
     watcher = watcher or Watcher()
     with (
