@@ -31,7 +31,7 @@ from bench.attacks.common import Best, harm
 from bench.attacks.declared import CWLinfParams, MIMParams, NoiseParams, PGDParams, StepParams
 from bench.attacks.search.lanes import appraise, decides, whole_batch
 from bench.core.spec import Spec
-from bench.oracle import LOSSES, Loss, Oracle, AscentState, cross_entropy
+from bench.oracle import LOSSES, AscentState, Loss, Oracle, cross_entropy
 
 
 def natural(

@@ -69,7 +69,7 @@ def _collect(what: str, found: Iterable[T]) -> list[T]:
 
 
 def _show(summary: Summary) -> None:
-    from bench.selftest.summary import CASE_COLUMNS, COMPARISON_COLUMNS, LOOK_COLUMNS
+    from bench.selftest.summary import CASE_COLUMNS, CHECKPOINT_COLUMNS, COMPARISON_COLUMNS
 
     rows = [
         (name, f"{planted}: {expected}", got, verdict)

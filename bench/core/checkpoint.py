@@ -40,7 +40,7 @@ class CheckpointFacts(Spec):
         std: Per-channel standard deviation that the model divides by.
         seed: Of its training, where the card tells it.
         recipe: Hash of its training recipe, where the card tells it.
-        sketch: Of its weights, see ``bench.core.weight_sketch``; empty in stores from before it was noted.
+        sketch: Of its weights, see ``bench.core.weight_sketch``; empty in older stores.
         history: Its training, where the suite has a report of kind ``training_curve``.
     """
 

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 from bench.core.errors import UserError
 from bench.core.paths import Folder, Where, folder_at, suite_folders
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
-from bench.run.catalog import LocalCatalog
 from bench.run.job import Job
 from bench.run.local import default_workers
+from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs
 from bench.run.sweeps_and_alarms import plan_sweeps, sweep_jobs
 from bench.store import AnalysisStore, RunStore
-from bench.suite import SuiteSpec, find_suite, load_suite, make_plan
+from bench.suite import Lookup, ResolvedSuite, find_suite, load_suite, make_plan
 
 SuiteLike: TypeAlias = str | Path | Mapping[str, Any]
 """A suite's file, the name of one in ``suites/``, or a mapping of the keys that a file has."""
@@ -54,13 +54,14 @@ class PreparedRun:
         skip_missing: bool = False,
     ) -> None:
         self.where = where
-        catalog = LocalCatalog(where.checkpoints, where.data_root, trust_code=where.trust_code)
-        spec = _load(suite, catalog, skip_missing)
-        spec = spec.model_copy(update={"search": "exact"}) if exact else spec
-        self.plan = make_plan(spec, catalog)
-        self.classes = catalog.dataset(spec.data.name).classes
-        self.sweeps = plan_sweeps(self.plan, catalog.data_hash)
-        self.store = RunStore(folder_at(str(out)) if out else Path("reports") / spec.suite)
+        lookup = local_lookup(where.checkpoints, where.data_root, trust_code=where.trust_code)
+        resolved = _load(suite, lookup, skip_missing)
+        resolved = resolved.exact() if exact else resolved
+        self.plan = make_plan(resolved)
+        self.classes = resolved.dataset.classes
+        self.sweeps = plan_sweeps(self.plan, lambda data: resolved.images(data).sha256)
+        name = resolved.spec.suite
+        self.store = RunStore(folder_at(str(out)) if out else Path("reports") / name)
         self._refuse_another_suite()
 
     @property
@@ -102,15 +103,15 @@ class PreparedRun:
         return min(asked or default_workers(self.where.device), max(*n_jobs, 1))
 
 
-def _load(suite: SuiteLike, catalog: LocalCatalog, skip_missing: bool) -> SuiteSpec:
+def _load(suite: SuiteLike, lookup: Lookup, skip_missing: bool) -> ResolvedSuite:
     """Returns a checked suite; a mapping is checked as a file would be."""
     if not isinstance(suite, Mapping):
         path = find_suite(str(suite), suite_folders())
-        return load_suite(path, catalog, skip_missing=skip_missing)
+        return load_suite(path, lookup, skip_missing=skip_missing)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suite.yaml"
         path.write_text(json.dumps(suite, indent=1), encoding="utf-8")  # JSON is YAML
         try:
-            return load_suite(path, catalog, skip_missing=skip_missing)
+            return load_suite(path, lookup, skip_missing=skip_missing)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "suite")) from None

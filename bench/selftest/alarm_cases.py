@@ -113,12 +113,6 @@ def batch_size() -> Outcome:
     )
 
 
-<<<<<<< HEAD
-HUGE_EPS = 0.5
-
-
-=======
->>>>>>> 6e186b8 (Selftest: the batch cases are back among the cases, libraries stand in one module)
 def huge_eps() -> Outcome:
     """PGD leaves most images right at an eps that can turn any image grey."""
     data, model = images(), Quantized()

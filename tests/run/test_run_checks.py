@@ -12,7 +12,6 @@ from bench.core.errors import UserError
 from bench.core.paths import Where
 from bench.evaluation.model import Target
 from bench.run import probing
-from bench.run.lookup import local_lookup
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup
@@ -20,7 +19,7 @@ from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.run.sweeps_and_alarms import plan_sweeps, raise_alarms, sweep_jobs
 from bench.store import RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.suite import Lookup, Plan, load_suite, make_plan
 from bench.suite.watcher import Watcher
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

@@ -18,10 +18,10 @@ from bench.core.errors import UserError
 from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.run import chunks
-from bench.run.lookup import local_lookup
 from bench.run.chunks import ChunkedCells, cut, join
 from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
+from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store import Chunk, RunStore
 from bench.suite import Plan, load_suite, make_plan

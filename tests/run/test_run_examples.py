@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.core.errors import UserError
 from bench.core.paths import Where
-from bench.run.lookup import local_lookup
 from bench.run.job import Job
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup

@@ -18,7 +18,6 @@ from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.paths import Where
 from bench.run import chunks
-from bench.run.lookup import local_lookup
 from bench.run.local import Executor, Stop, Workers
 from bench.run.lookup import local_lookup
 from bench.run.probing import Probing
