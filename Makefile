@@ -38,7 +38,7 @@ test-slow: $(READY)
 
 # What make test skips for want of other people's libraries.
 test-extras: $(EXTRAS)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/attacks tests/export tests/models tests/track
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/attacks tests/export tests/models
 
 # The tests with the oldest versions that setup.cfg allows; the other targets take the newest.
 test-lowest: $(LOWEST)/.ready
