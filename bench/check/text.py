@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.check.compare import Check, Checked
 from bench.metrics import Estimate
 from bench.untrusted.escape import one_line
@@ -27,11 +29,7 @@ def points(difference: Estimate | None) -> str:
     """Returns a difference in points with its interval, as ``-4.9 [-7.0, -2.8]``."""
     if difference is None:
         return ""
-    places = digits(difference.n)
-    text = _signed(difference.value, places)
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{_signed(difference.low, places)}, {_signed(difference.high, places)}]"
+    return " ".join(difference.shown(partial(_signed, places=digits(difference.n))))
 
 
 def _signed(share: float, places: int) -> str:

@@ -17,7 +17,7 @@ from bench.cli.options import duration, say, warn
 from bench.core.analysis import AnalysisInfo
 from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
-from bench.metrics import robust_accuracy
+from bench.metrics import percent, robust_accuracy
 from bench.suite import Plan, PlannedCell
 from bench.suite.watcher import Status, Summary, Watcher
 
@@ -143,11 +143,11 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     if not info.complete:
         return Text("incomplete", style="red")
     estimate = robust_accuracy(rows, info.cluster)
-    text = Text(f"{100 * estimate.value:.1f}", style="bold")
+    text = Text(percent(estimate.value), style="bold")
     if info.alarms:
         text.append(" !", style="yellow")
-    if estimate.low is not None and estimate.high is not None:
-        text.append(f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]", style="dim not bold")
+    if interval := estimate.brackets(lambda share: f"{100 * share:.0f}"):
+        text.append(f" {interval}", style="dim not bold")
     return text
 
 

@@ -10,7 +10,13 @@ from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import CellInfo, Row, alarms_of, cluster_of
-from bench.metrics import Estimate, clean_accuracy, robust_accuracy, worst_case_accuracy
+from bench.metrics import (
+    Estimate,
+    clean_accuracy,
+    percent,
+    robust_accuracy,
+    worst_case_accuracy,
+)
 from bench.untrusted.escape import markdown, one_line
 
 if TYPE_CHECKING:
@@ -159,8 +165,7 @@ class EvaluationResult:
                 yield label, "incomplete", "", ""
                 continue
             mark = " !" * bool(self._alarms(label))
-            ends = "" if found.low is None or found.high is None else _interval(found)
-            yield label, f"{100 * found.value:.1f}{mark}", ends, str(found.n)
+            yield label, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
@@ -185,7 +190,3 @@ class EvaluationResult:
         for label in self.cells:
             notes += [f"! {label}: {alarm}" for alarm in self._alarms(label)]
         return notes
-
-
-def _interval(found: Estimate) -> str:
-    return f"[{100 * (found.low or 0):.1f}, {100 * (found.high or 0):.1f}]"

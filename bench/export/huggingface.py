@@ -11,7 +11,7 @@ import yaml
 
 from bench.core.result import CellInfo
 from bench.export.write import file_stems
-from bench.metrics import Estimate, robust_accuracy
+from bench.metrics import Estimate, percent, robust_accuracy
 from bench.report.prose import protocol_text
 from bench.report.run_view import Outcome, RunView
 from bench.untrusted.escape import markdown, one_line
@@ -122,16 +122,14 @@ def _row(name: str, outcome: Outcome) -> list[str]:
         markdown(name),
         "none" if clean else markdown(info.spec.threat_model.describe()),
         "clean images" if clean else markdown(protocol_text(info.spec)),
-        f"{100 * found.value:.1f}{mark}",
+        f"{percent(found.value)}{mark}",
         _interval(found),
         f"{found.n:,}",
     ]
 
 
 def _interval(found: Estimate) -> str:
-    if found.low is None or found.high is None:
-        return "none"
-    return f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    return "none" if found.interval is None else " to ".join(map(percent, found.interval))
 
 
 def _line(parts: list[str] | tuple[str, ...]) -> str:

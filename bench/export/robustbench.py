@@ -164,7 +164,5 @@ def _footnote(info: CellInfo, clean: Estimate, robust: Estimate) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{_percent(estimate.value)}%"
-    between = f"[{_percent(estimate.low)}, {_percent(estimate.high)}]"
-    return f"{_percent(estimate.value)}% with 95% interval {between}"
+    interval = estimate.brackets(_percent)
+    return f"{_percent(estimate.value)}%" + f" with 95% interval {interval}" * bool(interval)

@@ -114,8 +114,8 @@ def metrics_of(info: CellInfo, rows: Sequence[Row]) -> dict[str, float]:
     if info.complete and rows:
         found = robust_accuracy(rows, info.cluster)
         numbers |= {"accuracy": found.value, "n": float(found.n)}
-        if found.low is not None and found.high is not None:
-            numbers |= {"low": found.low, "high": found.high}
+        if found.interval is not None:
+            numbers |= dict(zip(("low", "high"), found.interval, strict=True))
     return numbers
 
 

@@ -13,11 +13,11 @@ from bench.metrics.estimate import Estimate, estimate_mean
 
 @dataclass(frozen=True)
 class MedianDistance:
-    """How far an attack had to go.
+    """How far an attack moved the images that it broke.
 
     Attributes:
         value: Median distance in pixel units, >= 0.
-        n: Number of images that it broke.
+        n: Number of broken images.
     """
 
     value: float
@@ -34,7 +34,7 @@ def clean_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate
 
 
 def robust_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
-    """Estimates the accuracy on the images that the adversary plays.
+    """Estimates the accuracy under attack.
 
     Raises:
         ValueError: When there are no rows, or one has no verified score (an incomplete cell).
@@ -54,9 +54,9 @@ def majority_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estim
 
 
 def worst_of_draws_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
-    """Estimates how often a stochastic model is right on every draw, as if the worst one counted.
+    """Estimates the share of images on which a stochastic model is right in every draw.
 
-    It falls with the number of draws, and so says something with that number only.
+    It falls as the number of draws grows, so it is only meaningful together with that number.
 
     Raises:
         ValueError: When there are no rows, or one has no verified score.
@@ -69,16 +69,16 @@ def worst_of_draws_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") ->
 def worst_case_accuracy(
     cells: Sequence[Sequence[Row]], cluster: Cluster = "sample", *, whole_batches: bool = False
 ) -> Estimate:
-    """Estimates the accuracy against an adversary who knows, per sample, the best of all attacks.
+    """Estimates the accuracy against the best attack for each sample.
 
-    The scores of stochastic models are themselves estimates, and the smallest of several is
-    biased downwards: for them this is a pessimistic figure.
+    The scores of stochastic models are estimates, and the minimum of several is biased downwards,
+    so for them this figure is pessimistic.
 
     Args:
         cells: The rows of each attack, of the same samples in any order.
-        cluster: What is independent of what.
-        whole_batches: Whether an attack is played on all images of a batch or on none, so that the
-            adversary has one choice for each batch.
+        cluster: The independent sampling unit: samples or batches.
+        whole_batches: Whether an attack perturbs a whole batch or none of it, so that the adversary
+            chooses one attack for each batch.
 
     Raises:
         UserError: When the attacks were not run on the same samples, in the same batches where
@@ -92,7 +92,7 @@ def worst_case_accuracy(
 def worst_case_rows(
     cells: Sequence[Sequence[Row]], cluster: Cluster = "sample", *, whole_batches: bool = False
 ) -> list[Row]:
-    """Returns the rows of the first attack, each with the score under the best of all attacks.
+    """Returns the rows of the first attack, each with its score under the best attack for it.
 
     Arguments and errors are those of ``worst_case_accuracy``.
     """
@@ -108,7 +108,7 @@ def worst_case_rows(
 
 
 def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]) -> list[float]:
-    """Returns for each row the score under the attack that leaves least of its batch."""
+    """Returns each row's score under the attack with the lowest total score on its batch."""
     left: dict[int, list[float]] = {batch: [0.0] * len(columns) for batch in batches}
     for i, column in enumerate(columns):
         for batch, score in zip(batches, column, strict=True):
@@ -118,14 +118,13 @@ def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]
 
 
 def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate | None:
-    """Estimates how often the attack breaks an image that was right when clean.
+    """Estimates the share of correctly classified clean images that the attack breaks.
 
-    Of a model that is right in a part of its draws, this is the part of its clean accuracy that is
-    lost, without an interval: images chosen for being right on every draw would, on fresh ones, be
-    wrong on some without any attack.
+    For a stochastic model it is the relative loss of clean accuracy, without an interval: images
+    selected for being right in every draw would be wrong in some fresh draws without any attack.
 
     Returns:
-        ``None`` when the model is right on no clean image, so that there is nothing to break.
+        ``None`` when no clean image is classified correctly.
 
     Raises:
         ValueError: When a row has no verified score.
@@ -141,9 +140,9 @@ def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Est
 
 
 def median_distance(rows: Sequence[Row], norm: str) -> MedianDistance | None:
-    """Returns the median distance of the images that the attack broke, within eps or not.
+    """Returns the median distance of the images that the attack broke, within eps or beyond.
 
-    An image counts when the clean prediction is right and that of a verified x_adv is wrong.
+    An image counts if its clean prediction is right and that of its verified x_adv is wrong.
 
     Args:
         rows: Of one cell.
@@ -163,7 +162,7 @@ def median_distance(rows: Sequence[Row], norm: str) -> MedianDistance | None:
 
 
 def robust_scores(rows: Sequence[Row]) -> list[float]:
-    """Returns the score of every row; raises ``ValueError`` where one has none."""
+    """Returns the score of every row; raises ``ValueError`` if one has none."""
     scores = [row.robust for row in rows if row.robust is not None]
     if len(scores) != len(rows):
         raise ValueError("a row has no verified score: the cell is incomplete and has no accuracy")
@@ -176,11 +175,11 @@ def clusters(rows: Sequence[Row], cluster: Cluster) -> list[int] | None:
 
 
 def aligned_rows(first: Sequence[Row], other: Sequence[Row], cluster: Cluster) -> list[Row]:
-    """Returns ``other`` in the order of ``first``.
+    """Returns the rows of ``other`` in the order of ``first``.
 
     Raises:
         UserError: When the two do not hold the same samples once each, or, where batches are the
-            clusters, do not hold them in the same batches.
+            clusters, hold them in different batches.
     """
     by_index = {row.index: row for row in other}
     wanted = {row.index: row for row in first}

@@ -12,26 +12,77 @@ it into Wilson's interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # imports its parts, which takes a while, only when they are asked for
+import scipy  # its submodules are slow to import and load on first use
 from numpy.typing import NDArray
+
+ONE_VALUE = "no interval: a single value"
+ONE_CLUSTER = "no interval: all samples lie in one batch"
+"""Methods of estimates without an interval."""
+
+
+def percent(share: float) -> str:
+    """Formats a share in percent, for example ``71.9``."""
+    return f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    """Formats a difference of two shares in percentage points, for example ``+4.9``."""
+    return f"{100 * difference:+.1f}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its confidence interval and its sample size.
+
+    Attributes:
+        value: An accuracy or a rate in [0, 1]; the mean or median of real numbers; or how far one
+            result is above another, absolutely or relatively.
+        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
+        high: Upper end; ``None`` where ``low`` is.
+        n: Number of samples or values behind it.
+        method: How the interval was made, or why there is none.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the confidence interval; ``None`` where the data allow no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def brackets(self, number: Callable[[float], str] = percent) -> str:
+        """Formats the interval, for example ``[60.9, 80.7]``; empty where there is none.
+
+        Args:
+            number: Formats one number.
+        """
+        return "" if self.interval is None else f"[{', '.join(map(number, self.interval))}]"
+
+    def shown(self, number: Callable[[float], str] = percent) -> tuple[str, ...]:
+        """Formats the value and, where there is one, the interval: ``("71.9", "[60.9, 80.7]")``."""
+        return tuple(filter(None, (number(self.value), self.brackets(number))))
 
 
 def normal_quantile(p: float) -> float:
-    """Returns the point below which a standard normal variable lies with probability p."""
+    """Returns the quantile of the standard normal distribution at probability ``p``."""
     return float(scipy.special.ndtri(p))
 
 
 def student_quantile(p: float, df: float) -> float:
-    """Returns the same of Student's t with ``df`` degrees of freedom."""
+    """Returns the quantile of Student's t with ``df`` degrees of freedom at probability ``p``."""
     return float(scipy.special.stdtrit(df, p))
 
 
 def binomial_quantile(p: float, n: int, share: float) -> int:
-    """Returns the least k of which at most k of n trials succeed with probability p or more."""
+    """Returns the least k such that at most k of n trials succeed with probability p or more."""
     k = math.ceil(float(scipy.special.bdtrik(p, n, share)))
     while k > 0 and float(scipy.special.bdtr(k - 1, n, share)) >= p:
         k -= 1
@@ -39,17 +90,14 @@ def binomial_quantile(p: float, n: int, share: float) -> int:
 
 
 def sign_test(k: int, n: int) -> float:
-    """Returns the two-sided p-value of k of n fair trials, exact; 1 for no trial."""
+    """Returns the exact two-sided p-value of k successes in n fair trials; 1 for no trial."""
     if n == 0:
         return 1.0
     return min(1.0, 2 * float(scipy.special.bdtr(min(k, n - k), n, 0.5)))
 
 
-ONE_VALUE = "no interval: a single value"
-
-
 def mean_from_moments(mean: float, sd: float, n: int, confidence: float = 0.95) -> Estimate:
-    """Returns a mean with Student's interval, from the deviation of the n values behind it."""
+    """Returns a mean with Student's interval, from the standard deviation of its n values."""
     if n < 2:
         return Estimate(mean, None, None, n, ONE_VALUE)
     half = student_quantile((1 + confidence) / 2, n - 1) * sd / math.sqrt(n)
@@ -67,8 +115,8 @@ def real_median(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Returns the median of independent values, at least one, by order statistics.
 
     The ends are the k-th smallest and the k-th largest value, for the largest k whose coverage,
-    from the binomial distribution, is at least ``confidence``: exact for any distribution. Fewer
-    than six values reach 95 % with no k, and get no interval.
+    from the binomial distribution, is at least ``confidence``: exact for any distribution. With
+    fewer than six values no k reaches 95 %, and there is no interval.
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     n, value = x.size, float(np.median(x))
@@ -76,30 +124,6 @@ def real_median(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     if k < 1:
         return Estimate(value, None, None, n, "no interval: too few values for a median's")
     return Estimate(value, float(x[k - 1]), float(x[n - k]), n, "order statistics")
-
-
-ONE_CLUSTER = "no interval: all samples lie in one batch"
-"""The method of an estimate without interval."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and how far to trust it.
-
-    Attributes:
-        value: Of an accuracy or a rate, in [0, 1]; of a real number, its mean or median; of two
-            results, how far the first is above the second, or what it gains relative to it.
-        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
-        high: Upper end.
-        n: Number of samples or values behind it.
-        method: How the interval was made, or why there is none.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    method: str
 
 
 def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -140,7 +164,7 @@ def estimate_mean(
 
     Args:
         scores: Values in [0, 1], at least one.
-        clusters: For each sample the number of its cluster; ``None`` if samples are independent.
+        clusters: Cluster number of each sample; ``None`` if samples are independent.
         confidence: Two-sided coverage, in (0, 1).
 
     Raises:
@@ -163,14 +187,14 @@ def estimate_mean(
 def effective_n(
     x: NDArray[np.float64], clusters: Sequence[int], confidence: float
 ) -> tuple[float | None, str]:
-    """Returns how many independent samples the clustered ones are worth, and the method's name.
+    """Returns the effective sample size of clustered samples, and the name of the method.
 
-    The ratio of quantiles pays for estimating the variance from few clusters (k of them give
+    The ratio of quantiles accounts for estimating the variance from few clusters (k clusters give
     k - 1 degrees of freedom). The result is capped at n: clusters that happen to look alike never
-    make the interval narrower than Wilson's. Where all samples are equal the variance between
-    clusters says nothing, and only k is safe to claim. In simulations coverage stays near nominal
-    up to an intra-cluster correlation of 0.1; it falls to about 90 % for rare outcomes (2 to 10 %)
-    in clusters with a correlation of 0.3.
+    make the interval narrower than Wilson's. Where all samples are equal, the variance between
+    clusters carries no information, and only k is safe to claim. In simulations coverage stays
+    near nominal up to an intra-cluster correlation of 0.1; it falls to about 90 % for rare outcomes
+    (2 to 10 %) in clusters with a correlation of 0.3.
 
     Args:
         x: Scores (n,) in [0, 1].
@@ -178,7 +202,7 @@ def effective_n(
         confidence: Two-sided coverage, in (0, 1).
 
     Returns:
-        The effective sample size, in (0, n], or ``None`` where a single cluster allows none.
+        The effective sample size in (0, n], or ``None`` for a single cluster.
     """
     between = cluster_variance(x, clusters)
     k = between.k
@@ -200,16 +224,16 @@ def effective_n(
 
 @dataclass(frozen=True)
 class ClusterVariance:
-    """Number of clusters and the variance of the mean between them (0 for a single one)."""
+    """The number of clusters ``k``, and the variance of the mean between them (0 if k is 1)."""
 
     k: int
     variance: float
 
 
 def cluster_variance(x: NDArray[np.float64], clusters: Sequence[int]) -> ClusterVariance:
-    """Returns the variance of a mean over clusters, linearised, so that they may differ in size.
+    """Returns the linearised variance of a mean over clusters, which may differ in size.
 
-    It is the sum of the squares of each cluster's summed residual, over n squared, times
+    It is the sum over clusters of the squared sum of residuals, divided by n squared, times
     k / (k - 1) for k clusters.
 
     Args:

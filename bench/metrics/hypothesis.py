@@ -1,4 +1,4 @@
-"""Tests of "nothing has changed": paired on the same samples, unpaired, and several at once."""
+"""Tests of the hypothesis of no change: paired, unpaired, and corrected for several tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # imports its parts, which takes a while, only when they are asked for
+import scipy  # its submodules are slow to import and load on first use
 from numpy.typing import NDArray
 
 from bench.metrics.estimate import ONE_CLUSTER, cluster_variance
@@ -32,18 +32,17 @@ def paired_test(
 ) -> Tested:
     """Tests whether the mean score of the same samples has changed.
 
-    Without a change it is as likely that a sample's score went up as that it went down by the same
-    amount, so all signs of the differences are equally likely (R. A. Fisher, "The Design of
-    Experiments", 1935, section 21): the test is exact. Of scores that are right or wrong it is
+    Under the hypothesis of no change all signs of the differences are equally likely (R. A. Fisher,
+    "The Design of Experiments", 1935, section 21), so the test is exact. For binary scores it is
     McNemar's (Psychometrika 12, 1947).
 
-    Where samples come in groups that are not independent, Student's t of the groups must agree, its
-    variance taken no smaller than that of independent samples: the larger p counts.
+    Where samples within a group are not independent, the p-value is the larger of this one and that
+    of Student's t between groups, its variance taken no smaller than that of independent samples.
 
     Args:
-        before: Draws that were right of each sample (n,), 0 to ``n_draws``.
-        now: The same of the other result.
-        n_draws: Draws of each sample; 1 for a deterministic model.
+        before: Number of correct draws of each sample (n,), 0 to ``n_draws``.
+        now: Likewise, in the other result.
+        n_draws: Draws per sample; 1 for a deterministic model.
         groups: Group of each sample (n,); ``None`` if samples are independent.
     """
     delta = np.asarray(now, dtype=np.int64) - np.asarray(before, dtype=np.int64)
@@ -68,10 +67,10 @@ def _grouped(delta: NDArray[np.float64], groups: Sequence[int], p: float, method
 
 
 def sign_flip_test(deltas: Sequence[int]) -> float:
-    """Returns how likely a sum at least as far from 0 is if every sign is a fair coin's; exact.
+    """Returns the exact probability of a sum at least as far from 0 under random signs.
 
-    The sum of the positive parts is distributed as a sum of binomials, one for each size of
-    difference, which is added up without approximation.
+    The sum of the positive parts is distributed as a weighted sum of binomials, one for each
+    absolute difference; its distribution is computed without approximation.
     """
     sizes = Counter(abs(d) for d in deltas if d)
     total, observed = sum(size * n for size, n in sizes.items()), abs(sum(deltas))
@@ -81,7 +80,7 @@ def sign_flip_test(deltas: Sequence[int]) -> float:
     for size, n in sizes.items():
         longer = np.zeros(ways.size + size * n)
         k = np.arange(n + 1)
-        # From logarithms, as the number of ways is beyond a float from about 1,000 samples on.
+        # By logarithms: the number of combinations overflows a float from about 1,000 samples on.
         log = (
             scipy.special.gammaln(n + 1)
             - scipy.special.gammaln(k + 1)
@@ -103,15 +102,15 @@ def unpaired_test(
 ) -> Tested:
     """Tests whether two independent results have the same mean score.
 
-    Scores that are right or wrong, of independent samples: Fisher's exact test. Else Welch's t
-    (Biometrika 34, 1947) with the variance between groups, no smaller than that of independent
-    samples.
+    Binary scores of independent samples are compared by Fisher's exact test; all others by Welch's
+    t (Biometrika 34, 1947) with the variance between groups, taken no smaller than that of
+    independent samples.
 
     Args:
-        before: Draws that were right of each sample (n,), 0 to ``n_draws``.
-        now: The same of the other result (m,), of other samples or of another model.
-        n_draws: Draws of each sample.
-        groups: Of each result, the group of each sample; ``None`` if samples are independent.
+        before: Number of correct draws of each sample (n,), 0 to ``n_draws``.
+        now: Likewise (m,), of other samples or of another model.
+        n_draws: Draws per sample.
+        groups: For each result, the group of each sample; ``None`` if samples are independent.
     """
     a, b = (np.asarray(hits, dtype=np.float64) / n_draws for hits in (before, now))
     if n_draws == 1 and groups == (None, None):
@@ -134,7 +133,7 @@ def unpaired_test(
 def _mean_variance(
     x: NDArray[np.float64], groups: Sequence[int] | None
 ) -> tuple[float, int] | None:
-    """Returns the variance of a mean and the number of independent parts; ``None`` for one."""
+    """Returns the variance of a mean and the number of independent units; ``None`` for one."""
     if groups is None:
         return (float(x.var(ddof=1)) / x.size, x.size) if x.size > 1 else None
     between = cluster_variance(x, groups)
@@ -144,7 +143,7 @@ def _mean_variance(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted so that all tests together err with probability alpha at most.
+    """Returns p-values adjusted to control the family-wise error rate.
 
     S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6
     (1979). The tests need not be independent.
@@ -157,20 +156,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def fewest_losses(alpha: float) -> int:
-    """Returns how many samples must be lost, and none gained, for McNemar's p to be below alpha."""
+    """Returns the fewest losses, without gains, for which McNemar's p is below alpha."""
     return 1 + math.ceil(-math.log2(alpha))
 
 
 def drop_power(n: int, drop: float, noise: float, alpha: float) -> float:
-    """Returns the probability that McNemar's exact test finds a drop.
+    """Returns the power of McNemar's exact test to find a drop in accuracy.
 
-    Samples are lost with probability ``drop + noise`` and gained with probability ``noise``,
-    independently; the number that flips and the share of losses among them are exact.
+    Each sample is lost with probability ``drop + noise`` and gained with probability ``noise``,
+    independently; the power is computed from the exact distributions.
 
     Args:
         n: Number of pairs, at least 1.
-        drop: Of the accuracy, in [0, 1].
-        noise: Share of samples that flip either way without any drop, in [0, (1 - drop) / 2].
+        drop: Drop of the accuracy, in [0, 1].
+        noise: Share of samples that flip in either direction without a drop, in [0, (1 - drop) / 2].
         alpha: Level of the two-sided test.
     """
     flips = drop + 2 * noise
@@ -192,13 +191,13 @@ def drop_power(n: int, drop: float, noise: float, alpha: float) -> float:
 
 @lru_cache(maxsize=4096)
 def detectable_drop(n: int, noise: float, alpha: float, power: float = 0.9) -> float | None:
-    """Returns the least drop that is found with this power, to a tenth of a sample.
+    """Returns the smallest drop that is found with a given power, to a tenth of a sample.
 
     Args:
         n: Number of pairs, at least 1.
-        noise: As ``drop_power`` takes it.
-        alpha: Likewise.
-        power: Wanted probability, in (0, 1).
+        noise: As for ``drop_power``.
+        alpha: As for ``drop_power``.
+        power: Required power, in (0, 1).
 
     Returns:
         The drop in [0, 1], or ``None`` where even a total loss would not be found.
@@ -214,6 +213,6 @@ def detectable_drop(n: int, noise: float, alpha: float, power: float = 0.9) -> f
 
 
 def _likely(n: int, share: float) -> tuple[int, int]:
-    """Returns a range that a binomial count leaves with a probability of less than 1e-9."""
+    """Returns a range outside which a binomial count falls with probability below 1e-9."""
     spread = 7 * math.sqrt(n * share * (1 - share)) + 7
     return max(0, math.floor(n * share - spread)), min(n, math.ceil(n * share + spread))

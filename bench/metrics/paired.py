@@ -24,22 +24,23 @@ from bench.metrics.estimate import (
 
 
 def independent_difference(first: Estimate, second: Estimate) -> Estimate:
-    """Returns how much larger one independent proportion is than another, with its interval.
+    """Returns the difference between two independent proportions, with its interval.
 
-    The interval is made from the two proportions' own (R. G. Newcombe, "Interval estimation for
-    the difference between independent proportions", Statistics in Medicine 17, 1998, method 10),
-    and so holds for clustered samples as far as theirs do.
+    The interval is derived from those of the two proportions (R. G. Newcombe, "Interval estimation
+    for the difference between independent proportions", Statistics in Medicine 17, 1998, method
+    10), so it is valid for clustered samples as far as theirs are.
 
     Returns:
-        The difference in [-1, 1]; without interval where one of the two has none. ``n`` is that of
-        the smaller sample.
+        ``first - second`` in [-1, 1], without an interval where one of the two has none; ``n`` is
+        the size of the smaller sample.
     """
     value = first.value - second.value
     n = min(first.n, second.n)
-    if first.low is None or first.high is None or second.low is None or second.high is None:
+    if first.interval is None or second.interval is None:
         return Estimate(value, None, None, n, "no interval: one of the two numbers has none")
-    low = value - math.hypot(first.value - first.low, second.high - second.value)
-    high = value + math.hypot(first.high - first.value, second.value - second.low)
+    (first_low, first_high), (second_low, second_high) = first.interval, second.interval
+    low = value - math.hypot(first.value - first_low, second_high - second.value)
+    high = value + math.hypot(first_high - first.value, second.value - second_low)
     return Estimate(value, low, high, n, "Newcombe's from both intervals")
 
 
@@ -47,26 +48,18 @@ Verdict = Literal["higher", "lower", "no difference shown"]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much more robust one result is than another, sample by sample.
+class Difference(Estimate):
+    """How much more robust one result is than another: mean paired difference in [-1, 1].
+
+    ``n`` is the number of pairs.
 
     Attributes:
-        value: Mean of the first's scores minus the second's, in [-1, 1].
-        low: Lower end of the confidence interval; ``None`` where the data allow no interval.
-        high: Upper end.
-        n: Number of pairs.
         p_value: McNemar's exact two-sided p; ``None`` where a score is a fraction of draws. It
-            takes samples as independent, also where the interval does not.
-        method: How the interval was made, or why there is none.
-        confidence: Of the interval; ``1 - confidence`` is the level of the test.
+            takes samples as independent, even where the interval does not.
+        confidence: Coverage of the interval; ``1 - confidence`` is the level of the test.
     """
 
-    value: float
-    low: float | None
-    high: float | None
-    n: int
     p_value: float | None
-    method: str
     confidence: float
 
     @property
@@ -76,8 +69,8 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the first is shown to differ: the interval and, if there is one, p must agree."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+        """Whether a difference is shown; the interval and, if there is one, p must both show it."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return "no difference shown"
         if self.p_value is not None and self.p_value >= 1 - self.confidence:
             return "no difference shown"
@@ -94,16 +87,16 @@ def paired_difference(
 
     For independent samples the interval is the adjusted Wald interval for paired proportions (D.
     G. Bonett and R. M. Price, J. Educational and Behavioral Statistics 37, 2012). The shares of
-    gains and of losses take the place of the counts of discordant pairs, which for fractional
-    scores is on the safe side. Clustered samples get Student's interval with the variance between
-    clusters (``cluster_variance``), taken no smaller than that of independent samples; where no
-    two pairs differ it says nothing, and each cluster counts as one pair. The test is McNemar's,
-    exact (Q. McNemar, Psychometrika 12, 1947).
+    gains and of losses replace the counts of discordant pairs, which is conservative for
+    fractional scores. Clustered samples get Student's interval with the variance between
+    clusters (``cluster_variance``), taken no smaller than that of independent samples; where all
+    pairs are equal it carries no information, and each cluster counts as one pair. The test is
+    McNemar's, exact (Q. McNemar, Psychometrika 12, 1947).
 
     Args:
-        first: Rows of the result whose advantage is asked for; its batches are the clusters.
-        second: Rows of the result to compare with, in any order and with any batches.
-        cluster: What is independent of what.
+        first: Rows of one result; its batches are the clusters.
+        second: Rows of the result to subtract, in any order and with any batches.
+        cluster: The independent sampling unit: samples or batches.
         confidence: Two-sided coverage, in (0, 1).
 
     Raises:
@@ -126,8 +119,8 @@ def score_difference(
     """Compares two scores of the same samples, see ``paired_difference``.
 
     Args:
-        first: Scores (n,) in [0, 1] whose advantage is asked for.
-        second: Scores (n,) of the same samples in the same order.
+        first: Scores (n,) in [0, 1].
+        second: Scores (n,) to subtract, of the same samples in the same order.
         groups: Cluster of each sample (n,); ``None`` if samples are independent.
         confidence: Two-sided coverage, in (0, 1).
     """
@@ -151,14 +144,14 @@ def score_difference(
 
 
 def agreement(first: Sequence[Row], second: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
-    """Estimates the share of samples that two results judge alike.
+    """Estimates the share of samples on which two results agree.
 
-    Scores that are fractions of draws count by one minus their distance.
+    Fractional scores count as one minus their absolute difference.
 
     Args:
         first: Rows of one result; its batches are the clusters.
         second: Rows of the other, in any order and with any batches.
-        cluster: What is independent of what.
+        cluster: The independent sampling unit: samples or batches.
 
     Raises:
         UserError: When the two do not hold the same samples.
@@ -179,7 +172,7 @@ class _Interval(NamedTuple):
 def _clustered(
     delta: NDArray[np.float64], gain: float, loss: float, groups: Sequence[int], confidence: float
 ) -> _Interval:
-    """Returns the interval of a mean difference (n,) whose samples come in groups (n,)."""
+    """Returns the interval of the mean of differences (n,) of samples in groups (n,)."""
     between = cluster_variance(delta, groups)
     if between.k == 1:
         return _Interval(None, None, ONE_CLUSTER)
@@ -203,7 +196,7 @@ def _adjusted_wald(gain: float, loss: float, n: int, confidence: float) -> tuple
 
 
 def _adjusted(gain: float, loss: float, n: int) -> tuple[float, float]:
-    """Returns mean and variance of the difference after one gain and one loss were added."""
+    """Returns mean and variance of the difference, with one gain and one loss added."""
     gain, loss = (gain * n + 1) / (n + 2), (loss * n + 1) / (n + 2)
     return gain - loss, (gain + loss - (gain - loss) ** 2) / (n + 2)
 
@@ -229,21 +222,21 @@ def relative_gain(
     For independent samples the interval is that of the logarithm of a ratio of paired proportions,
     by the delta method, after one gain and one loss were added (D. G. Bonett and R. M. Price,
     "Confidence intervals for a ratio of binomial proportions based on paired data", Statistics in
-    Medicine 25, 2006). The sums of gains and of losses take the place of the counts of discordant
-    pairs, which for fractional scores is on the safe side. Clustered samples get Student's interval
-    with the variance of that logarithm between clusters, linearised, and taken no smaller than that
-    of independent samples.
+    Medicine 25, 2006). The sums of gains and of losses replace the counts of discordant pairs,
+    which is conservative for fractional scores. Clustered samples get Student's interval with the
+    linearised variance of that logarithm between clusters, taken no smaller than that of
+    independent samples.
 
     Args:
-        first: Rows of the result whose gain is asked for; its batches are the clusters.
-        second: Rows of the result that it is relative to, in any order and with any batches.
-        cluster: What is independent of what.
+        first: Rows of one result; its batches are the clusters.
+        second: Rows of the result that is the reference, in any order and with any batches.
+        cluster: The independent sampling unit: samples or batches.
         confidence: Two-sided coverage, in (0, 1).
 
     Returns:
         ``(first - second) / second``: at least -1, and 1 where the first is twice the second; ``n``
-        is the number of pairs. ``None`` where the second's accuracy is 0, and relative to it
-        nothing is defined.
+        is the number of pairs. ``None`` where the second's accuracy is 0 and the ratio is
+        undefined.
 
     Raises:
         UserError: When the two do not hold the same samples.

@@ -1,4 +1,4 @@
-"""Ranks that tell apart only what the data tell apart."""
+"""Ranks in which results tie unless a paired difference is shown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.metrics.paired import paired_difference
 
 @dataclass(frozen=True)
 class Contender:
-    """What stands in a ranking.
+    """One result in a ranking.
 
     Attributes:
-        rows: Its rows.
-        cluster: What is independent of what.
-        upper_bound: Whether its accuracy is one, as of a worst case over some of the attacks. Then
-            it may be shown to be worse than others, and never to be better.
+        rows: The rows of the result.
+        cluster: The independent sampling unit: samples or batches.
+        upper_bound: Whether its accuracy is only an upper bound, such as a worst case over some of
+            the attacks; it may then rank below others, but never pushes another one down.
     """
 
     rows: Sequence[Row]
@@ -26,10 +26,10 @@ class Contender:
 
 
 def ranks(contenders: Sequence[Contender]) -> list[int]:
-    """Returns for each contender 1 plus the number of those that are shown to be better.
+    """Returns each contender's rank: 1 plus the number of contenders shown to be better.
 
-    What shows it is the paired difference on the same samples (``paired_difference``), without a
-    correction for the number of pairs. Contenders that no difference tells apart may share a rank.
+    Contenders are compared by ``paired_difference`` on the same samples, without a correction for
+    the number of comparisons; those not shown to differ may share a rank.
 
     Raises:
         UserError: When they do not hold the same samples.
@@ -46,9 +46,9 @@ def ranks(contenders: Sequence[Contender]) -> list[int]:
 
 
 def _shown(one: Contender, other: Contender) -> int:
-    """Returns 1 or -1 where one is shown to be more, or less, robust than the other, else 0."""
+    """Returns 1 if the first is shown to be more robust, -1 if less, 0 otherwise."""
     flipped = _n_clusters(other) < _n_clusters(one)
-    # The coarser batches are the clusters: those of the other lie inside them.
+    # Cluster by the coarser batches, which contain those of the other.
     first, second = (other, one) if flipped else (one, other)
     verdict = paired_difference(first.rows, second.rows, first.cluster).verdict
     sign = {"higher": 1, "lower": -1}.get(verdict, 0)

@@ -132,10 +132,9 @@ def label_noise() -> Outcome:
     shown, right = [], []
     for label in result.cells:
         found = result.robust_accuracy(label)
-        assert found.low is not None and found.high is not None
-        interval = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
-        shown.append(f"{label} {percent(found.value)} {interval}")
-        inside = found.low <= NOISE_ACCURACY <= found.high
+        assert found.interval is not None
+        shown.append(f"{label} {percent(found.value)} {found.brackets()}")
+        inside = found.interval[0] <= NOISE_ACCURACY <= found.interval[1]
         right.append(inside and abs(found.value - NOISE_ACCURACY) < CLOSE)
     return Outcome(f"{percent(NOISE_ACCURACY)} in its interval", ", ".join(shown), all(right))
 
@@ -175,8 +174,8 @@ def shared_draw() -> Outcome:
     result = evaluate(SharedDraw(), data.x, data.y, THREAT, ["natural"], batch_size=8, n_draws=2)
     found = result.robust_accuracy("natural")
     low, high = wilson(found.value * found.n, found.n)
-    assert found.low is not None and found.high is not None
-    ratio = (found.high - found.low) / (high - low)
+    assert found.interval is not None
+    ratio = (found.interval[1] - found.interval[0]) / (high - low)
     return Outcome(
         "batches as clusters; an interval wider than Wilson's for independent images",
         f"{found.method}; {ratio:.1f} times as wide",
