@@ -159,7 +159,7 @@ def _norms(_: Path) -> Listing:
 
 
 def _reports(_: Path) -> Listing:
-    from bench.report import REPORTS
+    from bench.suite.report_kinds import REPORTS
 
     found, problems = _entries(REPORTS)
     return Listing(["report", "from"], [[n, _origin(REPORTS, n)] for n in found], problems)

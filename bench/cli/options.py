@@ -123,7 +123,7 @@ def checkpoints(incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """Completes a kind of report."""
-    from bench.suite.entry import REPORT_KINDS
+    from bench.suite.report_kinds import REPORT_KINDS
 
     return starting(REPORT_KINDS, incomplete)
 

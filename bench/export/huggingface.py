@@ -12,7 +12,7 @@ import yaml
 from bench.core.result import CellInfo
 from bench.export.write import file_stems
 from bench.metrics import Estimate, percent, robust_accuracy
-from bench.report.prose import protocol_text
+from bench.report.text import protocol_text
 from bench.report.run_view import Outcome, RunView
 from bench.untrusted.escape import markdown, one_line
 

@@ -169,7 +169,7 @@ def drop_power(n: int, drop: float, noise: float, alpha: float) -> float:
     Args:
         n: Number of pairs, at least 1.
         drop: Drop of the accuracy, in [0, 1].
-        noise: Share of samples that flip in either direction without a drop, in [0, (1 - drop) / 2].
+        noise: Share of samples that flip in each direction anyway, in [0, (1 - drop) / 2].
         alpha: Level of the two-sided test.
     """
     flips = drop + 2 * noise

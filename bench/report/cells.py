@@ -1,4 +1,4 @@
-"""From the outcome of a planned cell to the cell of a table."""
+"""Table cells from the outcomes of evaluated cells, with shared footnotes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bench.metrics import (
     robust_accuracy,
     worst_of_draws_accuracy,
 )
-from bench.report.prose import protocol_text
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import ALARM, MINIMUM_NORM, Cell, Column, Footnotes, Raw, Table, TableRow
+from bench.report.text import protocol_text
 
 
 @dataclass(frozen=True)
 class CellMaker:
-    """Makes cells that share footnotes and the place where n is said.
+    """Makes the cells of a report.
 
     Attributes:
-        footnotes: Collects what the cells refer to.
-        common_n: Number of images of every cell, said once above the table; ``None`` to say it
-            in each cell.
+        footnotes: Collects the footnotes of all cells.
+        common_n: Number of images, where it is the same for every cell and stated once above the
+            table; ``None`` to state it in each cell.
     """
 
     footnotes: Footnotes
@@ -36,28 +36,25 @@ class CellMaker:
         """Returns the cell of a model's robust accuracy under an attack.
 
         Args:
-            outcome: Of the planned cell.
-            published: The paper's number in percent.
+            outcome: Outcome of the evaluated cell.
+            published: The paper's number in percent, if any.
         """
         info = outcome.info
         if outcome.status != "ok" or info is None:
             return self.absent(outcome, published)
         estimate = robust_accuracy(outcome.rows, info.cluster)
-        return Cell(
-            lines=self.lines(estimate, published),
-            marks=self.marks(estimate, info.alarms),
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n=estimate.n,
+        return Cell.of(
+            estimate,
+            self.lines(estimate, published),
+            self.marks(estimate, info.alarms),
             published=None if published is None else published / 100,
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
-            extra={"method": estimate.method, **_details(outcome, info)},
+            extra=_details(outcome, info),
         )
 
     def absent(self, outcome: Outcome, published: float | None) -> Cell:
-        """Returns the cell of an outcome that has no number."""
+        """Returns the cell of an outcome without a number."""
         text = "—" if outcome.status in ("refused", "left_out", "absent") else "incomplete"
         reason = f"refused: {outcome.reason}" if outcome.status == "refused" else outcome.reason
         return Cell(
@@ -71,18 +68,17 @@ class CellMaker:
         )
 
     def lines(self, estimate: Estimate, published: float | None = None) -> tuple[str, ...]:
-        """Returns what is shown of an accuracy: percent, interval, n and the paper's number."""
-        lines = [f"{100 * estimate.value:.1f}"]
-        if estimate.low is not None and estimate.high is not None:
-            lines.append(f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]")
-        if self.common_n is None:
-            lines.append(f"n={estimate.n}")
-        return (*lines, *_paper(published))
+        """Formats an accuracy: percent, interval, n and the paper's number."""
+        return (*estimate.shown(), *self.n_line(estimate.n), *_paper(published))
+
+    def n_line(self, n: int) -> tuple[str, ...]:
+        """Formats the number of images, unless it is stated above the table."""
+        return (f"n={n}",) if self.common_n is None else ()
 
     def marks(self, estimate: Estimate, alarms: Sequence[str]) -> tuple[str, ...]:
-        """Returns the marks of a number: its alarms, and why it has no interval."""
+        """Returns the marks of a number: for its alarms, and for a missing interval."""
         marks = self.alarm_marks(alarms)
-        if estimate.low is None:
+        if estimate.interval is None:
             marks += (self.footnotes.mark(estimate.method),)
         return marks
 
@@ -96,7 +92,7 @@ class CellMaker:
 
 
 def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
-    """Returns one column for each attack; minimum-norm attacks are marked."""
+    """Returns a column for each attack, with a mark on minimum-norm attacks."""
     columns = []
     for j, attack in enumerate(view.attacks):
         marks: tuple[str, ...] = ()
@@ -111,7 +107,7 @@ def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
 
 
 def distance_table(view: RunView) -> Table | None:
-    """Returns the median distances of minimum-norm attacks, or ``None`` where there is none."""
+    """Returns the median distances of minimum-norm attacks; ``None`` without such attacks."""
     chosen = [j for j in range(len(view.attacks)) if view.attack_kind(j) == "minimum-norm"]
     if not chosen:
         return None
@@ -128,7 +124,7 @@ def distance_table(view: RunView) -> Table | None:
 
 
 def draws_table(view: RunView, maker: CellMaker) -> Table | None:
-    """Returns majority votes and worst draws of stochastic models, or ``None`` without any."""
+    """Returns majority votes and worst draws of stochastic models; ``None`` without such models."""
     rows: list[TableRow] = []
     for i, model in enumerate(view.models):
         n_draws = view.n_draws(i)
@@ -167,7 +163,7 @@ def _distance_cell(outcome: Outcome) -> Cell:
 
 
 def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:
-    """Returns the further CSV columns of an attacked cell."""
+    """Returns the additional CSV columns of a cell."""
     details: dict[str, Raw] = {"median_linf": None, "median_l2": None, "n_broken": None}
     details["attack_success_rate"] = None
     details["majority_accuracy"] = details["worst_of_draws_accuracy"] = None

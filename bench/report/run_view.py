@@ -1,13 +1,12 @@
-"""What the store of one run holds, laid out for reports."""
+"""A run's suite and the outcomes of its cells and analyses, read from the store."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pydantic import ValidationError
 
 from bench.core.analysis import AnalysisInfo
@@ -20,21 +19,31 @@ from bench.store import AnalysisStore, CheckpointFacts, ManifestAnalysis, RunSto
 from bench.suite import AnalysisEntry, AttackEntry, ModelEntry, SuiteSpec
 from bench.untrusted.pictures import why_not_png
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NOT_RUN = "not run yet; run the suite again to complete it"
 ABSENT = "not run: too few of its models' checkpoints were at hand"
+LEFT_OUT = "left out: not among the attacks that the suite gives this model"
+
+
+def _no_values() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame()
 
 
 @dataclass(frozen=True)
-class Look:
-    """What became of one planned analysis.
+class AnalysisOutcome:
+    """The outcome of a planned analysis.
 
     Attributes:
-        entry: The suite's.
-        models: Labels of its models; values name them by position.
-        status: ``ok``, ``incomplete``, ``missing``, or ``absent`` for want of checkpoints.
+        entry: The entry of the suite.
+        models: Labels of its models, to which the values refer by position.
+        status: ``ok``, ``incomplete``, ``missing``, or ``absent`` for lack of checkpoints.
         reason: Why it is not ``ok``, in one line.
-        info: What was stored; ``None`` where nothing was.
-        values: Its long table; empty unless it is ``ok``.
+        info: Its stored description; ``None`` where nothing is stored.
+        values: Its values as a long table; empty unless it is ``ok``.
     """
 
     entry: AnalysisEntry
@@ -42,62 +51,31 @@ class Look:
     status: CellStatus
     reason: str = ""
     info: AnalysisInfo | None = None
-    values: pd.DataFrame = field(default_factory=pd.DataFrame)
+    values: pd.DataFrame = field(default_factory=_no_values)
 
 
 def records(values: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns the rows of a table of values as mappings from columns to values."""
+    """Returns the rows of a table as mappings from column names to values."""
     return [{str(name): value for name, value in row.items()} for row in values.to_dict("records")]
 
 
-class Looks:
-    """The analyses of a run; values are read when they are asked for.
-
-    Args:
-        run_folder: Holds ``store/``.
-        planned: As the manifest lists them; it leaves out those that lack checkpoints.
-        entries: The suite's.
-    """
-
-    def __init__(
-        self,
-        run_folder: Folder,
-        planned: Sequence[ManifestAnalysis],
-        entries: Sequence[AnalysisEntry],
-    ) -> None:
-        self._store = AnalysisStore(run_folder)
-        self._planned, self._entries = planned, entries
-
-    def of(self, analysis: str) -> list[Look]:
-        """Returns the analyses of a name, in the suite's order.
-
-        Raises:
-            UserError: When a stored one is damaged or of another schema version.
-        """
-        planned = {one.index: one for one in self._planned}
-        return [
-            self._look(planned[i], entry)
-            if i in planned
-            else Look(entry, entry.models, "absent", ABSENT)
-            for i, entry in enumerate(self._entries)
-            if entry.analysis == analysis
-        ]
-
-    def _look(self, planned: ManifestAnalysis, entry: AnalysisEntry) -> Look:
-        if not self._store.stored(planned.analysis_id):
-            return Look(entry, planned.models, "missing", NOT_RUN)
-        info, values = self._store.read(planned.analysis_id)
-        if not info.complete or not len(values):
-            reason = info.error or "no value was found"
-            return Look(entry, planned.models, "incomplete", reason, info)
-        fault = _fault(values)
-        if fault:
-            raise damaged(entry.label, fault)
-        return Look(entry, planned.models, "ok", "", info, values)
+def _stored_analysis(
+    store: AnalysisStore, planned: ManifestAnalysis, entry: AnalysisEntry
+) -> AnalysisOutcome:
+    if not store.stored(planned.analysis_id):
+        return AnalysisOutcome(entry, planned.models, "missing", NOT_RUN)
+    info, values = store.read(planned.analysis_id)
+    if not info.complete or not len(values):
+        reason = info.error or "no value was found"
+        return AnalysisOutcome(entry, planned.models, "incomplete", reason, info)
+    fault = _fault(values)
+    if fault:
+        raise damaged(entry.label, fault)
+    return AnalysisOutcome(entry, planned.models, "ok", "", info, values)
 
 
 def damaged(what: str, why: str) -> UserError:
-    """Returns what is said of stored values that are not what an analysis writes."""
+    """Returns the error for stored values that no analysis writes."""
     return UserError(
         f"analysis '{what}': values.parquet does not hold what this analysis writes ({why}); "
         "delete its folder in store/analyses and run the suite again"
@@ -105,7 +83,7 @@ def damaged(what: str, why: str) -> UserError:
 
 
 def _fault(values: pd.DataFrame) -> str:
-    """Returns what no analysis writes; empty if there is nothing of the kind."""
+    """Returns what is wrong with stored values; empty if nothing is."""
     for name, column in values.items():
         if column.dtype.kind == "f" and column.isin([math.inf, -math.inf]).any():
             return f"{name}: an infinite number"
@@ -115,18 +93,15 @@ def _fault(values: pd.DataFrame) -> str:
     return ""
 
 
-LEFT_OUT = "left out: not among the attacks that the suite gives this model"
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one planned cell.
+    """The outcome of a planned cell.
 
     Attributes:
         status: ``ok``, ``incomplete``, ``refused``, ``left_out``, ``absent`` or ``missing``.
         reason: Why it is not ``ok``, in one line.
-        info: What was stored; ``None`` where nothing was.
-        rows: Its rows; no accuracy may be derived from them unless it is ``ok``.
+        info: Its stored description; ``None`` where nothing is stored.
+        rows: Its rows; accuracies may be derived from them only if it is ``ok``.
     """
 
     status: CellStatus
@@ -136,10 +111,10 @@ class Outcome:
 
 
 class RunView:
-    """A run's suite and the outcome of each of its cells.
+    """A run's suite with the outcome of each of its cells and analyses.
 
     Args:
-        run_folder: Holds ``store/``.
+        run_folder: The folder of the run, which holds ``store/``.
 
     Raises:
         UserError: When the store is missing, damaged, or of another schema version.
@@ -156,7 +131,8 @@ class RunView:
                 f"suite again to write it, stored cells are kept"
             ) from None
         self._checkpoints, self._absent = manifest.checkpoints, manifest.absent
-        self._looks = Looks(run_folder, manifest.analyses, self.suite.analyses)
+        self._analyses = AnalysisStore(run_folder)
+        self._planned_analyses = {one.index: one for one in manifest.analyses}
         self._outcomes: dict[tuple[int, int], Outcome] = {}
         for cell in manifest.cells:
             place = (cell.model_index, cell.attack_index)
@@ -176,16 +152,32 @@ class RunView:
         return self.suite.attacks
 
     def facts(self, model: int) -> CheckpointFacts | None:
-        """Returns what a model's checkpoint is; ``None`` in a store from before it was noted."""
+        """Returns the facts of a model's checkpoint; ``None`` in stores too old to hold them."""
         return self.checkpoint_facts(self.models[model].checkpoint)
 
     def checkpoint_facts(self, name: str) -> CheckpointFacts | None:
-        """Returns what a checkpoint is, by its name; ``None`` likewise."""
+        """Returns the facts of a checkpoint by its name; ``None`` likewise."""
         return self._checkpoints.get(name)
 
-    def looks(self, analysis: str) -> list[Look]:
-        """Returns what became of the suite's analyses of a name, in the suite's order."""
-        return self._looks.of(analysis)
+    def analyses(self, analysis: str) -> list[AnalysisOutcome]:
+        """Returns the outcomes of the analyses of a name, in the suite's order.
+
+        Raises:
+            UserError: When a stored one is damaged or of another schema version.
+        """
+        planned = self._planned_analyses  # without those that lack checkpoints
+        return [
+            _stored_analysis(self._analyses, planned[i], entry)
+            if i in planned
+            else AnalysisOutcome(entry, entry.models, "absent", ABSENT)
+            for i, entry in enumerate(self.suite.analyses)
+            if entry.analysis == analysis
+        ]
+
+    def all_analyses(self) -> list[AnalysisOutcome]:
+        """Returns the outcomes of all analyses, grouped by name."""
+        names = dict.fromkeys(entry.analysis for entry in self.suite.analyses)
+        return [outcome for name in names for outcome in self.analyses(name)]
 
     def outcome(self, model: int, attack: int) -> Outcome:
         """Returns the outcome of a model under an attack, both by position in the suite."""
@@ -201,7 +193,7 @@ class RunView:
         return [self.outcome(model, j) for j in range(len(self.attacks))]
 
     def outcomes(self) -> list[tuple[str, str, Outcome]]:
-        """Returns every planned cell, model by model: the labels of model and attack, outcome."""
+        """Returns every planned cell, model by model: labels of model and attack, outcome."""
         return [
             (model.label, attack.label, self.outcome(i, j))
             for i, model in enumerate(self.models)
@@ -217,17 +209,17 @@ class RunView:
         return next((o.info for o in self.outcomes_of(model) if o.info is not None), None)
 
     def stats(self, model: int) -> str | None:
-        """Returns a model's statistics in force, as stored, or as asked for where nothing is."""
+        """Returns a model's statistics in force: stored ones, or else those of the suite."""
         info = self.info_of_model(model)
         return self.models[model].stats if info is None else info.spec.stats
 
     def eot_iters(self, model: int) -> list[int]:
-        """Returns over how many draws the attacks on a model averaged, each number once."""
+        """Returns the distinct numbers of draws over which attacks on a model averaged."""
         specs = self._attacked(model)
         return sorted({spec.eot_iter for spec in specs if spec.eot != "mean_field"})
 
     def eots(self, model: int) -> list[Eot]:
-        """Returns how the attacks on a model averaged over draws, each way once."""
+        """Returns the distinct ways in which attacks on a model averaged over draws."""
         return sorted({spec.eot for spec in self._attacked(model)})
 
     def _attacked(self, model: int) -> list[CellSpec]:
@@ -235,7 +227,7 @@ class RunView:
         return [info.spec for info in infos if info.attack_kind != "none"]
 
     def n_draws(self, model: int) -> int:
-        """Returns how many draws score each image of a model; 1 if it is deterministic."""
+        """Returns the number of draws that score each image; 1 for a deterministic model."""
         info = self.info_of_model(model)
         return 1 if info is None else info.spec.n_draws
 
@@ -250,12 +242,12 @@ class RunView:
         return {o.info.precision for o in outcomes if o.info is not None}
 
     def attack_kind(self, attack: int) -> str:
-        """Returns an attack's kind; ``bounded`` while no cell tells."""
+        """Returns an attack's kind; ``bounded`` until a cell of it is stored."""
         info = self.info_of_attack(attack)
         return "bounded" if info is None else info.attack_kind
 
     def common_n(self) -> int | None:
-        """Returns the number of images behind every number, or ``None`` where it differs."""
+        """Returns the number of images of all complete cells; ``None`` where they differ."""
         sizes = {len(outcome.rows) for _, _, outcome in self.outcomes() if outcome.status == "ok"}
         return sizes.pop() if len(sizes) == 1 else None
 

@@ -1,40 +1,41 @@
-"""What a report is before it becomes Markdown, LaTeX or CSV."""
+"""The content of a report, which the renderers turn into Markdown, LaTeX, CSV and HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from bench.metrics import Estimate
 from bench.report.figure import Figure
 
 CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "absent", "missing"]
 """``partial``: a worst case over some of the attacks. ``left_out``: not among the attacks that the
-suite gives this model. ``missing``: planned, and not run yet."""
+suite gives this model. ``missing``: planned, not run yet."""
 
 Raw = str | float | int | None
 
 MINIMUM_NORM, ALARM = "†", "!"
-"""Marks with a fixed meaning; all others are letters of footnotes."""
+"""Marks with a fixed meaning; all others are footnote letters."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number, as shown and as data.
+    """One number of a table, as text and as data.
 
     Attributes:
-        lines: What is shown, for example ``("71.9", "[60.9, 80.7]", "(paper 52.16)")``.
-        marks: Marks of its footnotes.
-        value: In [0, 1], or [-1, 1] for a difference, or at least -1 for a relative gain; ``None``
-            where there is none.
+        lines: The text, for example ``("71.9", "[60.9, 80.7]", "(paper 52.16)")``.
+        marks: Footnote marks.
+        value: In [0, 1]; in [-1, 1] for a difference; at least -1 for a relative gain; ``None``
+            where there is no number.
         low: Lower end of the 95 % interval.
-        high: Upper end.
-        n: Number of images behind it.
+        high: Upper end of the 95 % interval.
+        n: Number of images.
         published: The paper's number, in the unit of ``value``.
-        status: Whether it can be relied on.
+        status: Anything but ``ok`` says why the number is missing or incomplete.
         protocol: How the model was attacked and scored.
-        alarms: Reasons to doubt it.
-        reason: Why it is not ``ok``.
+        alarms: Reasons to doubt the number.
+        reason: Explanation of a ``status`` other than ``ok``.
         extra: Further columns of the CSV file.
     """
 
@@ -51,15 +52,32 @@ class Cell:
     reason: str = ""
     extra: Mapping[str, Raw] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        estimate: Estimate,
+        lines: tuple[str, ...],
+        marks: tuple[str, ...] = (),
+        **fields: Any,
+    ) -> Cell:
+        """Returns the cell of an estimate; the CSV file gets a column for its method.
+
+        Args:
+            estimate: The number, its interval and n.
+            lines: The text.
+            marks: Footnote marks.
+            **fields: Values of further fields.
+        """
+        extra = {"method": estimate.method, **fields.pop("extra", {})}
+        numbers = (estimate.value, estimate.low, estimate.high, estimate.n)
+        return cls(lines, marks, *numbers, extra=extra, **fields)
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of cells: an attack's label and its marks.
+    """The heading of a column of cells, with its footnote marks.
 
-    Attributes:
-        label: Its heading.
-        marks: Marks of its footnotes.
-        in_csv: Whether its cells become lines of the CSV file.
+    ``in_csv`` says whether the cells become lines of the CSV file.
     """
 
     label: str
@@ -71,10 +89,7 @@ class Column:
 class TableRow:
     """A row: one label for each label column, then one cell for each column.
 
-    Attributes:
-        labels: Texts.
-        cells: Cells.
-        starts_group: Whether a rule sets it off from the row above.
+    ``starts_group`` says whether a rule separates it from the row above.
     """
 
     labels: tuple[str, ...]
@@ -87,12 +102,12 @@ class Table:
     """A table.
 
     Attributes:
-        caption: One sentence; empty for a report's main table, which its title names.
+        caption: One sentence; empty for the main table, which the report's title describes.
         label_names: Headings of the label columns.
-        columns: Headings of the rest.
-        rows: Rows.
-        in_csv: Whether its cells become lines of the CSV file.
-        in_text: Whether it is shown; False for a figure's numbers, which are too many to read.
+        columns: Headings of the columns of cells.
+        rows: The rows.
+        in_csv: Whether the cells become lines of the CSV file.
+        in_text: Whether the table is shown; ``False`` for the numbers behind a figure.
     """
 
     caption: str
@@ -105,24 +120,44 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A list below the tables: a title, and pairs of a name and what is said of it."""
+    """A list below the tables: pairs of a term and its explanation."""
 
     title: str
     items: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """The place of a model in a ranking, for the summary at the top of the page.
+
+    Attributes:
+        label: The model.
+        rank: Models that are not shown to differ share a rank.
+        accuracy: What it is ranked by, over all of its attacks.
+        protocol: Name of the protocol of its attacks.
+        alarms: Reasons to doubt the accuracy.
+    """
+
+    label: str
+    rank: int
+    accuracy: Estimate
+    protocol: str
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
-    """Everything that one report says; all texts are plain and unescaped.
+    """The content of a report; all texts are plain and unescaped.
 
     Attributes:
         title: Heading.
         head: Paragraphs above the tables.
         tables: The main table first.
         footnotes: Pairs of a mark and its text.
-        sections: What one needs to know to repeat or judge the numbers.
-        figures: Drawn above the tables.
-        quantity: What the columns of its tables are, as the CSV file says it.
+        sections: Details needed to reproduce or judge the numbers.
+        figures: Shown above the tables.
+        quantity: Name of the CSV column that holds the column headings of the tables.
+        ranking: Models with a rank and a complete worst case, in the order of the table.
     """
 
     title: str
@@ -132,22 +167,23 @@ class Report:
     sections: tuple[Section, ...]
     figures: tuple[Figure, ...] = ()
     quantity: str = "attack"
+    ranking: tuple[Ranked, ...] = ()
 
     @property
     def shown_tables(self) -> tuple[Table, ...]:
-        """The tables that are shown."""
+        """The tables that are shown to readers."""
         return tuple(table for table in self.tables if table.in_text)
 
 
 class Footnotes:
-    """Hands out marks; the same text always gets the same one."""
+    """Assigns footnote marks; equal texts share a mark."""
 
     def __init__(self) -> None:
         self._fixed: dict[str, str] = {}
         self._letters: dict[str, str] = {}
 
     def mark(self, text: str) -> str:
-        """Returns the letter of a footnote: a, b, ..., z, aa, ab, ..."""
+        """Returns the letter of a footnote's text: a, b, ..., z, aa, ab, ..."""
         if text not in self._letters:
             number, letters = len(self._letters) + 1, ""
             while number:
@@ -157,11 +193,11 @@ class Footnotes:
         return self._letters[text]
 
     def fixed(self, mark: str, text: str) -> str:
-        """Explains a mark that has a meaning of its own, and returns it."""
+        """Adds the explanation of a mark with a fixed meaning, and returns the mark."""
         self._fixed[mark] = text
         return mark
 
     def listed(self) -> tuple[tuple[str, str], ...]:
-        """Returns all pairs of mark and text, those with a fixed meaning first."""
+        """Returns all pairs of mark and text, marks with a fixed meaning first."""
         letters = ((mark, text) for text, mark in self._letters.items())
         return (*sorted(self._fixed.items()), *letters)

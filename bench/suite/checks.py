@@ -11,8 +11,10 @@ from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
-from bench.suite.entry import ANALYSIS_KINDS, Entry, Selector
+from bench.core.norm_spec import NormSpec
+from bench.suite.entry import Entry, Selector
 from bench.suite.protocols import check_draws, check_protocol
+from bench.suite.report_kinds import declared
 from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, ResolvedSuite, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
@@ -77,54 +79,25 @@ def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
         suite: Sound in everything else.
         found: The objects behind its names; while a checkpoint is missing, nothing is reported.
     """
-    for i, report in enumerate(() if found.missing else suite.reports):
-        lacking = _lacking(report.kind, suite, found)
+    if found.missing:
+        return
+    norms = [_norm_in_force(model, found, i) for i, model in enumerate(suite.models)]
+    params = [found.attacks[i].params for i in range(len(suite.attacks))]
+    for i, report in enumerate(suite.reports):
+        lacking = declared(report.kind).lacking(suite, norms, params)
         if lacking:
             yield Problem(("reports", i, "kind"), f"{report.kind} needs {lacking}")
 
 
-def _lacking(kind: str, suite: SuiteSpec, found: Found) -> str:
-    """Returns, as text, the requirement of a kind of report that a suite does not meet; or ""."""
-    if kind == "transfer_heatmap" and not any(m.protocol == "transfer" for m in suite.models):
-        return "models under protocol transfer, found none"
-    if kind == "gain_table" and not _has_pair(suite, found):
-        return "a checkpoint under stats population and under stats batch, found none"
-    if kind == "eps_curve":
-        eps = {attack.eps or suite.threat_model.eps for attack in suite.attacks}
-        return _two("eps", len(eps), "attacks", "each: {eps: [...]}")
-    if kind == "iteration_curve":
-        params = [attack.params for attack in found.attacks.values()]
-        steps = {one["n_iter"] for one in params if one.get("n_iter")}
-        return _two("n_iter", len(steps), "attacks", "each: {params.n_iter: [...]}")
-    if kind == "batch_size_curve":
-        sizes = {model.batch_size or suite.batch_size for model in suite.models}
-        return _two("batch_size", len(sizes), "models", "each: {batch_size: [...]}")
-    if kind == "power_curve":
-        norms = [found.checkpoints[model.checkpoint].spec.norm for model in suite.models]
-        powers = {norm.power for norm in norms if norm.name == "rn"}
-        return _two("power", len(powers), "RobustNorm checkpoints", "each: {checkpoint: [...]}")
-    return ""
-
-
-def _two(what: str, found: int, of: str, example: str) -> str:
-    if found > 1:
-        return ""
-    return f"{of} of two values of {what} at least, found {found}; add for example {example}"
-
-
-def _has_pair(suite: SuiteSpec, found: Found) -> bool:
-    alone = {
-        (entry.checkpoint, entry.protocol, found.models[i][0].stats)
-        for i, entry in enumerate(suite.models)
-        if entry.surrogate is None
-    }
-    return any((name, how, "batch") in alone for name, how, stats in alone if stats == "population")
+def _norm_in_force(model: ModelEntry, found: Found, position: int) -> NormSpec:
+    norm, stats = found.checkpoints[model.checkpoint].spec.norm, found.models[position][0].stats
+    return norm.with_stats(stats) if stats else norm
 
 
 def _check_shown(parts: Parts, analyses: Collection[object]) -> Iterator[Problem]:
     """Finds reports that show analyses of which the suite has none."""
     for i, report in parts.reports.items():
-        if report.kind in ANALYSIS_KINDS and report.kind not in analyses:
+        if declared(report.kind).analysis and report.kind not in analyses:
             yield Problem(
                 ("reports", i, "kind"),
                 f"the suite has no analysis '{report.kind}' to show; add under analyses: "

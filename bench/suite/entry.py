@@ -3,51 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from bench.core.registry import known_name
 from bench.core.spec import Spec
 from bench.suite.grid import varied_word
-
-ReportKind = Literal[
-    "agreement",
-    "batch_size_curve",
-    "eps_curve",
-    "examples",
-    "gain_table",
-    "gradient_similarity",
-    "iteration_curve",
-    "leaderboard",
-    "loss_surface",
-    "path_difference",
-    "power_curve",
-    "statistics_shift",
-    "stats_table",
-    "training_curve",
-    "transfer_heatmap",
-]
-"""A new kind is a line here and a module of its name in ``bench.report.kinds``."""
-
-ANALYSIS_KINDS = (
-    "examples",
-    "gradient_similarity",
-    "loss_surface",
-    "path_difference",
-    "statistics_shift",
-)
-"""Kinds of reports that show a suite's analyses of their own name, and nothing else."""
-
-REPORT_KINDS: tuple[str, ...] = get_args(ReportKind)
-
-REPORT_GROUP = "rbench.reports"
-"""Entry points by which other packages add kinds."""
-
-
-def known_kind(kind: str) -> str:
-    """Returns a kind of report, of rbench or of a plugin; a pydantic validator."""
-    return known_name("report", REPORT_GROUP, REPORT_KINDS, kind)
+from bench.suite.report_kinds import REPORT_KINDS, declared, known_kind
 
 
 def one_line(text: str) -> str:
@@ -144,14 +106,6 @@ class AnalysisEntry(Spec):
         return as_tuples(value)
 
 
-PANELLED = (
-    "batch_size_curve",
-    "eps_curve",
-    "iteration_curve",
-    "power_curve",
-    "transfer_heatmap",
-)
-"""Kinds whose figure may be divided into panels."""
 
 
 class PanelEntry(Spec):
@@ -192,7 +146,7 @@ class ReportEntry(Spec):
             (surrogate x target model), or accuracy against eps (``eps_curve``), the attack's steps
             (``iteration_curve``), the batch (``batch_size_curve``) or RobustNorm's power
             (``power_curve``), or loss and accuracy against the epochs of the trainings
-            (``training_curve``). ``bench.suite.entry`` lists them all; plugins add more.
+            (``training_curve``). ``bench.suite.report_kinds`` lists them all; plugins add more.
         published: The published table to show beside it, for example ``rna/table1``.
         where: Narrows that table's rows down, for all models.
         pairs: For ``agreement``, the labels of the attacks to compare, two by two.
@@ -219,12 +173,14 @@ class ReportEntry(Spec):
 
     @model_validator(mode="after")
     def _fitting_its_kind(self) -> ReportEntry:
-        if (self.kind == "agreement") != bool(self.pairs):
+        kind = declared(self.kind)
+        if kind.pairs != bool(self.pairs):
             raise ValueError("kind 'agreement' needs pairs, and only 'agreement' takes them")
         if any(one == other for one, other in self.pairs):
             raise ValueError("pairs compares an attack with itself")
-        if self.panels and self.kind not in PANELLED:
-            raise ValueError(f"only {', '.join(PANELLED)} take panels")
+        if self.panels and not kind.panels:
+            able = [name for name in REPORT_KINDS if declared(name).panels]
+            raise ValueError(f"only {', '.join(able)} take panels")
         titles = [panel.title for panel in self.panels]
         if len(set(titles)) != len(titles):
             raise ValueError("two panels have the same title")

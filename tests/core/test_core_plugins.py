@@ -19,8 +19,8 @@ from bench.core.registry import plugins
 from bench.data import DATASETS, get_dataset
 from bench.evaluation.model import Target
 from bench.models import build_model
-from bench.report import REPORTS
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import REPORTS
 
 Install = Callable[..., None]
 

@@ -18,7 +18,7 @@ from bench.core.errors import UserError
 from bench.core.spec import digest
 from bench.core.threat import ThreatModel
 from bench.data import slice_index, take_slice
-from bench.report.prose import data_text
+from bench.report.text import data_text
 from bench.run.lookup import local_lookup
 from bench.suite import load_suite
 

@@ -1,21 +1,22 @@
-"""Two attacks side by side on the same images: does a rewrite judge as its reference does?"""
+"""Two attacks compared on the same images, for example a rewrite and its reference."""
 
 from __future__ import annotations
 
 from bench.core.result import cluster_of
-from bench.metrics import agreement, paired_difference
+from bench.metrics import agreement, paired_difference, points
 from bench.report.cells import CellMaker
-from bench.report.prose import attack_section, head, model_section, title
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.report.text import attack_section, head, model_section, title
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 DIFFERENCE, ALIKE = "first - second", "judged alike"
 PASSES = ("passes, first", "passes, second")
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a row for each model and pair that it meets: both accuracies and what they share.
+    """Builds a row for each model and pair of attacks: both accuracies and their agreement.
 
     Raises:
         UserError: When two cells of a pair hold different images.
@@ -50,43 +51,25 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 
 
 def _compared(first: Outcome, second: Outcome, maker: CellMaker) -> tuple[Cell, Cell]:
-    """Returns the paired difference of two outcomes and the share of images judged alike."""
+    """Returns the paired difference of two outcomes and the share of images they agree on."""
     if first.status != "ok" or second.status != "ok" or first.info is None or second.info is None:
         reason = "a comparison needs both cells complete"
         absent = Cell(("—",), (maker.footnotes.mark(reason),), status="incomplete", reason=reason)
         return absent, absent
     cluster = cluster_of((first.info, second.info))
     result = paired_difference(first.rows, second.rows, cluster)
-    lines = [f"{100 * result.value:+.1f}"]
-    marks: tuple[str, ...] = ()
-    if result.low is None or result.high is None:
-        marks = (maker.footnotes.mark(result.method),)
-    else:
-        lines.append(f"[{100 * result.low:+.1f}, {100 * result.high:+.1f}]")
-    difference = Cell(
-        lines=tuple(lines),
-        marks=marks,
-        value=result.value,
-        low=result.low,
-        high=result.high,
-        n=result.n,
-        extra={"method": result.method, "p_value": result.p_value, "verdict": result.verdict},
+    difference = Cell.of(
+        result,
+        result.shown(points),
+        maker.marks(result, ()),
+        extra={"p_value": result.p_value, "verdict": result.verdict},
     )
     alike = agreement(first.rows, second.rows, cluster)
-    shown = Cell(
-        lines=maker.lines(alike),
-        marks=maker.marks(alike, ()),
-        value=alike.value,
-        low=alike.low,
-        high=alike.high,
-        n=alike.n,
-        extra={"method": alike.method},
-    )
-    return difference, shown
+    return difference, Cell.of(alike, maker.lines(alike), maker.marks(alike, ()))
 
 
 def _passes(outcome: Outcome) -> Cell:
-    """Returns the forward and backward passes that an attack spent on an image, on average."""
+    """Returns the mean number of forward and backward passes per image."""
     if outcome.status != "ok":
         return Cell(("—",), status=outcome.status)
     forwards, backwards = (
@@ -117,3 +100,6 @@ def _reading() -> Section:
         ),
     )
     return Section("How to read this", items)
+
+
+KIND = ReportKind(build, "Two attacks on the same images", pairs=True)

@@ -1,10 +1,18 @@
-"""Accuracy against something that varies over a run's cells: figure and tables of all curves."""
+"""Curves: accuracy against a quantity that varies over the cells of a run.
+
+Each kind is an ``Axis``: the quantity, its value for a cell, and how it is shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+from bench.core.norm_spec import NormSpec
+from bench.core.result import CellInfo
+from bench.core.threat import ThreatModel
 from bench.report.cells import CellMaker
 from bench.report.figure import Curves, Figure, Series
 from bench.report.kinds.curve_points import (
@@ -18,17 +26,19 @@ from bench.report.kinds.curve_points import (
     stats_text,
 )
 from bench.report.papers.paper import Paper
-from bench.report.prose import attack_section, data_text, head, model_section, title
-from bench.report.run_view import Outcome, RunView
+from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
-from bench.suite import ReportEntry
+from bench.report.text import attack_section, data_text, head, model_section, title
+from bench.store import CheckpointFacts
+from bench.suite import ReportEntry, SuiteSpec
+from bench.suite.report_kinds import ReportKind
 
 MAX_TICKS = 12
 _LABELS = ("panel", "line")
 
 
-def curve_report(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
-    """Builds a figure of lines with bands, and below it a table of the same numbers per panel.
+def build(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
+    """Builds a figure of lines with bands, and for each panel a table of the same numbers.
 
     Raises:
         UserError: When the published table cannot be used.
@@ -37,7 +47,7 @@ def curve_report(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
     maker = CellMaker(footnotes, view.common_n())
     points, left = find_points(view, axis)
     panels = find_panels(view, entry, axis, points)
-    unit = axis.unit(view, [p.x for p in points])
+    unit = axis.unit(view.suite.threat_model, [p.x for p in points])
     paper = Paper.of(entry)
     tables = tuple(_table(view, panel, axis, unit, maker, paper) for panel in panels)
     figures = (_figure(view, axis, unit, panels, tables),) if panels else ()
@@ -56,7 +66,7 @@ def curve_report(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
 def _table(
     view: RunView, panel: CurvePanel, axis: Axis, unit: Unit, maker: CellMaker, paper: Paper
 ) -> Table:
-    xs = sorted({point.x for _, points in panel.lines for point in points})
+    xs = panel.xs
     rows = []
     for name, points in panel.lines:
         at = {point.x: _cell(view, point, maker, paper) for point in points}
@@ -83,15 +93,14 @@ def _figure(
 ) -> Figure:
     drawn = []
     for panel, table in zip(panels, tables, strict=True):
-        xs = sorted({point.x for _, points in panel.lines for point in points})
-        series = [_series(row, xs, unit.scale) for row in table.rows]
+        series = [_series(row, panel.xs, unit.scale) for row in table.rows]
         curves = Curves(
             title=panel.title,
             x_label=unit.label,
             y_label=f"{_quantity(view, panel)} (%)",
             series=tuple(series),
             log_x=axis.log,
-            ticks=tuple(x * unit.scale for x in xs) if len(xs) <= MAX_TICKS else (),
+            ticks=tuple(x * unit.scale for x in panel.xs) if len(panel.xs) <= MAX_TICKS else (),
             y_range=(0.0, 100.0),
             band="95 % intervals" if any(one.low for one in series) else "",
         )
@@ -119,14 +128,12 @@ def _percent(value: float | None) -> float | None:
 
 
 def _caption(view: RunView, axis: Axis, cells: Sequence[Cell], natural: bool) -> str:
-    counts = sorted({cell.n for cell in cells if cell.n is not None})
-    n = (
-        " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-        if counts
-        else ""
-    )
-    said = [f"Robust accuracy against {axis.name}, n = {n or 0} images for each point"]
-    said[0] += f" ({data_text(view.suite.data)})."
+    counts = [cell.n for cell in cells if cell.n is not None] or [0]
+    n = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+    said = [
+        f"Robust accuracy against {axis.name}, n = {n} images for each point "
+        f"({data_text(view.suite.data)})."
+    ]
     said.append("Bands: 95 % intervals." if any(cell.low is not None for cell in cells) else "")
     said.append("At 0: clean accuracy." if natural else "")
     said.append("Points under an alarm are among them." if any(c.alarms for c in cells) else "")
@@ -154,25 +161,45 @@ def _reading(view: RunView, axis: Axis, left: dict[str, list[str]], paper: Paper
     return Section("How to read this", tuple(items))
 
 
-def build_batch_size_curve(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over the batch size for each model and attack, the clean accuracy too.
+def _kind(heading: str, axis: Axis) -> ReportKind:
+    """Returns the kind of an axis; it needs a suite with two values on that axis."""
 
-    Raises:
-        UserError: When the published table cannot be used.
-    """
-    return curve_report(view, entry, _AXIS)
+    def lacking(
+        suite: SuiteSpec, norms: Sequence[NormSpec], params: Sequence[Mapping[str, Any]]
+    ) -> str:
+        found = len(set(axis.values(suite, norms, params)))
+        if found > 1:
+            return ""
+        what, (of, example) = axis.name.replace(" ", "_"), axis.example
+        return f"{of} of two values of {what} at least, found {found}; add for example {example}"
 
-
-def _x(view: RunView, model: int, outcome: Outcome) -> float | None:
-    return None if outcome.info is None else float(outcome.info.spec.batch_size)
-
-
-def _unit(view: RunView, xs: Sequence[float]) -> Unit:
-    return Unit("images in a batch", "{:g}".format)
+    return ReportKind(partial(build, axis=axis), heading, panels=True, lacking=lacking)
 
 
-def _model_line(view: RunView, model: int) -> str:
-    """Returns a line's name: of an ``each`` or a series, or the checkpoint and its statistics."""
+def _eps_unit(threat: ThreatModel, xs: Sequence[float]) -> Unit:
+    """Returns levels of 8-bit images if every eps is a whole number of them."""
+    whole = all(abs(255 * x - round(255 * x)) < 1e-9 for x in xs)
+    if threat.eps_space == "normalized":
+        return Unit(f"eps ({threat.norm}, in units of the normalized input)")
+    if threat.facts.per_pixel and whole and xs:
+        return Unit(f"eps ({threat.norm}, in 1/255)", lambda x: f"{round(255 * x)}/255" if x else "0", 255)
+    return Unit(f"eps ({threat.norm}, pixels in [0, 1])")
+
+
+def _steps(info: CellInfo, _: CheckpointFacts | None) -> float | None:
+    steps = info.spec.attack_params.get("n_iter")
+    is_number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    return float(steps) if is_number and steps else None
+
+
+def _power(_: CellInfo, facts: CheckpointFacts | None) -> float | None:
+    if facts is None or facts.norm_spec.get("name") != "rn":
+        return None
+    return float(facts.norm_spec["power"])
+
+
+def _checkpoint_line(view: RunView, model: int) -> str:
+    """Names the line over batch sizes: an ``each`` or a series, or checkpoint and statistics."""
     entry = view.models[model]
     if entry.series or entry.varied:
         return entry.line({"batch_size"})
@@ -180,121 +207,64 @@ def _model_line(view: RunView, model: int) -> str:
     return ", ".join(filter(None, (entry.checkpoint, *said)))
 
 
-_AXIS = Axis(
-    name="batch size",
-    x=_x,
-    unit=_unit,
-    model_line=_model_line,
-    attack_line=lambda view, j: view.attacks[j].line(),
-    absent="",
-    log=True,
-    natural="line",
-)
+def _statistics_line(view: RunView, model: int) -> str:
+    """Names the line over powers, whose points are checkpoints of their own.
 
-
-def build_eps_curve(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over eps for each model and attack, from its clean accuracy on.
-
-    Raises:
-        UserError: When the published table cannot be used.
-    """
-    return curve_report(view, entry, _AXIS_EPS_CURVE)
-
-
-def _x_eps_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
-    return None if outcome.info is None else outcome.info.spec.threat_model.eps
-
-
-def _unit_eps_curve(view: RunView, xs: Sequence[float]) -> Unit:
-    """Returns eps in levels of 8-bit images where all of them are some, else as it is."""
-    threat = view.suite.threat_model
-    levels = [x * 255 for x in xs]
-    whole = all(abs(level - round(level)) < 1e-9 for level in levels)
-    if threat.eps_space == "normalized":
-        return Unit(f"eps ({threat.norm}, in units of the normalized input)", "{:g}".format)
-    if threat.facts.per_pixel and whole and xs:
-        title = f"eps ({threat.norm}, in 1/255)"
-        return Unit(title, lambda x: f"{round(255 * x)}/255" if x else "0", 255)
-    return Unit(f"eps ({threat.norm}, pixels in [0, 1])", "{:g}".format)
-
-
-_AXIS_EPS_CURVE = Axis(
-    name="eps",
-    x=_x_eps_curve,
-    unit=_unit_eps_curve,
-    model_line=lambda view, i: view.models[i].line(),
-    attack_line=lambda view, j: attack_line(view, j, {"eps"}),
-    absent="",
-    natural="at 0",
-)
-
-
-def build_iteration_curve(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over ``n_iter`` for each model and attack that has it.
-
-    Raises:
-        UserError: When the published table cannot be used.
-    """
-    return curve_report(view, entry, _AXIS_ITERATION_CURVE)
-
-
-def _x_iteration_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
-    steps = None if outcome.info is None else outcome.info.spec.attack_params.get("n_iter")
-    is_number = isinstance(steps, int | float) and not isinstance(steps, bool)
-    return float(steps) if is_number and steps else None
-
-
-def _unit_iteration_curve(view: RunView, xs: Sequence[float]) -> Unit:
-    return Unit("steps of the attack (n_iter)", "{:g}".format)
-
-
-_AXIS_ITERATION_CURVE = Axis(
-    name="n_iter",
-    x=_x_iteration_curve,
-    unit=_unit_iteration_curve,
-    model_line=lambda view, i: view.models[i].line(),
-    attack_line=lambda view, j: attack_line(view, j, {"params.n_iter"}),
-    absent="the attack has no parameter n_iter",
-    log=True,
-)
-
-
-def build_power_curve(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a line over the power for each kind of statistics and each attack.
-
-    Raises:
-        UserError: When the published table cannot be used.
-    """
-    return curve_report(view, entry, _AXIS_POWER_CURVE)
-
-
-def _x_power_curve(view: RunView, model: int, outcome: Outcome) -> float | None:
-    facts = view.facts(model)
-    if outcome.info is None or facts is None or facts.norm_spec.get("name") != "rn":
-        return None
-    return float(facts.norm_spec["power"])
-
-
-def _unit_power_curve(view: RunView, xs: Sequence[float]) -> Unit:
-    return Unit("power p of RobustNorm", "{:g}".format)
-
-
-def _model_line_power_curve(view: RunView, model: int) -> str:
-    """Returns a line's name: of an ``each`` or a series without its checkpoint, or the statistics.
-
-    Each point is a checkpoint of its own, trained with its own power.
+    The name is that of an ``each`` or a series without the checkpoint, or the statistics.
     """
     entry = view.models[model]
     named = entry.line({"checkpoint"}) if entry.series or entry.varied else ""
     return named or stats_text(view, model) or "rn"
 
 
-_AXIS_POWER_CURVE = Axis(
-    name="power",
-    x=_x_power_curve,
-    unit=_unit_power_curve,
-    model_line=_model_line_power_curve,
-    attack_line=lambda view, j: view.attacks[j].line(),
-    absent="not RobustNorm, or the run did not note what its checkpoints are (run it again)",
-    natural="line",
+EPS = _kind(
+    "Accuracy against eps",
+    Axis(
+        name="eps",
+        x=lambda info, _: info.spec.threat_model.eps,
+        unit=_eps_unit,
+        attack_line=partial(attack_line, without={"eps"}),
+        natural="at 0",
+        values=lambda suite, *_: (a.eps or suite.threat_model.eps for a in suite.attacks),
+        example=("attacks", "each: {eps: [...]}"),
+    ),
+)
+ITERATION = _kind(
+    "Accuracy against the attack's steps",
+    Axis(
+        name="n_iter",
+        x=_steps,
+        unit=lambda *_: Unit("steps of the attack (n_iter)"),
+        attack_line=partial(attack_line, without={"params.n_iter"}),
+        absent="the attack has no parameter n_iter",
+        log=True,
+        values=lambda suite, norms, params: filter(None, (one.get("n_iter") for one in params)),
+        example=("attacks", "each: {params.n_iter: [...]}"),
+    ),
+)
+BATCH_SIZE = _kind(
+    "Accuracy against the size of the batch",
+    Axis(
+        name="batch size",
+        x=lambda info, _: float(info.spec.batch_size),
+        unit=lambda *_: Unit("images in a batch"),
+        model_line=_checkpoint_line,
+        log=True,
+        natural="line",
+        values=lambda suite, *_: (m.batch_size or suite.batch_size for m in suite.models),
+        example=("models", "each: {batch_size: [...]}"),
+    ),
+)
+POWER = _kind(
+    "Accuracy against RobustNorm's power",
+    Axis(
+        name="power",
+        x=_power,
+        unit=lambda *_: Unit("power p of RobustNorm"),
+        model_line=_statistics_line,
+        absent="not RobustNorm, or the run did not note what its checkpoints are (run it again)",
+        natural="line",
+        values=lambda suite, norms, _: (norm.power for norm in norms if norm.name == "rn"),
+        example=("RobustNorm checkpoints", "each: {checkpoint: [...]}"),
+    ),
 )

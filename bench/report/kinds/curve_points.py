@@ -1,19 +1,24 @@
-"""Which cells of a run are points of a curve, and which points are of one line and panel."""
+"""Sorts the cells of a run into the points, lines and panels of a curve."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from bench.report.prose import STATS_TEXT
+from bench.core.norm_spec import NormSpec
+from bench.core.result import CellInfo
+from bench.core.threat import ThreatModel
 from bench.report.run_view import Outcome, RunView
-from bench.suite import PanelEntry, ReportEntry
+from bench.report.text import STATS_TEXT
+from bench.store import CheckpointFacts
+from bench.suite import PanelEntry, ReportEntry, SuiteSpec
 
 
 def attack_line(view: RunView, attack: int, without: Collection[str]) -> str:
-    """Returns an attack's line over some varied fields.
+    """Names the line of an attack over some varied fields.
 
-    Attacks that are written one by one are points of a line if they are the same in the registry.
+    Attacks that the suite lists one by one share a line if they are the same in the registry.
     """
     entry = view.attacks[attack]
     if entry.series or entry.varied:
@@ -23,49 +28,52 @@ def attack_line(view: RunView, attack: int, without: Collection[str]) -> str:
 
 
 def stats_text(view: RunView, model: int) -> str:
-    """Returns a model's statistics in force, as stored, or an empty string without any."""
+    """Returns the statistics in force of a model; empty where it has none."""
     stats = view.stats(model)
     return STATS_TEXT.get(stats or "", stats or "")
 
 
 MAX_LINES = 8
-"""Of a panel: more cannot be told apart."""
+"""Lines of a panel; more cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """In what x is shown: the axis' label, the factor to it, and the text of a value."""
+    """The unit of an axis: its label, the text of a value, and the factor to it."""
 
     label: str
-    text: Callable[[float], str]
+    text: Callable[[float], str] = "{:g}".format
     scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What a curve's x is.
+    """The x axis of a curve.
 
     Attributes:
-        name: In captions and in the CSV file.
-        x: Returns it for a stored cell, by its model, its attack and its outcome; ``None`` for a
-            cell that has no place on the axis.
-        unit: Returns in what it is shown, of all positions.
-        model_line: Names the line of a model, by position; models of a name are points of a line.
+        name: Name of the quantity in captions and in the CSV file.
+        x: Returns the quantity of a stored cell of a checkpoint; ``None`` for a cell without it.
+        unit: Returns the unit for a threat model and all values of x.
+        values: Returns the values that a suite has, from what ``ReportKind.lacking`` takes.
+        example: What must vary, and how to write that in a suite.
+        model_line: Names the line of a model, by position; models of a name share a line.
         attack_line: Names the line of an attack likewise.
-        absent: Why a cell may have no place.
-        log: Whether x is spaced by its logarithm.
-        natural: What becomes of the clean accuracy, which attack ``natural`` has: the point at 0
-            (``at 0``), a line (``line``), or nothing.
+        absent: Why a stored cell may lack the quantity.
+        log: Whether x is on a logarithmic scale.
+        natural: Whether the clean accuracy is the point at 0 (``at 0``), a line of its own
+            (``line``), or left out.
     """
 
     name: str
-    x: Callable[[RunView, int, Outcome], float | None]
-    unit: Callable[[RunView, Sequence[float]], Unit]
-    model_line: Callable[[RunView, int], str]
-    attack_line: Callable[[RunView, int], str]
-    absent: str
+    x: Callable[[CellInfo, CheckpointFacts | None], float | None]
+    unit: Callable[[ThreatModel, Sequence[float]], Unit]
+    values: Callable[[SuiteSpec, Sequence[NormSpec], Sequence[Mapping[str, Any]]], Iterable[Any]]
+    example: tuple[str, str]
+    model_line: Callable[[RunView, int], str] = lambda view, i: view.models[i].line()
+    attack_line: Callable[[RunView, int], str] = lambda view, j: view.attacks[j].line()
+    absent: str = ""
     log: bool = False
-    natural: str = ""
+    natural: Literal["", "at 0", "line"] = ""
 
 
 @dataclass(frozen=True)
@@ -90,14 +98,19 @@ class _Line:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """A part of the figure: its title, and pairs of a line's name and its points."""
+    """A panel of the figure: its title, and pairs of a line's name and its points."""
 
     title: str
     lines: tuple[tuple[str, tuple[Point, ...]], ...]
 
+    @property
+    def xs(self) -> list[float]:
+        """All positions of points, ascending."""
+        return sorted({point.x for _, points in self.lines for point in points})
+
 
 def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[str]]]:
-    """Returns the cells on the axis, and those without a place on it by the reason why."""
+    """Returns the cells on the axis, and the names of the others by the reason why."""
     points: list[Point] = []
     left: dict[str, list[str]] = {}
     for i, model in enumerate(view.models):
@@ -106,7 +119,7 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
             natural = view.attack_kind(j) == "none"
             if outcome.status == "left_out" or (natural and axis.natural != "line"):
                 continue
-            x = axis.x(view, i, outcome)
+            x = None if outcome.info is None else axis.x(outcome.info, view.facts(i))
             if x is not None:
                 points.append(Point(i, j, x, outcome))
             else:
@@ -118,7 +131,7 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
 def find_panels(
     view: RunView, entry: ReportEntry, axis: Axis, points: Sequence[Point]
 ) -> list[CurvePanel]:
-    """Divides points into the entry's panels, or into one for each line of attacks.
+    """Divides points into the entry's panels, or into a panel for each line of attacks.
 
     Panels without a line are left out.
     """
@@ -149,7 +162,7 @@ def _inside(view: RunView, panel: PanelEntry, points: Iterable[Point]) -> list[P
 
 
 def _lines(view: RunView, axis: Axis, points: Sequence[Point]) -> list[_Line]:
-    """Joins points to lines; where two would have the same x, by their own labels instead."""
+    """Joins points to lines; where two cells would share an x, they are named by their labels."""
     lines = []
     for (model, attack), joined in _grouped(view, axis, points, False, False).items():
         groups = {(model, attack): joined}
@@ -178,13 +191,13 @@ def _grouped(
 
 
 def _distinct(points: Sequence[Point]) -> bool:
-    """Whether no two different cells have the same x."""
+    """Returns whether no two different cells have the same x."""
     cells = {(p.x, p.outcome.info.cell_id if p.outcome.info else "") for p in points}
     return len(cells) == len({point.x for point in points})
 
 
 def _natural_points(view: RunView, points: Sequence[Point]) -> dict[float, Point]:
-    """Returns the clean accuracy of a line's model as its point at 0, where the run has it."""
+    """Returns the clean accuracy of a line's model as the point at 0, where the run has it."""
     models = {point.model for point in points}
     for j in range(len(view.attacks)) if len(models) == 1 else ():
         outcome = view.outcome(min(models), j)
@@ -194,7 +207,7 @@ def _natural_points(view: RunView, points: Sequence[Point]) -> dict[float, Point
 
 
 def _named(lines: Sequence[_Line]) -> list[tuple[str, tuple[Point, ...]]]:
-    """Returns lines with their names, which hold only what tells them apart."""
+    """Names lines by the parts that differ: model, attack, or both."""
     one_attack = len({line.attack for line in lines}) == 1
     one_model = len({line.model for line in lines}) == 1
     named = []

@@ -1,4 +1,4 @@
-"""Images to look at: clean, attacked, and the difference, with both predictions."""
+"""Example images: clean, attacked, and the difference, with both predictions."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ import pandas as pd
 
 from bench.core.analysis import AnalysisSpec
 from bench.report.figure import Figure, Tile, Tiles
-from bench.report.kinds.analysis_page import LookPage
-from bench.report.run_view import Look, RunView, records
+from bench.report.kinds.analysis_report import AnalysisReport
+from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Report, TableRow
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 Record = dict[str, Any]
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds pictures for each model, and a table of what it says of them.
+    """Builds pictures for each model, and a table of its predictions.
 
     Raises:
         UserError: When the suite has no such analysis, or a stored one is damaged.
     """
-    page = LookPage(view, "examples")
+    page = AnalysisReport(view, "examples")
     rows: list[TableRow] = []
     figures = []
-    for look, spec in page.done:
+    for outcome, spec in page.done:
         panels = []
-        for i, label in enumerate(look.models):
-            values = look.values[look.values["model"] == i].sort_values("place")
+        for i, label in enumerate(outcome.models):
+            values = outcome.values[outcome.values["model"] == i].sort_values("place")
             panels.append(_panel(label, values))
             rows += [
                 TableRow(
-                    page.labels(look, label, _image(record)),
+                    page.labels(outcome, label, _image(record)),
                     _cells(record),
                     starts_group=not position,
                 )
                 for position, record in enumerate(records(values))
             ]
-        figures.append(Figure(page.figure_name(look), _caption(look, spec), tuple(panels)))
+        figures.append(Figure(page.figure_name(outcome), _caption(outcome, spec), tuple(panels)))
     caption = "Predicted classes and their probabilities in percent, and the size of the difference"
     columns = ("clean", "attacked", "linf", "l2")
     tables = [page.table(caption, ("model", "image"), columns, rows)]
@@ -59,8 +60,8 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         ),
     ]
     reading += [
-        (f"choice, {look.entry.label}" if len(page.looks) > 1 else "choice", _choice(spec))
-        for look, spec in page.done
+        (f"choice, {outcome.entry.label}" if len(page.outcomes) > 1 else "choice", _choice(spec))
+        for outcome, spec in page.done
     ]
     return page.report("examples", what, figures, tables, reading)
 
@@ -113,11 +114,14 @@ def _choice(spec: AnalysisSpec) -> str:
     return f"the first {spec.params['images']} images {right}, {order}"
 
 
-def _caption(look: Look, spec: AnalysisSpec) -> str:
-    n = look.values["place"].nunique()
-    models = "the model" if len(look.models) == 1 else "all models"
+def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
+    n = outcome.values["place"].nunique()
+    models = "the model" if len(outcome.models) == 1 else "all models"
     return (
-        f"Clean, attacked ({look.entry.attack}, {spec.threat_model.describe()}) and magnified "
+        f"Clean, attacked ({outcome.entry.attack}, {spec.threat_model.describe()}) and magnified "
         f"difference images, with the predicted class and its probability: {n} images of "
         f"{spec.data.name} that {models} got right when clean."
     )
+
+
+KIND = ReportKind(build, "Example images", analysis=True)

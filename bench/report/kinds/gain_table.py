@@ -1,16 +1,21 @@
-"""What batch statistics gain over population statistics, as the RobustNorm paper's Table 4."""
+"""Relative gain of batch over population statistics, as in the RobustNorm paper's Table 4."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench.core.norm_spec import NormSpec
 from bench.core.result import alarms_of, cluster_of
-from bench.metrics import relative_gain, robust_accuracy
+from bench.metrics import percent, points, relative_gain, robust_accuracy
 from bench.published import load_table
 from bench.report.cells import CellMaker
 from bench.report.papers.paper import Paper
-from bench.report.prose import attack_section, head, model_section, protocol_text, title
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
-from bench.suite import ReportEntry
+from bench.report.text import attack_section, head, model_section, protocol_text, title
+from bench.suite import ReportEntry, SuiteSpec
+from bench.suite.report_kinds import ReportKind
 
 _LABELS = ("data set", "model", "training")
 GAIN_UNIT = "100 * (B - P) / P"
@@ -22,7 +27,7 @@ NO_PAIR = (
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a row for each checkpoint under both statistics, natural before adversarial training.
+    """Builds a row for each checkpoint under both statistics, naturally trained ones first.
 
     Raises:
         UserError: When the published table is unknown.
@@ -50,7 +55,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 
 
 def _pairs(view: RunView) -> list[tuple[int, int]]:
-    """Returns the models, P and B, of each checkpoint that is attacked alike under both."""
+    """Returns the models P and B of each checkpoint that is attacked alike under both."""
     population: dict[tuple[str, str], int] = {}
     batch: list[tuple[tuple[str, str], int]] = []
     for i, model in enumerate(view.models):
@@ -74,13 +79,13 @@ def _pairs(view: RunView) -> list[tuple[int, int]]:
 
 
 def _trained(view: RunView, model: int) -> tuple[str, str]:
-    """Returns what a model was trained on, and how, as far as the run notes it."""
+    """Returns the data set and the kind of a model's training, as far as the run notes it."""
     facts = view.facts(model)
     return (view.suite.data.name, "") if facts is None else (facts.dataset, facts.training)
 
 
 def _row_labels(view: RunView, p: int, b: int) -> tuple[str, str, str]:
-    """Returns data set, model and training; the label of B where its checkpoint has several."""
+    """Returns data set, model and training; names B where its checkpoint has several pairs."""
     dataset, training = _trained(view, b)
     checkpoint = view.models[b].checkpoint
     several = sum(view.models[i].checkpoint == checkpoint for _, i in _pairs(view)) > 1
@@ -89,7 +94,7 @@ def _row_labels(view: RunView, p: int, b: int) -> tuple[str, str, str]:
 
 
 def _cell(view: RunView, p: int, b: int, attack: int, maker: CellMaker, paper: Paper) -> Cell:
-    """Returns how much more robust B is than P under an attack, relative to P."""
+    """Returns the relative gain of B over P under an attack."""
     first, second = view.outcome(b, attack), view.outcome(p, attack)
     column = view.attacks[attack].published
     percent = paper.value(view.models[b].published, column)
@@ -98,52 +103,57 @@ def _cell(view: RunView, p: int, b: int, attack: int, maker: CellMaker, paper: P
     published = None if percent is None else percent / 100
     shown = () if percent is None else (f"(paper {percent:+g})",)
     if first.status == "ok" and second.status == "ok":
-        return _gain_cell(first, second, maker, published, shown)
+        return _gain_cell((first, second), maker, published, shown)
     reason = "a gain needs a complete P and a complete B"
     mark = maker.footnotes.mark(reason)
     return Cell(("—", *shown), (mark,), published=published, status="incomplete", reason=reason)
 
 
 def _gain_cell(
-    first: Outcome,
-    second: Outcome,
+    pair: tuple[Outcome, Outcome],
     maker: CellMaker,
     published: float | None,
     shown: tuple[str, ...],
 ) -> Cell:
     """Returns the cell of two complete outcomes, B and P."""
-    infos = [outcome.info for outcome in (first, second) if outcome.info is not None]
-    gain = relative_gain(first.rows, second.rows, cluster_of(infos))
-    b, p = robust_accuracy(first.rows).value, robust_accuracy(second.rows).value
+    infos = [outcome.info for outcome in pair if outcome.info is not None]
+    b_rows, p_rows = (outcome.rows for outcome in pair)
+    gain = relative_gain(b_rows, p_rows, cluster_of(infos))
+    b, p = robust_accuracy(b_rows).value, robust_accuracy(p_rows).value
     alarms = alarms_of(infos)
-    reason = "not defined: P is 0" if gain is None else ""
-    method = reason if gain is None else gain.method
+    undefined = "" if gain else "not defined: P is 0"
     marks = maker.alarm_marks(alarms)
-    lines = ["undefined" if gain is None else _signed(gain.value)]
-    if gain is None or gain.low is None or gain.high is None:
-        marks += (maker.footnotes.mark(method),)
-    else:
-        lines.append(f"[{_signed(gain.low)}, {_signed(gain.high)}]")
-    lines.append(f"P {100 * p:.1f}, B {100 * b:.1f}")
-    lines += [f"n={len(first.rows)}"] if maker.common_n is None else []
-    return Cell(
-        lines=(*lines, *shown),
-        marks=marks,
-        value=None if gain is None else gain.value,
-        low=None if gain is None else gain.low,
-        high=None if gain is None else gain.high,
-        n=len(first.rows),
+    if gain is None or gain.interval is None:
+        marks += (maker.footnotes.mark(gain.method if gain else undefined),)
+    lines = gain.shown(_signed) if gain else ("undefined",)
+    lines += (f"P {percent(p)}, B {percent(b)}", *maker.n_line(len(b_rows)), *shown)
+    cell = Cell(
+        lines,
+        marks,
+        n=len(b_rows),
         published=published,
         protocol=protocol_text(infos[0].spec),
         alarms=alarms,
-        reason=reason,
-        extra={"method": method, "p_accuracy": p, "b_accuracy": b},
+        reason=undefined,
+        extra={"method": gain.method if gain else undefined, "p_accuracy": p, "b_accuracy": b},
     )
+    return replace(cell, value=gain.value, low=gain.low, high=gain.high) if gain else cell
 
 
 def _signed(gain: float) -> str:
-    """Returns percent; of ends beyond any meaning, as few batches give them, the magnitude."""
-    return f"{100 * gain:+.1f}" if gain < 100 else f"{100 * gain:+.0e}"
+    """Formats a gain in percent; huge ends of intervals, from few batches, as powers of ten."""
+    return points(gain) if gain < 100 else f"{100 * gain:+.0e}"
+
+
+def _lacking(suite: SuiteSpec, norms: Sequence[NormSpec], params: object) -> str:
+    found = {
+        (model.checkpoint, model.protocol, norm.inference_stats)
+        for model, norm in zip(suite.models, norms, strict=True)
+        if model.surrogate is None
+    }
+    if any((name, how, "batch") in found for name, how, stats in found if stats == "population"):
+        return ""
+    return "a checkpoint under stats population and under stats batch, found none"
 
 
 def _reading(view: RunView, paper: Paper) -> Section:
@@ -159,3 +169,6 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
+
+
+KIND = ReportKind(build, "What batch statistics gain", lacking=_lacking)

@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from bench.core.analysis import AnalysisSpec
 from bench.metrics import real_mean, real_median
 from bench.report.figure import Figure, Histograms
-from bench.report.kinds.analysis_page import LookPage, shares_statistics
-from bench.report.run_view import Look, RunView
+from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
+from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Report, TableRow
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 FEWEST_BINS, MOST_BINS = 10, 30
 MOST_SERIES = 6
-"""Histograms in one panel; more are divided by their first model."""
+"""Histograms in one panel; more pairs than that get a panel for each first model."""
 
 Pair = tuple[str, NDArray[np.float64], int]
-"""Its label, the cosines that there are, and how many images have none."""
+"""The label, the cosines, and the number of images that have no cosine."""
 Edges = tuple[float, ...]
 
 
@@ -31,17 +32,17 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     Raises:
         UserError: When the suite has no such analysis, or a stored one is damaged.
     """
-    page = LookPage(view, "gradient_similarity")
+    page = AnalysisReport(view, "gradient_similarity")
     rows: list[TableRow] = []
     bins: list[TableRow] = []
     figures = []
-    for look, spec in page.done:
-        pairs = _pairs(look)
+    for outcome, spec in page.done:
+        pairs = _pairs(outcome)
         edges = _edges(list(pairs.values()))
         panels = tuple(_panel(title, group, edges) for title, group in _panels(pairs))
-        figures.append(Figure(page.figure_name(look), _caption(look, spec), panels))
-        bins += [_bin_row(page, look, pair, edges) for pair in pairs.values()]
-        rows += [_row(page, look, spec, pair) for pair in pairs.values()]
+        figures.append(Figure(page.figure_name(outcome), _caption(outcome, spec), panels))
+        bins += [_bin_row(page, outcome, pair, edges) for pair in pairs.values()]
+        rows += [_row(page, outcome, spec, pair) for pair in pairs.values()]
     columns = ("mean", "median", "images without direction")
     caption = "Cosine similarity of input gradients, 95 % intervals in brackets"
     names = ("models",)
@@ -74,14 +75,14 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     return page.report("gradient similarity", what, figures, tables, reading)
 
 
-def _pairs(look: Look) -> dict[tuple[str, str], Pair]:
+def _pairs(outcome: AnalysisOutcome) -> dict[tuple[str, str], Pair]:
     """Returns the pairs of models by their labels, in the order of the models."""
-    values = look.values
+    values = outcome.values
     pairs: dict[tuple[str, str], Pair] = {}
-    for i, j in combinations(range(len(look.models)), 2):
+    for i, j in combinations(range(len(outcome.models)), 2):
         chosen = values[(values["first"] == i) & (values["second"] == j)]["cosine"].to_numpy(float)
         known = chosen[~np.isnan(chosen)]
-        one, other = look.models[i], look.models[j]
+        one, other = outcome.models[i], outcome.models[j]
         pairs[one, other] = (f"{one} vs {other}", known, len(chosen) - len(known))
     return pairs
 
@@ -95,7 +96,7 @@ def _panels(pairs: dict[tuple[str, str], Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def _edges(pairs: list[Pair]) -> Edges:
-    """Returns bins of equal width over all values, from tenth to tenth; more for more images."""
+    """Returns the edges of equal bins over all values, rounded outwards to tenths."""
     values = np.concatenate([known for _, known, _ in pairs])
     low = math.floor(10 * float(values.min())) / 10 if len(values) else -1.0
     high = math.ceil(10 * float(values.max())) / 10 if len(values) else 1.0
@@ -123,22 +124,24 @@ def _panel(title: str, group: list[Pair], edges: Edges) -> Histograms:
     )
 
 
-def _row(page: LookPage, look: Look, spec: AnalysisSpec, pair: Pair) -> TableRow:
+def _row(
+    page: AnalysisReport, outcome: AnalysisOutcome, spec: AnalysisSpec, pair: Pair
+) -> TableRow:
     label, known, n_without = pair
     without = Cell((str(n_without),), value=float(n_without), n=len(known) + n_without)
     if not len(known):
         absent = Cell(("—",), (page.footnotes.mark("no image has a gradient on both models"),))
-        return TableRow(page.labels(look, label), (absent, absent, without))
+        return TableRow(page.labels(outcome, label), (absent, absent, without))
     shared = any(shares_statistics(subject) for subject in spec.subjects)
     cells = (
         page.number(real_mean(known.tolist()), shared=shared),
         page.number(real_median(known.tolist()), shared=shared),
         without,
     )
-    return TableRow(page.labels(look, label), cells)
+    return TableRow(page.labels(outcome, label), cells)
 
 
-def _bin_row(page: LookPage, look: Look, pair: Pair, edges: Edges) -> TableRow:
+def _bin_row(page: AnalysisReport, outcome: AnalysisOutcome, pair: Pair, edges: Edges) -> TableRow:
     label, known, _ = pair
     cells = tuple(
         Cell(
@@ -149,11 +152,11 @@ def _bin_row(page: LookPage, look: Look, pair: Pair, edges: Edges) -> TableRow:
         )
         for i, share in enumerate(_shares(known, edges))
     )
-    return TableRow(page.labels(look, label), cells)
+    return TableRow(page.labels(outcome, label), cells)
 
 
-def _caption(look: Look, spec: AnalysisSpec) -> str:
-    n = int((look.values["first"].eq(0) & look.values["second"].eq(1)).sum())
+def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
+    n = int((outcome.values["first"].eq(0) & outcome.values["second"].eq(1)).sum())
     stochastic = [subject for subject in spec.subjects if subject.n_draws > 1]
     draws = {subject.eot_iter for subject in stochastic if subject.eot != "mean_field"}
     over = (
@@ -167,3 +170,6 @@ def _caption(look: Look, spec: AnalysisSpec) -> str:
 
 def _joined(numbers: set[int]) -> str:
     return " or ".join(map(str, sorted(numbers)))
+
+
+KIND = ReportKind(build, "How alike the gradients are", analysis=True)

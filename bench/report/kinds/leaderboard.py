@@ -1,29 +1,40 @@
-"""The leaderboard: models against attacks, the worst case over the attacks, and ranks by it."""
+"""The leaderboard: models by attacks, with the worst case over the attacks and ranks by it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from bench.core.result import alarms_of, cluster_of
-from bench.metrics import Contender, ranks, robust_accuracy, worst_case_rows
+from bench.metrics import Contender, Estimate, robust_accuracy, worst_case_rows
+from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.papers.paper import Paper
-from bench.report.prose import attack_section, head, model_section, protocol_text, title
 from bench.report.run_view import RunView
-from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
+from bench.report.text import attack_section, head, model_section, protocol_text, title
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 WORST_CASE, RANK = "worst case", "rank"
 MAX_RANKED = 100
-"""Rows of a leaderboard with ranks, for which every two rows are compared."""
+"""Largest leaderboard with ranks, which take a comparison of every two rows."""
 
 
 @dataclass(frozen=True)
 class _WorstCase:
-    """A model's worst case: its cell, and what stands in the ranking if there is a number."""
+    """A model's worst case.
+
+    Attributes:
+        cell: Its cell.
+        accuracy: The number; ``None`` where no attack is complete.
+        contender: The rows to rank; ``None`` likewise.
+        protocol: Name of the protocol of the first attack.
+    """
 
     cell: Cell
+    accuracy: Estimate | None = None
     contender: Contender | None = None
+    protocol: str = ""
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
@@ -43,7 +54,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         )
         for i, model in enumerate(view.models)
     ]
-    more_columns, more = _last(view, maker)
+    more_columns, more, ranking = _ranking(view, maker)
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
     tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
     if (draws := draws_table(view, maker)) is not None:
@@ -56,26 +67,32 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         tables=tuple(tables),
         footnotes=footnotes.listed(),
         sections=(model_section(view), attack_section(view), _reading(view, paper)),
+        ranking=ranking,
     )
 
 
-def _last(view: RunView, maker: CellMaker) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
-    """Returns the columns after the attacks, and their cells for each model."""
+def _ranking(
+    view: RunView, maker: CellMaker
+) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[Ranked, ...]]:
+    """Returns the columns after the attacks, their cells for each model, and the ranking."""
     attacked = _in_worst_case(view)
     if not attacked:
-        return (), [()] * len(view.models)
+        return (), [()] * len(view.models), ()
     worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
     if len(worst) > MAX_RANKED:
-        return (Column(WORST_CASE),), [(one.cell,) for one in worst]
-    ranked = [_ranked(one, rank, maker) for one, rank in zip(worst, _ranks(worst), strict=True)]
-    return (Column(WORST_CASE), Column(RANK, in_csv=False)), ranked
+        return (Column(WORST_CASE),), [(one.cell,) for one in worst], ()
+    ranks = _ranks(worst)
+    ranking = tuple(
+        Ranked(model.label, rank, one.accuracy, one.protocol, one.cell.alarms)
+        for model, one, rank in zip(view.models, worst, ranks, strict=True)
+        if rank is not None and one.accuracy is not None and one.cell.status == "ok"
+    )
+    cells = [_rank_cells(one, rank, maker) for one, rank in zip(worst, ranks, strict=True)]
+    return (Column(WORST_CASE), Column(RANK, in_csv=False)), cells, ranking
 
 
 def _in_worst_case(view: RunView) -> list[int]:
-    """Returns the attacks of the worst case: on all images, and at no larger eps than the suite's.
-
-    Where no attack is on all images there is no worst case.
-    """
+    """Returns the attacks of the worst case: on all images, at no larger eps than the suite's."""
     suite = view.suite.threat_model
     return [
         j
@@ -87,9 +104,9 @@ def _in_worst_case(view: RunView) -> list[int]:
 
 
 def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> _WorstCase:
-    """Returns the accuracy against the best of a model's complete attacks.
+    """Returns the accuracy against the best of a model's complete attacks for each image.
 
-    That is decided image by image; where attacks are played on whole batches, batch by batch.
+    Where the adversary perturbs whole batches, it is the best attack for each batch.
     """
     outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
     done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
@@ -109,29 +126,27 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
     reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
     if reason:
         marks += (maker.footnotes.mark(reason),)
-    cell = Cell(
-        lines=maker.lines(estimate),
-        marks=marks,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        n=estimate.n,
+    cell = Cell.of(
+        estimate,
+        maker.lines(estimate),
+        marks,
         status="partial" if absent else "ok",
         protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for info in infos)),
         alarms=alarms,
         reason=reason,
-        extra={"method": estimate.method},
     )
-    return _WorstCase(cell, Contender(rows, cluster, upper_bound=bool(absent)))
+    contender = Contender(rows, cluster, upper_bound=bool(absent))
+    return _WorstCase(cell, estimate, contender, infos[0].spec.protocol)
 
 
 def _ranks(worst: list[_WorstCase]) -> list[int | None]:
-    found = iter(ranks([one.contender for one in worst if one.contender is not None]))
+    """Returns the rank of each worst case; ``None`` where there is no number."""
+    found = iter(find_ranks([one.contender for one in worst if one.contender is not None]))
     return [None if one.contender is None else next(found) for one in worst]
 
 
-def _ranked(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[Cell, ...]:
-    """Returns the cells of a worst case and of its rank; in the CSV file they are one line."""
+def _rank_cells(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[Cell, ...]:
+    """Returns the cells of a worst case and of its rank, which share a line of the CSV file."""
     cell = worst.cell
     if rank is None:
         return cell, Cell(("—",), status="incomplete", reason=cell.reason)
@@ -179,3 +194,6 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
+
+
+KIND = ReportKind(build, "Leaderboard")

@@ -10,35 +10,36 @@ import pandas as pd
 from bench.core.analysis import AnalysisSpec
 from bench.metrics import Estimate, mean_from_moments
 from bench.report.figure import Figure, Surface
-from bench.report.kinds.analysis_page import LookPage, shares_statistics, short
-from bench.report.run_view import Look, RunView, records
+from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics, short
+from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Raw, Report, TableRow
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 Point = dict[str, Any]
 ALONG = ("along_gradient", "along_random")
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a surface for each model, and a table of the loss at the points that matter.
+    """Builds a surface for each model, and a table of the loss at selected points.
 
     Raises:
         UserError: When the suite has no such analysis, or a stored one is damaged.
     """
-    page = LookPage(view, "loss_surface")
+    page = AnalysisReport(view, "loss_surface")
     rows: list[TableRow] = []
     grid: list[TableRow] = []
     figures = []
-    for look, spec in page.done:
-        ends = (float(look.values["loss"].min()), float(look.values["loss"].max()))
+    for outcome, spec in page.done:
+        ends = (float(outcome.values["loss"].min()), float(outcome.values["loss"].max()))
         panels = []
-        for i, label in enumerate(look.models):
-            values = look.values[look.values["model"] == i]
+        for i, label in enumerate(outcome.models):
+            values = outcome.values[outcome.values["model"] == i]
             shared = shares_statistics(spec.subjects[i])
             panels.append(_panel(label, values, spec, ends))
-            rows.append(TableRow(page.labels(look, label), _points(page, values, shared)))
-            grid.append(TableRow(page.labels(look, label), _grid_cells(values)))
-        figures.append(Figure(page.figure_name(look), _caption(look, spec), tuple(panels)))
+            rows.append(TableRow(page.labels(outcome, label), _points(page, values, shared)))
+            grid.append(TableRow(page.labels(outcome, label), _grid_cells(values)))
+        figures.append(Figure(page.figure_name(outcome), _caption(outcome, spec), tuple(panels)))
     columns = ("at the image", "eps up the gradient", "eps down the gradient", "eps at random")
     caption = "Cross-entropy of the true class, mean over images, 95 % intervals in brackets"
     tables = [page.table(caption, ("model",), (*columns, "largest on the grid"), rows)]
@@ -87,7 +88,7 @@ def _panel(
     )
 
 
-def _points(page: LookPage, values: pd.DataFrame, shared: bool) -> tuple[Cell, ...]:
+def _points(page: AnalysisReport, values: pd.DataFrame, shared: bool) -> tuple[Cell, ...]:
     points = records(values)
     places = [(0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0)]
     chosen = [min(points, key=partial(_distance, place)) for place in places]
@@ -118,11 +119,14 @@ def _grid_cells(values: pd.DataFrame) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _caption(look: Look, spec: AnalysisSpec) -> str:
-    n = int(look.values["n"].max())
-    reach = float(look.values[ALONG[0]].abs().max())
+def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
+    n = int(outcome.values["n"].max())
+    reach = float(outcome.values[ALONG[0]].abs().max())
     return (
         f"Loss around n = {n} clean images of {spec.data.name}, mean over the images, up to "
         f"{reach:g} eps along either direction, eps = {spec.threat_model.describe()}. The image "
         "itself is in the middle. One colour scale for all models."
     )
+
+
+KIND = ReportKind(build, "The loss around an image", analysis=True)

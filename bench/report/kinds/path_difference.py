@@ -1,45 +1,46 @@
-"""Accuracy of one path of RNA on images crafted on another, against how much the paths differ."""
+"""Accuracy of one RNA path on images crafted on another, against how far the paths differ."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from bench.core.analysis import AnalysisSpec
-from bench.metrics import wilson
+from bench.metrics import Estimate, percent, wilson
 from bench.report.figure import Curves, Figure, Series
-from bench.report.kinds.analysis_page import LookPage, shares_statistics
-from bench.report.run_view import Look, RunView
-from bench.report.table import Cell, Raw, Report, TableRow
+from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
+from bench.report.run_view import AnalysisOutcome, RunView
+from bench.report.table import Cell, Report, TableRow
 from bench.suite import ReportEntry
-
-METHOD = "wilson, n images"
+from bench.suite.report_kinds import ReportKind
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a curve for each model with a band over the pairs, and a table of the same.
+    """Builds a curve for each model with a band over the pairs, and a table of the same numbers.
 
     Raises:
         UserError: When the suite has no such analysis, or a stored one is damaged.
     """
-    page = LookPage(view, "path_difference")
+    page = AnalysisReport(view, "path_difference")
     rows: list[TableRow] = []
     figures = []
-    for look, spec in page.done:
+    for outcome, spec in page.done:
         series = []
-        for i, label in enumerate(look.models):
-            by_difference = look.values[look.values["model"] == i].groupby("difference")
+        for i, label in enumerate(outcome.models):
+            by_difference = outcome.values[outcome.values["model"] == i].groupby("difference")
             groups = [(int(str(d)), group) for d, group in by_difference]
             series.append(_series(label, groups))
             shared = shares_statistics(spec.subjects[i])
             rows += [
                 TableRow(
-                    page.labels(look, label, str(d)),
+                    page.labels(outcome, label, str(d)),
                     _cells(page, group, shared),
                     starts_group=position == 0,
                 )
                 for position, (d, group) in enumerate(groups)
             ]
-        figures.append(Figure(page.figure_name(look), _caption(look, spec), (_panel(series),)))
+        figures.append(
+            Figure(page.figure_name(outcome), _caption(outcome, spec), (_panel(series),))
+        )
     caption = "Accuracy in percent, 95 % intervals in brackets"
     columns = ("mean over pairs", "lowest pair", "highest pair", "pairs")
     tables = [page.table(caption, ("model", "layers that differ"), columns, rows)]
@@ -90,33 +91,30 @@ def _panel(series: list[Series]) -> Curves:
     )
 
 
-def _cells(page: LookPage, group: pd.DataFrame, shared: bool) -> tuple[Cell, ...]:
+def _cells(page: AnalysisReport, group: pd.DataFrame, shared: bool) -> tuple[Cell, ...]:
     scores, n, pairs = group["accuracy"], int(group["n"].iloc[0]), len(group)
     value = float(scores.mean())
-    low, high = wilson(value * n, n)
-    lowest, highest = float(scores.min()), float(scores.max())
+    mean = Estimate(value, *wilson(value * n, n), n, "wilson, n images")
     marks: tuple[str, ...] = ()
     if shared:
-        low_high: tuple[float | None, float | None] = (None, None)
+        mean = Estimate(value, None, None, n, "")
         marks = (page.footnotes.mark("no interval: images of a batch share statistics"),)
-        lines: tuple[str, ...] = (f"{100 * value:.1f}",)
-    else:
-        low_high = (low, high)
-        lines = (f"{100 * value:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]")
-    extra: dict[str, Raw] = {"method": "" if shared else METHOD, "pairs": pairs}
-    mean = Cell(lines, marks, value=value, low=low_high[0], high=low_high[1], n=n, extra=extra)
     ends = [
-        Cell((f"{100 * end:.1f}",), value=end, n=n, extra={"pairs": pairs})
-        for end in (lowest, highest)
+        Cell((percent(end),), value=end, n=n, extra={"pairs": pairs})
+        for end in (float(scores.min()), float(scores.max()))
     ]
-    return (mean, *ends, Cell((str(pairs),), value=float(pairs), n=n))
+    of_mean = Cell.of(mean, mean.shown(), marks, extra={"pairs": pairs})
+    return (of_mean, *ends, Cell((str(pairs),), value=float(pairs), n=n))
 
 
-def _caption(look: Look, spec: AnalysisSpec) -> str:
-    n, pairs = int(look.values["n"].iloc[0]), look.values["pair"].nunique()
+def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
+    n, pairs = int(outcome.values["n"].iloc[0]), outcome.values["pair"].nunique()
     return (
-        f"Robust accuracy of one path on images crafted on another with {look.entry.attack} "
+        f"Robust accuracy of one path on images crafted on another with {outcome.entry.attack} "
         f"({spec.threat_model.describe()}), against the number of normalization layers in which "
         f"the paths differ. Mean over {pairs} pairs of paths, n = {n} images of "
         f"{spec.data.name} each; the band goes from the lowest to the highest pair."
     )
+
+
+KIND = ReportKind(build, "Attacks on one path, scored on another", analysis=True)

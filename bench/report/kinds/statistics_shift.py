@@ -1,4 +1,4 @@
-"""How far batch statistics lie from the tracked ones, layer by layer, clean and attacked."""
+"""Distance of batch statistics from the tracked ones by layer, for clean and attacked images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pandas as pd
 from bench.core.analysis import AnalysisSpec
 from bench.metrics import real_mean
 from bench.report.figure import Curves, Figure, Series
-from bench.report.kinds.analysis_page import LookPage, short
-from bench.report.run_view import Look, RunView, records
+from bench.report.kinds.analysis_report import AnalysisReport, short
+from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Raw, Report, TableRow
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 IMAGES = ("clean", "attacked")
 SPREADS = {"var": "variance", "range": "range"}
@@ -21,20 +22,20 @@ CHANGES = {"var": "relative change of the variance", "range": "relative change o
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds curves over the layers for each model, and a table of their size over all layers.
+    """Builds curves over the layers for each model, and a table of the shift over all layers.
 
     Raises:
         UserError: When the suite has no such analysis, or a stored one is damaged.
     """
-    page = LookPage(view, "statistics_shift")
+    page = AnalysisReport(view, "statistics_shift")
     rows: list[TableRow] = []
     layers: list[TableRow] = []
     figures = []
-    for look, spec in page.done:
-        for i, label in enumerate(look.models):
-            values = look.values[look.values["model"] == i]
+    for outcome, spec in page.done:
+        for i, label in enumerate(outcome.models):
+            values = outcome.values[outcome.values["model"] == i]
             values = values.assign(size=values["relative"].abs())
-            rows.append(TableRow(page.labels(look, label), tuple(_sizes(page, values))))
+            rows.append(TableRow(page.labels(outcome, label), tuple(_sizes(page, values))))
             cells: list[Cell] = []
             panels = []
             unit = "ranges" if values["statistic"].eq("range").any() else "standard deviations"
@@ -43,9 +44,9 @@ def build(view: RunView, entry: ReportEntry) -> Report:
                 y_label = CHANGES.get(statistic, f"mean shift in {unit}")
                 panels.append(_panel(statistic, y_label, quantiles))
                 cells += _layer_cells(statistic, part, quantiles)
-            layers.append(TableRow(page.labels(look, label), tuple(cells)))
-            name = " ".join(filter(None, (page.figure_name(look), label)))
-            figures.append(Figure(name, _caption(look, spec, i), tuple(panels)))
+            layers.append(TableRow(page.labels(outcome, label), tuple(cells)))
+            name = " ".join(filter(None, (page.figure_name(outcome), label)))
+            figures.append(Figure(name, _caption(outcome, spec, i), tuple(panels)))
     columns = [f"{statistic}, {what}" for statistic in ("mean", "spread") for what in _COMPARED]
     caption = (
         "Median absolute shift over all channels of all layers, without unit, mean over batches, "
@@ -91,7 +92,7 @@ def _by_statistic(values: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield statistic, part
 
 
-def _sizes(page: LookPage, values: pd.DataFrame) -> Iterator[Cell]:
+def _sizes(page: AnalysisReport, values: pd.DataFrame) -> Iterator[Cell]:
     """Yields the median shift of means and of spreads: clean, attacked, and the difference."""
     for spread in (False, True):
         part = values[values["statistic"].ne("mean") == spread]
@@ -153,13 +154,16 @@ def _layer_cells(statistic: str, part: pd.DataFrame, quantiles: pd.DataFrame) ->
     return cells
 
 
-def _caption(look: Look, spec: AnalysisSpec, model: int) -> str:
-    sizes = look.values[look.values["model"] == model].groupby("batch")["n"].first()
+def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec, model: int) -> str:
+    sizes = outcome.values[outcome.values["model"] == model].groupby("batch")["n"].first()
     many = f"{len(sizes)} batches of {sizes.max()}" if len(sizes) > 1 else "one batch"
     return (
-        f"{look.models[model]}: absolute difference of batch and population statistics at the "
+        f"{outcome.models[model]}: absolute difference of batch and population statistics at the "
         f"input of each normalization layer, for clean images and for the same attacked with "
-        f"{look.entry.attack} ({spec.threat_model.describe()}): median over channels and batches, "
+        f"{outcome.entry.attack} ({spec.threat_model.describe()}): median over channels and batches, "
         f"band from the 10th to the 90th percentile. n = {sizes.sum()} images of "
         f"{spec.data.name} in {many}."
     )
+
+
+KIND = ReportKind(build, "How attacks shift the statistics", analysis=True)

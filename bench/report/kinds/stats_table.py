@@ -6,20 +6,21 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.core.result import alarms_of, cluster_of
-from bench.metrics import Difference, paired_difference
+from bench.metrics import Difference, paired_difference, points
 from bench.report.cells import CellMaker, attack_columns, distance_table
 from bench.report.papers.paper import Paper
-from bench.report.prose import attack_section, head, model_section, title
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Footnotes, Report, Section, Table, TableRow
+from bench.report.text import attack_section, head, model_section, title
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 LETTERS = {"population": "P", "batch": "B", "tracked-mean": "tracked mean", None: "none"}
 DIFFERENCE = "B - P"
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds the table: for each checkpoint its rows P and B, and their paired difference.
+    """Builds rows P and B for each checkpoint, and their paired difference.
 
     Raises:
         UserError: When the published table cannot be used, or cells cannot be compared.
@@ -82,7 +83,7 @@ def _names(view: RunView, members: Sequence[int], stats: dict[int, str | None]) 
 def _difference_cell(
     view: RunView, p: int, b: int, attack: int, maker: CellMaker, paper: Paper
 ) -> Cell:
-    """Returns how much more robust B is than P under an attack."""
+    """Returns the paired difference of B and P under an attack."""
     first, second = view.outcome(b, attack), view.outcome(p, attack)
     column = view.attacks[attack].published
     paper_b = paper.value(view.models[b].published, column)
@@ -95,27 +96,19 @@ def _difference_cell(
         return Cell(("—",), (mark,), status="incomplete", reason=reason)
     result = paired_difference(first.rows, second.rows, cluster_of(infos))
     alarms = alarms_of(infos)
-    marks = maker.alarm_marks(alarms)
-    if result.low is None:
-        marks += (maker.footnotes.mark(result.method),)
-    return Cell(
-        lines=_lines(result, published),
-        marks=marks,
-        value=result.value,
-        low=result.low,
-        high=result.high,
-        n=result.n,
+    return Cell.of(
+        result,
+        _lines(result, published),
+        maker.marks(result, alarms),
         published=None if published is None else published / 100,
         protocol=infos[0].spec.protocol,
         alarms=alarms,
-        extra={"method": result.method, "p_value": result.p_value, "verdict": result.verdict},
+        extra={"p_value": result.p_value, "verdict": result.verdict},
     )
 
 
 def _lines(result: Difference, published: float | None) -> tuple[str, ...]:
-    lines = [f"{100 * result.value:+.1f}"]
-    if result.low is not None and result.high is not None:
-        lines.append(f"[{100 * result.low:+.1f}, {100 * result.high:+.1f}]")
+    lines = list(result.shown(points))
     if result.p_value is not None:
         lines.append("p<0.0001" if result.p_value < 1e-4 else f"p={result.p_value:.2g}")
     lines.append(result.verdict)
@@ -144,3 +137,6 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
+
+
+KIND = ReportKind(build, "Population against batch statistics")

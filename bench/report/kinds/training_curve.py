@@ -1,15 +1,17 @@
-"""Loss and accuracy of each epoch of the trainings behind a run's models."""
+"""Loss and accuracy of each training epoch of a run's models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bench.metrics import percent
 from bench.report.figure import Curves, Figure, Maybe, Series
-from bench.report.prose import model_section, title
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.report.text import model_section, title
 from bench.store import Epoch
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import ReportKind
 
 Value = Callable[[Epoch], float | None]
 
@@ -22,9 +24,9 @@ COLUMNS: Mapping[str, Value] = {
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a panel for each column, a line for each checkpoint, and a table with a row an epoch.
+    """Builds a panel for each quantity, a line for each checkpoint, and a row for each epoch.
 
-    A checkpoint that several models share is drawn once, under the first one's label.
+    A checkpoint that several models share is drawn once, under the label of the first.
     """
     del entry
     footnotes = Footnotes()
@@ -66,7 +68,7 @@ def _cells(epoch: Epoch) -> tuple[Cell, ...]:
         if found is None:
             cells.append(Cell(("—",), status="missing", reason="the training did not score it"))
         elif "accuracy" in name:
-            cells.append(Cell((f"{100 * found:.1f}",), value=found))
+            cells.append(Cell((percent(found),), value=found))
         else:
             cells.append(Cell((f"{found:.3f}",), value=found))
     return tuple(cells)
@@ -122,3 +124,6 @@ def _reading() -> Section:
         ("one training", "each line is a single training of one seed: lines may cross by chance"),
     )
     return Section("How to read this", items)
+
+
+KIND = ReportKind(build, "Training, epoch by epoch")

@@ -1,4 +1,4 @@
-"""Attacks crafted on one model and scored on another, in the layout of the RNA paper's Figure 1."""
+"""Attacks crafted on one model and scored on another, as in the RNA paper's Figure 1."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from bench.core.norm_spec import NormSpec
 from bench.report.cells import CellMaker
 from bench.report.figure import Figure, Heatmap
 from bench.report.papers.paper import Paper
-from bench.report.prose import attack_section, data_text, head, model_section, title
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
-from bench.suite import ModelEntry, ReportEntry
+from bench.report.text import attack_section, data_text, head, model_section, title
+from bench.suite import ModelEntry, ReportEntry, SuiteSpec
+from bench.suite.report_kinds import ReportKind
 
 _LABELS = ("panel", "surrogate")
 
@@ -24,12 +25,12 @@ Identity = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class _Matrix:
-    """A panel: the models of its rows and columns, and its planned cells by place.
+    """A panel.
 
     Attributes:
-        title: Above it.
-        surrogates: What is crafted on, row by row.
-        targets: What is scored, column by column.
+        title: Title of the panel.
+        surrogates: Models that the attack is crafted on, one for each row.
+        targets: Models that are scored, one for each column.
         cells: Positions of model and attack in the suite, by surrogate and target.
     """
 
@@ -85,9 +86,9 @@ def _matrices(view: RunView, entry: ReportEntry) -> list[_Matrix]:
 
 
 def _matrix(view: RunView, name: str, models: Sequence[int], attack: int) -> _Matrix | None:
-    """Lays models out by what they are crafted on; ``None`` where nothing is transferred.
+    """Arranges models by their surrogates; ``None`` where nothing is transferred.
 
-    White-box entries count as far as they stand on the diagonal of what is transferred.
+    Of the white-box entries only those on the diagonal of the transferred ones are shown.
     """
     met = [i for i in models if view.models[i].meets(view.attacks[attack])]
     crossed = [i for i in met if view.models[i].surrogate is not None]
@@ -109,7 +110,7 @@ def _matrix(view: RunView, name: str, models: Sequence[int], attack: int) -> _Ma
 
 
 def _place(view: RunView, entry: ModelEntry) -> tuple[Identity, Identity]:
-    """Returns what an entry is crafted on and what is scored."""
+    """Returns the surrogate and the target of an entry."""
     target = (entry.checkpoint, _stats(view, entry.checkpoint, entry.stats))
     if entry.surrogate is None:
         return target, target
@@ -118,7 +119,7 @@ def _place(view: RunView, entry: ModelEntry) -> tuple[Identity, Identity]:
 
 
 def _stats(view: RunView, checkpoint: str, asked: str | None) -> str | None:
-    """Returns statistics in force as the suite asks for them, or as the card has them."""
+    """Returns the statistics that the suite asks for, or else those of the checkpoint."""
     facts = view.checkpoint_facts(checkpoint)
     if asked is not None or facts is None or not facts.norm_spec:
         return asked
@@ -126,7 +127,7 @@ def _stats(view: RunView, checkpoint: str, asked: str | None) -> str | None:
 
 
 def _names(view: RunView, matrix: _Matrix) -> dict[Identity, str]:
-    """Returns short names, of ``each``, or checkpoints; with statistics where these differ."""
+    """Returns short names, of ``each`` or of checkpoints; with statistics where those differ."""
     short: dict[str, str] = {}
     for entry in view.models:
         if "checkpoint" in entry.varied:
@@ -191,7 +192,7 @@ def _heatmap(matrix: _Matrix, table: Table) -> Heatmap:
 def _caption(view: RunView, tables: Sequence[Table]) -> str:
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     counts = [cell.n for cell in cells if cell.n is not None] or [0]
-    n = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(min(counts))
+    n = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
     alarmed = " Numbers under an alarm are among them." if any(c.alarms for c in cells) else ""
     return (
         "Robust accuracy of each target model under attacks crafted on each surrogate, on "
@@ -219,3 +220,11 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
+
+
+def _lacking(suite: SuiteSpec, *_: object) -> str:
+    found = any(model.protocol == "transfer" for model in suite.models)
+    return "" if found else "models under protocol transfer, found none"
+
+
+KIND = ReportKind(build, "Transfer between models", panels=True, lacking=_lacking)

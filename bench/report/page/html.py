@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from bench.core.errors import UserError
 from bench.report.page.parts import PageReport, page_report
-from bench.report.page.words import (
+from bench.report.page.summary import (
     alarm_words,
     cell_lines,
     finding,

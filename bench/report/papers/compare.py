@@ -10,9 +10,9 @@ from bench.published import PublishedTable, Setting, load_table
 from bench.report.cells import CellMaker, attack_columns
 from bench.report.papers.mismatches import Mismatch
 from bench.report.papers.paper import ACCURACY, Match, Paper, remarks, verdict
-from bench.report.prose import attack_section, head, model_section, title
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
+from bench.report.text import attack_section, head, model_section, title
 
 PAPER, HERE, DIFFERENCE = "paper", "here", "here - paper"
 

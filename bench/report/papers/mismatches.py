@@ -13,7 +13,7 @@ from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.published import AttackSetting, Setting, share_of_eps
-from bench.report.prose import STATS_TEXT, protocol_text
+from bench.report.text import STATS_TEXT, protocol_text
 from bench.store import CheckpointFacts
 
 NOT_NOTED = "unknown"

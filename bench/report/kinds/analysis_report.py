@@ -1,8 +1,9 @@
-"""What the reports of analyses have in common: labels, cells, and the sentences around them."""
+"""Labels, cells and texts that the reports of analyses share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bench.core.analysis import AnalysisSpec, Subject
 from bench.core.errors import UserError
@@ -10,9 +11,9 @@ from bench.core.norm_spec import uses_batch
 from bench.core.result import alarms_of
 from bench.metrics import Estimate
 from bench.report.figure import Figure
-from bench.report.prose import EOT_TEXT, STATS_TEXT, data_text, provenance, title, value_text
-from bench.report.run_view import Look, RunView
+from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Raw, Report, Section, Table, TableRow
+from bench.report.text import EOT_TEXT, STATS_TEXT, data_text, provenance, title, value_text
 
 SHARED = (
     "images of a batch share statistics, and the interval takes them as independent: it may be too "
@@ -20,12 +21,12 @@ SHARED = (
 )
 
 
-class LookPage:
-    """The report of a run's analyses of one name, as it is being written.
+class AnalysisReport:
+    """Collects the report of a run's analyses of one name.
 
     Args:
         view: The run.
-        analysis: The name.
+        analysis: The name of the analyses, which is that of the report.
 
     Raises:
         UserError: When the suite has no such analysis.
@@ -33,30 +34,30 @@ class LookPage:
 
     def __init__(self, view: RunView, analysis: str) -> None:
         self.view, self.analysis = view, analysis
-        self.looks = view.looks(analysis)
+        self.outcomes = view.analyses(analysis)
         self.footnotes = Footnotes()
-        if not self.looks:
+        if not self.outcomes:
             raise UserError(
                 f"report '{analysis}': expected an analysis of that name in the run's suite, found "
                 f"none; add under analyses: - {{analysis: {analysis}}}, and run it"
             )
 
     @property
-    def done(self) -> list[tuple[Look, AnalysisSpec]]:
-        """The complete analyses, each with what it is."""
-        return [(o, o.info.spec) for o in self.looks if o.status == "ok" and o.info is not None]
+    def done(self) -> list[tuple[AnalysisOutcome, AnalysisSpec]]:
+        """The complete analyses, each with its spec."""
+        return [(o, o.info.spec) for o in self.outcomes if o.status == "ok" and o.info is not None]
 
     def names(self, *names: str) -> tuple[str, ...]:
-        """Returns the headings of label columns; analyses are named where there are several."""
-        return (("analysis",) if len(self.looks) > 1 else ()) + names
+        """Returns the headings of label columns; several analyses get a column of their own."""
+        return (("analysis",) if len(self.outcomes) > 1 else ()) + names
 
-    def labels(self, look: Look, *labels: str) -> tuple[str, ...]:
-        """Returns a row's labels for ``names``."""
-        return ((look.entry.label,) if len(self.looks) > 1 else ()) + labels
+    def labels(self, outcome: AnalysisOutcome, *labels: str) -> tuple[str, ...]:
+        """Returns the labels of a row under the headings of ``names``."""
+        return ((outcome.entry.label,) if len(self.outcomes) > 1 else ()) + labels
 
-    def figure_name(self, look: Look) -> str:
-        """Returns what tells the figure of an analysis from others of this report."""
-        return look.entry.label if len(self.looks) > 1 else ""
+    def figure_name(self, outcome: AnalysisOutcome) -> str:
+        """Returns the suffix of a figure's file name; empty for a single analysis."""
+        return outcome.entry.label if len(self.outcomes) > 1 else ""
 
     def table(
         self,
@@ -67,14 +68,14 @@ class LookPage:
         *,
         in_text: bool = True,
     ) -> Table:
-        """Returns a table; a shown one says of each analysis without values why it has none."""
+        """Returns a table; if shown, analyses without values have a row that says why."""
         rows = list(rows)
-        for look in self.looks if in_text else ():
-            if look.status != "ok":
-                text = "incomplete" if look.status == "incomplete" else "—"
-                mark = self.footnotes.mark(look.reason)
-                cell = Cell((text,), (mark,), status=look.status, reason=look.reason)
-                labels = self.labels(look, ", ".join(look.models), *[""] * (len(names) - 1))
+        for outcome in self.outcomes if in_text else ():
+            if outcome.status != "ok":
+                text = "incomplete" if outcome.status == "incomplete" else "—"
+                mark = self.footnotes.mark(outcome.reason)
+                cell = Cell((text,), (mark,), status=outcome.status, reason=outcome.reason)
+                labels = self.labels(outcome, ", ".join(outcome.models), *[""] * (len(names) - 1))
                 rows.append(TableRow(labels, (cell,) * len(columns), starts_group=True))
         heads = tuple(Column(name) for name in columns)
         sizes = {cell.n for row in rows for cell in row.cells if cell.n is not None}
@@ -85,7 +86,7 @@ class LookPage:
     def full_table(
         self, caption: str, names: Sequence[str], what: str, rows: Sequence[TableRow]
     ) -> Table:
-        """Returns a table for the CSV file alone: rows of numbered cells, not all of a length."""
+        """Returns a table for the CSV file alone, with numbered columns; rows may be ragged."""
         heads = [f"{what} {i + 1}" for i in range(max(len(row.cells) for row in rows))]
         empty = Cell(("",))
         full = [
@@ -106,26 +107,14 @@ class LookPage:
 
         Args:
             estimate: The number.
-            n: Images behind it; by default the values that it is an estimate of.
-            shared: Whether images of a batch share statistics, which the interval does not know.
+            n: Number of images; by default the number of values.
+            shared: Whether images of a batch share statistics, which the interval ignores.
             extra: Further columns of the CSV file.
         """
-        lines = [short(estimate.value)]
-        marks: tuple[str, ...] = ()
-        if estimate.low is not None and estimate.high is not None:
-            lines.append(f"[{short(estimate.low)}, {short(estimate.high)}]")
-            marks = (self.footnotes.mark(SHARED),) if shared else ()
-        else:
-            marks = (self.footnotes.mark(estimate.method),)
-        return Cell(
-            lines=tuple(lines),
-            marks=marks,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n=estimate.n if n is None else n,
-            extra={"method": estimate.method, **(extra or {})},
-        )
+        note = SHARED * shared if estimate.interval else estimate.method
+        marks = (self.footnotes.mark(note),) if note else ()
+        cell = Cell.of(estimate, estimate.shown(short), marks, extra=extra or {})
+        return cell if n is None else replace(cell, n=n)
 
     def report(
         self,
@@ -138,19 +127,19 @@ class LookPage:
         """Returns the finished report.
 
         Args:
-            name: What the report shows, for its heading.
-            what: One paragraph: what the numbers are, and their unit.
-            figures: Its figures.
-            tables: Its tables.
-            reading: How to read it: pairs of a name and what is said of it.
+            name: Appended to the title.
+            what: A paragraph that defines the numbers and their unit.
+            figures: The figures.
+            tables: The tables.
+            reading: Pairs of a term and its explanation.
         """
-        sections = [Section("Analyses", tuple((o.entry.label, _facts(o)) for o in self.looks))]
+        sections = [Section("Analyses", tuple((o.entry.label, _facts(o)) for o in self.outcomes))]
         sections.append(Section("Models", tuple(self._subjects().items())))
         if alarms := self._alarms():
             sections.append(Section("Alarms", tuple(alarms.items())))
         sections.append(Section("How to read this", tuple(reading)))
         description = " ".join(self.view.suite.description.split())
-        infos = [look.info for look in self.looks if look.info is not None]
+        infos = [outcome.info for outcome in self.outcomes if outcome.info is not None]
         return Report(
             title=f"{title(self.view)}: {name}",
             head=tuple(filter(None, (description, what, provenance(infos)))),
@@ -162,18 +151,18 @@ class LookPage:
         )
 
     def _subjects(self) -> dict[str, str]:
-        """Returns what each model is, by label."""
+        """Returns a description of each model, by label."""
         found: dict[str, str] = {}
-        for look in self.looks:
-            subjects = look.info.spec.subjects if look.info else ()
-            for label, subject in zip(look.models, subjects, strict=False):
+        for outcome in self.outcomes:
+            subjects = outcome.info.spec.subjects if outcome.info else ()
+            for label, subject in zip(outcome.models, subjects, strict=False):
                 found.setdefault(label, _subject_text(subject))
         return found
 
     def _alarms(self) -> dict[str, str]:
         """Returns the alarms of the models' cells under the analyses' attacks, by label."""
-        attacks = {look.entry.attack for look in self.looks}
-        named = {label for look in self.looks for label in look.models}
+        attacks = {outcome.entry.attack for outcome in self.outcomes}
+        named = {label for outcome in self.outcomes for label in outcome.models}
         found: dict[str, str] = {}
         for i, model in enumerate(self.view.models):
             infos = [
@@ -188,7 +177,7 @@ class LookPage:
 
 
 def short(value: float) -> str:
-    """Returns a number in three significant digits, and no more than four decimals."""
+    """Formats a number with three significant digits and at most four decimals."""
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     if "e" in text:
         text = f"{value:.4f}"
@@ -196,12 +185,12 @@ def short(value: float) -> str:
 
 
 def shares_statistics(subject: Subject) -> bool:
-    """Says whether the images of a batch depend on each other."""
+    """Returns whether the images of a batch depend on each other."""
     return uses_batch(subject.stats)
 
 
 def attack_text(spec: AnalysisSpec) -> str:
-    """Returns an attack with its ball and parameters."""
+    """Returns an attack with its threat model and parameters; empty without an attack."""
     if spec.attack is None:
         return ""
     params = sorted(spec.attack.params.items())
@@ -212,16 +201,16 @@ def attack_text(spec: AnalysisSpec) -> str:
     )
 
 
-def _facts(look: Look) -> str:
-    if look.info is None:
-        return look.reason
-    spec = look.info.spec
+def _facts(outcome: AnalysisOutcome) -> str:
+    if outcome.info is None:
+        return outcome.reason
+    spec = outcome.info.spec
     params = sorted(spec.params.items())
     facts = [f"{spec.analysis} (version {spec.version})"]
     facts += [f"{name} {value_text(value)}" for name, value in params]
-    facts.append(f"models {', '.join(look.models)}")
+    facts.append(f"models {', '.join(outcome.models)}")
     if spec.attack is not None:
-        facts.append(f"attack {look.entry.attack}: {attack_text(spec)}")
+        facts.append(f"attack {outcome.entry.attack}: {attack_text(spec)}")
     facts.append(f"data {data_text(spec.data)}; seed {spec.seed}")
     return "; ".join(facts)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from report_looks import LOOKS, look_run, run_of, shift_values
+from report_analyses import LOOKS, look_run, run_of, shift_values
 from report_runs import HOSTILE, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError

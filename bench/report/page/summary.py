@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.report.kinds.leaderboard import WORST_CASE
-from bench.report.prose import protocol_text
 from bench.report.run_view import Look, RunView
 from bench.report.table import Cell, Report
+from bench.report.text import protocol_text
 
 PROTOCOLS = {
     "white_box": "The attacker knows the model and follows its gradients, as it is deployed. Where "
