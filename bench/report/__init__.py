@@ -1,11 +1,10 @@
-"""Tables for people, made from the store alone."""
+"""Reports on a run, made from its store alone."""
 
 from bench.report.render import to_csv, to_latex, to_markdown, to_text
 from bench.report.table import Report
-from bench.report.write import REPORTS, build_reports, write_reports
+from bench.report.write import build_reports, write_reports
 
 __all__ = [
-    "REPORTS",
     "Report",
     "build_reports",
     "to_csv",

@@ -1,4 +1,4 @@
-"""Writes a run's reports from its store alone."""
+"""Writes the reports of a run from its store."""
 
 from __future__ import annotations
 
@@ -8,34 +8,14 @@ from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.paths import Folder
-from bench.core.registry import Plugin, Registry
+from bench.core.registry import Plugin
 from bench.report.papers.compare import build_comparison, comparison_name
 from bench.report.render import figure_stems, to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView, damaged
 from bench.report.table import Cell, Column, Report, Table, TableRow
 from bench.store import write_atomically
 from bench.suite import ReportEntry
-from bench.suite.entry import ANALYSIS_KINDS, REPORT_GROUP, REPORT_KINDS
-
-ReportBuilder = Callable[[RunView, ReportEntry], Report]
-
-
-def _adopt(plugin: Plugin, found: object) -> ReportBuilder:
-    """Returns a plugin's builder, under which a failure of foreign code is one line."""
-    if not callable(found):
-        raise ValueError(f"expected a function of a view and an entry, found {found!r:.60}")
-
-    def build(view: RunView, entry: ReportEntry) -> Report:
-        return plugin.call("report", found, Report, view, entry)
-
-    return build
-
-
-REPORTS: Registry[ReportBuilder] = Registry("report", REPORT_GROUP, _adopt)
-_CURVES = {"batch_size_curve", "eps_curve", "iteration_curve", "power_curve"}
-for _kind in REPORT_KINDS:
-    _where = f"curve:build_{_kind}" if _kind in _CURVES else f"{_kind}:build"
-    REPORTS.add_lazy(_kind, f"bench.report.kinds.{_where}")
+from bench.suite.report_kinds import REPORTS
 
 _TEXTS: dict[str, Callable[[Report, str], str]] = {
     "md": to_markdown,
@@ -45,30 +25,30 @@ _TEXTS: dict[str, Callable[[Report, str], str]] = {
 _PICTURES = ("png", "svg", "pdf")
 PAGE = "html"
 FORMATS = (*_TEXTS, *_PICTURES, PAGE)
-"""Endings of what is written: texts and pictures of each report, and a page of the whole run."""
+"""File endings: texts and figures of each report, and a page for the whole run."""
 
 
 def build_reports(run_folder: Folder, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
     """Builds reports of a run.
 
     Args:
-        run_folder: Holds ``store/``.
-        kinds: Only reports of these kinds, also where the suite does not list them; empty for
-            every report that the suite lists.
+        run_folder: The folder of the run, which holds ``store/``.
+        kinds: Only these kinds, whether the suite lists them or not; empty for every report that
+            the suite lists.
 
     Returns:
-        Pairs of a file name without its ending and a report; a second report of a kind gets a
-        number: ``leaderboard-2``.
+        Pairs of a file name without its ending and a report; a second report of a kind is
+        numbered: ``leaderboard-2``.
 
     Raises:
         UserError: When the store is missing, damaged or of another version, a published table
-            does not fit, or a kind is unknown or cannot be had from this run.
+            does not fit, or a kind is unknown or needs an entry in the suite.
     """
     return build_from(RunView(run_folder), kinds)
 
 
 def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
-    """Builds reports of a run that is read already, see ``build_reports``."""
+    """Builds reports of a run that has been read; see ``build_reports``."""
     for kind in kinds:
         REPORTS.get(kind)
     built: list[tuple[str, Report]] = []
@@ -85,26 +65,27 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
 
 
 def _built(view: RunView, entry: ReportEntry) -> Report:
-    if entry.kind not in REPORT_KINDS:
-        return _of_plugin(view, entry)
-    builder = REPORTS.get(entry.kind)
-    if entry.kind not in ANALYSIS_KINDS:
-        return builder(view, entry)
+    plugin = REPORTS.plugin(entry.kind)
+    if plugin is not None:
+        return _of_plugin(view, entry, plugin)
+    kind = REPORTS.get(entry.kind)
     try:
-        return builder(view, entry)
+        report: Report = kind.build(view, entry)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        # The values are a table that anybody may have written.
+        if not kind.analysis:
+            raise
+        # The stored values of an analysis may have been written by anybody.
         raise damaged(entry.kind, f"{type(error).__name__}: {error}") from error
+    return report
 
 
-def _of_plugin(view: RunView, entry: ReportEntry) -> Report:
-    """Builds a plugin's report; one that fails says so, and takes no other down with it."""
+def _of_plugin(view: RunView, entry: ReportEntry, plugin: Plugin) -> Report:
+    """Builds a plugin's report; a failure is reported in its place, and spares the others."""
     try:
-        return REPORTS.get(entry.kind)(view, entry)
+        return plugin.call("report", REPORTS.get(entry.kind).build, Report, view, entry)
     except UserError as error:
         cell = Cell(("not made",), status="incomplete", reason=str(error))
-        row = TableRow((entry.kind,), (cell,))
-        table = Table("", ("report",), (Column("outcome"),), (row,))
+        table = Table("", ("report",), (Column("outcome"),), (TableRow((entry.kind,), (cell,)),))
         return Report(f"{entry.kind}: not made", (str(error),), (table,), (), ())
 
 
@@ -120,7 +101,7 @@ def _unlisted(kind: str) -> ReportEntry:
 
 
 def check_formats(formats: Collection[str]) -> None:
-    """Raises ``UserError`` for a format that there is not, with the nearest one."""
+    """Raises ``UserError`` for an unknown format, with the nearest known one."""
     for name in formats:
         if name not in FORMATS:
             raise UserError(f"unknown format '{name}'{did_you_mean(name, FORMATS)}")
@@ -134,8 +115,8 @@ def write_reports(
     The same store always gives the same bytes.
 
     Args:
-        run_folder: Holds ``store/``.
-        kinds: As for ``build_reports``; ``report.html`` is of the whole run whatever they are.
+        run_folder: The folder of the run, which holds ``store/``.
+        kinds: As for ``build_reports``; ``report.html`` always shows the whole run.
         formats: Some of ``FORMATS``.
 
     Returns:
@@ -149,7 +130,7 @@ def write_reports(
     reports = build_from(view, kinds)
     files = [file for name, report in reports for file in _files(name, report, formats)]
     if PAGE in formats:
-        from bench.report.page.html import to_html  # drawing takes a second to import
+        from bench.report.page.html import to_html  # matplotlib takes a second to import
 
         listed = build_from(view) if kinds else reports
         whole = [*listed, *(pair for pair in reports if pair[0] not in dict(listed))]
@@ -162,12 +143,12 @@ def write_reports(
 def write_comparisons(
     run_folder: Folder, tables: Collection[str], formats: Sequence[str] = tuple(_TEXTS)
 ) -> list[Folder]:
-    """Writes, for each published table, what was published beside what a run measured.
+    """Writes a comparison of published and measured numbers for each published table.
 
     Args:
-        run_folder: Holds ``store/``.
-        tables: For example ``rna/table1``.
-        formats: Some of ``FORMATS``; pictures and the page do not apply, and are passed over.
+        run_folder: The folder of the run, which holds ``store/``.
+        tables: Ids of published tables, for example ``rna/table1``.
+        formats: Some of ``FORMATS``; figures and the page do not apply and are ignored.
 
     Returns:
         The files written.

@@ -24,8 +24,9 @@ from bench.report.figure import Figure
 from bench.report.render import figure_stems, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
-from bench.report.write import FORMATS, REPORTS
+from bench.report.write import FORMATS
 from bench.suite import ReportEntry
+from bench.suite.report_kinds import REPORTS
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL = {"checkpoint": "fmnist-resnet20-bn", "label": "bn"}
@@ -39,9 +40,9 @@ def drawn_run(builder: Build, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
     def build(view: RunView, entry: ReportEntry) -> Report:
         figures = (Figure("", "All.", (HEATMAP,)), Figure("Of Some!", HOSTILE, (HEATMAP,)))
-        return replace(original(view, entry), figures=figures)
+        return replace(original.build(view, entry), figures=figures)
 
-    monkeypatch.setitem(REPORTS._entries, "leaderboard", build)
+    monkeypatch.setitem(REPORTS._entries, "leaderboard", replace(original, build=build))
     run = builder(suite_of(["leaderboard"], [MODEL], ATTACKS[:2]))
     for j in range(2):
         run.add(0, j, make_rows([1, 0] * 8))

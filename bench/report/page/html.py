@@ -1,10 +1,11 @@
-"""One page for a whole run: a single HTML file that needs neither network nor other files."""
+"""The page of a run: a single HTML file that needs neither a network nor other files."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -13,7 +14,8 @@ import yaml
 from markupsafe import Markup, escape
 
 from bench.core.errors import UserError
-from bench.report.page.parts import PageReport, page_report
+from bench.report.draw import inline_svg
+from bench.report.figure import Figure, Heatmap, Panel, Tiles
 from bench.report.page.summary import (
     alarm_words,
     cell_lines,
@@ -24,46 +26,89 @@ from bench.report.page.summary import (
     unfinished,
 )
 from bench.report.papers.compare import build_comparison
+from bench.report.render import describe, figure_stems
 from bench.report.run_view import RunView
-from bench.report.table import Report, Section
+from bench.report.table import ALARM, Cell, Report, Section, Table
+from bench.suite.report_kinds import declared
 from bench.untrusted.escape import one_line
 
-HEADINGS = {
-    "agreement": "Two attacks on the same images",
-    "batch_size_curve": "Accuracy against the size of the batch",
-    "eps_curve": "Accuracy against eps",
-    "examples": "Example images",
-    "gain_table": "What batch statistics gain",
-    "gradient_similarity": "How alike the gradients are",
-    "iteration_curve": "Accuracy against the attack's steps",
-    "leaderboard": "Leaderboard",
-    "loss_surface": "The loss around an image",
-    "path_difference": "Attacks on one path, scored on another",
-    "power_curve": "Accuracy against RobustNorm's power",
-    "statistics_shift": "How attacks shift the statistics",
-    "stats_table": "Population against batch statistics",
-    "training_curve": "Training, epoch by epoch",
-    "transfer_heatmap": "Transfer between models",
-}
 PROTOCOL = ("Models", "Attacks")
-"""Sections that most reports of a run share; the page has them once."""
+"""Sections that most reports of a run share, and the page shows once."""
 
-Part = tuple[str, str, Report]
-"""A report on the page, with its id and its heading."""
+
+@dataclass(frozen=True)
+class Part:
+    """A report on the page.
+
+    Attributes:
+        id: Id of its section, and the prefix of the ids of its figures and footnotes.
+        heading: Heading of its section.
+        report: The report.
+        subtitle: Shown below the heading; may be empty.
+        head: Paragraphs of the report that no part above has.
+        sections: Sections of the report, without those that all reports share.
+    """
+
+    id: str
+    heading: str
+    report: Report
+    subtitle: str = ""
+    head: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """The id of each footnote, by its mark."""
+        return {mark: f"{self.id}-note-{i}" for i, (mark, _) in enumerate(self.report.footnotes)}
+
+    @property
+    def figures(self) -> list[tuple[str, Figure]]:
+        """The figures with their ids."""
+        stems = figure_stems(f"figure-{self.id}", self.report)
+        return list(zip(stems, self.report.figures, strict=True))
 
 
 def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
     """Returns the page of a run.
 
-    All words that come from files are escaped, and the page's own policy lets no script but its
-    own run and nothing be fetched.
+    All texts are escaped, and the page's content security policy runs no script but its own and
+    fetches nothing.
 
     Args:
-        view: Of the run.
+        view: The run.
         reports: Pairs of a name and a report, in the order of the page.
     """
     script, style = _asset("page.js"), _asset("page.css")
     sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    title = view.suite.title or view.suite.suite
+    parts, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view)])
+    ranking = next((report.ranking for _, report in reports if report.ranking), ())
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            name=view.suite.suite,
+            description=view.suite.description,
+            headline=headline(view),
+            finding=finding(ranking),
+            alarms=alarm_words(view),
+            unfinished=unfinished(view),
+            gaps=gap_words(view),
+            protocol=protocol_words(view),
+            parts=parts,
+            shared=shared,
+            cells=cell_lines(view),
+            suite=_preformatted(_suite_yaml(view)),
+            script=Markup(script),
+            style=Markup(style),
+            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+            f"script-src 'sha256-{sha}'; base-uri 'none'; form-action 'none'",
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("bench.report"),
         undefined=jinja2.StrictUndefined,
@@ -72,27 +117,19 @@ def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
         autoescape=True,
         finalize=_plain,
     )
-    title = view.suite.title or view.suite.suite
-    shown, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view)])
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        name=view.suite.suite,
-        description=view.suite.description,
-        headline=headline(view),
-        finding=finding(reports),
-        alarms=alarm_words(view),
-        unfinished=unfinished(view),
-        gaps=gap_words(view),
-        protocol=protocol_words(view),
-        reports=shown,
-        shared=shared,
-        cells=cell_lines(view),
-        suite=_preformatted(_suite_yaml(view)),
-        script=Markup(script),
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{sha}'; base-uri 'none'; form-action 'none'",
+    environment.filters.update(
+        numeric=_numeric_columns,
+        sort_key=_sort_key,
+        classes=_css_classes,
+        svg=_svg,
+        data_uri=_data_uri,
+        description=lambda panel: describe([panel]),
     )
+    environment.tests.update(
+        heatmap=lambda panel: isinstance(panel, Heatmap),
+        pictures=lambda panel: isinstance(panel, Tiles),
+    )
+    return environment
 
 
 def _asset(name: str) -> str:
@@ -100,7 +137,7 @@ def _asset(name: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Takes control characters out of a text before it is escaped."""
+    """Removes control characters from a text before it is escaped."""
     return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -109,61 +146,93 @@ def _preformatted(text: str) -> Markup:
 
 
 def _suite_yaml(view: RunView) -> str:
-    """Returns the suite as a file that gives the same cells, with its defaults written out."""
+    """Returns the suite as YAML, with every default written out."""
     content = _without_empty(view.suite.model_dump(mode="json"))
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
     return text
 
 
 def _without_empty(value: Any) -> Any:
-    """Leaves out what is empty, which is the default wherever a suite may be so."""
+    """Leaves out empty values, which are defaults wherever a suite allows them."""
     if isinstance(value, dict):
         kept = {key: _without_empty(inner) for key, inner in value.items()}
         return {key: inner for key, inner in kept.items() if inner not in (None, "", [], {})}
     return [_without_empty(item) for item in value] if isinstance(value, list) else value
 
 
-def _headed(reports: Sequence[tuple[str, Report]]) -> list[Part]:
-    """Gives each report a heading by its kind; a second one of a kind is numbered."""
-    parts = []
+def _headed(reports: Sequence[tuple[str, Report]]) -> Iterator[Part]:
+    """Gives each report the heading of its kind; a second one of a kind is numbered."""
     for name, report in reports:
-        kind, _, number = name.rpartition("-") if "-" in name else (name, "", "")
-        heading = HEADINGS.get(kind, report.title) + (f" ({number})" if number else "")
-        parts.append((name, heading, report))
-    return parts
+        kind, _, number = name.rpartition("-")
+        if not (kind and number.isdigit()):
+            kind, number = name, ""
+        heading = declared(kind).heading or report.title
+        yield Part(name, heading + (f" ({number})" if number else ""), report)
 
 
-def _comparisons(view: RunView) -> list[Part]:
-    """Returns a part for each published table that the suite names and that can be compared."""
-    parts = []
+def _comparisons(view: RunView) -> Iterator[Part]:
+    """Yields a part for each published table that the suite names and that can be compared."""
     for table in dict.fromkeys(entry.published for entry in view.suite.reports if entry.published):
         try:
             report = build_comparison(view, table)
-        except UserError:  # holds no accuracies, or nothing here stands for its rows
+        except UserError:  # it holds no accuracies, or nothing in this run matches its rows
             continue
         name = f"published-{table.replace('/', '-')}"
-        parts.append((name, f"Published ({table}) and measured", report))
-    return parts
+        yield Part(name, f"Published ({table}) and measured", report)
 
 
-def _without_repeats(title: str, parts: Sequence[Part]) -> tuple[list[PageReport], list[Section]]:
-    """Returns the reports for the page, and apart from them the sections that they share."""
+def _without_repeats(title: str, parts: Sequence[Part]) -> tuple[list[Part], list[Section]]:
+    """Returns the parts without texts of earlier ones, and the sections that they share."""
     said: set[str] = set()
     shared: list[Section] = []
     shown = []
-    for name, heading, report in parts:
+    for part in parts:
+        report = part.report
         subtitle = "" if report.title.startswith(title) else report.title
         head = tuple(text for text in report.head if text not in said)
         said.update(head)
         own = tuple(section for section in report.sections if section.title not in PROTOCOL)
         shared += [section for section in report.sections if section.title in PROTOCOL]
-        shown.append(page_report(name, heading, subtitle, head, own, report))
+        shown.append(replace(part, subtitle=subtitle, head=head, sections=own))
     return shown, _joined(shared)
 
 
 def _joined(sections: Sequence[Section]) -> list[Section]:
-    """Returns one section for each title, with each line once."""
+    """Merges sections of the same title, without repeated lines."""
     items: dict[str, dict[tuple[str, str], None]] = {}
     for section in sections:
         items.setdefault(section.title, {}).update(dict.fromkeys(section.items))
     return [Section(title, tuple(lines)) for title, lines in items.items()]
+
+
+def _numeric_columns(table: Table) -> list[bool]:
+    """Returns for each column whether it is sorted by numbers."""
+    columns = range(len(table.columns))
+    return [any(_sort_key(row.cells[j]) for row in table.rows) for j in columns]
+
+
+def _sort_key(cell: Cell) -> str:
+    """Returns the number that a cell is sorted by: its value, or the one that its text begins with.
+
+    Empty for a cell without a number.
+    """
+    if cell.value is not None:
+        return f"{cell.value:.6g}"
+    words = cell.lines[0].split(maxsplit=1) if cell.lines else []
+    start = words[0].rstrip("%,;") if words else ""
+    try:
+        return f"{float(start):.6g}"
+    except ValueError:
+        return ""
+
+
+def _css_classes(cell: Cell) -> str:
+    return " ".join([cell.status] * (cell.status != "ok") + ["alarm"] * (ALARM in cell.marks))
+
+
+def _svg(panel: Panel, stem: str, number: int) -> Markup:
+    return Markup(inline_svg(panel, f"{stem}-{number}", describe([panel])))  # matplotlib escapes
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

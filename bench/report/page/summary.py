@@ -1,13 +1,13 @@
-"""What a run found, in plain words, for those who do not read tables."""
+"""The summary of a run in plain words, for readers who do not read tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.report.kinds.leaderboard import WORST_CASE
-from bench.report.run_view import Look, RunView
-from bench.report.table import Cell, Report
+from bench.metrics import percent
+from bench.report.run_view import AnalysisOutcome, RunView
+from bench.report.table import Ranked
 from bench.report.text import protocol_text
 
 PROTOCOLS = {
@@ -33,7 +33,7 @@ STATUS = {
 
 @dataclass(frozen=True)
 class CellLine:
-    """A cell in the list of all cells."""
+    """A line of the list of all cells and analyses."""
 
     model: str
     attack: str
@@ -48,13 +48,8 @@ class CellLine:
     cell_id: str
 
 
-def _looks(view: RunView) -> list[Look]:
-    names = dict.fromkeys(entry.analysis for entry in view.suite.analyses)
-    return [look for name in names for look in view.looks(name)]
-
-
 def headline(view: RunView) -> tuple[str, ...]:
-    """Returns what was attacked, how, and what a number means."""
+    """Returns two sentences: what was attacked and how, and what the numbers mean."""
     attacked = [a for j, a in enumerate(view.attacks) if view.attack_kind(j) != "none"]
     data, n = view.suite.data, view.common_n()
     images = f"{n:,} images" if n else "images"
@@ -70,8 +65,9 @@ def headline(view: RunView) -> tuple[str, ...]:
         f"{models} met {_count(len(attacked), 'attack')} on {where}. An attacker may change each "
         f"image within {within}."
     )
-    if looks := len(view.suite.analyses):
-        what += f" {looks} {'analyses look' if looks > 1 else 'analysis looks'} at what they do."
+    if n_analyses := len(view.suite.analyses):
+        look = "analyses look" if n_analyses > 1 else "analysis looks"
+        what += f" {n_analyses} {look} at what they do."
     meaning = (
         "A number is the share of images that a model still gets right when the attacker has done "
         "its best: its robust accuracy, in percent. The brackets hold its 95 % interval: with so "
@@ -84,61 +80,38 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}" + "s" * (n != 1)
 
 
-def finding(reports: Sequence[tuple[str, Report]]) -> str:
-    """Returns which models the first leaderboard puts first, or an empty string without ranks.
+def finding(ranking: Sequence[Ranked]) -> str:
+    """Returns which models of a leaderboard stand first; empty if fewer than two can be compared.
 
-    Only models under one protocol are compared: that of white boxes, or else the first one's. One
-    whose number has no interval is left out, and one under an alarm is named as such.
+    Only models under one protocol are compared: white boxes, or else those under the protocol of
+    the first model. A model whose number has no interval is left out; one under an alarm is marked.
     """
-    cells = next((_worst_cases(report) for name, report in reports if name == "leaderboard"), [])
-    kinds = [_protocol(cell) for _, cell in cells]
-    kind = "white_box" if "white_box" in kinds else next(iter(kinds), "")
-    alike = [
-        found
-        for found, own in zip(cells, kinds, strict=True)
-        if own == kind and found[1].low is not None
-    ]
+    protocols = [model.protocol for model in ranking]
+    protocol = "white_box" if "white_box" in protocols else next(iter(protocols), "")
+    alike = [m for m in ranking if m.protocol == protocol and m.accuracy.interval is not None]
     if len(alike) < 2:
         return ""
-    first = min(_rank(cell) for _, cell in alike)
-    leaders = [found for found in alike if _rank(found[1]) == first]
-    leaders.sort(key=lambda found: -(found[1].value or 0.0))
+    first = min(model.rank for model in alike)
+    leaders = [model for model in alike if model.rank == first]
+    leaders.sort(key=lambda model: -model.accuracy.value)
     shown = [
-        f"{label} ({100 * (cell.value or 0.0):.1f} %{', under an alarm' * bool(cell.alarms)})"
-        for label, cell in leaders
+        f"{m.label} ({percent(m.accuracy.value)} %{', under an alarm' * bool(m.alarms)})"
+        for m in leaders
     ]
-    among = f"Of the {len(alike)} models with a worst case over all attacks under {kind}"
+    among = f"Of the {len(alike)} models with a worst case over all attacks under {protocol}"
     if len(shown) == 1:
         return f"{among}, {shown[0]} stands first."
     listed = ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
     return f"{among}, these share the first place, as the images do not tell them apart: {listed}."
 
 
-def _worst_cases(report: Report) -> list[tuple[str, Cell]]:
-    """Returns the models that have a complete worst case and a rank, with its cell."""
-    table = report.tables[0]
-    labels = [column.label for column in table.columns]
-    if WORST_CASE not in labels:
-        return []
-    cells = [(row.labels[0], row.cells[labels.index(WORST_CASE)]) for row in table.rows]
-    return [(label, c) for label, c in cells if c.status == "ok" and "rank" in c.extra]
-
-
-def _rank(cell: Cell) -> int:
-    return int(cell.extra["rank"] or 0)
-
-
-def _protocol(cell: Cell) -> str:
-    return cell.protocol.split(",")[0].split(" ")[0]
-
-
 def unfinished(view: RunView) -> bool:
-    """Says whether cells have not been run yet, so that the checks at a run's end were not made."""
+    """Returns whether cells have not been run yet, so that the final checks are still to come."""
     return any(outcome.status == "missing" for _, _, outcome in view.outcomes())
 
 
 def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:
-    """Returns each alarm with the cells that are under it."""
+    """Returns each alarm with the cells under it."""
     cells: dict[str, list[str]] = {}
     for model, attack, outcome in view.outcomes():
         for alarm in outcome.info.alarms if outcome.info is not None else ():
@@ -147,32 +120,32 @@ def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def gap_words(view: RunView) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Returns why cells have no number: what became of them, the reason, and which they are."""
+    """Returns the cells and analyses without a number, by their outcome and the reason."""
     cells: dict[tuple[str, str], list[str]] = {}
     for model, attack, outcome in view.outcomes():
         if outcome.status in STATUS:
             reason = "" if outcome.status in ("missing", "left_out") else outcome.reason
             key = (STATUS[outcome.status], reason)
             cells.setdefault(key, []).append(f"{model} / {attack}")
-    for look in _looks(view):
-        if look.status != "ok":
-            reason = look.reason if look.status == "incomplete" else ""
-            key = (STATUS[look.status], reason)
-            cells.setdefault(key, []).append(f"analysis {look.entry.label}")
+    for analysis in view.all_analyses():
+        if analysis.status != "ok":
+            reason = analysis.reason if analysis.status == "incomplete" else ""
+            key = (STATUS[analysis.status], reason)
+            cells.setdefault(key, []).append(f"analysis {analysis.entry.label}")
     order = list(STATUS.values())
     found = [(what, reason, tuple(places)) for (what, reason), places in cells.items()]
     return sorted(found, key=lambda gap: order.index(gap[0]))
 
 
 def protocol_words(view: RunView) -> list[tuple[str, str]]:
-    """Returns the protocols of the run's cells and what they mean."""
+    """Returns the protocols of the run's cells, each with its explanation."""
     stored = [info.spec.protocol for info in view.infos() if info.attack_kind != "none"]
     used = dict.fromkeys(stored or [model.protocol for model in view.models])
     return [(protocol, PROTOCOLS[protocol]) for protocol in used]
 
 
 def cell_lines(view: RunView) -> list[CellLine]:
-    """Returns a line for each cell: where, when and with what it was run."""
+    """Returns a line for each cell and analysis: where, when and with what it was run."""
     lines = []
     for model, attack, outcome in view.outcomes():
         info = outcome.info
@@ -196,17 +169,17 @@ def cell_lines(view: RunView) -> list[CellLine]:
             cell_id=info.cell_id,
         )
         lines.append(line)
-    return [*lines, *map(_look_line, _looks(view))]
+    return [*lines, *map(_analysis_line, view.all_analyses())]
 
 
-def _look_line(look: Look) -> CellLine:
-    info = look.info
-    models, state = ", ".join(look.models), "complete" if look.status == "ok" else look.status
+def _analysis_line(outcome: AnalysisOutcome) -> CellLine:
+    info, models = outcome.info, ", ".join(outcome.models)
+    state = "complete" if outcome.status == "ok" else outcome.status
     if info is None:
-        return CellLine(models, f"analysis {look.entry.label}", state, *[""] * 8)
+        return CellLine(models, f"analysis {outcome.entry.label}", state, *[""] * 8)
     return CellLine(
         model=models,
-        attack=f"analysis {look.entry.label}",
+        attack=f"analysis {outcome.entry.label}",
         state=state,
         n="",
         protocol=", ".join(dict.fromkeys(subject.protocol for subject in info.spec.subjects)),
