@@ -12,8 +12,8 @@ import yaml
 from bench.core.result import CellInfo
 from bench.export.write import file_stems
 from bench.metrics import Estimate, percent, robust_accuracy
-from bench.report.text import protocol_text
 from bench.report.run_view import Outcome, RunView
+from bench.report.text import protocol_text
 from bench.untrusted.escape import markdown, one_line
 
 _HEAD = ("attack", "threat model", "protocol", "robust accuracy", "95 % interval", "n")

@@ -160,8 +160,8 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec, model: int) -> str:
     return (
         f"{outcome.models[model]}: absolute difference of batch and population statistics at the "
         f"input of each normalization layer, for clean images and for the same attacked with "
-        f"{outcome.entry.attack} ({spec.threat_model.describe()}): median over channels and batches, "
-        f"band from the 10th to the 90th percentile. n = {sizes.sum()} images of "
+        f"{outcome.entry.attack} ({spec.threat_model.describe()}): median over channels and "
+        f"batches, band from the 10th to the 90th percentile. n = {sizes.sum()} images of "
         f"{spec.data.name} in {many}."
     )
 

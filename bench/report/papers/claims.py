@@ -1,15 +1,20 @@
-"""Whether a claim holds, decided from stored rows by a rule; ``claim_list`` has the claims.
+"""Decides the claims of the two papers from stored rows.
 
 A claim is a list of contrasts: what must be more robust than what, on the same images. It holds if
-every paired difference is shown to be above 0 (its 95 % interval excludes 0, and so does McNemar's
-test where it applies), does not hold if one is shown to be below 0, and is open otherwise.
+every paired difference is shown to be above 0 (by its 95 % interval and, where it applies, by
+McNemar's test), does not hold if one is shown to be below 0, and is open otherwise. The claims are
+data, in ``bench/published/claims``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
 
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Cluster, Row, alarms_of, cluster_of
@@ -17,32 +22,31 @@ from bench.metrics import Difference, paired_difference, worst_case_rows
 from bench.report.run_view import RunView
 
 NO_RUN = "no stored run of suite"
-"""How the reason begins where the rows of a claim's run are not here."""
+"""How ``ClaimOutcome.missing`` begins where a claim's run is not stored."""
 
 Verdict = Literal["holds", "does not hold", "open"]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a contrast: a score for each image.
+    """One side of a contrast, which gives each image a score.
 
     Attributes:
-        groups: Groups of model labels. Within a group the smallest score over its models and the
-            attacks counts, as if the adversary knew the best for each image; then comes the mean
-            over the groups.
+        groups: Groups of model labels. An image's score is the mean over the groups of its smallest
+            score over the models of the group and the attacks.
         attacks: Attack labels.
-        declines: Whether an image that is wrong when clean counts as broken, also where the cell's
-            protocol scores x_adv as it is.
+        clean_errors_count: Whether an image that is wrong when clean counts as broken even where
+            the cell's protocol scores x_adv as it is.
     """
 
     groups: tuple[tuple[str, ...], ...]
     attacks: tuple[str, ...]
-    declines: bool = False
+    clean_errors_count: bool = False
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """What a claim says is more robust, and than what; ``name`` says it in a few words."""
+    """Two sides, of which the first must be shown to be more robust."""
 
     name: str
     better: Side
@@ -54,9 +58,9 @@ class Trial:
     """A claim under one protocol.
 
     Attributes:
-        suite: Whose stored rows decide.
+        suite: The suite whose stored rows decide.
         under: Protocol and attacks, in words.
-        contrasts: All must be shown.
+        contrasts: All must be shown for the claim to hold.
     """
 
     suite: str
@@ -66,14 +70,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper and how it is tried.
-
-    Attributes:
-        text: The sentence.
-        source: Paper and place.
-        paper: Under the paper's protocol.
-        strongest: Under the strongest attack here.
-    """
+    """A claim of a paper, tried under the paper's protocol and under the strongest attack here."""
 
     text: str
     source: str
@@ -81,14 +78,46 @@ class Claim:
     strongest: Trial
 
 
+PAPERS = ("robustnorm", "rna")
+"""Papers with claims, in the order of the index."""
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """Returns the claims of all papers."""
+    folder = resources.files("bench.published").joinpath("claims")
+    texts = [folder.joinpath(f"{paper}.yaml").read_text("utf-8") for paper in PAPERS]
+    return tuple(
+        Claim(raw["text"], raw["source"], _trial(raw["paper"]), _trial(raw["strongest"]))
+        for text in texts
+        for raw in yaml.safe_load(text)
+    )
+
+
+def _trial(raw: Mapping[str, Any]) -> Trial:
+    return Trial(raw["suite"], raw["under"], tuple(map(_contrast, raw["contrasts"])))
+
+
+def _contrast(raw: Mapping[str, Any]) -> Contrast:
+    attacks = tuple(raw["attacks"])
+    better = Side(_groups(raw["better"]), attacks, raw.get("clean_errors_count", False))
+    return Contrast(raw["name"], better, Side(_groups(raw["worse"]), attacks))
+
+
+def _groups(models: str | Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Returns the groups of a label, of a list of labels, or of a list of groups."""
+    listed = [models] if isinstance(models, str) else models
+    return tuple((one,) if isinstance(one, str) else tuple(one) for one in listed)
+
+
 @dataclass(frozen=True)
 class ClaimOutcome:
-    """What became of a trial.
+    """The outcome of a trial.
 
     Attributes:
-        verdict: Whether the claim holds under it.
-        differences: By the contrast's name; fewer than contrasts where rows are missing.
-        missing: What is missing, in words; then the verdict is ``open``.
+        verdict: Whether the claim holds.
+        differences: The paired difference of each contrast whose rows are stored, by its name.
+        missing: Which rows are missing, in words; the verdict is then ``open``.
         alarms: Reasons to doubt the numbers.
     """
 
@@ -99,7 +128,7 @@ class ClaimOutcome:
 
 
 def decide(trial: Trial, runs: Mapping[str, RunView]) -> ClaimOutcome:
-    """Decides a trial from stored runs, by the names of their suites."""
+    """Decides a trial from stored runs, given by the names of their suites."""
     view = runs.get(trial.suite)
     if view is None:
         return ClaimOutcome("open", {}, f"{NO_RUN} {trial.suite}")
@@ -127,7 +156,7 @@ def _verdict(differences: Sequence[Difference]) -> Verdict:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Rows of a side, and the cells that they rest on."""
+    """The rows of a side, and the cells they come from."""
 
     rows: list[Row]
     infos: list[CellInfo]
@@ -150,14 +179,14 @@ def _score(view: RunView, side: Side) -> _Scored:
         cells = [_cell(view, model, attack) for model in group for attack in side.attacks]
         whole = all(info.whole_batches for _, info in cells)
         cluster: Cluster = "batch" if whole else "sample"
-        rows = [_declined(rows) if side.declines else rows for rows, _ in cells]
+        rows = [_with_clean_errors(r) if side.clean_errors_count else r for r, _ in cells]
         found.append(worst_case_rows(rows, cluster, whole_batches=whole))
         infos += [info for _, info in cells]
     return _Scored(_mean(found), infos)
 
 
-def _declined(rows: Sequence[Row]) -> list[Row]:
-    """Returns rows as if the adversary had played the clean image where that is wrong already."""
+def _with_clean_errors(rows: Sequence[Row]) -> list[Row]:
+    """Returns rows in which images that are wrong when clean count as broken."""
     return [
         row if row.robust is None else replace(row, robust=min(row.robust, row.clean_correct))
         for row in rows
@@ -178,7 +207,7 @@ def _cell(view: RunView, model: str, attack: str) -> tuple[Sequence[Row], CellIn
 
 
 def _mean(groups: Sequence[Sequence[Row]]) -> list[Row]:
-    """Returns the rows of the first group with the mean score of all; images must be the same."""
+    """Returns the rows of the first group with the mean scores of all groups on the same images."""
     scores: dict[int, list[float]] = {row.index: [] for row in groups[0]}
     for rows in groups:
         for row in rows:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bench.core.errors import UserError
-from bench.metrics import Estimate, independent_difference, robust_accuracy, wilson
+from bench.metrics import Estimate, independent_difference, points, robust_accuracy, wilson
 from bench.published import PublishedTable, Setting, load_table
 from bench.report.cells import CellMaker, attack_columns
 from bench.report.papers.mismatches import Mismatch
@@ -18,19 +19,18 @@ PAPER, HERE, DIFFERENCE = "paper", "here", "here - paper"
 
 
 def build_comparison(view: RunView, table_id: str) -> Report:
-    """Builds three rows for each model that stands for a published row.
+    """Builds three rows for each model with a published row: paper, here, and their difference.
 
-    They hold the paper's numbers, those measured here, and the difference. Rows and columns are
-    matched by what ``published`` says in the suite's models and attacks; what its reports say of
-    that table under ``where`` narrows the rows down.
+    Rows and columns are matched by ``published`` of the suite's models and attacks, and narrowed
+    down by ``where`` of its reports that name the table.
 
     Args:
-        view: Of the run.
-        table_id: For example ``rna/table1``.
+        view: The run.
+        table_id: Id of the table, for example ``rna/table1``.
 
     Raises:
-        UserError: When there is no such table, it holds no accuracies, or nothing of this run
-            stands for a number of it.
+        UserError: When there is no such table, it holds no accuracies, or no cell of the run
+            corresponds to a number of it.
     """
     table = load_table(table_id)
     found = _matches(view, table)
@@ -58,7 +58,7 @@ def build_comparison(view: RunView, table_id: str) -> Report:
 
 
 def comparison_name(table_id: str) -> str:
-    """Returns the name of a comparison's files, without their ending."""
+    """Returns the file name of a comparison, without its ending."""
     return f"compare-{table_id.replace('/', '-')}"
 
 
@@ -83,7 +83,7 @@ def _matches(view: RunView, table: PublishedTable) -> list[Match]:
 
 
 def _columns(view: RunView, found: Sequence[Match], footnotes: Footnotes) -> dict[int, Column]:
-    """Returns the matched attacks' columns by position, and marks only what is shown."""
+    """Returns the columns of the matched attacks by position, with footnotes for these alone."""
     shown = {match.attack for match in found}
     every = attack_columns(view, Footnotes())
     if any(every[j].marks for j in shown):
@@ -108,23 +108,16 @@ def _three(match: Match, maker: CellMaker) -> tuple[Cell, Cell, Cell]:
     if paper is None:
         absent = Cell(("—",), status="missing", reason="the paper gives no number")
         return absent, measured, absent
-    shown = Cell(
-        lines=(f"{match.published:g}", *_interval(paper)),
-        value=paper.value,
-        low=paper.low,
-        high=paper.high,
-        n=paper.n or None,
-        protocol=match.setting.protocol,
-        extra={"method": paper.method},
-    )
-    return shown, measured, _difference(match, paper, maker)
+    lines = (f"{match.published:g}", *paper.shown()[1:])
+    shown = Cell.of(paper, lines, protocol=match.setting.protocol)
+    return replace(shown, n=paper.n or None), measured, _difference(match, paper, maker)
 
 
 def published_estimate(percent: float | None, setting: Setting) -> Estimate | None:
     """Returns a published percentage as an accuracy.
 
-    The papers say no n. The interval takes the whole test set's images as independent, which is
-    the narrowest that it can be.
+    The papers do not state n. The interval is that of the whole test set with independent images,
+    the narrowest possible.
     """
     if percent is None:
         return None
@@ -144,27 +137,17 @@ def _difference(match: Match, paper: Estimate, maker: CellMaker) -> Cell:
     if match.mismatches:
         names = ", ".join(dict.fromkeys(one.what for one in match.mismatches))
         marks += (maker.footnotes.mark(f"not comparable: {names} differ, see below"),)
-    return Cell(
-        lines=(f"{100 * result.value:+.1f}", *_interval(result, "+")),
-        marks=marks,
-        value=result.value,
-        low=result.low,
-        high=result.high,
-        n=result.n,
+    return Cell.of(
+        result,
+        result.shown(points),
+        marks,
         published=paper.value,
         alarms=info.alarms,
         extra={
-            "method": result.method,
             "comparable": "no" if match.mismatches else "yes",
             "differ": "; ".join(map(str, match.mismatches)),
         },
     )
-
-
-def _interval(estimate: Estimate, sign: str = "") -> tuple[str, ...]:
-    if estimate.low is None or estimate.high is None:
-        return ()
-    return (f"[{100 * estimate.low:{sign}.1f}, {100 * estimate.high:{sign}.1f}]",)
 
 
 def _what(table: PublishedTable, found: Iterable[Match]) -> str:
@@ -180,7 +163,7 @@ def _what(table: PublishedTable, found: Iterable[Match]) -> str:
 
 
 def _why(view: RunView, found: Sequence[Match]) -> Section:
-    """Returns everything that differs, and for which numbers."""
+    """Returns every difference between the experiments, and the numbers it concerns."""
     done = [match for match in found if match.outcome.status == "ok"]
     places: dict[Mismatch, list[Match]] = {}
     for match in done:
@@ -197,7 +180,7 @@ def _why(view: RunView, found: Sequence[Match]) -> Section:
 
 
 def _where(view: RunView, some: Sequence[Match], every: Sequence[Match]) -> str:
-    """Says in few words which of the numbers are meant."""
+    """Names some of the numbers by their rows and columns, as briefly as possible."""
     attacked = [m for m in every if m.outcome.info and m.outcome.info.attack_kind != "none"]
     models = list(dict.fromkeys(match.model for match in some))
     attacks = list(dict.fromkeys(match.attack for match in some))
@@ -214,7 +197,7 @@ def _where(view: RunView, some: Sequence[Match], every: Sequence[Match]) -> str:
 
 
 def _not_here(table: PublishedTable, found: Sequence[Match]) -> Section:
-    """Returns what the table has and this run has not."""
+    """Returns the rows and columns of the table that the run lacks."""
     rows, columns = {_name(match.row) for match in found}, {match.column for match in found}
     absent = [_name(keys) for keys, _ in table.rows if _name(keys) not in rows]
     without = [column for column in table.columns if column not in columns]

@@ -1,4 +1,4 @@
-"""An index of all results: what was run, and what it says about the papers' claims."""
+"""The index of a folder of runs: what was run, and what it shows of the papers' claims."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from urllib.parse import quote
 from tabulate import tabulate
 
 from bench.core.errors import UserError
-from bench.metrics import Difference
-from bench.report.papers.claim_list import CLAIMS
-from bench.report.papers.claims import NO_RUN, Claim, ClaimOutcome, Trial, decide
+from bench.metrics import Difference, points
+from bench.report.papers.claims import NO_RUN, Claim, ClaimOutcome, Trial, claims, decide
 from bench.report.render import TEMPLATES
 from bench.report.run_view import RunView
 from bench.store import write_atomically
@@ -22,7 +21,7 @@ from bench.untrusted import escape
 INDEX = "README.md"
 
 _MARK = "<!-- Written by `rbench index`"
-"""How the index begins, as its template has it."""
+"""The first words of an index, from its template."""
 
 _EARLIER = " (of an earlier run, whose rows are not here)"
 
@@ -37,12 +36,12 @@ _RULE = (
 
 @dataclass(frozen=True)
 class _Runs:
-    """The folders of a folder of reports.
+    """The subfolders of a folder of runs.
 
     Attributes:
-        views: By folder name; with stored rows.
-        unread: Folder names with the reason why their store cannot be read.
-        others: Folders without a store that hold tables.
+        views: Runs with a store, by folder name.
+        unread: Reasons why a store cannot be read, by folder name.
+        others: Folders with tables and without a store.
     """
 
     views: Mapping[str, RunView]
@@ -51,13 +50,13 @@ class _Runs:
 
 
 def write_index(reports: Path) -> Path:
-    """Writes ``README.md`` of a folder of runs, and returns its path.
+    """Writes the index ``README.md`` of a folder of runs, and returns its path.
 
-    The same stores and files always give the same bytes. What the index before says of a claim is
-    kept where the rows of its run are not here, and marked so.
+    The same stores and files always give the same bytes. The previous verdict on a claim is kept,
+    and marked as such, where the rows of its run are not stored here.
 
     Raises:
-        UserError: When there is no such folder, or its ``README.md`` is somebody's own.
+        UserError: When there is no such folder, or its ``README.md`` is not an index.
     """
     if not reports.is_dir():
         raise UserError(f"{reports}: no such folder; expected one of runs, as rbench run makes it")
@@ -76,7 +75,7 @@ def index_text(reports: Path, before: str = "") -> str:
 
     Args:
         reports: The folder of runs.
-        before: The index that it replaces.
+        before: The previous index.
     """
     runs = _find_runs(reports)
     by_suite: dict[str, RunView] = {}
@@ -85,12 +84,12 @@ def index_text(reports: Path, before: str = "") -> str:
             by_suite[view.suite.suite] = view
     outcomes = [
         (claim, decide(claim.paper, by_suite), decide(claim.strongest, by_suite))
-        for claim in CLAIMS
+        for claim in claims()
     ]
     return TEMPLATES.get_template("index.md.j2").render(
         rule=_RULE,
         claims=_claims_table(outcomes, _said_before(before)),
-        details=[item for claim in CLAIMS for item in _details(claim)],
+        details=[_details(claim) for claim in claims()],
         runs=_runs_table(reports, runs.views),
         others=", ".join(f"{_plain(path.name)} ({_links(path)})" for path in runs.others),
         unread=list(runs.unread.items()),
@@ -107,7 +106,7 @@ def _find_runs(reports: Path) -> _Runs:
             try:
                 views[folder.name] = RunView(folder)
             except UserError as error:
-                # Without the way to the folder, which depends on where one stands.
+                # Without the path of the folder, which depends on the working directory.
                 unread[folder.name] = str(error).replace(f"{reports}/", "")
         elif any(folder.glob("*.md")):
             others.append(folder)
@@ -115,7 +114,7 @@ def _find_runs(reports: Path) -> _Runs:
 
 
 def _said_before(index: str) -> dict[str, list[str]]:
-    """Returns the cells of an index's tables by the first of their line."""
+    """Returns the cells of the lines of an index's tables, by the first cell."""
     lines = [line for line in index.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return {line[0]: line[1:] for line in cells}
@@ -135,14 +134,14 @@ def _claims_table(
 
 
 def _kept_or_decided(outcome: ClaimOutcome, before: str) -> str:
-    """Returns a verdict, or where its run has no rows here the one from before."""
+    """Returns the verdict, or the previous one where the run is not stored here."""
     if not outcome.missing.startswith(NO_RUN) or not before or NO_RUN in before:
         return _decided(outcome)
     return before if before.endswith(_EARLIER) else before + _EARLIER
 
 
 def _decided(outcome: ClaimOutcome) -> str:
-    """Returns a verdict with its numbers, or with what is missing."""
+    """Formats a verdict with its numbers, or with what is missing."""
     said = [f"**{outcome.verdict}**"]
     if outcome.differences:
         numbers = "; ".join(_number(name, d) for name, d in outcome.differences.items())
@@ -156,15 +155,12 @@ def _decided(outcome: ClaimOutcome) -> str:
 
 
 def _number(name: str, difference: Difference) -> str:
-    interval = ""
-    if difference.low is not None and difference.high is not None:
-        interval = f" [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-    return f"{_plain(name)} {100 * difference.value:+.1f}{interval}"
+    return " ".join((_plain(name), *difference.shown(points)))
 
 
-def _details(claim: Claim) -> list[tuple[str, str]]:
+def _details(claim: Claim) -> tuple[str, str]:
     parts = [("the paper's protocol", claim.paper), ("the strongest attack here", claim.strongest)]
-    return [(claim.text, "; ".join(f"{what}: {_rule(trial)}" for what, trial in parts))]
+    return claim.text, "; ".join(f"{what}: {_rule(trial)}" for what, trial in parts)
 
 
 def _rule(trial: Trial) -> str:
@@ -201,7 +197,7 @@ def _sizes(view: RunView) -> str:
 
 
 def _links(folder: Path) -> str:
-    """Returns links to what people read: tables in Markdown, and the page of the whole run."""
+    """Returns links to the Markdown tables and the page of a run."""
     names = sorted(path.name for path in folder.glob("*.md"))
     names += [path.name for path in folder.glob("report.html")]
     return ", ".join(

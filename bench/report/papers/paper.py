@@ -1,4 +1,4 @@
-"""Published numbers beside measured ones, and in what the two experiments differ."""
+"""Matches published numbers with measured ones, and says how the experiments differ."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ACCURACY = "percent accuracy"
 
 @dataclass(frozen=True)
 class Match:
-    """A published number and the planned cell that stands for it.
+    """A published number and the cell of the run that corresponds to it.
 
     Attributes:
-        model: Position of the model.
-        attack: Position of the attack.
-        attack_label: Its label.
-        row: The published row's keys.
+        model: Position of the model in the suite.
+        attack: Position of the attack in the suite.
+        attack_label: Label of the attack.
+        row: Keys of the published row.
         column: The published column.
         published: Percent; ``None`` where the paper gives no number.
-        setting: How it was measured.
-        outcome: Of the cell.
-        mismatches: In what the two differ; empty where the cell has no number.
+        setting: How the published number was measured.
+        outcome: The outcome of the cell.
+        mismatches: Differences between the experiments; empty where the cell has no number.
     """
 
     model: int
@@ -42,11 +42,11 @@ class Match:
 
 @dataclass(frozen=True)
 class Paper:
-    """The published table that a report shows, if it shows one.
+    """The published table beside a report, if any.
 
     Attributes:
-        table: The table; ``None`` without one, or where its numbers are no accuracies.
-        where: What narrows its rows down.
+        table: The table; ``None`` without one, or where its numbers are not accuracies.
+        where: Keys that all of its rows of interest share.
     """
 
     table: PublishedTable | None
@@ -63,7 +63,7 @@ class Paper:
     def value(self, row: Mapping[str, object], column: str) -> float | None:
         """Returns the percentage published for a model and an attack.
 
-        A suite may feed several tables, so a key or a column of another table is no error here.
+        Keys and columns of other tables are ignored, as a suite may refer to several tables.
         """
         if self.table is None or column not in self.table.columns:
             return None
@@ -79,7 +79,7 @@ class Paper:
         return match_row(self.table, self.where, row) if known.issuperset(row) else None
 
     def matches(self, view: RunView) -> Iterator[Match]:
-        """Yields every published number that a planned cell of a run stands for."""
+        """Yields every published number that a planned cell of a run corresponds to."""
         for i, model in enumerate(view.models):
             found = self._match(model.published)
             for j, attack in enumerate(view.attacks) if found and self.table else ():
@@ -98,7 +98,7 @@ class Paper:
                 yield Match(i, j, label, found[0], column, number, setting, outcome, differ)
 
     def note(self, view: RunView) -> str:
-        """Returns what a reader must know before comparing, or an empty string."""
+        """Returns the caveats of the comparison; empty without a published number."""
         found = list(self.matches(view))
         if self.table is None or not found:
             return ""
@@ -113,7 +113,7 @@ class Paper:
 
 
 def verdict(found: Iterable[Match]) -> str:
-    """Returns in one or two sentences whether published and measured numbers can be compared."""
+    """Returns whether published and measured numbers are comparable, in one or two sentences."""
     found = [match for match in found if match.outcome.status == "ok"]
     differing = [match for match in found if match.mismatches]
     if not found:
@@ -130,7 +130,7 @@ def verdict(found: Iterable[Match]) -> str:
 
 
 def _part(what: str, ones: list[tuple[str, Mismatch]], n_numbers: int) -> str:
-    """Returns one thing that differs, with what it is on either side or under which attacks."""
+    """Describes one difference: its value on either side, or the attacks it concerns."""
     if what in OF_ATTACKS:
         return f"{what} ({', '.join(dict.fromkeys(label for label, _ in ones))})"
     here = _few([one.here for _, one in ones])
@@ -140,7 +140,7 @@ def _part(what: str, ones: list[tuple[str, Mismatch]], n_numbers: int) -> str:
 
 
 def remarks(view: RunView, found: Iterable[Match]) -> list[str]:
-    """Returns sentences about what differs a little, and about what the store does not say."""
+    """Returns sentences about minor differences, and about facts that the store lacks."""
     found = list(found)
     infos = (match.outcome.info for match in found)
     stochastic = any(info is not None and info.spec.n_draws > 1 for info in infos)
@@ -150,6 +150,6 @@ def remarks(view: RunView, found: Iterable[Match]) -> list[str]:
 
 
 def _few(texts: Iterable[str]) -> str:
-    """Joins texts, each once, and the first three if they are many."""
+    """Joins the distinct texts, at most three of them."""
     once = list(dict.fromkeys(texts))
     return ", ".join(once) if len(once) <= 3 else f"{', '.join(once[:3])} and others"
