@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 
 
 def draw_curves(axes: Any, panel: Curves, theme: Theme) -> list[Any]:
-    """Draws lines with their bands; returns what stands for each of them in the legend."""
+    """Draws lines with their bands; returns the handles of the legend."""
     if panel.log_x:
         _space_by_logarithm(axes, panel)
     handles = []
@@ -27,7 +27,6 @@ def draw_curves(axes: Any, panel: Curves, theme: Theme) -> list[Any]:
             _draw_band(axes, series, x, y, style["color"])
         handles += axes.plot(x, y, **style)
     axes.set_ymargin(0.06)
-    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.y_range is not None:
         axes.set_ylim(_opened(panel.y_range))
     axes.grid(axis="y")
@@ -35,7 +34,7 @@ def draw_curves(axes: Any, panel: Curves, theme: Theme) -> list[Any]:
 
 
 def _style(i: int, theme: Theme) -> dict[str, Any]:
-    """Returns colour, dash and marker of a line; each tells the first eight apart by itself."""
+    """Returns colour, dash and marker of a line; each alone tells the first eight apart."""
     turn, place = divmod(i, len(theme.series))
     return {
         "color": theme.series[place],
@@ -57,7 +56,7 @@ def _draw_band(axes: Any, series: Series, x: Numbers, y: Numbers, colour: str) -
 
 
 def _opened(ends: tuple[float, float]) -> tuple[float, float]:
-    """Widens a range a little, so that a line along its end is seen whole."""
+    """Widens a range a little, so that a line along its end is fully visible."""
     room = 0.03 * (ends[1] - ends[0])
     return ends[0] - room, ends[1] + room
 
@@ -69,7 +68,7 @@ def _space_by_logarithm(axes: Any, panel: Curves) -> None:
         return
     if len(positive) == len(positions):
         axes.set_xscale("log")
-    else:  # zero has a place too
+    else:  # the axis includes zero
         axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
 
 
@@ -77,10 +76,10 @@ def label_ticks(axes: Any, panel: Curves, theme: Theme, width: float) -> None:
     """Labels the x axis of curves, turned or thinned where the labels would touch.
 
     Args:
-        axes: Of the panel, its lines drawn.
+        axes: The axes, with the lines drawn.
         panel: The panel.
         theme: Its theme.
-        width: Of the axes, in inches.
+        width: Approximate width of the axes, in inches.
     """
     ticks = sorted(set(panel.ticks))
     if not ticks and panel.log_x:
@@ -88,6 +87,7 @@ def label_ticks(axes: Any, panel: Curves, theme: Theme, width: float) -> None:
     if not ticks:
         return
     names = [f"{tick:g}" for tick in ticks]
+    axes.autoscale_view()  # sets the limits, which are otherwise set when the figure is drawn
     to_place = axes.transScale + axes.transLimits
     places = [width * to_place.transform((tick, 0))[0] for tick in ticks]
     room = min((b - a for a, b in pairwise(places)), default=math.inf)
@@ -104,7 +104,7 @@ def label_ticks(axes: Any, panel: Curves, theme: Theme, width: float) -> None:
 
 
 def draw_histograms(axes: Any, panel: Histograms, theme: Theme) -> list[Any]:
-    """Draws outlines over a light filling; returns what stands for each in the legend."""
+    """Draws outlines over a light filling; returns the handles of the legend."""
     handles = []
     for i, (_, values) in enumerate(panel.series):
         style = _style(i, theme)
@@ -112,7 +112,6 @@ def draw_histograms(axes: Any, panel: Histograms, theme: Theme) -> list[Any]:
         edges = np.asarray(panel.edges)
         axes.stairs(values, edges, fill=True, color=colour, alpha=0.13, linewidth=0)
         handles.append(axes.stairs(values, edges, color=colour, linestyle=dash, linewidth=1.1))
-    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     axes.set_ylim(bottom=0)
     axes.set_xmargin(0)
     axes.grid(axis="y")

@@ -1,4 +1,4 @@
-"""A figure as the bytes of a PNG, SVG or PDF file, without dates or names of programs."""
+"""Renders figures as PNG, SVG and PDF files, without dates or names of programs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def draw(figure: Figure, endings: Iterable[str]) -> dict[str, bytes]:
-    """Returns the figure as files: ``png``, at 200 dots per inch, ``svg`` and ``pdf``.
+    """Returns the figure as files: ``png`` at 200 dots per inch, ``svg`` and ``pdf``.
 
-    All are on white. The words of the SVG are paths, which look the same everywhere; those of the
-    PDF are text.
+    All have a white background. Text is drawn as paths in the SVG, which look the same everywhere,
+    and as text in the PDF.
     """
     with drawing(PRINT):
         drawn = compose(figure.panels, PRINT)
@@ -48,14 +48,14 @@ _FONT = re.compile(r"'DejaVu Sans'[^;\"]*")
 
 
 def inline_svg(panel: Panel, prefix: str, label: str) -> str:
-    """Returns an ``<svg>`` element with words as text and colours from the page's variables.
+    """Returns an ``<svg>`` element with selectable text, in colours of the page's variables.
 
     The page sets ``--paper``, ``--ink``, ``--muted``, ``--grid`` and ``--s0`` to ``--s7``.
 
     Args:
-        panel: What is drawn.
-        prefix: Set before each id, so that no two drawings of a page share one.
-        label: What a screen reader says.
+        panel: The panel.
+        prefix: Prefix of all ids, which keeps them unique on the page.
+        label: Description for screen readers.
     """
     out = BytesIO()
     with drawing(PAGE):

@@ -10,6 +10,8 @@ from textwrap import wrap
 from typing import Any
 
 import matplotlib
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from bench.untrusted.escape import one_line
 
@@ -28,17 +30,17 @@ DASHES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Theme:
-    """How a drawing looks.
+    """Colours and sizes of a drawing.
 
     Attributes:
         paper: Background, and the seams between squares.
         ink: Text and axes.
-        muted: Text that matters less.
+        muted: Secondary text.
         grid: Grid lines, and squares without a number.
         series: Colours of lines.
         font: Size of tick labels and of numbers in squares, in points.
-        width: Of a panel in inches, where its content does not ask for more.
-        widest: What a row of panels may take, in inches.
+        width: Width in inches of a panel whose content has no size of its own.
+        widest: Largest width of a row of panels, in inches.
     """
 
     paper: str
@@ -70,8 +72,8 @@ PRINT = Theme(
     width=3.3,
     widest=6.9,
 )
-"""Okabe and Ito's colours without their yellow, which is lost on white paper. A panel is as wide as
-a column of a two-column paper, a row of panels as wide as both."""
+"""Okabe and Ito's colours without their yellow, which is invisible on white paper. A panel is as
+wide as a column of a two-column paper, a row of panels as wide as both columns."""
 
 PAGE = Theme(
     paper="#010203",
@@ -83,11 +85,11 @@ PAGE = Theme(
     width=4.0,
     widest=100.0,
 )
-"""Marks that ``page_colours`` turns into CSS variables, which the page sets for light and dark."""
+"""Placeholders that ``page_colours`` replaces by CSS variables, set for light and dark pages."""
 
 
 def page_colours(svg: str) -> str:
-    """Replaces the marks of ``PAGE`` by the CSS variables of the page."""
+    """Replaces the placeholder colours of ``PAGE`` by the CSS variables of the page."""
     names = {PAGE.paper: "paper", PAGE.ink: "ink", PAGE.muted: "muted", PAGE.grid: "grid"}
     names |= {colour: f"s{i}" for i, colour in enumerate(PAGE.series)}
     for colour, name in names.items():
@@ -97,9 +99,9 @@ def page_colours(svg: str) -> str:
 
 @contextmanager
 def drawing(theme: Theme) -> Iterator[None]:
-    """Sets matplotlib up for one drawing, whatever the user's own settings are, and restores it.
+    """Configures matplotlib for one drawing, independently of the user's settings, and restores it.
 
-    Labels are other people's words: no dollar sign in them starts a formula.
+    Labels are arbitrary text, so a dollar sign starts no formula.
     """
     settings: dict[str, Any] = {
         "axes.edgecolor": theme.ink,
@@ -148,7 +150,7 @@ def drawing(theme: Theme) -> Iterator[None]:
 
 
 EM = 0.58
-"""Mean width of a letter of the drawings' font, as a share of its size."""
+"""Mean width of a letter, as a share of the font size."""
 
 
 def shorten(text: str, letters: int) -> str:
@@ -158,7 +160,7 @@ def shorten(text: str, letters: int) -> str:
 
 
 def fold(text: str, inches: float, font: float, lines: int = 3) -> str:
-    """Breaks the text into lines of a width, at most ``lines`` of them; what is left is cut."""
+    """Breaks the text into at most ``lines`` lines of a width; the rest is cut."""
     letters = max(4, int(inches * 72 / (EM * font)))
     folded = wrap(one_line(text), letters)
     if len(folded) > lines:
@@ -168,5 +170,13 @@ def fold(text: str, inches: float, font: float, lines: int = 3) -> str:
 
 
 def inches(text: str, font: float) -> float:
-    """Returns about how wide a line of text is."""
-    return len(text) * EM * font / 72
+    """Returns the width of a line of text in inches."""
+    points: float = text_to_path.get_text_width_height_descent(
+        text, FontProperties(family="DejaVu Sans", size=font), ismath=False
+    )[0]
+    return points / 72
+
+
+def line_height(font: float) -> float:
+    """Returns the height of a line of text in inches, with the space to the next one."""
+    return 1.4 * font / 72
