@@ -1,4 +1,4 @@
-"""Where published tables lie: those that come with this package, and those of a user's folder."""
+"""Files of published tables: those of this package, and those of a user's folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.core.spec import Number, Spec
 from bench.untrusted.spec_file import read_spec
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""Of files and tables: they become parts of the names of reports' files."""
+"""Pattern of names of files and tables, which become parts of file names of reports."""
 
 
 class TableFile(Spec):
@@ -26,11 +26,11 @@ class TableFile(Spec):
 
     Attributes:
         title: What it shows, on which data and model.
-        columns: Names of the values in each row.
-        rows: Each row's keys, and ``values``: one a column, or null where there is none.
-        setting: What holds for all of it, as ``Setting`` has it.
-        exceptions: What holds instead for some rows (``where``) and ``columns``.
-        unit: Of the values.
+        columns: Names of the values of a row.
+        rows: Keys of each row, and ``values``: one for each column, or null.
+        setting: Fields of ``Setting`` that hold for the whole table.
+        exceptions: Fields of ``Setting`` that hold for some rows (``where``) and ``columns``.
+        unit: Unit of the values.
     """
 
     title: str
@@ -62,19 +62,19 @@ class TableFile(Spec):
 
 
 class PaperFile(Spec):
-    """The content of ``NAME.yaml``: the tables of one source, and how their numbers were made.
+    """The content of ``NAME.yaml``: the tables of one source, and how their numbers were measured.
 
     Attributes:
         paper: The source.
-        tables: By name.
-        figure_tables: Numbers of figures, likewise.
-        measured: How its authors measured, in a few sentences.
-        attacks: How they set their attacks, likewise.
-        training: How they trained, likewise.
-        protocol: The one of ours that names theirs, or empty.
-        test_images: Number of images that were scored, by data set.
-        setting: What holds for all of it, as ``Setting`` has it.
-        attack_settings: By column, the attack behind it, as ``AttackSetting`` has it.
+        tables: Tables by name.
+        figure_tables: Numbers of figures, by name.
+        measured: How the authors measured, in a few sentences.
+        attacks: How they configured their attacks.
+        training: How they trained.
+        protocol: The equivalent protocol of rbench, or empty.
+        test_images: Number of scored images, by data set.
+        setting: Fields of ``Setting`` that hold for the whole source.
+        attack_settings: Fields of ``AttackSetting``, by column.
     """
 
     paper: str
@@ -90,15 +90,15 @@ class PaperFile(Spec):
 
 
 def published_folder() -> Path:
-    """Returns the folder of a user's own tables: ``RBENCH_PUBLISHED``, or ``./published``."""
+    """Returns the folder of the user's own tables: ``RBENCH_PUBLISHED``, or ``./published``."""
     return Path(os.environ.get("RBENCH_PUBLISHED", "published"))
 
 
 def papers() -> dict[str, Path | None]:
-    """Returns the names of all files without their ending; ``None`` for those of this package.
+    """Returns the path of each file by its name; ``None`` for those of this package.
 
     Raises:
-        UserError: When a user's file has a name that is taken, or none for a file.
+        UserError: When the name of a user's file is taken or not allowed.
     """
     packaged = resources.files("bench.published").iterdir()
     found: dict[str, Path | None] = {
@@ -115,7 +115,7 @@ def papers() -> dict[str, Path | None]:
 
 
 def read_paper(name: str, path: Path | None) -> Mapping[str, Any]:
-    """Returns the content of a file as plain values, every default filled in.
+    """Returns the content of a file as plain values, with every default filled in.
 
     Raises:
         UserError: When a user's file is wrong, naming the key.
@@ -135,7 +135,7 @@ def _packaged(name: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def _own(path: Path, changed: int, size: int) -> dict[str, Any]:
-    """Reads a user's file, again once it has changed."""
+    """Reads a user's file; the cache is by its time of change and size."""
     content = read_spec(path, PaperFile, "a file of published tables")
     for table in (*content.tables, *content.figure_tables):
         _check_name(table, path)

@@ -20,17 +20,17 @@ from bench.core.spec import parse_number
 from bench.untrusted.yaml_text import read_limited
 
 NORMS = {ball.norm_facts(norm).capital: norm for norm in ball.NORMS}
-"""Its folders, and our names of norms."""
+"""Norms by the names of RobustBench's folders."""
 
 N_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "imagenet": 5_000}
-"""Images of its evaluations."""
+"""Number of images in RobustBench's evaluations."""
 
 _ARCHITECTURES = {
     ("ResNet-18", ""): "resnet18",
     ("WideResNet-34-10", ""): "wrn32",  # counted by the RNA paper without its two shortcuts
     ("ResNet-50", "imagenet"): "resnet50-bottleneck",
 }
-"""Its architectures that are also here, some for one data set only; the rest keep their names."""
+"""Names in rbench of RobustBench's architectures, some for one data set only."""
 
 _ABOUT: dict[str, Any] = {
     "paper": "RobustBench",
@@ -55,16 +55,16 @@ _ABOUT: dict[str, Any] = {
 
 
 def import_model_info(folder: Path) -> tuple[str, list[str]]:
-    """Reads every entry below a folder into one file of published tables.
+    """Converts every entry below a folder into one file of published tables.
 
     Args:
-        folder: ``model_info``, or a folder in it; those of corruptions are passed over.
+        folder: ``model_info``, or a folder in it; entries for corruptions are skipped.
 
     Returns:
-        The file's text, and the names of its tables, such as ``cifar10_linf``.
+        The text of the file, and the names of its tables, such as ``cifar10_linf``.
 
     Raises:
-        UserError: When there is no entry, or one is none, naming file and field.
+        UserError: When there is no entry, or an entry is invalid, naming file and field.
     """
     root = folder.resolve()
     paths = [path for path in sorted(root.rglob("*.json")) if path.parent.name in NORMS]
@@ -100,7 +100,7 @@ def _table(dataset: str, norm: str) -> dict[str, Any]:
 
 
 def _row(path: Path, entry: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """Returns an entry's row: its id is the file's name, as RobustBench has it."""
+    """Returns the row of an entry, whose id is the name of its file."""
     architecture = _text(path, entry, "architecture")
     row: dict[str, Any] = {
         "id": path.stem,
@@ -117,7 +117,7 @@ def _row(path: Path, entry: Mapping[str, Any], dataset: str) -> dict[str, Any]:
 
 
 def _caveat(row: Mapping[str, Any]) -> str:
-    """Returns what RobustBench says against a number of its own; empty for nothing."""
+    """Returns RobustBench's own reservations about a number; empty if there are none."""
     parts = ["marked unreliable"] * ("unreliable" in row)
     if "external" in row:
         parts.append(f"evaluated to {row['external']:g} % by others")
@@ -140,7 +140,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _text(path: Path, entry: Mapping[str, Any], field: str) -> str:
-    """Returns a text of an entry without the HTML that some hold."""
+    """Returns a text field of an entry, without HTML."""
     value = entry.get(field)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{path}: {field}: expected a text, found {value!r}")
@@ -148,7 +148,7 @@ def _text(path: Path, entry: Mapping[str, Any], field: str) -> str:
 
 
 def _eps(path: Path, entry: Mapping[str, Any]) -> float | str:
-    """Returns the radius as it stands there, as ``8/255`` or ``0.5``."""
+    """Returns the radius as written, for example ``8/255`` or ``0.5``."""
     value = entry.get("eps")
     try:
         number = parse_number(value)

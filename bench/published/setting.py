@@ -1,4 +1,4 @@
-"""Under what conditions a published number was measured, as data."""
+"""The conditions under which a published number was measured."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bench.core.spec import Number, Spec
 
 _OF_EPS = re.compile(r"eps/([0-9.]+)")
 _FROM_ROW = {"model": "arch", "dataset": "dataset", "eps": "eps", "training": "training"}
-"""Which keys of a table's row say something about its setting, and what."""
+"""Keys of a row that are fields of its setting."""
 
 
 class AttackSetting(Spec):
-    """The attack behind a column.
+    """The attack of a column.
 
     Attributes:
-        attack: The name of ours that stands for it.
-        eps: Its own radius, in place of the table's.
-        bounded: Whether it keeps within eps. One that does not counts as a success at any distance.
-        params: Those that the paper or its code states, in our words; ``eps/10`` is a share of the
-            radius.
+        attack: The name of the equivalent attack of rbench.
+        eps: Radius, where it differs from the table's.
+        bounded: Whether it stays within eps; otherwise it counted as a success at any distance.
+        params: Parameters that the paper or its code states, by their names in rbench; ``eps/10``
+            is a share of the radius.
     """
 
     attack: str
@@ -34,22 +34,22 @@ class AttackSetting(Spec):
 
 
 class Setting(Spec):
-    """Everything known about how a number was measured; empty or ``None`` is not known.
+    """How a number was measured, as far as known; empty or ``None`` for unknown.
 
     Attributes:
-        dataset: As data sets are named here.
-        arch: As architectures are named here.
+        dataset: Name of the data set in rbench.
+        arch: Name of the architecture in rbench.
         training: ``natural``, ``adversarial`` or ``black-box``.
-        norm: Of the ball.
-        eps: Its radius, in units of ``eps_space``.
+        norm: Norm of the threat model.
+        eps: Radius of the threat model, in units of ``eps_space``.
         eps_space: ``pixel`` or ``normalized``.
-        protocol: In our words.
-        stats: Inference statistics.
-        batch_size: Images that were attacked and scored together.
-        box: What images were clipped to, where it is not [0, 1].
-        attack: Of the column; ``None`` where nothing is known of it.
-        caveat: What a reader must know of this number, in a sentence.
-        n_images: Of the whole test set. The papers say no n, so that this is the most it can be.
+        protocol: Name of the protocol in rbench.
+        stats: Statistics of normalization layers at inference.
+        batch_size: Number of images that were attacked and scored together.
+        box: Range that images were clipped to, where it is not [0, 1].
+        attack: The attack of the column; ``None`` where it is unknown.
+        caveat: A sentence that readers of this number must know.
+        n_images: Size of the whole test set, an upper bound on n, which the papers do not state.
     """
 
     dataset: str = ""
@@ -78,12 +78,12 @@ def resolve(
     """Returns the setting of one number.
 
     Args:
-        layers: What holds for the paper, then for the table.
-        exceptions: What holds instead where the row has all values of ``where`` and the column is
-            among ``columns``; either may be left out.
-        row: The row's keys.
+        layers: Fields of ``Setting`` of the paper, then of the table.
+        exceptions: Fields that hold instead where the row has all values of ``where`` and the
+            column is among ``columns``; either may be left out.
+        row: Keys of the row.
         column: The column.
-        attack: Fields of an ``AttackSetting``, if the column has one.
+        attack: Fields of the column's ``AttackSetting``, if any.
         test_images: Number of test images by data set.
     """
     known: dict[str, Any] = {}
@@ -104,6 +104,6 @@ def resolve(
 
 
 def share_of_eps(value: object) -> float | None:
-    """Returns 0.1 for ``eps/10``, and ``None`` for what is no share of the radius."""
+    """Returns the factor of a share of the radius, such as 0.1 for ``eps/10``; else ``None``."""
     match = _OF_EPS.fullmatch(value) if isinstance(value, str) else None
     return 1 / float(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""Reads the transcribed tables and finds numbers in them."""
+"""Loads published tables and looks up their numbers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Key = str | float | bool
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table of a paper, or the numbers of one of its figures.
+    """A table of a paper, or the numbers of one of its figures.
 
     Attributes:
         id: ``PAPER/TABLE``, for example ``rna/table1`` or ``rna/fig5b``.
         title: What it shows, on which data and model.
-        columns: Names of the values in each row.
-        rows: Each row's keys (``model``, ``norm``, ``stats``, ...) and its values in percent as
-            published, by column; a number the paper does not give is ``None``.
-        unit: Of the values.
-        protocol: The authors' protocol in our words, where one word names it; else empty.
+        columns: Names of the values of a row.
+        rows: Keys of each row (``model``, ``norm``, ``stats``, ...), and its values in percent as
+            published, by column; ``None`` for a number that the paper does not give.
+        unit: Unit of the values.
+        protocol: The equivalent protocol of rbench; empty where there is none.
         measured: How the authors measured, in a few sentences.
-        attacks: How they set their attacks, likewise; empty where ``measured`` says it.
+        attacks: How they configured their attacks; empty where ``measured`` says it.
         training: How they trained.
         settings: For each row, the setting of each column.
     """
@@ -45,13 +45,13 @@ class PublishedTable:
     settings: tuple[Mapping[str, Setting], ...]
 
     def setting(self, row: Mapping[str, object], column: str) -> Setting:
-        """Returns how the number of a row, by all of its keys, and a column was measured."""
+        """Returns the setting of the number in a row, given by all of its keys, and a column."""
         (place,) = [i for i, (keys, _) in enumerate(self.rows) if keys == row]
         return self.settings[place][column]
 
 
 def table_ids() -> list[str]:
-    """Returns the ids of all tables and of all figures of which numbers are known, sorted.
+    """Returns the ids of all tables, and of all figures with known numbers, sorted.
 
     Raises:
         UserError: When a file of the user's own folder is wrong.
@@ -67,7 +67,7 @@ def load_table(table_id: str) -> PublishedTable:
     """Loads a table.
 
     Raises:
-        UserError: When there is none of that id, with the nearest one, or a user's file is wrong.
+        UserError: When the id is unknown, with the nearest one, or a user's file is wrong.
     """
     known = table_ids()
     if table_id not in known:
@@ -161,7 +161,7 @@ def match_row(
 
 
 def _same(published: Key, wanted: object) -> bool:
-    """Compares numbers as numbers and the rest as text, as YAML may hand over either."""
+    """Compares values as such or as text, as YAML may give a number or its text."""
     return published == wanted or str(published) == str(wanted)
 
 

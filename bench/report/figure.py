@@ -1,4 +1,4 @@
-"""What a figure is before it is drawn: numbers and words, no colours and no sizes."""
+"""The content of figures: numbers and texts, without colours and sizes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Series:
     """A line with an optional band.
 
     Attributes:
-        label: In the legend.
+        label: Name in the legend.
         x: Positions, ascending.
         y: Values; ``None`` leaves a gap.
-        low: Lower edge of the band, empty for none.
-        high: Upper edge.
+        low: Lower edge of the band; empty for no band.
+        high: Upper edge of the band.
     """
 
     label: str
@@ -32,14 +32,14 @@ class Curves:
     """Lines over a common axis.
 
     Attributes:
-        title: Of the panel; may be empty.
-        x_label: With its unit.
-        y_label: With its unit.
-        series: The lines; at most eight are told apart.
-        log_x: Whether x is spaced by its logarithm.
-        ticks: Where x is labelled; empty leaves that to the drawing.
-        y_range: Ends of the y axis, ``None`` to fit the data.
-        band: What the bands are, for the caption; empty without any.
+        title: Title of the panel; may be empty.
+        x_label: Label of the x axis, with its unit.
+        y_label: Label of the y axis, with its unit.
+        series: The lines; up to eight can be told apart.
+        log_x: Whether x is on a logarithmic scale.
+        ticks: Positions of the labels of x; empty for automatic ones.
+        y_range: Ends of the y axis; ``None`` to fit the data.
+        band: Meaning of the bands; empty without bands.
     """
 
     title: str
@@ -57,15 +57,15 @@ class Heatmap:
     """A matrix of numbers, each written into its square.
 
     Attributes:
-        title: Of the panel; may be empty.
+        title: Title of the panel; may be empty.
         x_label: What the columns are.
         y_label: What the rows are.
-        columns: Their names.
-        rows: Their names.
-        values: Row by row; ``None`` where there is no number.
-        value_label: What the numbers are, with their unit.
-        value_range: Ends of the colours.
-        decimals: Of the numbers written.
+        columns: Names of the columns.
+        rows: Names of the rows.
+        values: Numbers row by row; ``None`` where there is no number.
+        value_label: The quantity and its unit.
+        value_range: Ends of the colour scale.
+        decimals: Decimals of the numbers.
     """
 
     title: str
@@ -84,11 +84,11 @@ class Histograms:
     """Several distributions over the same bins.
 
     Attributes:
-        title: Of the panel; may be empty.
-        x_label: With its unit.
-        y_label: With its unit, for example share of images in percent.
-        edges: Of the bins, one more than there are values.
-        series: Pairs of a name and a value for each bin.
+        title: Title of the panel; may be empty.
+        x_label: Label of the x axis, with its unit.
+        y_label: Label of the y axis, with its unit, for example share of images in percent.
+        edges: Edges of the bins, one more than there are bins.
+        series: Pairs of a name and the values of all bins.
     """
 
     title: str
@@ -103,14 +103,14 @@ class Surface:
     """A function of two variables, drawn as filled contours with a colour bar.
 
     Attributes:
-        title: Of the panel; may be empty.
-        x_label: With its unit.
-        y_label: With its unit.
-        z_label: With its unit.
+        title: Title of the panel; may be empty.
+        x_label: Label of the x axis, with its unit.
+        y_label: Label of the y axis, with its unit.
+        z_label: Label of the colour bar, with its unit.
         x: Grid positions, ascending.
         y: Grid positions, ascending.
         z: Values, one row for each y.
-        z_range: Ends of the colours, ``None`` to fit the data.
+        z_range: Ends of the colour scale; ``None`` to fit the data.
     """
 
     title: str
@@ -125,7 +125,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture: a PNG file's bytes, and a caption of one or two short lines."""
+    """A picture: the bytes of a PNG file, and a caption of one or two short lines."""
 
     png: bytes
     caption: str
@@ -136,8 +136,8 @@ class Tiles:
     """Pictures in a grid.
 
     Attributes:
-        title: Of the panel; may be empty.
-        columns: Headings.
+        title: Title of the panel; may be empty.
+        columns: Headings of the columns.
         rows: Pairs of a name and one picture for each column.
     """
 
@@ -151,12 +151,12 @@ Panel = Curves | Heatmap | Histograms | Surface | Tiles
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a report.
+    """A figure of a report.
 
     Attributes:
-        name: Of its files, after the report's; empty where a report has only one.
-        caption: What is seen, on how many images, in full sentences.
-        panels: Drawn side by side, and below each other when there are many.
+        name: Suffix of its file names; empty where a report has only one figure.
+        caption: What is shown, on how many images, in full sentences.
+        panels: Panels, drawn side by side in as many rows as needed.
     """
 
     name: str

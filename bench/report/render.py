@@ -1,4 +1,4 @@
-"""Turns a report into Markdown, LaTeX, CSV or plain text; the same report gives the same bytes."""
+"""Renders a report as Markdown, LaTeX, CSV or plain text; the same report gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.report.table import Cell, Column, Raw, Report, Table
 from bench.untrusted import escape
 
 WIDE_COLUMNS = 9
-"""A heatmap of more columns, or pictures in more than a third of them, ask for the whole page."""
+"""A heatmap with more columns, or pictures in more than a third as many, take the full page width."""
 
 
 def figure_stems(name: str, report: Report) -> list[str]:
     """Returns the file name, without its ending, of each figure: ``REPORT`` or ``REPORT-FIGURE``.
 
     Args:
-        name: Of the report's files.
+        name: File name of the report, without its ending.
         report: The report.
     """
     stems: list[str] = []
@@ -37,14 +37,14 @@ def figure_stems(name: str, report: Report) -> list[str]:
 
 
 def is_wide(figure: Figure) -> bool:
-    """Says whether a figure is to go over both columns of a paper."""
+    """Returns whether a figure spans both columns of a paper."""
     columns = [len(p.columns) for p in figure.panels if isinstance(p, Heatmap)]
     columns += [3 * len(p.columns) for p in figure.panels if isinstance(p, Tiles)]
     return len(figure.panels) > 1 or max(columns, default=0) > WIDE_COLUMNS
 
 
 def describe(panels: Sequence[Panel]) -> str:
-    """Returns what panels show, one sentence each."""
+    """Describes panels in one sentence each."""
     return " ".join(_sentence(panel) for panel in panels)
 
 
@@ -77,8 +77,7 @@ CSV_COLUMNS = (
     "alarms",
     "reason",
 )
-"""After the label columns and what the columns are (attacks), and before whatever extra columns the
-cells have."""
+"""Columns of the CSV file between the labels and the extra columns of the cells."""
 
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
@@ -88,9 +87,9 @@ TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,  # the filters escape, each for its own language
+    autoescape=False,  # the templates escape by filters, each for its own language
 )
-"""For Markdown."""
+"""The environment of Markdown templates."""
 _LATEX = TEMPLATES.overlay(  # braces and percent signs are LaTeX's own
     block_start_string="<%",
     block_end_string="%>",
@@ -102,11 +101,11 @@ _LATEX = TEMPLATES.overlay(  # braces and percent signs are LaTeX's own
 
 
 def to_markdown(report: Report, name: str = "") -> str:
-    """Returns GitHub-flavoured Markdown.
+    """Renders GitHub-flavoured Markdown.
 
     Args:
         report: The report.
-        name: Of the report's files, which its figures' names begin with.
+        name: File name of the report, which the file names of its figures begin with.
     """
     tables = [(escape.markdown(t.caption), _markdown_table(t)) for t in report.shown_tables]
     return TEMPLATES.get_template("report.md.j2").render(
@@ -120,9 +119,7 @@ def to_markdown(report: Report, name: str = "") -> str:
 
 
 def to_latex(report: Report, name: str = "") -> str:
-    """Returns a LaTeX fragment.
-
-    A document needs ``booktabs`` and, if there are figures, ``graphicx`` to include it.
+    """Renders a LaTeX fragment, which needs ``booktabs`` and, for figures, ``graphicx``.
 
     Args:
         report: The report.
@@ -144,7 +141,7 @@ def _figures(report: Report, name: str) -> list[tuple[str, Figure]]:
 
 
 def to_csv(report: Report) -> str:
-    """Returns one line for each cell, accuracies and published values alike in [0, 1]."""
+    """Renders a CSV file with a line for each cell; accuracies and published values are in [0, 1]."""
     tables = [table for table in report.tables if table.in_csv]
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     extras = sorted({name for cell in cells for name in cell.extra})
@@ -162,7 +159,7 @@ def to_csv(report: Report) -> str:
 
 
 def to_text(report: Report) -> str:
-    """Returns the tables and footnotes as plain text for a terminal."""
+    """Renders the tables and footnotes as plain text for a terminal."""
     parts = [escape.one_line(report.title)]
     for table in report.shown_tables:
         grid = _grid(table, escape.one_line, lambda marks: "".join(f" {mark}" for mark in marks))
@@ -181,7 +178,7 @@ def _markdown_table(table: Table) -> str:
 def _grid(
     table: Table, plain: Callable[[str], str], marked: Callable[[tuple[str, ...]], str]
 ) -> list[list[str]]:
-    """Returns a table as rows of text, headings first; repeated group labels are left out."""
+    """Returns a table as rows of text, headings first, without repeated group labels."""
     heading = [plain(name) for name in table.label_names]
     grid = [heading + [plain(c.label) + marked(c.marks) for c in table.columns]]
     for number, row in enumerate(table.rows):
@@ -192,7 +189,7 @@ def _grid(
 
 
 def shown_labels(table: Table, number: int) -> list[str]:
-    """Returns a row's labels; the first is left empty where it only repeats the row above's."""
+    """Returns the labels of a row; the first is empty where it repeats that of the row above."""
     labels = list(table.rows[number].labels)
     if len(labels) > 1 and number and labels[0] == table.rows[number - 1].labels[0]:
         labels[0] = ""
@@ -200,7 +197,7 @@ def shown_labels(table: Table, number: int) -> list[str]:
 
 
 def _markdown_marks(marks: tuple[str, ...]) -> str:
-    """Returns signs as they are and letters raised: `` !<sup>a,b</sup>``."""
+    """Formats marks, with letters as superscripts: `` !<sup>a,b</sup>``."""
     signs = "".join(mark for mark in marks if not mark.isalpha())
     letters = ",".join(mark for mark in marks if mark.isalpha())
     return (f" {signs}" if signs else "") + (f"<sup>{letters}</sup>" if letters else "")
@@ -213,7 +210,7 @@ def _latex_marks(marks: tuple[str, ...]) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    """Returns a number with its interval and the rest stacked below it, so that columns fit."""
+    """Formats a cell with all lines but the first stacked below it, to keep columns narrow."""
     first, *others = [_MINUS.sub("$-$", escape.latex(line)) for line in cell.lines]
     first += _latex_marks(cell.marks)
     if not others:
@@ -230,7 +227,7 @@ def _csv_values(column: Column, cell: Cell) -> list[str]:
 
 
 def _raw(value: Raw) -> str:
-    """Returns a number with six significant digits at most, so that libraries cannot differ."""
+    """Formats a number with at most six significant digits, in which all platforms agree."""
     if value is None:
         return ""
     return re.sub(r"^-0$", "0", f"{value:.6g}") if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The sentences around the tables: what was measured, on what, how, and when."""
+"""Texts around the tables: what was measured, on which data, how, and when."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def head(view: RunView) -> tuple[str, ...]:
 
 
 def protocol_text(spec: CellSpec) -> str:
-    """Returns how a cell was attacked, for example ``white_box, eot 20`` or ``transfer from x``."""
+    """Describes how a cell was attacked, for example ``white_box, eot 20`` or ``transfer from x``."""
     text = spec.protocol + (f" from {_surrogate(spec)}" if spec.surrogate is not None else "")
     parts = [text, f"eot {spec.eot_iter}" * (spec.eot_iter > 1)]
     parts.append(spec.eot * (spec.eot != "plain"))
@@ -57,7 +57,7 @@ def protocol_text(spec: CellSpec) -> str:
 
 
 def model_section(view: RunView) -> Section:
-    """Returns how each model was evaluated."""
+    """Returns the section that says how each model was evaluated."""
     items = []
     for i, model in enumerate(view.models):
         info = view.info_of_model(i)
@@ -69,7 +69,7 @@ def model_section(view: RunView) -> Section:
 
 
 def attack_section(view: RunView) -> Section:
-    """Returns each attack with its parameters."""
+    """Returns the section that lists each attack with its parameters."""
     items = []
     for j, attack in enumerate(view.attacks):
         info = view.info_of_attack(j)
@@ -112,7 +112,7 @@ def _protocol_fact(spec: CellSpec) -> str:
 
 
 def _surrogate(spec: CellSpec) -> str:
-    """Returns a surrogate by its name, its statistics, or both, as they are needed."""
+    """Names a surrogate by checkpoint, statistics, or both, depending on the protocol."""
     surrogate = spec.surrogate
     if surrogate is None:
         return ""
@@ -150,7 +150,7 @@ def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
 
 
 def data_text(data: DataSpec) -> str:
-    """Returns which images a slice holds."""
+    """Describes the images of a slice."""
     parts = [f"{data.name}, {data.split} split"]
     if data.index is not None:
         return ", ".join([*parts, f"{len(data.index)} images chosen by position"])
@@ -164,7 +164,7 @@ def data_text(data: DataSpec) -> str:
 
 
 def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
-    """Returns when, on what machines and with which versions something was run."""
+    """Describes when, on which machines and with which versions something was run."""
     if not infos:
         return ""
     days = sorted({info.date[:10] for info in infos})
@@ -179,7 +179,7 @@ def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
 
 
 def value_text(value: object) -> str:
-    """Returns the value of a parameter as it is shown."""
+    """Formats the value of a parameter."""
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
