@@ -15,7 +15,7 @@ from bench.report.table import Cell, Column, Raw, Report, Table
 from bench.untrusted import escape
 
 WIDE_COLUMNS = 9
-"""A heatmap with more columns, or pictures in more than a third as many, take the full page width."""
+"""A heatmap with more columns, or a third as many pictures, takes the full width of a page."""
 
 
 def figure_stems(name: str, report: Report) -> list[str]:
@@ -141,7 +141,7 @@ def _figures(report: Report, name: str) -> list[tuple[str, Figure]]:
 
 
 def to_csv(report: Report) -> str:
-    """Renders a CSV file with a line for each cell; accuracies and published values are in [0, 1]."""
+    """Renders a CSV file with a line for each cell; measured and published values are in [0, 1]."""
     tables = [table for table in report.tables if table.in_csv]
     cells = [cell for table in tables for row in table.rows for cell in row.cells]
     extras = sorted({name for cell in cells for name in cell.extra})

@@ -48,7 +48,7 @@ def head(view: RunView) -> tuple[str, ...]:
 
 
 def protocol_text(spec: CellSpec) -> str:
-    """Describes how a cell was attacked, for example ``white_box, eot 20`` or ``transfer from x``."""
+    """Describes how a cell was attacked, such as ``white_box, eot 20`` or ``transfer from x``."""
     text = spec.protocol + (f" from {_surrogate(spec)}" if spec.surrogate is not None else "")
     parts = [text, f"eot {spec.eot_iter}" * (spec.eot_iter > 1)]
     parts.append(spec.eot * (spec.eot != "plain"))

@@ -55,7 +55,7 @@ def spec_of(entry: dict[str, Any], index: int) -> AnalysisSpec:
     )
 
 
-def look_run(
+def analysis_run(
     folder: Path,
     entries: Sequence[dict[str, Any]],
     values: Sequence[pd.DataFrame | str | None],
@@ -210,7 +210,7 @@ def example_values() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-LOOKS: dict[str, tuple[list[dict[str, Any]], list[Callable[[], pd.DataFrame] | str | None]]] = {
+ANALYSES: dict[str, tuple[list[dict[str, Any]], list[Callable[[], pd.DataFrame] | str | None]]] = {
     "statistics_shift": (
         [{"analysis": "statistics_shift", "models": ["bn", "rn"], "attack": "PGD"}],
         [shift_values],
@@ -247,5 +247,5 @@ LOOKS: dict[str, tuple[list[dict[str, Any]], list[Callable[[], pd.DataFrame] | s
 
 def run_of(kind: str, folder: Path) -> Path:
     """Writes the run of a kind."""
-    entries, values = LOOKS[kind]
-    return look_run(folder, entries, [made() if callable(made) else made for made in values])
+    entries, values = ANALYSES[kind]
+    return analysis_run(folder, entries, [made() if callable(made) else made for made in values])

@@ -67,6 +67,8 @@ class RunBuilder:
     def __init__(self, folder: Path, suite: dict[str, Any]) -> None:
         self.folder, self.suite, self.store = folder, suite, RunStore(folder)
         self._cells: dict[tuple[int, int], ManifestCell] = {}
+        names = sorted({model["checkpoint"] for model in suite["models"]})
+        self.facts = {name: facts_of(name) for name in names}
         for i in range(len(suite["models"])):
             for j in range(len(suite["attacks"])):
                 self.plan(i, j)
@@ -136,9 +138,7 @@ class RunBuilder:
 
     def finish(self) -> Path:
         cells = tuple(self._cells[place] for place in sorted(self._cells))
-        names = {model["checkpoint"] for model in self.suite["models"]}
-        facts = {name: facts_of(name) for name in sorted(names)}
-        self.store.write_manifest(Manifest(suite=self.suite, cells=cells, checkpoints=facts))
+        self.store.write_manifest(Manifest(suite=self.suite, cells=cells, checkpoints=self.facts))
         return self.folder
 
 

@@ -12,9 +12,8 @@ import pytest
 from report_runs import ATTACKS, N, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError
-from bench.metrics import paired_difference
-from bench.report.papers.claim_list import CLAIMS
-from bench.report.papers.claims import Contrast, Side, Trial, decide
+from bench.metrics import paired_difference, points
+from bench.report.papers.claims import Contrast, Side, Trial, claims, decide
 from bench.report.papers.index import index_text, write_index
 from bench.report.run_view import RunView
 from bench.suite import load_suite
@@ -110,7 +109,7 @@ def test_batches_of_either_side_widen_the_interval_and_alarms_are_kept(builder: 
     assert outcome.alarms == ("gradients vanish",)
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text)
+@pytest.mark.parametrize("claim", claims(), ids=lambda claim: claim.text)
 def test_claims_name_what_their_suites_have(claim: Any) -> None:
     from recipe_lookup import recipe_lookup
 
@@ -159,11 +158,10 @@ def test_index_names_runs_files_and_what_became_of_each_claim(tmp_path: Path) ->
     lines = text.splitlines()
     (claim,) = [line for line in lines if line.startswith("| RobustNorm beats BatchNorm (")]
     expected = paired_difference(make_rows(HIGH), make_rows(LOW))
-    assert expected.low is not None and expected.high is not None
-    number = f"+87.5 [{100 * expected.low:+.1f}, {100 * expected.high:+.1f}]"
+    number = f"+87.5 {expected.brackets(points)}"
     assert f"**holds**: FGSM {number}" in claim and f"(n = {N})" in claim
     assert "**holds**: worst case +75.0" in claim
-    assert sum("no stored run of suite" in line for line in lines) == len(CLAIMS) - 1
+    assert sum("no stored run of suite" in line for line in lines) == len(claims()) - 1
     (run,) = [
         line for line in lines if line.startswith("| robustnorm\\_fig3") or "BN and RN" in line
     ]

@@ -25,6 +25,8 @@ from bench.report.draw.matrix import _readable_on
 from bench.report.draw.theme import PRINT, drawing
 from bench.report.figure import Curves, Figure, Heatmap, Panel, Series, Surface, Tile, Tiles
 
+pytestmark = pytest.mark.process
+
 ENDINGS = ("png", "svg", "pdf")
 SCRIPT = """
 import hashlib

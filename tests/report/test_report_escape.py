@@ -91,6 +91,7 @@ def test_latex_has_no_command_but_ours(text: str, expected: str) -> None:
     assert escape.latex(text) == expected
 
 
+@pytest.mark.slow
 def test_latex_compiles_with_booktabs_alone(
     tmp_path: Path, leaderboard_run: Path, request: pytest.FixtureRequest
 ) -> None:

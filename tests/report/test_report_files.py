@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
+from report_every_kind import KINDS, report_of
 from report_figures import FIGURES, HEATMAP, whole_run
 from report_kind_runs import eps_run
 from report_runs import ATTACKS, HOSTILE, RunBuilder, make_rows, suite_of
@@ -28,7 +29,6 @@ from bench.report.write import FORMATS
 from bench.suite import ReportEntry
 from bench.suite.report_kinds import REPORTS
 
-GOLDEN = Path(__file__).parent / "golden"
 MODEL = {"checkpoint": "fmnist-resnet20-bn", "label": "bn"}
 Build = Callable[[dict[str, Any]], RunBuilder]
 
@@ -53,6 +53,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.process
 def test_figures_are_written_beside_the_tables_and_shown_in_them(drawn_run: Path) -> None:
     written = write_reports(drawn_run)
     stems = ("leaderboard", "leaderboard-of-some")
@@ -71,17 +72,20 @@ def test_figures_are_written_beside_the_tables_and_shown_in_them(drawn_run: Path
     assert re.findall(r"label\{(.*?)\}", latex) == [f"fig:{stem}" for stem in stems]
 
 
+@pytest.mark.process
 def test_the_same_store_gives_the_same_pictures(drawn_run: Path) -> None:
     first = {path.name: path.read_bytes() for path in write_reports(drawn_run)}
     assert {path.name: path.read_bytes() for path in write_reports(drawn_run)} == first
 
 
+@pytest.mark.process
 def test_only_what_is_asked_for_is_written(drawn_run: Path) -> None:
     write_reports(drawn_run, formats=("csv", "svg"))
     endings = {name.rpartition(".")[2] for name in names_in(drawn_run)}
     assert endings == {"csv", "svg"}
 
 
+@pytest.mark.process
 def test_a_kind_that_the_suite_does_not_list_can_be_had(builder: Build) -> None:
     models = [{**MODEL, "stats": s, "label": s} for s in ("population", "batch")]
     run = builder(suite_of(["leaderboard"], models, ATTACKS[:2]))
@@ -138,6 +142,7 @@ print("LOADED", sorted(loaded & set(sys.modules)))
 """
 
 
+@pytest.mark.process
 def test_the_command_needs_no_torch(tmp_path: Path) -> None:
     run = eps_run(tmp_path).finish()
     command = [sys.executable, "-c", SCRIPT, str(run)]
@@ -146,10 +151,11 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
     assert names_in(run) == {f"eps_curve.{e}" for e in FORMATS if e != "html"} | {"report.html"}
 
 
+@pytest.mark.slow
 def test_latex_of_every_kind_and_every_figure_compiles(tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("needs pdflatex")
-    texts = {path.stem: path.read_text() for path in sorted(GOLDEN.glob("*.tex"))}
+    texts = {kind: to_latex(report_of(kind, tmp_path / kind), kind) for kind in KINDS}
     _, ((_, report), *_) = whole_run(tmp_path)
     texts["figures"] = to_latex(replace(report, figures=FIGURES), "figures")
     drawn = [draw(figure, ["pdf"])["pdf"] for figure in FIGURES]

@@ -7,50 +7,24 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 from report_browser import Browser
+from report_every_kind import KINDS, report_of, stored
 from report_figures import whole_run, write_page
+from report_html import Page
 from report_runs import HOSTILE
 
 from bench.report.page.html import to_html
+from bench.report.run_view import RunView
 from bench.suite import SuiteSpec
 from bench.suite.report_kinds import REPORT_KINDS, REPORTS
+from bench.untrusted.escape import one_line
 
-VOID = {"meta", "link", "img", "br", "input"}
-
-
-class Page(HTMLParser):
-    """Collects a page's elements, and sees to it that each is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self._open[-1] if self._open else "", data))
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +66,26 @@ def test_tables_and_pictures_are_said_to_those_who_do_not_see_them(page: Page) -
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1 and headings.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(headings))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_part_of_every_kind_is_sound_and_holds_its_numbers(kind: str, tmp_path: Path) -> None:
+    report = report_of(kind, tmp_path / "report")
+    page = Page(to_html(RunView(stored(kind, tmp_path / "run")), [(kind, report)]))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids) and kind in ids
+    assert {a["href"][1:] for a in page.all("a")} <= set(ids)
+    assert all(a["alt"] for a in page.all("img"))
+    assert len(page.all("svg")) + len(page.all("img")) >= len(report.figures)
+    for _, attributes in page.elements:
+        for name in ("src", "href"):
+            assert re.match(r"#|data:image/png;base64,|data:,$", attributes.get(name, "#"))
+    shown = {one_line(text) for _, text in page.texts}
+    for table in report.shown_tables:
+        for line in (line for row in table.rows for cell in row.cells for line in cell.lines):
+            assert one_line(line) in shown
+    for _, text in report.footnotes:
+        assert one_line(text) in shown
 
 
 def test_hostile_words_are_words(page: Page) -> None:

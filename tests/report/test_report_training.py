@@ -4,61 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 import pytest
-from report_runs import ATTACKS, RunBuilder, facts_of, make_rows, suite_of
+from report_every_kind import report_of
 
-from bench.report import build_reports, to_csv, to_markdown
+from bench.report import to_csv
 from bench.report.figure import Curves
 from bench.report.table import Report
-from bench.store import Epoch, Manifest
-
-GOLDEN = Path(__file__).parent / "golden"
-POWERS = {"fmnist-resnet20-rn-p005": 3, "fmnist-resnet20-rn": 2, "fmnist-resnet20-rn-p1": 0}
-
-
-def history(n: int, scored: bool) -> tuple[Epoch, ...]:
-    return tuple(
-        Epoch(
-            epoch=i + 1,
-            loss=2.0 / (i + 1),
-            accuracy=0.5 + i / 10,
-            test_accuracy=0.6 + i / 10 if scored else None,
-        )
-        for i in range(n)
-    )
 
 
 @pytest.fixture
 def training(tmp_path: Path) -> Report:
-    """Three checkpoints, one of them in two rows, one scored on no test images, one unrecorded."""
-    models = [{"checkpoint": name, "label": f"p of {name[15:]}"} for name in POWERS]
-    models.append({"checkpoint": "fmnist-resnet20-rn", "label": "again", "stats": "tracked-mean"})
-    run = RunBuilder(tmp_path / "run", suite_of(["training_curve"], models, ATTACKS[:1]))
-    run.add(0, 0, make_rows([1] * 16))
-    store = run.finish()
-    manifest = run.store.read_manifest()
-    facts = {
-        name: facts_of(name).model_copy(update={"history": history(n, scored=n == 3)})
-        for name, n in POWERS.items()
-    }
-    run.store.write_manifest(
-        Manifest(suite=manifest.suite, cells=manifest.cells, checkpoints=facts)
-    )
-    ((name, report),) = build_reports(store)
-    assert name == "training_curve"
-    return report
-
-
-@pytest.mark.parametrize("ending", ["md", "csv"])
-def test_training_curves_are_as_they_were_looked_at(ending: str, training: Report) -> None:
-    text = to_csv(training) if ending == "csv" else to_markdown(training, "training_curve")
-    path = GOLDEN / f"training_curve.{ending}"
-    if os.environ.get("RBENCH_UPDATE_GOLDEN"):
-        path.write_text(text)
-    assert text == path.read_text(), f"{path.name} changed"
+    return report_of("training_curve", tmp_path)
 
 
 def test_figure_and_table_hold_the_same_numbers(training: Report) -> None:
