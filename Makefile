@@ -12,7 +12,7 @@ BUILD := $(abspath $(VENV)/build.txt)
 ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mnist-natural \
 	mnist-adversarial fmnist-power fmnist-spaces
 
-.PHONY: install demo quickstart test test-slow test-extras test-lowest check format docs notebooks regression \
+.PHONY: install demo quickstart test test-fast test-slow test-extras test-lowest check format docs notebooks regression \
 	power wheel zoo bench compatibility reliability clean
 
 install: $(READY)
@@ -32,6 +32,10 @@ quickstart: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# For every change while it is made: no processes, no drawings, nothing that takes a second.
+test-fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not gpu and not process"
 
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow and not gpu"

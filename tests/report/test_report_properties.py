@@ -189,16 +189,11 @@ def test_latex_closes_what_it_opens_and_fills_its_columns(report: Report) -> Non
     assert not opened
     bare = re.sub(r"\\[{}]", "", text)
     assert bare.count("{") == bare.count("}")
-    for table in filter(lambda table: table.columns, report.shown_tables):
+    bodies = re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S)
+    for table, body in zip(report.shown_tables, bodies, strict=True):
         parts = len(table.label_names) + len(table.columns)
-        assert (
-            rf"\begin{{tabular}}{{{'l' * len(table.label_names)}{'c' * len(table.columns)}}}"
-            in text
-        )
-        assert parts > 1
-    for row in re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S):
-        found = {len(re.findall(r"(?<!\\)&", one)) for one in row.split(r"\\[2pt]")[:-1]}
-        assert len(found) <= 1
+        found = [len(re.findall(r"(?<!\\)&", row)) for row in body.split(r"\\[2pt]")[:-1]]
+        assert found == [parts - 1] * len(table.rows) or not table.columns
 
 
 def test_the_same_run_gives_the_same_texts(kind: str, report: Report, tmp_path: Path) -> None:

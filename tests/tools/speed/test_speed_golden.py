@@ -1,6 +1,6 @@
 """Table and picture of a race from canned results; the golden files are what people read.
 
-After a wanted change: ``REWRITE_GOLDEN=1 pytest tests/tools/speed/test_speed_golden.py``, then read them.
+After a wanted change: ``REWRITE_GOLDEN=1 pytest tests/tools/speed``, then read them.
 """
 
 from __future__ import annotations
