@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing.process
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +30,21 @@ def _fixed_global_seed() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps what a test finds out about the machine from other tests, and from the user."""
     monkeypatch.setenv("RBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _fast_tests_start_no_process(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keeps ``make test-fast`` fast: there a test that starts a process must be marked as such."""
+    if "not process" not in request.config.option.markexpr:
+        return
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("it starts a process: mark it with pytest.mark.process")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
 
 
 @pytest.fixture(scope="session")

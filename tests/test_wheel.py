@@ -45,6 +45,7 @@ def run(command: list[str], folder: Path, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_unpacked_wheel_finds_all_that_it_brings(wheel: Path, tmp_path: Path) -> None:
     with ZipFile(wheel) as file:
         assert not [name for name in file.namelist() if "train_state" in name]

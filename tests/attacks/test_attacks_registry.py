@@ -25,6 +25,7 @@ def imported_by(code: str) -> set[str]:
     return LIBRARIES_OF_ATTACKS & set(done.stdout.split())
 
 
+@pytest.mark.process
 def test_registered_attacks_are_listed_and_parsed_without_torch() -> None:
     code = """
 from bench.attacks import ATTACKS, get_attack, parse_params

@@ -313,6 +313,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return top
 
 
+@pytest.mark.process
 def test_a_baseline_of_a_revision(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = open_baseline("HEAD~1:sub/b.jsonl")
     assert found.records == base().records and found.origin == "HEAD~1:sub/b.jsonl"
@@ -321,6 +322,7 @@ def test_a_baseline_of_a_revision(repository: Path, monkeypatch: pytest.MonkeyPa
     assert open_baseline("HEAD~1:sub/b.jsonl").records == base().records
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("where", "said"),
     [
@@ -343,6 +345,7 @@ def test_what_is_no_baseline_is_named(repository: Path, where: str, said: str) -
     assert said in str(caught.value)
 
 
+@pytest.mark.process
 def test_outside_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -79,6 +79,7 @@ def test_the_help_names_every_listing() -> None:
     assert f"One of {', '.join(LISTINGS)}." in shown
 
 
+@pytest.mark.process
 def test_help_is_shown_without_what_takes_long_to_import() -> None:
     code = """
 import sys
@@ -115,6 +116,7 @@ def loaded(*arguments: object, cache: Path) -> list[str]:
     return done.stdout.splitlines()[-1].split()[1:]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "command",
     [
@@ -139,6 +141,7 @@ def test_commands_that_run_no_model_import_no_torch(
     assert loaded(*words, cache=tmp_path) == []
 
 
+@pytest.mark.process
 def test_what_is_loaded_is_told() -> None:
     """Else the test above would show nothing."""
     code = LOADED.replace("main()\nfinally", "import torch\nfinally")
@@ -146,6 +149,7 @@ def test_what_is_loaded_is_told() -> None:
     assert "loaded: torch" in done.stdout
 
 
+@pytest.mark.process
 def test_a_plan_imports_torch_to_time_models_and_never_again(tmp_path: Path) -> None:
     command = ("plan", "quickstart", "--device", "cpu", "--out", tmp_path / "out")
     assert "torch" in loaded(*command, cache=tmp_path)
@@ -237,6 +241,7 @@ def in_a_terminal(**environment: str) -> bytes:
     return found
 
 
+@pytest.mark.process
 def test_no_color_is_respected() -> None:
     coloured = in_a_terminal()
     assert COLOUR.search(coloured) and b"error" in coloured
@@ -244,6 +249,7 @@ def test_no_color_is_respected() -> None:
     assert b"error" in plain and not COLOUR.search(plain)
 
 
+@pytest.mark.process
 def test_pipes_are_plain_and_may_be_closed() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
     options: dict[str, Any] = {"cwd": ROOT, "env": environment, "stderr": subprocess.PIPE}
@@ -256,6 +262,7 @@ def test_pipes_are_plain_and_may_be_closed() -> None:
         assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.process
 def test_names_are_completed_without_torch() -> None:
     code = """
 import sys

@@ -36,6 +36,7 @@ def test_unknown_name_gets_the_nearest_and_the_path_forms() -> None:
     assert "folder:PATH" in str(error.value)
 
 
+@pytest.mark.process
 def test_importing_and_listing_never_imports_torch() -> None:
     code = (
         "import sys; from bench.data import DATASETS; [DATASETS.get(n) for n in DATASETS]; "

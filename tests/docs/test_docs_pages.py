@@ -102,6 +102,7 @@ def test_what_make_is_asked_for_is_a_target() -> None:
                 assert target in targets, f"{page.name}: make {target}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("block", TO_RUN)
 def test_blocks_that_are_marked_run(block: Block, tmp_path: Path) -> None:
     _stage(block.page, tmp_path)

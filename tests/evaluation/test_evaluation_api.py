@@ -292,6 +292,7 @@ def test_an_attack_that_drops_images_is_refused_on_a_batch_dependent_model() -> 
         evaluate(CentredOnBatch(), x, y, "linf:0.1", ["torchattacks:DeepFool"])
 
 
+@pytest.mark.process
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import bench, sys; bench.__version__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

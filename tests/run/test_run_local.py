@@ -17,6 +17,8 @@ from bench.core.errors import UserError
 from bench.run.local import Stop, Workers, stop_on_signals
 from bench.run.worker import Worker
 
+pytestmark = pytest.mark.process
+
 
 def work(job: str) -> str:
     """Does what it is told: dies, hangs, dies where it has not died before, or answers."""

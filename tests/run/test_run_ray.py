@@ -33,6 +33,8 @@ from bench.store import RunStore
 from bench.suite import Plan, load_suite, make_plan
 from bench.suite.watcher import Summary, Watcher
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("ray")
 
 SUITE = """

@@ -43,6 +43,7 @@ def another(folder: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_the_second_is_told_who_holds_the_folder_and_a_dead_holder_is_no_holder(
     tmp_path: Path, scheme: str

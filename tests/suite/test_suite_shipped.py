@@ -89,6 +89,7 @@ def test_unknown_suite_names_the_nearest(tmp_path: Path) -> None:
         find_suite(str(tmp_path / "quikstart.yaml"), [])
 
 
+@pytest.mark.process
 def test_reading_and_planning_a_suite_never_imports_torch() -> None:
     code = "import bench.suite, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

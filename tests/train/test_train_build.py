@@ -107,6 +107,7 @@ def test_the_checkpoint_scores_what_its_card_says(
     assert checkpoint.card.clean_accuracy.batch_size is None
 
 
+@pytest.mark.process
 def test_a_killed_run_resumes_to_the_same_bits(
     trained: tuple[Recipe, Path], idx_root: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def launch(script: Path, recipe: Path, out: Path, data_root: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("norm", "kind"),
     [("bn", "mixed"), (RNA, "black-box"), ({"name": "gn", "groups": 8}, "natural")],

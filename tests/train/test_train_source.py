@@ -91,6 +91,7 @@ def test_every_file_comes_once_with_its_own_label(colours: FileImages) -> None:
     assert torch.equal(y, order // 5) and torch.equal((x[:, 2, 0, 0] * 255 / 60).round().long(), y)
 
 
+@pytest.mark.process
 def test_workers_change_nothing(photos: FileImages) -> None:
     before = torch.get_rng_state()
     order = torch.randperm(70, generator=generator(1))
@@ -147,6 +148,7 @@ def test_half_of_the_files_are_flipped(tmp_path: Path) -> None:
         assert 8 < int(falling.sum()) < 32 if flip else bool(rising.all())
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_a_damaged_file_is_named(colours: FileImages, tmp_path: Path, n_workers: int) -> None:
     broken = tmp_path / "broken.png"
@@ -163,6 +165,7 @@ def test_a_damaged_file_is_named(colours: FileImages, tmp_path: Path, n_workers:
     assert not multiprocessing.active_children(), "workers outlive the error"
 
 
+@pytest.mark.process
 def test_an_abandoned_epoch_leaves_no_worker(photos: FileImages) -> None:
     batches = StreamSource(photos, SIZE, True, CPU, 2).batches(torch.arange(70), 8, generator())
     next(batches)
@@ -171,6 +174,7 @@ def test_an_abandoned_epoch_leaves_no_worker(photos: FileImages) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(
     multiprocessing.get_start_method() != "fork", reason="a patched worker has to be forked"
 )
@@ -186,6 +190,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are a matter of POSIX")
 def test_a_lack_of_shared_memory_is_an_error_and_no_hang(photos: FileImages) -> None:
     import resource
