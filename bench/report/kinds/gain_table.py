@@ -97,11 +97,11 @@ def _cell(view: RunView, p: int, b: int, attack: int, maker: CellMaker, paper: P
     """Returns the relative gain of B over P under an attack."""
     first, second = view.outcome(b, attack), view.outcome(p, attack)
     column = view.attacks[attack].published
-    percent = paper.value(view.models[b].published, column)
-    if percent is None:
-        percent = paper.value(view.models[p].published, column)
-    published = None if percent is None else percent / 100
-    shown = () if percent is None else (f"(paper {percent:+g})",)
+    gain = paper.value(view.models[b].published, column)
+    if gain is None:
+        gain = paper.value(view.models[p].published, column)
+    published = None if gain is None else gain / 100
+    shown = () if gain is None else (f"(paper {gain:+g})",)
     if first.status == "ok" and second.status == "ok":
         return _gain_cell((first, second), maker, published, shown)
     reason = "a gain needs a complete P and a complete B"

@@ -83,28 +83,25 @@ def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
     title = view.suite.title or view.suite.suite
     parts, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view)])
     ranking = next((report.ranking for _, report in reports if report.ranking), ())
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            name=view.suite.suite,
-            description=view.suite.description,
-            headline=headline(view),
-            finding=finding(ranking),
-            alarms=alarm_words(view),
-            unfinished=unfinished(view),
-            gaps=gap_words(view),
-            protocol=protocol_words(view),
-            parts=parts,
-            shared=shared,
-            cells=cell_lines(view),
-            suite=_preformatted(_suite_yaml(view)),
-            script=Markup(script),
-            style=Markup(style),
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-            f"script-src 'sha256-{sha}'; base-uri 'none'; form-action 'none'",
-        )
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        title=title,
+        name=view.suite.suite,
+        description=view.suite.description,
+        headline=headline(view),
+        finding=finding(ranking),
+        alarms=alarm_words(view),
+        unfinished=unfinished(view),
+        gaps=gap_words(view),
+        protocol=protocol_words(view),
+        parts=parts,
+        shared=shared,
+        cells=cell_lines(view),
+        suite=_preformatted(_suite_yaml(view)),
+        script=Markup(script),
+        style=Markup(style),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{sha}'; base-uri 'none'; form-action 'none'",
     )
 
 
