@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.paths import Folder
 from bench.core.registry import Plugin
-from bench.report.papers.compare import build_comparison, comparison_name
+from bench.report.papers.comparison import build_comparison, comparison_name
 from bench.report.render import figure_stems, to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView, damaged
 from bench.report.table import Cell, Column, Report, Table, TableRow

@@ -8,7 +8,7 @@ from report_analyses import ANALYSES, run_of
 from report_kind_runs import RUNS, leaderboard_run
 
 from bench.report import Report, build_reports
-from bench.report.papers.compare import build_comparison
+from bench.report.papers.comparison import build_comparison
 from bench.report.run_view import RunView
 
 COMPARISON = "comparison"

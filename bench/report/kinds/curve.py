@@ -25,7 +25,7 @@ from bench.report.kinds.curve_points import (
     find_points,
     stats_text,
 )
-from bench.report.papers.paper import Paper
+from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title

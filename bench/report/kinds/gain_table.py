@@ -10,7 +10,7 @@ from bench.core.result import alarms_of, cluster_of
 from bench.metrics import percent, points, relative_gain, robust_accuracy
 from bench.published import load_table
 from bench.report.cells import CellMaker
-from bench.report.papers.paper import Paper
+from bench.report.papers.match import Paper
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title

@@ -8,7 +8,7 @@ from bench.core.result import alarms_of, cluster_of
 from bench.metrics import Contender, Estimate, robust_accuracy, worst_case_rows
 from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
-from bench.report.papers.paper import Paper
+from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.core.result import alarms_of, cluster_of
 from bench.metrics import Difference, paired_difference, points
 from bench.report.cells import CellMaker, attack_columns, distance_table
-from bench.report.papers.paper import Paper
+from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title

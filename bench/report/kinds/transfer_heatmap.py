@@ -10,7 +10,7 @@ from bench.core.model_uri import short_name
 from bench.core.norm_spec import NormSpec
 from bench.report.cells import CellMaker
 from bench.report.figure import Figure, Heatmap
-from bench.report.papers.paper import Paper
+from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title

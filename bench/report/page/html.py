@@ -25,7 +25,7 @@ from bench.report.page.summary import (
     protocol_words,
     unfinished,
 )
-from bench.report.papers.compare import build_comparison
+from bench.report.papers.comparison import build_comparison
 from bench.report.render import describe, figure_stems
 from bench.report.run_view import RunView
 from bench.report.table import ALARM, Cell, Report, Section, Table

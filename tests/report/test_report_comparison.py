@@ -14,7 +14,7 @@ from report_runs import ATTACKS, RunBuilder, make_rows, suite_of
 from bench.core.errors import UserError
 from bench.metrics import wilson
 from bench.report import to_csv, to_markdown
-from bench.report.papers.compare import build_comparison
+from bench.report.papers.comparison import build_comparison
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Report
 from bench.report.write import write_comparisons

@@ -9,8 +9,8 @@ from bench.core.errors import UserError
 from bench.metrics import Estimate, independent_difference, points, robust_accuracy, wilson
 from bench.published import PublishedTable, Setting, load_table
 from bench.report.cells import CellMaker, attack_columns
+from bench.report.papers.match import ACCURACY, Match, Paper, remarks, verdict
 from bench.report.papers.mismatches import Mismatch
-from bench.report.papers.paper import ACCURACY, Match, Paper, remarks, verdict
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title
