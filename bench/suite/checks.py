@@ -81,17 +81,13 @@ def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
     """
     if found.missing:
         return
-    norms = [_norm_in_force(model, found, i) for i, model in enumerate(suite.models)]
+    stats = [found.models[i][0].stats for i in range(len(suite.models))]
+    norms = [found.checkpoints[model.checkpoint].spec.norm for model in suite.models]
     params = [found.attacks[i].params for i in range(len(suite.attacks))]
     for i, report in enumerate(suite.reports):
-        lacking = declared(report.kind).lacking(suite, norms, params)
+        lacking = declared(report.kind).lacking(suite, stats, norms, params)
         if lacking:
             yield Problem(("reports", i, "kind"), f"{report.kind} needs {lacking}")
-
-
-def _norm_in_force(model: ModelEntry, found: Found, position: int) -> NormSpec:
-    norm, stats = found.checkpoints[model.checkpoint].spec.norm, found.models[position][0].stats
-    return norm.with_stats(stats) if stats else norm
 
 
 def _check_shown(parts: Parts, analyses: Collection[object]) -> Iterator[Problem]:

@@ -45,9 +45,9 @@ class ReportKind:
         panels: Whether its figure may be divided into the entry's ``panels``.
         pairs: Whether the entry must list ``pairs`` of attacks.
         analysis: Whether it shows the suite's analyses of its own name, and nothing else.
-        lacking: ``lacking(suite, norms, params)`` returns what the report misses in a suite, in
-            words, empty if nothing. ``norms`` are the ``NormSpec`` in force of each model,
-            ``params`` the parameters of each attack, defaults included.
+        lacking: ``lacking(suite, stats, norms, params)`` returns what the report misses in a suite,
+            in words, empty if nothing. ``stats`` are the statistics in force of each model,
+            ``norms`` their ``NormSpec``, ``params`` the parameters of each attack, with defaults.
     """
 
     build: Callable[..., Any]

@@ -165,7 +165,10 @@ def _kind(heading: str, axis: Axis) -> ReportKind:
     """Returns the kind of an axis; it needs a suite with two values on that axis."""
 
     def lacking(
-        suite: SuiteSpec, norms: Sequence[NormSpec], params: Sequence[Mapping[str, Any]]
+        suite: SuiteSpec,
+        _: object,
+        norms: Sequence[NormSpec],
+        params: Sequence[Mapping[str, Any]],
     ) -> str:
         found = len(set(axis.values(suite, norms, params)))
         if found > 1:

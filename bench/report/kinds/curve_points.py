@@ -54,7 +54,8 @@ class Axis:
         name: Name of the quantity in captions and in the CSV file.
         x: Returns the quantity of a stored cell of a checkpoint; ``None`` for a cell without it.
         unit: Returns the unit for a threat model and all values of x.
-        values: Returns the values that a suite has, from what ``ReportKind.lacking`` takes.
+        values: Returns the values in a suite, given the norms of its models and the parameters of
+            its attacks.
         example: What must vary, and how to write that in a suite.
         model_line: Names the line of a model, by position; models of a name share a line.
         attack_line: Names the line of an attack likewise.

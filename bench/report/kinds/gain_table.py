@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.core.norm_spec import NormSpec
 from bench.core.result import alarms_of, cluster_of
 from bench.metrics import percent, points, relative_gain, robust_accuracy
 from bench.published import load_table
@@ -145,13 +144,13 @@ def _signed(gain: float) -> str:
     return points(gain) if gain < 100 else f"{100 * gain:+.0e}"
 
 
-def _lacking(suite: SuiteSpec, norms: Sequence[NormSpec], params: object) -> str:
+def _lacking(suite: SuiteSpec, stats: Sequence[str | None], *_: object) -> str:
     found = {
-        (model.checkpoint, model.protocol, norm.inference_stats)
-        for model, norm in zip(suite.models, norms, strict=True)
+        (model.checkpoint, model.protocol, own)
+        for model, own in zip(suite.models, stats, strict=True)
         if model.surrogate is None
     }
-    if any((name, how, "batch") in found for name, how, stats in found if stats == "population"):
+    if any((name, how, "batch") in found for name, how, own in found if own == "population"):
         return ""
     return "a checkpoint under stats population and under stats batch, found none"
 
