@@ -8,13 +8,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 from report_figures import CURVES, FIGURES, HEATMAP, NAMES, PANELS, STEPS, TILES, picture
 from report_runs import HOSTILE
@@ -22,7 +27,7 @@ from report_runs import HOSTILE
 from bench.report.draw import draw, inline_svg
 from bench.report.draw.layout import DPI, compose
 from bench.report.draw.matrix import _readable_on
-from bench.report.draw.theme import PRINT, drawing
+from bench.report.draw.theme import PAGE, PRINT, Theme, drawing
 from bench.report.figure import Curves, Figure, Heatmap, Panel, Series, Surface, Tile, Tiles
 
 pytestmark = pytest.mark.process
@@ -168,3 +173,46 @@ def test_small_pictures_stay_sharp() -> None:
     grey = pixels[..., 0][(pixels[..., 0] == pixels[..., 1]) & (pixels[..., 1] == pixels[..., 2])]
     counts = {shade: int((grey == shade).sum()) for shade in (40, 90)}
     assert min(counts.values()) > 0.9 * (0.92 * DPI) ** 2 * 0.9
+
+
+def texts_in(drawn: Any) -> list[Text]:
+    """The texts that are drawn."""
+    found = [text for part in (drawn, *drawn.subfigs) for text in part.texts]
+    found += [part._suptitle for part in drawn.subfigs if part._suptitle is not None]
+    found += [text for part in (drawn, *drawn.subfigs) for one in part.legends
+              for text in one.get_texts()]  # fmt: skip
+    for axes in drawn.axes:
+        found += [axes.title, axes._left_title, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+            found.append(axis.label)
+            found += [label for tick in axis._update_ticks() for label in (tick.label1, tick.label2)
+                      if label.get_visible()]  # fmt: skip
+    return [text for text in found if text.get_text().strip()]
+
+
+@pytest.mark.parametrize("theme", [PRINT, PAGE], ids=["print", "page"])
+@pytest.mark.parametrize(
+    "panels",
+    [*([panel] for panel in PANELS.values()), [CURVES] * 2, [CURVES] * 5, [HEATMAP, STEPS]],
+    ids=[*PANELS, "two", "five", "different"],
+)
+def test_texts_are_whole_and_apart_and_legends_hide_nothing(
+    panels: list[Panel], theme: Theme
+) -> None:
+    with drawing(theme):
+        drawn: Any = compose(panels, theme)
+        FigureCanvasAgg(drawn).draw()
+        renderer = drawn.canvas.get_renderer()
+        boxes = [(text, text.get_window_extent(renderer)) for text in texts_in(drawn)]
+        sheet = drawn.bbox
+        for text, box in boxes:
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= sheet.x1 + 1
+            assert inside and box.y1 <= sheet.y1 + 1, f"{text.get_text()!r} is cut"
+        level = [(text, box) for text, box in boxes if text.get_rotation() % 90 == 0]
+        for (one, first), (other, second) in combinations(level, 2):
+            apart = Bbox.intersection(first.padded(-0.75), second.padded(-0.75)) is None
+            assert apart, f"{one.get_text()!r} lies over {other.get_text()!r}"
+        for legend in (one for part in (drawn, *drawn.subfigs) for one in part.legends):
+            frame = legend.get_window_extent(renderer)
+            for axes in drawn.axes:
+                assert Bbox.intersection(frame, axes.get_window_extent(renderer)) is None
