@@ -178,7 +178,6 @@ def test_small_pictures_stay_sharp() -> None:
 def texts_in(drawn: Any) -> list[Text]:
     """The texts that are drawn."""
     found = [text for part in (drawn, *drawn.subfigs) for text in part.texts]
-    found += [part._suptitle for part in drawn.subfigs if part._suptitle is not None]
     found += [text for part in (drawn, *drawn.subfigs) for one in part.legends
               for text in one.get_texts()]  # fmt: skip
     for axes in drawn.axes:
@@ -187,7 +186,7 @@ def texts_in(drawn: Any) -> list[Text]:
             found.append(axis.label)
             found += [label for tick in axis._update_ticks() for label in (tick.label1, tick.label2)
                       if label.get_visible()]  # fmt: skip
-    return [text for text in found if text.get_text().strip()]
+    return [text for text in dict.fromkeys(found) if text.get_text().strip()]
 
 
 @pytest.mark.parametrize("theme", [PRINT, PAGE], ids=["print", "page"])
