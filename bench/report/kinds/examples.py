@@ -16,6 +16,23 @@ from bench.suite.report_kinds import ReportKind
 
 Record = dict[str, Any]
 
+WHAT = (
+    "Images with what each model says of them, clean and attacked. They are examples, chosen by a "
+    "rule before any was attacked, and no measure of robustness."
+)
+READING = (
+    (
+        "prediction",
+        "the class of the largest probability: the softmax of the logits, for a stochastic model "
+        "the mean over its draws",
+    ),
+    (
+        "difference",
+        "attacked minus clean image, magnified around grey; 8-bit pictures, the numbers are of the "
+        "exact images",
+    ),
+)
+
 
 def build(view: RunView, entry: ReportEntry) -> Report:
     """Builds pictures for each model, and a table of its predictions.
@@ -43,27 +60,11 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     caption = "Predicted classes and their probabilities in percent, and the size of the difference"
     columns = ("clean", "attacked", "linf", "l2")
     tables = [page.table(caption, ("model", "image"), columns, rows)]
-    what = (
-        "Images with what each model says of them, clean and attacked. They are examples, chosen "
-        "by a rule before any was attacked, and no measure of robustness."
-    )
-    reading = [
-        (
-            "prediction",
-            "the class of the largest probability: the softmax of the logits, for a stochastic "
-            "model the mean over its draws",
-        ),
-        (
-            "difference",
-            "attacked minus clean image, magnified around grey; 8-bit pictures, the numbers are of "
-            "the exact images",
-        ),
-    ]
-    reading += [
+    choices = [
         (f"choice, {outcome.entry.label}" if len(page.outcomes) > 1 else "choice", _choice(spec))
         for outcome, spec in page.done
     ]
-    return page.report("examples", what, figures, tables, reading)
+    return page.report("examples", WHAT, figures, tables, (*READING, *choices))
 
 
 def _image(record: Record) -> str:

@@ -25,6 +25,29 @@ Pair = tuple[str, NDArray[np.float64], int]
 """The label, the cosines, and the number of images that have no cosine."""
 Edges = tuple[float, ...]
 
+WHAT = (
+    "Cosine of the angle between the input gradients of the cross-entropy of two models, image "
+    "by image: 1 where both losses grow in the same direction, 0 where the directions have "
+    "nothing in common. Alike gradients let adversarial images transfer."
+)
+READING = (
+    (
+        "intervals",
+        "of a mean Student's, of a median that of order statistics; images are taken as "
+        "independent, the models as given",
+    ),
+    (
+        "models",
+        "are separately trained networks as their cards say; weights differ along with norms, "
+        "so a low similarity is not the norm's doing alone",
+    ),
+    (
+        "images without direction",
+        "have a gradient of exactly 0 on one of the models, as where a softmax saturates; they "
+        "are left out of mean, median and histogram",
+    ),
+)
+
 
 def build(view: RunView, entry: ReportEntry) -> Report:
     """Builds histograms of all pairs, and a table of their means and medians.
@@ -50,29 +73,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     tables = [page.table(caption, names, columns, rows)]
     if bins:
         tables.append(page.full_table(edges_caption, names, "bin", bins))
-    what = (
-        "Cosine of the angle between the input gradients of the cross-entropy of two models, image "
-        "by image: 1 where both losses grow in the same direction, 0 where the directions have "
-        "nothing in common. Alike gradients let adversarial images transfer."
-    )
-    reading = (
-        (
-            "intervals",
-            "of a mean Student's, of a median that of order statistics; images are taken as "
-            "independent, the models as given",
-        ),
-        (
-            "models",
-            "are separately trained networks as their cards say; weights differ along with norms, "
-            "so a low similarity is not the norm's doing alone",
-        ),
-        (
-            "images without direction",
-            "have a gradient of exactly 0 on one of the models, as where a softmax saturates; they "
-            "are left out of mean, median and histogram",
-        ),
-    )
-    return page.report("gradient similarity", what, figures, tables, reading)
+    return page.report("gradient similarity", WHAT, figures, tables, READING)
 
 
 def _pairs(outcome: AnalysisOutcome) -> dict[tuple[str, str], Pair]:

@@ -19,6 +19,30 @@ from bench.suite.report_kinds import ReportKind
 Point = dict[str, Any]
 ALONG = ("along_gradient", "along_random")
 
+WHAT = (
+    "Loss (cross-entropy of the true class, in nats) around images, on a grid spanned by the "
+    "sign of each image's own input gradient (l2: the gradient itself) and a random direction "
+    "orthogonal to it, in units of eps. A smooth surface is nearly flat along the random "
+    "direction and rises slowly along the gradient."
+)
+READING = (
+    (
+        "eps up, down, at random",
+        "at the grid point nearest to a distance of 1 eps along one direction and 0 along the "
+        "other",
+    ),
+    (
+        "distance",
+        "a point at (u, v) is at most (|u| + |v|) eps away from the image in linf; pixels that "
+        "would leave [0, 1] stay at its ends",
+    ),
+    (
+        "intervals",
+        "Student's over the images; the deviation of each point's loss is in the stored values",
+    ),
+    ("colours", "are on one scale in all panels of a figure"),
+)
+
 
 def build(view: RunView, entry: ReportEntry) -> Report:
     """Builds a surface for each model, and a table of the loss at selected points.
@@ -45,30 +69,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     tables = [page.table(caption, ("model",), (*columns, "largest on the grid"), rows)]
     if grid:
         tables.append(page.full_table("The whole grid", ("model",), "point", grid))
-    what = (
-        "Loss (cross-entropy of the true class, in nats) around images, on a grid spanned by the "
-        "sign of each image's own input gradient (l2: the gradient itself) and a random direction "
-        "orthogonal to it, in units of eps. A smooth surface is nearly flat along the random "
-        "direction and rises slowly along the gradient."
-    )
-    reading = (
-        (
-            "eps up, down, at random",
-            "at the grid point nearest to a distance of 1 eps along one direction and 0 along the "
-            "other",
-        ),
-        (
-            "distance",
-            "a point at (u, v) is at most (|u| + |v|) eps away from the image in linf; pixels that "
-            "would leave [0, 1] stay at its ends",
-        ),
-        (
-            "intervals",
-            "Student's over the images; the deviation of each point's loss is in the stored values",
-        ),
-        ("colours", "are on one scale in all panels of a figure"),
-    )
-    return page.report("loss surface", what, figures, tables, reading)
+    return page.report("loss surface", WHAT, figures, tables, READING)
 
 
 def _panel(

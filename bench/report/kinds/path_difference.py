@@ -13,6 +13,29 @@ from bench.report.table import Cell, Report, TableRow
 from bench.suite import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
+WHAT = (
+    "Robust accuracy in percent of one path of the model on images that were crafted on "
+    "another, by the number of normalization layers in which the two paths hold different "
+    "norms. At 0 the attack sees the path that is scored (white-box on that path)."
+)
+READING = (
+    (
+        "pairs",
+        "each pair is drawn uniformly among the pairs that differ in so many layers; pairs of "
+        "one number share the attacked path, so that the curve is compared on the same images",
+    ),
+    (
+        "intervals",
+        "Wilson's for the images, of the mean over pairs; lowest and highest are the extremes "
+        "of the pairs as found and have none",
+    ),
+    (
+        "score",
+        "both paths are held, the image is scored as it was crafted, also where the clean "
+        "image would be wrong",
+    ),
+)
+
 
 def build(view: RunView, entry: ReportEntry) -> Report:
     """Builds a curve for each model with a band over the pairs, and a table of the same numbers.
@@ -44,29 +67,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     caption = "Accuracy in percent, 95 % intervals in brackets"
     columns = ("mean over pairs", "lowest pair", "highest pair", "pairs")
     tables = [page.table(caption, ("model", "layers that differ"), columns, rows)]
-    what = (
-        "Robust accuracy in percent of one path of the model on images that were crafted on "
-        "another, by the number of normalization layers in which the two paths hold different "
-        "norms. At 0 the attack sees the path that is scored (white-box on that path)."
-    )
-    reading = (
-        (
-            "pairs",
-            "each pair is drawn uniformly among the pairs that differ in so many layers; pairs of "
-            "one number share the attacked path, so that the curve is compared on the same images",
-        ),
-        (
-            "intervals",
-            "Wilson's for the images, of the mean over pairs; lowest and highest are the extremes "
-            "of the pairs as found and have none",
-        ),
-        (
-            "score",
-            "both paths are held, the image is scored as it was crafted, also where the clean "
-            "image would be wrong",
-        ),
-    )
-    return page.report("path difference", what, figures, tables, reading)
+    return page.report("path difference", WHAT, figures, tables, READING)
 
 
 def _series(label: str, groups: list[tuple[int, pd.DataFrame]]) -> Series:
