@@ -11,7 +11,6 @@ from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
-from bench.core.norm_spec import NormSpec
 from bench.suite.entry import Entry, Selector
 from bench.suite.protocols import check_draws, check_protocol
 from bench.suite.report_kinds import declared

@@ -106,8 +106,6 @@ class AnalysisEntry(Spec):
         return as_tuples(value)
 
 
-
-
 class PanelEntry(Spec):
     """A part of a figure, and the table below it.
 

@@ -1,4 +1,4 @@
-"""What docs/extend.md asks for a kind of report is enough: two files of the package, done to a copy."""
+"""The steps of docs/extend.md for a kind of report suffice: two files of the package, in a copy."""
 
 from __future__ import annotations
 

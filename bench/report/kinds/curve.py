@@ -185,7 +185,9 @@ def _eps_unit(threat: ThreatModel, xs: Sequence[float]) -> Unit:
     if threat.eps_space == "normalized":
         return Unit(f"eps ({threat.norm}, in units of the normalized input)")
     if threat.facts.per_pixel and whole and xs:
-        return Unit(f"eps ({threat.norm}, in 1/255)", lambda x: f"{round(255 * x)}/255" if x else "0", 255)
+        return Unit(
+            f"eps ({threat.norm}, in 1/255)", lambda x: f"{round(255 * x)}/255" if x else "0", 255
+        )
     return Unit(f"eps ({threat.norm}, pixels in [0, 1])")
 
 
