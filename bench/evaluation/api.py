@@ -112,6 +112,7 @@ def evaluate(
     declared = Declared(stochastic, batch_dependent, probe)
     with evaluation_mode(model, device):
         target, doubts = as_target(model, data, declared, seed)
+        asked: dict[str, Any]
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
         specs = _specs(entries, infos, _cell_model(target), data, ball, asked)

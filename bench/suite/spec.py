@@ -190,6 +190,10 @@ def repeated_labels(entries: Sequence[Labelled]) -> Iterator[tuple[int, int]]:
             yield position, taken
 
 
+def _leaderboard() -> tuple[ReportEntry, ...]:
+    return (ReportEntry(kind="leaderboard"),)
+
+
 class SuiteSpec(Spec):
     """A whole suite file.
 
@@ -231,7 +235,7 @@ class SuiteSpec(Spec):
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
     analyses: tuple[AnalysisEntry, ...] = ()
-    reports: tuple[ReportEntry, ...] = (ReportEntry(kind="leaderboard"),)
+    reports: tuple[ReportEntry, ...] = Field(default_factory=_leaderboard)
 
     @field_validator("models", "attacks", "analyses")
     @classmethod
