@@ -28,14 +28,14 @@ def local_lookup(checkpoints: Path, data_root: Path | None, *, trust_code: bool 
     return Lookup(
         attack=attack_info,
         analysis=analysis_kind,
-        dataset=_dataset,
+        dataset=partial(_dataset, root=data_root),
         images=partial(_images, root=data_root),
         checkpoint=partial(_checkpoint, models=ModelLookup(checkpoints, trust_code)),
     )
 
 
-def _dataset(name: str) -> DatasetShape:
-    found = get_dataset(name)
+def _dataset(name: str, root: Path | None) -> DatasetShape:
+    found = get_dataset(name, root)
     return DatasetShape(found.channels, found.size, found.classes)
 
 

@@ -47,9 +47,11 @@ def check_protocol(
         models: The model, and the one that attacks are crafted on; ``None`` while one of them is
             not known.
     """
-    yield from _check_surrogate(path, entry)
+    faults = list(_check_surrogate(path, entry))
+    yield from faults
     for refusal in refusals(_asked(entry), *models) if models else ():
-        yield Problem((*path, refusal.aspect), str(refusal))
+        if refusal.aspect != "surrogate" or not faults:
+            yield Problem((*path, refusal.aspect), str(refusal))
 
 
 def _asked(entry: ModelEntry) -> Manner:

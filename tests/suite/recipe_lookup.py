@@ -6,13 +6,12 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from bench.train.book import list_recipes
-
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
 from bench.run.lookup import local_lookup
 from bench.suite import DatasetShape, Lookup, SliceFacts
+from bench.train.recipe import list_recipes
 
 SIZES = {"imagenet": 50_000, "npz:cifar10_test_lossless_first1017.npz": 1_017}
 """Of test sets that do not hold 10,000 images."""
