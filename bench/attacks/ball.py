@@ -284,7 +284,7 @@ class _L2Ball(Ball):
         # Of many pixels, a sum of squares in float32 is off by more than the verifier lets pass.
         length = delta.flatten(1).norm(dim=1, dtype=torch.float64).clamp(min=1e-12)
         shrink = (self.step_radius / length).clamp(max=1).view(-1, 1, 1, 1)
-        return (delta * shrink).to(delta.dtype)
+        return torch.mul(delta, shrink).to(delta.dtype)
 
 
 BALLS: dict[str, type[Ball]] = {ball.norm: ball for ball in (_LinfBall, _L2Ball)}

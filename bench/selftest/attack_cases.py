@@ -79,7 +79,7 @@ class Recorded:
         self, oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: Spec, seed: int
     ) -> Tensor:
         """Runs the attack."""
-        x_adv = self.attack.run(oracle, x, y, budget, self.params, seed)
+        x_adv: Tensor = self.attack.run(oracle, x, y, budget, self.params, seed)
         self.batches.append(x_adv.detach().clone())
         return x_adv
 

@@ -63,7 +63,7 @@ def random_search(
             candidates = search.x_adv
         else:
             candidates = search.propose(oracle, generator, draws, query, n_queries, p_init)
-        answer = ask(oracle, search.lanes, candidates, margin, grad=False)
+        answer = ask(oracle, search.images, candidates, margin, grad=False)
         if oracle.coupled:
             batches.offer(candidates, harm(oracle, answer))
         search.take(oracle, candidates, answer, query)
