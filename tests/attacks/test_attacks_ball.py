@@ -101,7 +101,7 @@ def unknown() -> Iterator[object]:
             )
 
 
-@pytest.mark.parametrize("call", unknown())
+@pytest.mark.parametrize("call", list(unknown()))
 def test_a_made_up_norm_is_refused_by_name(call: object) -> None:
     assert callable(call)
     with pytest.raises(UserError, match="l7"):
