@@ -7,7 +7,7 @@ bodies import what they need when they run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -166,9 +166,10 @@ app.add_typer(data_app, name="data")
 app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(published_app, name="published")
-for _command in (run, plan, check, verify, repair, probe, selftest, report, index, train):
-    app.command()(_command)
-app.command(name="list")(list_)
-for _command in (query, export, init):
-    app.command()(_command)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(run, plan, check, verify, repair, probe, selftest),
+    *(report, index, train, list_, query, export, init),
+)
+for _command in _COMMANDS:
+    app.command(name=_command.__name__.removesuffix("_"))(_command)
 _add_examples()

@@ -114,8 +114,8 @@ def _holds(file: Path, content: bytes) -> bool:
 def _say_changes(recording: Recording, file: Path, force: bool) -> None:
     """Prints what changes compared with the file that is there."""
     from bench.check.compare import compare
-    from bench.check.say import counts, line
     from bench.check.source import open_baseline
+    from bench.check.text import counts, line
 
     try:
         check = compare(recording, open_baseline(str(file)))

@@ -142,9 +142,8 @@ def _refuse_misuse(alpha: float, min_drop: float, files: Mapping[str, str]) -> N
 
 def _write_outputs(check: Check, files: Mapping[str, str]) -> None:
     """Writes a check in the formats that are asked for."""
-    from bench.check.outputs.as_markdown import to_markdown
-    from bench.check.outputs.json_output import to_json
-    from bench.check.outputs.junit import to_junit
+    from bench.check.formats import to_json, to_junit
+    from bench.check.markdown import to_markdown
 
     makers = {"--markdown": to_markdown, "--junit": to_junit, "--json": to_json}
     for option, file in files.items():
@@ -169,7 +168,7 @@ def _write(file: str, text: str) -> None:
 def show(console: Console, check: Check) -> None:
     """Prints a check: a table of all cells, what is wrong, and the verdict last."""
     from bench.check.compare import EXIT_FINE, EXIT_REGRESSED
-    from bench.check.say import headline, line, sensitivity
+    from bench.check.text import headline, line, sensitivity
     from bench.untrusted.escape import one_line
 
     console.print(_table(check))
@@ -196,7 +195,7 @@ def _style(cell: Checked) -> str:
 
 def _table(check: Check) -> Table:
     """Returns all cells in the check's order; accuracies in percent."""
-    from bench.check.say import p_value, percent, points
+    from bench.check.text import p_value, percent, points
     from bench.untrusted.escape import one_line
 
     title = Text(one_line(f"{check.run} against {check.baseline}"))
@@ -247,8 +246,8 @@ def no_commands(console: Console) -> Iterator[None]:
 
 def _annotate(console: Console, check: Check) -> None:
     """Prints GitHub's workflow commands, and appends to the summary of the job if there is one."""
-    from bench.check.outputs.annotations import to_annotations
-    from bench.check.outputs.as_markdown import to_markdown
+    from bench.check.formats import to_annotations
+    from bench.check.markdown import to_markdown
 
     for command in to_annotations(check):
         say(console, command)

@@ -54,8 +54,8 @@ def train(
     On several GPUs: torchrun --nproc-per-node 4 -m bench train NAME
     """
     from bench.evaluation.device import pick_device
-    from bench.train.book import find_recipes
     from bench.train.compute import Compute
+    from bench.train.recipe import find_recipes
     from bench.zoo import read_card
     from bench.zoo.checkpoint import CARD
 
@@ -80,8 +80,7 @@ def _chosen(recipes: list[Recipe], only: list[str], what: str) -> list[Recipe]:
 
 def _why_kept(recipe: Recipe, card: Card) -> str:
     """Returns why a checkpoint that is there is not trained again."""
-    from bench.train.recipe import Recipe
-    from bench.train.state import recipe_digest
+    from bench.train.recipe import Recipe, recipe_digest
 
     of_card = {**card.recipe, "name": card.name, "model": card.model}
     try:

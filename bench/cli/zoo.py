@@ -174,7 +174,7 @@ def readme(
 ) -> None:
     """Write the README of the checkpoints from their cards and the recipes."""
     from bench.store import write_atomically
-    from bench.train.book import list_recipes
+    from bench.train.recipe import list_recipes
     from bench.zoo.readme import read_entries, render_readme
 
     folder = whole_folder(checkpoints)
