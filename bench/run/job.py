@@ -121,6 +121,9 @@ def _read_slice(spec: DataSpec, root: Path | None) -> Slice:
 def planned_slice(spec: DataSpec, sha256: str, root: Path | None) -> Slice:
     """Returns a slice; raises ``UserError`` when its hash is not the one planned with."""
     data = load_slice(spec, root)
+    if data.sha256 != sha256:  # this process may have read the files before they changed
+        _read_slice.cache_clear()
+        data = load_slice(spec, root)
     if data.sha256 != sha256:
         raise UserError(f"data set '{spec.name}' changed since the run was planned")
     return data

@@ -80,7 +80,7 @@ def test_sweeps_can_be_turned_off_and_leave_ensembles_alone(tmp_path: Path) -> N
     [
         ("foolbox", "foolbox:LinfPGD", True),
         ("art", "art:ProjectedGradientDescent", True),
-        ("foolbox", "foolbox:LinfFMNAttack", False),
+        ("foolbox", "foolbox:LInfFMNAttack", False),
         ("art", "art:SquareAttack", False),
     ],
 )

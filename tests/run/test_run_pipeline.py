@@ -125,6 +125,15 @@ def test_python_and_the_command_line_run_the_same(made: Path) -> None:
     assert run_suite("tiny.yaml", out="command", device="cpu").rows().equals(run.rows())
 
 
+def test_images_that_change_between_two_runs_are_read_again(made: Path) -> None:
+    first = run_suite("tiny.yaml", out="first", workers=1, device="cpu")
+    with np.load(made / "made.npz") as before:
+        np.savez(made / "made.npz", x=before["x"][::-1], y=before["y"][::-1])
+    second = run_suite("tiny.yaml", out="second", workers=1, device="cpu")
+    assert second.status == "finished"
+    assert list(second.rows()["label"]) != list(first.rows()["label"])
+
+
 def test_a_suite_may_be_a_mapping_and_its_mistakes_are_named(made: Path) -> None:
     assert run_suite(tiny(), workers=1, device="cpu").cells.ran == 4
     with pytest.raises(UserError, match=r"^suite:\d+: attacks\[0\].*'natural'"):
@@ -134,8 +143,8 @@ def test_a_suite_may_be_a_mapping_and_its_mistakes_are_named(made: Path) -> None
 def test_a_failed_cell_leaves_the_run_incomplete(made: Path) -> None:
     weights = made / "checkpoints" / "second" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    told = Told()
-    run = run_suite("tiny.yaml", workers=1, device="cpu", watcher=told)
+    told, checkpoints = Told(), made / "checkpoints"
+    run = run_suite("tiny.yaml", checkpoints=checkpoints, workers=1, device="cpu", watcher=told)
     assert (run.status, run.exit_code) == ("incomplete", 3)
     assert [label for label, _ in run.cells.incomplete] == ["second / natural", "second / pgd"]
     assert [label for label, _ in run.analyses.incomplete] == ["gradient_similarity"]
