@@ -1,4 +1,4 @@
-"""The steps of docs/extend.md for a kind of report suffice: two files of the package, in a copy."""
+"""A kind of report is added to a copy of the package in two files, as docs/extend.md says."""
 
 from __future__ import annotations
 
