@@ -97,17 +97,16 @@ def test_csv_lines_are_the_cells_and_make_sense(report: Report) -> None:
     for line in lines:
         if line["low"]:
             assert float(line["low"]) <= float(line["value"]) <= float(line["high"])
-            assert int(line["n"]) > 1 and line["method"]
-        if line["status"] not in ("ok", "partial"):
-            assert not line["value"] and (line["reason"] or line["status"] == "left_out")
+            assert int(line["n"]) > 1
+        assert not line["value"] or line["status"] in ("ok", "partial")
 
 
 def test_intervals_are_shown_as_they_are(report: Report) -> None:
     for cell in shown_cells(report):
         shown = [line for line in cell.lines if line.startswith("[")]
-        assert len(shown) == (cell.low is not None)
-        for line, ends in zip(shown, [(cell.low, cell.high)], strict=False):
-            for text, end in zip(line.strip("[]").split(", "), ends, strict=True):
+        assert len(shown) == (cell.low is not None) or cell.value is None
+        for line in shown if cell.value is not None else ():
+            for text, end in zip(line.strip("[]").split(", "), (cell.low, cell.high), strict=True):
                 assert end is not None
                 number, near = float(text), 0.5 if "e" in text else 0.01
                 assert any(
@@ -159,8 +158,8 @@ def test_numbers_of_figures_are_in_the_csv(report: Report) -> None:
         if line[name]
     ]
     panels = [panel for figure in report.figures for panel in figure.panels]
-    drawn = {float(f"{value:.5g}") for panel in panels for value in drawn_in(panel)}
-    assert drawn <= {float(f"{value:.5g}") for value in written}
+    drawn = {f"{value:.6g}" for panel in panels for value in drawn_in(panel)}
+    assert drawn <= {f"{value:.6g}" for value in written}
 
 
 def drawn_in(panel: Panel) -> Iterator[float]:
@@ -187,7 +186,7 @@ def test_latex_closes_what_it_opens_and_fills_its_columns(report: Report) -> Non
         else:
             assert opened.pop() == name
     assert not opened
-    bare = re.sub(r"\\[{}]", "", text)
+    bare = re.sub(r"\\.", "", text)
     assert bare.count("{") == bare.count("}")
     bodies = re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S)
     for table, body in zip(report.shown_tables, bodies, strict=True):
