@@ -101,7 +101,7 @@ def choose_layout(recipe: Recipe, source: Source, compute: Compute) -> Layout:
         generator = torch.Generator().manual_seed(0)
         x, y = next(iter(source.batches(torch.arange(n), n, generator)))
         trial = Trainer(recipe, source, Path(), device, layout)
-        return lambda: trial._step(0, x, y, generator)
+        return lambda: trial.take_step(0, x, y, generator)
 
     def time_layouts() -> dict[str, Any]:
         layout = fastest_layout(compute, stepper, recipe.epochs * (n_images // n))

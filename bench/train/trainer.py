@@ -148,7 +148,7 @@ class Trainer:
         every = REPORT_EVERY if self.device.type == "cuda" else 1
         for i, (x, y) in enumerate(batches):
             step = self.epoch * self.steps_per_epoch + i
-            total += self._step(step, x, y, generator)
+            total += self.take_step(step, x, y, generator)
             seen += len(x)
             if (i + 1) % every == 0 or i + 1 == self.steps_per_epoch:
                 loss, accuracy = (total / seen).tolist()
@@ -166,7 +166,7 @@ class Trainer:
         )
         self.epoch += 1
 
-    def _step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    def take_step(self, step: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Takes one step; returns the batch's summed loss and number of correct examples, (2,)."""
         recipe = self.recipe
         clean = x = x.contiguous(memory_format=self.layout.memory_format)
