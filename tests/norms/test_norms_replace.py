@@ -122,7 +122,7 @@ def test_set_stats_switches_to_batch_statistics_and_back(resnet18: nn.Module) ->
         ("gn8", "batch", "no layer has a choice"),
         ("none", "population", "no layer has a choice"),
         ("bn", "tracked-mean", "not one of population, batch$"),
-        ("rn", "popular", "not one of population, batch, tracked-mean"),
+        ("rn", "popular", "not one of batch, tracked-mean, population"),
     ],
 )
 def test_set_stats_refuses(value: str, stats: str, message: str) -> None:
