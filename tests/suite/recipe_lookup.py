@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from bench.train.recipe import list_recipes
-
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
