@@ -99,8 +99,11 @@ class AnalysisSpec(Spec):
         version: Of its code; a change of behaviour raises it.
         params: Its parameters, every default filled in, as plain JSON values.
         subjects: The models, without their labels; values name them by position.
+        data: The slice.
+        data_hash: Of the slice's pixels and labels.
         threat_model: The ball of the attack, and the unit of distances.
         attack: Crafts the attacked images; ``None`` for an analysis without any.
+        seed: Of everything random.
     """
 
     analysis: str

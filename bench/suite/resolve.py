@@ -62,10 +62,9 @@ class Lookup:
 class Parts:
     """The sections of a suite that are sound in themselves; entries by position.
 
-    Attributes:
-        norm: Norm of the threat model, known even where its eps is wrong.
-        place: Maps the path of an entry to its place in the file, which ``each`` may have moved.
-        skip_missing: Accepts checkpoints that are not here.
+    ``norm`` is the threat model's, known even where its eps is wrong. ``place`` maps the path of an
+    entry to its place in the file, which ``each`` may have moved. ``skip_missing`` accepts
+    checkpoints that are not here.
     """
 
     data: DataSpec | None = None
@@ -99,12 +98,9 @@ class Parts:
 class Found:
     """The objects behind the names of a suite that are known; of entries, by position.
 
-    Attributes:
-        images: Looks up a slice, once.
-        n_images: Number of images in the suite's slice.
-        missing: Names of the checkpoints that are not here.
-        models: The model that is scored, and the one that attacks are crafted on.
-        tables: The published tables of the reports, by name.
+    ``images`` looks up each slice once. ``n_images`` is the size of the suite's own. ``missing``
+    are the names of the checkpoints that are not here. Each of ``models`` is the model that is
+    scored, and the one that attacks are crafted on. ``tables`` are the published ones, by name.
     """
 
     images: Callable[[DataSpec], SliceFacts]
@@ -123,9 +119,13 @@ class ResolvedSuite:
     """A checked suite with the objects that its names stand for.
 
     Attributes:
+        spec: The suite.
+        dataset: Shape of its data set.
         images: Looks up a slice, once.
         checkpoints: Those that the models need and that are here, by name.
         models: The model that is scored, and the one that attacks are crafted on, by position.
+        attacks: In the suite's order.
+        analyses: In the suite's order.
         absent: The missing checkpoint of each model that is left out, by position.
     """
 
