@@ -1,7 +1,6 @@
 """Suites: a YAML file, its names resolved once and checked in full, becomes a plan of cells."""
 
 from bench.suite.analyses import PlannedAnalysis
-from bench.suite.checks import resolve_suite
 from bench.suite.entry import AnalysisEntry, PanelEntry, ReportEntry
 from bench.suite.find import find_suite, list_suites
 from bench.suite.load import load_suite
@@ -28,5 +27,4 @@ __all__ = [
     "list_suites",
     "load_suite",
     "make_plan",
-    "resolve_suite",
 ]

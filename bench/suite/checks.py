@@ -7,39 +7,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pydantic import ValidationError
 
 from bench.core.checkpoint import ModelFacts
-from bench.core.errors import UserError, did_you_mean, our_words
+from bench.core.errors import did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.entry import Entry, Selector
 from bench.suite.protocols import check_draws, check_protocol
 from bench.suite.report_kinds import declared
-from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, ResolvedSuite, look_up
+from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
 
 Rows = Sequence[Mapping[str, str | int | float]]
-
-
-def resolve_suite(suite: SuiteSpec, lookup: Lookup, *, skip_missing: bool = False) -> ResolvedSuite:
-    """Resolves and checks a suite that was not read from a file.
-
-    Args:
-        suite: The suite.
-        lookup: Where its names are looked up.
-        skip_missing: Accepts checkpoints that are not here.
-
-    Raises:
-        UserError: One line for every problem found: ``key.path: message``.
-    """
-    parts = Parts.of(suite, skip_missing=skip_missing)
-    names = [entry.analysis for entry in suite.analyses]
-    found, problems = find_problems(parts, names, lookup)
-    problems = problems or list(check_reports(suite, found))
-    if problems:
-        lines = (f"{key_path(problem.path)}: {problem.message}" for problem in problems)
-        raise UserError("\n".join(dict.fromkeys(lines)))
-    return ResolvedSuite.of(suite, found)
 
 
 def find_problems(

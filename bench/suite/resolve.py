@@ -78,21 +78,6 @@ class Parts:
     place: Callable[[KeyPath], KeyPath] = lambda path: path
     skip_missing: bool = False
 
-    @classmethod
-    def of(cls, suite: SuiteSpec, *, skip_missing: bool = False) -> Parts:
-        """Returns all sections of a suite."""
-        return cls(
-            data=suite.data,
-            threat=suite.threat_model,
-            norm=suite.threat_model.norm,
-            eot=suite.eot,
-            models=dict(enumerate(suite.models)),
-            attacks=dict(enumerate(suite.attacks)),
-            analyses=dict(enumerate(suite.analyses)),
-            reports=dict(enumerate(suite.reports)),
-            skip_missing=skip_missing,
-        )
-
 
 @dataclass
 class Found:

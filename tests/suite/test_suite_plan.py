@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from bench.core.cell import CellSpec
-from bench.core.errors import UserError
-from bench.suite import Lookup, Plan, load_suite, make_plan, resolve_suite
+from bench.suite import Lookup, Plan, load_suite, make_plan
 
 SUITE: dict[str, Any] = {
     "suite": "demo",
@@ -306,20 +305,6 @@ def test_only_bounded_attacks_of_this_project_may_search_fast(
     assert found == {name: "fast" if name == "autoattack" else "exact" for name in names}
     exact = _plan(tmp_path, lookup, attacks=attacks, reports=["leaderboard"], search="exact")
     assert {cell.spec.search for cell in exact.cells} == {"exact"}
-
-
-def test_a_suite_made_in_python_is_checked_and_planned_alike(
-    tmp_path: Path, lookup: Lookup
-) -> None:
-    plan = _plan(tmp_path, lookup)
-    again = make_plan(resolve_suite(plan.suite, lookup))
-    assert [c.cell_id for c in again.cells] == [c.cell_id for c in plan.cells]
-    wrong = [m.model_copy(update={"adversary": "single"}) for m in plan.suite.models]
-    faulty = plan.suite.model_copy(update={"models": tuple(wrong)})
-    with pytest.raises(UserError) as caught:
-        resolve_suite(faulty, lookup)
-    where = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
-    assert where == ["models[0].adversary", "models[3].adversary"]
 
 
 def test_each_name_is_looked_up_once(tmp_path: Path, lookup: Lookup) -> None:
