@@ -27,6 +27,7 @@ class Ball(ABC):
 
     Attributes:
         eps: Radius per channel (c,), or a single value, in pixel units.
+        norm: Name of its norm.
     """
 
     eps: tuple[float, ...]
