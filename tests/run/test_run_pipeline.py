@@ -28,6 +28,8 @@ from bench.run.probing import Probed
 from bench.suite import Plan
 from bench.suite.watcher import Status, Summary, Watcher, Watchers
 
+pytestmark = pytest.mark.process
+
 N = 8
 
 
