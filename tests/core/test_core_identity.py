@@ -19,6 +19,7 @@ json_values = st.recursive(
 ).filter(lambda v: "inf" not in repr(v).lower())
 
 
+@pytest.mark.process
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_the_order_of_keys_does_not_matter(value: dict[str, Any]) -> None:

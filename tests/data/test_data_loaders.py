@@ -200,6 +200,7 @@ def test_unit_range_divides_in_single_precision_like_torch() -> None:
     np.testing.assert_array_equal(to_unit_range(every_byte), expected)
 
 
+@pytest.mark.process
 def test_real_mnist(shared_dir: Path) -> None:
     root = shared_dir / "data"
     if not (root / "mnist").is_dir():

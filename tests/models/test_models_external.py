@@ -180,6 +180,7 @@ def test_the_same_uri_is_the_same_model_and_gives_the_generator_back() -> None:
     assert first == sha256(NET)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "other", ["resnet18?size=64&classes=3", "resnet18?size=32&classes=4", "vgg11?size=32&classes=3"]
 )
@@ -229,6 +230,7 @@ def test_images_are_normalized_as_the_weights_ask_for() -> None:
     assert not any(module.training for module in model.modules())
 
 
+@pytest.mark.process
 def test_other_channels_take_the_average() -> None:
     source = open_model("torchvision:vgg11?size=32&channels=1&classes=3", LOOKUP)
     spec = source.facts().spec
@@ -315,6 +317,7 @@ def test_a_layer_of_a_subclass_keeps_what_else_it_does() -> None:
     assert torch.equal(layer.running_mean, torch.zeros(3))  # type: ignore[arg-type]
 
 
+@pytest.mark.process
 def test_a_network_without_batch_norm_has_no_choice_of_statistics() -> None:
     source = open_model("torchvision:vit_b_16?size=32&classes=3", LOOKUP)
     assert source.facts().spec.norm == NormSpec(name="foreign")
@@ -476,6 +479,7 @@ def robustbench() -> Any:
     return sys.modules["robustbench.utils"]
 
 
+@pytest.mark.process
 def test_a_model_of_robustbench(
     robustbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

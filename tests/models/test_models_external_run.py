@@ -35,6 +35,8 @@ from bench.run.remote_files import code_hash, inputs_of
 from bench.store import RunStore
 from bench.zoo import open_model
 
+pytestmark = pytest.mark.process
+
 TORCHVISION = "torchvision:resnet18?size=32&classes=3"
 MODULE = """
 import torch
