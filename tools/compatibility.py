@@ -29,7 +29,7 @@ from bench.evaluation.api import evaluate
 from bench.evaluation.result import EvaluationResult
 from bench.norms import norm_factory
 from bench.selftest.exact import N_CLASSES, images, template_images
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 
 N_IMAGES = 16
 THREATS = {"linf": "linf:0.02", "l2": "l2:0.4"}

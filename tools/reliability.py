@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.core.host import processor
 from bench.run.local import TRIES
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 
 ROOT = Path(__file__).parents[1]
 DATA, PAGE = ROOT / "reports" / "reliability.json", ROOT / "reports" / "reliability.md"

@@ -17,7 +17,7 @@ from bench.analysis.scene import Scene
 from bench.attacks.params import Count
 from bench.core.analysis import AnalysisError
 from bench.core.spec import Spec
-from bench.data import get_dataset
+from bench.data.named import get_dataset
 from bench.evaluation.cell import Batch
 from bench.verify.scoring import fraction_correct
 

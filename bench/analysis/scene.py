@@ -14,7 +14,7 @@ from bench.core.analysis import AnalysisError, AnalysisSpec
 from bench.core.cell import CellSpec
 from bench.core.result import VIOLATIONS
 from bench.core.spec import Spec
-from bench.data import Slice
+from bench.data.slice import Slice
 from bench.evaluation.cell import Batch, batch_seed, batches, craft_batch
 from bench.evaluation.model import Target
 from bench.oracle import Access, Oracle

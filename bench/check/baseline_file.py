@@ -20,10 +20,10 @@ from pydantic import Field, ValidationError
 
 from bench.check.record import Key, Record, Recording
 from bench.core.cell import CellSpec
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError, first_line, first_problem
 from bench.core.result import Cluster
 from bench.core.spec import Spec
-from bench.store import CheckpointFacts
 
 VERSION = 1
 """Version of the file's layout."""

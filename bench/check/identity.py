@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from bench.check.record import Record
 from bench.core.cell import CellSpec
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.result import Cluster
 from bench.core.weight_sketch import SAME_TRAINING, cosine
-from bench.store import CheckpointFacts
 
 SUBJECT = ("checkpoint", "sha256", "library")
 """Fields of ``CellSpec`` that may differ between baseline and run: their effect is what a check

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.core.cell import CellSpec
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError
 from bench.core.paths import Folder
 from bench.core.result import CellInfo, Cluster, Row
 from bench.metrics import Estimate, estimate_mean
 from bench.metrics.accuracy import robust_scores
-from bench.store import CheckpointFacts, Manifest, RunStore
+from bench.store.manifest import Manifest
+from bench.store.run_store import RunStore
 
 Key = tuple[str, str]
 """The labels of a cell's model and attack."""

@@ -121,7 +121,7 @@ def fetch(
     data_root: DataRoot = None,
 ) -> None:
     """Download a data set through torchvision into the data root."""
-    from bench.data import fetch as fetch_data
+    from bench.data.fetch import fetch as fetch_data
 
     say(console, f"{name} is in {fetch_data(name, data_root)}")
 
@@ -132,7 +132,7 @@ def init(
     ] = Path(),
 ) -> None:
     """Write a commented suite to start from; nothing is replaced."""
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from bench.suite.find import NAME, starter_suite
 
     path = folder / "suites" / f"{NAME}.yaml"

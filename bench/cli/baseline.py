@@ -41,7 +41,7 @@ def update(
     from bench.check.record import read_run
     from bench.check.source import default_file
     from bench.core.paths import folder_at
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
 
     recording = read_run(folder_at(run))
     if not recording.records:

@@ -152,7 +152,7 @@ def _write_outputs(check: Check, files: Mapping[str, str]) -> None:
 
 def _write(file: str, text: str) -> None:
     """Writes a file; a device such as /dev/stderr is written to, not replaced."""
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
 
     if file == STDOUT:
         typer.echo(text, nl=False)

@@ -147,7 +147,7 @@ def _side(kind: str) -> JustifyMethod:
 
 
 def _write(path: Folder, content: bytes) -> None:
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
 
     write_atomically(path, content)
     say(console, f"wrote {path}")

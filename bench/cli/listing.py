@@ -204,7 +204,7 @@ def _schemes(_: Path) -> Listing:
 
 
 def _datasets(_: Path) -> Listing:
-    from bench.data import DATASETS
+    from bench.data.named import DATASETS
 
     found, problems = _entries(DATASETS)
     rows = [
@@ -226,7 +226,7 @@ def _checkpoints(folder: Path) -> Listing:
 
 
 def _suites(_: Path) -> Listing:
-    from bench.suite import list_suites
+    from bench.suite.find import list_suites
     from bench.untrusted.spec_file import read_yaml
 
     rows: list[list[object]] = []

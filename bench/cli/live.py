@@ -18,7 +18,7 @@ from bench.core.analysis import AnalysisInfo
 from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
 from bench.metrics import percent, robust_accuracy
-from bench.suite import Plan, PlannedCell
+from bench.suite.plan import Plan, PlannedCell
 from bench.suite.watcher import Status, Summary, Watcher
 
 

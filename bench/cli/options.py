@@ -109,7 +109,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, o
 
 def suites(incomplete: str) -> list[str]:
     """Completes the name of a suite."""
-    from bench.suite import list_suites
+    from bench.suite.find import list_suites
 
     return starting(list_suites(suite_folders()), incomplete)
 

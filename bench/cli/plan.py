@@ -30,8 +30,9 @@ from bench.cli.options import (
 
 if TYPE_CHECKING:  # imported at every start
     from bench.run.prepare import PreparedRun
-    from bench.store import AnalysisStore, RunStore
-    from bench.suite import Plan
+    from bench.store.analysis_store import AnalysisStore
+    from bench.store.run_store import RunStore
+    from bench.suite.plan import Plan
 
 
 def plan(
@@ -77,7 +78,7 @@ def _print(
     """Prints the plan; ``seconds`` are upper bounds by cell, from passes timed on ``since``."""
     from bench.run.calibrate import makespan, passes_file
     from bench.run.schedule import cells_to_run
-    from bench.store import AnalysisStore
+    from bench.store.analysis_store import AnalysisStore
 
     console.print(_cell_table(run.plan, run.store, seconds))
     if run.plan.analyses:
@@ -103,7 +104,7 @@ def _print(
 def _as_json(run: PreparedRun, seconds: Mapping[str, float], since: str, n_workers: int) -> str:
     """Returns the plan for programs; numbers that are not known are null."""
     from bench.run.calibrate import makespan
-    from bench.store import AnalysisStore
+    from bench.store.analysis_store import AnalysisStore
 
     plan, store = run.plan, AnalysisStore(run.folder)
     cells = [

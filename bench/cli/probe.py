@@ -23,8 +23,9 @@ from bench.core.errors import UserError
 from bench.core.paths import Where
 
 if TYPE_CHECKING:  # imported at every start
+    from bench.core.checkpoint import ModelFacts
     from bench.core.norm_spec import NormSpec
-    from bench.models.external import ModelFacts, Source
+    from bench.models.external.scheme import Source
     from bench.probe.findings import ProbeResult
 
 EXIT_FINDINGS = 1
@@ -74,7 +75,7 @@ def probe_command(console: Console, checkpoint: str, where: Where, data: str | N
 
     from bench.core.cell import DataSpec
     from bench.core.model_uri import short_name
-    from bench.data import take_slice
+    from bench.data.slice import take_slice
     from bench.probe import model as probing
     from bench.run.job import model_lookup
     from bench.zoo import Checkpoint, open_checkpoint, open_model
@@ -110,7 +111,7 @@ def _data(checkpoint: str, facts: ModelFacts, given: str | None) -> str:
     Raises:
         UserError: When it is not known, or its images or classes do not fit the model.
     """
-    from bench.data import get_dataset
+    from bench.data.named import get_dataset
 
     name = given or facts.dataset
     if not name:

@@ -10,7 +10,8 @@ from bench.cli.options import EXIT_INCOMPLETE
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.paths import Folder
-from bench.store import RunStore, locked
+from bench.store.lock import locked
+from bench.store.run_store import RunStore
 from bench.suite.rebuild import rebuild_manifest
 
 

@@ -81,7 +81,7 @@ def import_(
     """
     from bench.published import published_folder
     from bench.published.robustbench import import_model_info
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from bench.untrusted.yaml_text import MAX_BYTES
 
     if source not in SOURCES:

@@ -52,7 +52,7 @@ def selftest(
 
 
 def _write(out: Path, summary: Summary) -> None:
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, summary.to_markdown().encode())

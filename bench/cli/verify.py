@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported at every start
     from bench.core.cell import CellSpec
     from bench.core.result import CellInfo, Row
     from bench.run.reverify import Verdict
-    from bench.store import RunStore
+    from bench.store.run_store import RunStore
 
 EXIT_FAILED = 1
 SHOWN = 5
@@ -42,7 +42,7 @@ def verify(
     trust_code: TrustCode = False,
 ) -> None:
     """Check every stored adversarial example of a run anew, without its attack."""
-    from bench.store import RunStore
+    from bench.store.run_store import RunStore
 
     where = where_of(checkpoints, data_root, device, trust_code)
     store = RunStore(folder_at(run))
@@ -112,7 +112,8 @@ def _conclude(failed: int, unchecked: int, cells: int) -> int:
 
 def repair(run: RunArgument) -> None:
     """Look through a run's store, name what is damaged, and write a lost run.json again."""
-    from bench.store import RunStore, locked
+    from bench.store.lock import locked
+    from bench.store.run_store import RunStore
     from bench.suite.rebuild import rebuild_manifest
 
     folder = folder_at(run)

@@ -148,7 +148,7 @@ def verify(
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
     from bench.evaluation.device import pick_device
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from bench.train.quality import AuditOptions
     from bench.zoo.audit import passed
 
@@ -173,7 +173,7 @@ def readme(
     checkpoints: Checkpoints = None,
 ) -> None:
     """Write the README of the checkpoints from their cards and the recipes."""
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from bench.train.recipe import list_recipes
     from bench.zoo.readme import read_entries, render_readme
 

@@ -26,15 +26,14 @@ from bench.core.cell import (
 )
 from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
-from bench.data import Slice
+from bench.data.slice import Slice
 from bench.evaluation.cell import run_cell
 from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.models import Classifier
 from bench.norms import find_paths
-from bench.suite import AttackEntry
-from bench.suite.spec import repeated_labels
+from bench.suite.spec import AttackEntry, repeated_labels
 
 IN_MEMORY = "in-memory"
 """Name of checkpoint and data set in the cells of an evaluation without files."""

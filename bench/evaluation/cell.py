@@ -18,7 +18,7 @@ from bench.core.cell import CellSpec, Surrogate
 from bench.core.host import now
 from bench.core.result import CellInfo, Row, violations
 from bench.core.spec import Spec, digest
-from bench.data import Slice
+from bench.data.slice import Slice
 from bench.evaluation.model import Target, machine, versions
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen

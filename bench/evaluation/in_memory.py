@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
-from bench.data import Slice, hash_images, to_unit_range
+from bench.data.images import to_unit_range
+from bench.data.slice import Slice, hash_images
 from bench.evaluation.device import no_tf32, pick_device
 from bench.evaluation.model import Target, device_of
 from bench.models import Classifier

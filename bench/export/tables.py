@@ -12,7 +12,7 @@ from bench.core.result import CellInfo, Row
 from bench.metrics import clean_accuracy, robust_accuracy
 from bench.published import load_table, table_ids
 from bench.report.run_view import Outcome, RunView
-from bench.store import ROW_SCHEMA
+from bench.store.rows import ROW_SCHEMA
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 """Texts that repeat line after line are kept once."""

@@ -13,7 +13,7 @@ from bench.core.registry import Registry
 from bench.core.result import CellInfo, Row
 from bench.export.write import file_stems
 from bench.metrics import robust_accuracy
-from bench.suite import Plan
+from bench.suite.plan import Plan
 from bench.suite.watcher import Status, Watcher
 from bench.untrusted.escape import one_line
 

@@ -11,12 +11,16 @@ from pydantic import ValidationError
 
 from bench.core.analysis import AnalysisInfo
 from bench.core.cell import CellSpec, Eot
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError, first_problem
 from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
 from bench.report.table import CellStatus
-from bench.store import AnalysisStore, CheckpointFacts, ManifestAnalysis, RunStore
-from bench.suite import AnalysisEntry, AttackEntry, ModelEntry, SuiteSpec
+from bench.store.analysis_store import AnalysisStore
+from bench.store.manifest import ManifestAnalysis
+from bench.store.run_store import RunStore
+from bench.suite.entry import AnalysisEntry
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.untrusted.pictures import why_not_png
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from bench.report.papers.comparison import build_comparison, comparison_name
 from bench.report.render import figure_stems, to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView, damaged
 from bench.report.table import Cell, Column, Report, Table, TableRow
-from bench.store import write_atomically
-from bench.suite import ReportEntry
+from bench.store.files import write_atomically
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import REPORTS
 
 _TEXTS: dict[str, Callable[[Report, str], str]] = {

@@ -17,8 +17,9 @@ from bench.core.host import now
 from bench.core.paths import Where
 from bench.run.job import load_model, planned_slice
 from bench.run.local import Executor
-from bench.store import AnalysisStore
-from bench.suite import Plan, PlannedAnalysis
+from bench.store.analysis_store import AnalysisStore
+from bench.suite.analyses import PlannedAnalysis
+from bench.suite.plan import Plan
 from bench.suite.watcher import Summary, Watcher
 
 if TYPE_CHECKING:  # analyses are planned without importing pandas and torch

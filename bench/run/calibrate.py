@@ -23,14 +23,14 @@ from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
 from bench.run.job import Job, model_lookup
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.zoo import open_model
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.evaluation.model import Target
-    from bench.models.external import Source
+    from bench.models.external.scheme import Source
 
 SPENT = 0.5
 """Seconds spent on timing, shared out among the kinds of models of a plan. A model whose pass over

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.core.result import CellInfo, Row, violations
 from bench.run.job import Done, Job
-from bench.store import Chunk, RunStore
+from bench.store.run_store import Chunk, RunStore
 
 PASSES = 20_000
 """Passes of single images in a chunk, about: some 10 s of a small network on one core."""

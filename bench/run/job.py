@@ -17,9 +17,9 @@ from bench.core.errors import UserError
 from bench.core.host import now
 from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
-from bench.data import Slice, take_slice
+from bench.data.slice import Slice, take_slice
 from bench.evaluation.device import no_tf32
-from bench.models.external import ModelLookup
+from bench.models.external.scheme import ModelLookup
 from bench.zoo import open_model
 
 if TYPE_CHECKING:  # jobs are planned without importing torch

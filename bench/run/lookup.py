@@ -10,9 +10,10 @@ from bench.attacks.registry import attack_info
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.weight_sketch import sketch_file
-from bench.data import get_dataset, take_slice
-from bench.models.external import ModelLookup
-from bench.suite import DatasetShape, Lookup, SliceFacts
+from bench.data.named import get_dataset
+from bench.data.slice import take_slice
+from bench.models.external.scheme import ModelLookup
+from bench.suite.resolve import DatasetShape, Lookup, SliceFacts
 from bench.zoo import Checkpoint, open_model
 from bench.zoo.checkpoint import WEIGHTS, read_history
 

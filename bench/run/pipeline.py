@@ -20,8 +20,10 @@ from bench.run.probing import Probing
 from bench.run.remote_files import RayCluster
 from bench.run.schedule import run_cells
 from bench.run.sweeps_and_alarms import raise_alarms
-from bench.store import AnalysisStore, RunStore, locked
-from bench.suite import Plan, PlannedCell
+from bench.store.analysis_store import AnalysisStore
+from bench.store.lock import locked
+from bench.store.run_store import RunStore
+from bench.suite.plan import Plan, PlannedCell
 from bench.suite.watcher import Status, Summary, Watcher
 
 if TYPE_CHECKING:  # a run whose cells are all stored needs no pandas here

@@ -16,8 +16,12 @@ from bench.run.local import default_workers
 from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs
 from bench.run.sweeps_and_alarms import plan_sweeps, sweep_jobs
-from bench.store import AnalysisStore, RunStore
-from bench.suite import Lookup, ResolvedSuite, find_suite, load_suite, make_plan
+from bench.store.analysis_store import AnalysisStore
+from bench.store.run_store import RunStore
+from bench.suite.find import find_suite
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
+from bench.suite.resolve import Lookup, ResolvedSuite
 
 SuiteLike: TypeAlias = str | Path | Mapping[str, Any]
 """A suite's file, the name of one in ``suites/``, or a mapping of the keys that a file has."""

@@ -16,7 +16,7 @@ from bench.core.spec import Spec
 from bench.evaluation.device import no_tf32
 from bench.run.job import Job, load_slice, model_lookup
 from bench.run.local import Executor
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.zoo import open_model
 
 J = TypeVar("J")

@@ -15,7 +15,7 @@ from bench.evaluation.cell import Batch, batches, judge_batch
 from bench.evaluation.model import Target
 from bench.oracle import frozen
 from bench.run.job import Job, open_job
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 
 CLOSE = 1e-9
 """Tolerance of a distance in pixel units; distances are computed in double precision."""

@@ -12,8 +12,8 @@ from bench.core.spec import canonical_json
 from bench.run.chunks import ChunkedCells, cut
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Executor
-from bench.store import RunStore
-from bench.suite import Plan, PlannedCell
+from bench.store.run_store import RunStore
+from bench.suite.plan import Plan, PlannedCell
 from bench.suite.watcher import Summary, Watcher
 
 

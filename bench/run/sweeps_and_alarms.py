@@ -13,8 +13,8 @@ from bench.core.cell import DataSpec
 from bench.core.paths import Where
 from bench.run.job import Job
 from bench.run.probing import Probed, probe_key
-from bench.store import RunStore
-from bench.suite import Plan, PlannedCell
+from bench.store.run_store import RunStore
+from bench.suite.plan import Plan, PlannedCell
 
 
 def raise_alarms(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
-from bench.data import take_slice
+from bench.data.slice import take_slice
 from bench.evaluation.api import AttackLike, evaluate
 from bench.evaluation.result import EvaluationResult
 from bench.selftest.case import SEED, alarm_codes, percent

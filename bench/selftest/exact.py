@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.cell import DataSpec
-from bench.data import take_slice
+from bench.data.slice import take_slice
 
 N_IMAGES = 64
 """Number of images in most cases."""

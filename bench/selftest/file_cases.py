@@ -19,7 +19,7 @@ from bench.models import build_model
 from bench.selftest.attack_cases import THREAT, planted, unclipped
 from bench.selftest.case import Case, Outcome, refused
 from bench.selftest.exact import Template, images
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 from bench.zoo import Card, CleanAccuracy, open_checkpoint, save_checkpoint
 from bench.zoo.card import write_card
 from bench.zoo.checkpoint import CARD, WEIGHTS

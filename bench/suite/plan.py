@@ -10,7 +10,7 @@ from bench.core.cell import CellModel, CellSpec, RefusedCellError, make_cell
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError
 from bench.core.model_uri import is_uri
-from bench.store import Manifest, ManifestAnalysis, ManifestCell
+from bench.store.manifest import Manifest, ManifestAnalysis, ManifestCell
 from bench.suite.analyses import PlannedAnalysis, plan_analyses
 from bench.suite.protocols import manner_of
 from bench.suite.resolve import ResolvedSuite

@@ -9,7 +9,7 @@ from typing import Any
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.spec import canonical_json
-from bench.store import Manifest, ManifestCell
+from bench.store.manifest import Manifest, ManifestCell
 from bench.suite.grid import attack_label, model_label
 from bench.suite.spec import SuiteSpec
 from bench.untrusted.spec_file import check_spec

@@ -19,7 +19,7 @@ from bench.core.host import processor, today
 from bench.core.spec import digest
 from bench.models import Classifier
 from bench.oracle.fast import cached_choice
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.train.compute import Compute, Layout, fastest_layout, joined
 from bench.train.quality import SCORING_DRAWS, score_clean
 from bench.train.recipe import Recipe

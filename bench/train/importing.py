@@ -16,7 +16,8 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import Where
 from bench.core.spec import parse_number
-from bench.data import get_dataset, take_slice
+from bench.data.named import get_dataset
+from bench.data.slice import take_slice
 from bench.train.quality import score_slice
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.yaml_text import YamlError, load

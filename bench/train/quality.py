@@ -14,7 +14,7 @@ from bench.core.cell import CellSpec, DataSpec, Manner, make_cell
 from bench.core.errors import UserError
 from bench.core.model_spec import ClassifierSpec
 from bench.core.threat import ThreatModel
-from bench.data import Slice, open_split, take_slice
+from bench.data.slice import Slice, open_split, take_slice
 from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import robust_accuracy

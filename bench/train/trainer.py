@@ -21,7 +21,7 @@ from bench.models import Classifier, build_model
 from bench.norms import find_paths, pinned, shares_statistics
 from bench.norms.folding import Folded
 from bench.oracle.side_by_side import replicas, side_by_side
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.train.compute import Layout, Ranks, compile_model
 from bench.train.inner import perturb
 from bench.train.recipe import InnerAttack, Recipe, rate_fraction, recipe_digest

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import Spec
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.untrusted.spec_file import read_spec
 
 

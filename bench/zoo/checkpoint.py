@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.core.checkpoint import Epoch, ModelFacts
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, message_of
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import checkpoint_roots
 from bench.core.spec import canonical_json, digest, sha256_file
-from bench.models.external import ModelFacts
-from bench.store import Epoch, write_atomically
+from bench.store.files import write_atomically
 from bench.zoo.card import Card, read_card, write_card
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import ModelUri
 from bench.core.spec import canonical_json, sha256_file
-from bench.data import get_dataset
+from bench.data.named import get_dataset
 from bench.models import Classifier
-from bench.models.external import ModelFacts, ModelLookup, Scheme, Source
-from bench.models.external.scheme import missing_extra
+from bench.models.external.scheme import ModelLookup, Scheme, Source, missing_extra
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.weights import calling_library
 from bench.untrusted.yaml_text import YamlError, load

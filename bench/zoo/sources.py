@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.core.model_uri import ModelUri, is_uri, parse_uri
 from bench.core.registry import Registry
-from bench.models.external import ModelLookup, Scheme, Source
+from bench.models.external.scheme import ModelLookup, Scheme, Source
 from bench.zoo.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint
 
 SCHEMES: Registry[Scheme] = Registry("scheme")

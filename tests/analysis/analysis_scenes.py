@@ -14,7 +14,7 @@ from bench.analysis.scene import Scene
 from bench.core.analysis import AnalysisAttack, AnalysisSpec, Subject
 from bench.core.cell import DataSpec
 from bench.core.threat import ThreatModel
-from bench.data import Slice
+from bench.data.slice import Slice
 from bench.evaluation.model import Target
 
 DATA = DataSpec(name="fashion-mnist")

@@ -17,7 +17,7 @@ from bench import evaluate
 from bench.attacks import Budget, get_attack, parse_params
 from bench.core.cell import DataSpec
 from bench.core.norm_spec import NormSpec
-from bench.data import take_slice
+from bench.data.slice import take_slice
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
 from bench.oracle import Access, Oracle

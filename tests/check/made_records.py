@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.check.record import Record, Recording
 from bench.core.cell import CellSpec, DataSpec
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.threat import ThreatModel
-from bench.store import CheckpointFacts
 
 
 def made_spec(**changes: Any) -> CellSpec:

@@ -9,7 +9,8 @@ from made_records import made_facts
 
 from bench.check.record import Key, Record
 from bench.core.result import CellInfo, Row
-from bench.store import Manifest, ManifestCell, RunStore
+from bench.store.manifest import Manifest, ManifestCell
+from bench.store.run_store import RunStore
 
 
 def write_run(

@@ -21,8 +21,9 @@ from bench.cli import options as completing
 from bench.cli.app import app, commands, main
 from bench.cli.listing import LISTINGS
 from bench.run.lookup import local_lookup
-from bench.suite import load_suite, make_plan
 from bench.suite.find import starter_suite
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ROOT / "checkpoints"

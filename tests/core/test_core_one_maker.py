@@ -15,7 +15,8 @@ from bench.core.cell import CellSpec
 from bench.core.model_spec import ModelSpec
 from bench.models import build_model
 from bench.run.lookup import local_lookup
-from bench.suite import Plan, load_suite, make_plan
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
 from bench.train.quality import QUICK_DRAWS, QUICK_EOT, SCORING_BATCH, quick_cell
 from bench.zoo import Card, Checkpoint, CleanAccuracy, save_checkpoint
 
@@ -104,7 +105,7 @@ def test_evaluate_makes_a_suites_cell(name: str, checkpoint: Checkpoint, tmp_pat
 
 def _order(plan: Plan) -> list[int]:
     """Returns the positions of the suite's images in their file."""
-    from bench.data import slice_index
+    from bench.data.slice import slice_index
 
     y = np.arange(N) % 4
     return [int(i) for i in slice_index(plan.suite.data, y)]

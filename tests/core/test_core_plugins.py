@@ -16,10 +16,10 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
 from bench.core.registry import plugins
-from bench.data import DATASETS, get_dataset
+from bench.data.named import DATASETS, get_dataset
 from bench.evaluation.model import Target
 from bench.models import build_model
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import REPORTS
 
 Install = Callable[..., None]

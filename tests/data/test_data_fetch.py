@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from bench.core.errors import UserError
-from bench.data import fetch, load_split
+from bench.data.fetch import fetch
+from bench.data.slice import load_split
 
 datasets = pytest.importorskip("torchvision.datasets")
 

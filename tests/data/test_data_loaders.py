@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.data import data_root, load_split, open_split, take_slice
 from bench.data.images import to_unit_range
+from bench.data.roots import data_root
+from bench.data.slice import load_split, open_split, take_slice
 
 
 @pytest.fixture(autouse=True)

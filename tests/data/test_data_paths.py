@@ -14,7 +14,8 @@ from PIL import Image
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.data import get_dataset, load_split, open_split, take_slice
+from bench.data.named import get_dataset
+from bench.data.slice import load_split, open_split, take_slice
 
 RNG = np.random.default_rng(0)
 NHWC = RNG.integers(0, 256, (6, 8, 8, 3), np.uint8)

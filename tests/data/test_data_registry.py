@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 from bench.core.errors import UserError
-from bench.data import DATASETS, get_dataset
+from bench.data.named import DATASETS, get_dataset
 
 
 def test_names_and_metadata_agree() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.data import hash_images, load_split, slice_index, take_slice
+from bench.data.slice import hash_images, load_split, slice_index, take_slice
 
 labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 seeds = st.none() | st.integers(0, 2**64)

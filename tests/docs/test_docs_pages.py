@@ -22,7 +22,7 @@ from bench.alarms.shared import Code
 from bench.cli.app import app
 from bench.cli.listing import LISTINGS
 from bench.selftest import CASES
-from bench.suite import SuiteSpec
+from bench.suite.spec import SuiteSpec
 
 TO_RUN = [
     pytest.param(block, marks=[pytest.mark.slow] * block.slow, id=str(block))

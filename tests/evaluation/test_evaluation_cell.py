@@ -17,7 +17,7 @@ from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
-from bench.data import Slice
+from bench.data.slice import Slice
 from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import robust_accuracy

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bench.export import cells_table, rows_table
 from bench.report.run_view import RunView
-from bench.store import ROW_SCHEMA, RunStore
+from bench.store.rows import ROW_SCHEMA
+from bench.store.run_store import RunStore
 
 
 def test_rows_are_those_of_the_store(run_folder: Path) -> None:

@@ -14,8 +14,9 @@ from bench.core.result import CellInfo
 from bench.export.tracking import TRACKERS, Tracking, metrics_of, params_of
 from bench.metrics import robust_accuracy
 from bench.run.lookup import local_lookup
-from bench.store import RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.store.run_store import RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SUITE = """

@@ -26,8 +26,10 @@ from bench.core.result import CellInfo, Row
 from bench.core.spec import digest, sha256_file
 from bench.models import build_model
 from bench.run.lookup import local_lookup
-from bench.store import AnalysisStore, Chunk, RunStore
-from bench.suite import load_suite, make_plan
+from bench.store.analysis_store import AnalysisStore
+from bench.store.run_store import Chunk, RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
 from bench.zoo import Card, CleanAccuracy, save_checkpoint
 
 IMAGES, N = 128, 4

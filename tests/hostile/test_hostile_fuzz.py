@@ -20,9 +20,10 @@ from hostile_data import idx, png
 from hostile_place import Place
 
 from bench.core.errors import UserError
-from bench.data import load_split
+from bench.data.slice import load_split
 from bench.report import write_reports
-from bench.store import AnalysisStore, RunStore
+from bench.store.analysis_store import AnalysisStore
+from bench.store.run_store import RunStore
 from bench.untrusted.weights import read_safetensors
 from bench.zoo import read_card
 from bench.zoo.checkpoint import read_history

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bench.core.errors import MissingCheckpointError, UserError
-from bench.models.external import ModelLookup
 from bench.models.external import library_model as foreign
+from bench.models.external.scheme import ModelLookup
 from bench.run import job
 from bench.zoo import open_model
 

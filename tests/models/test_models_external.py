@@ -23,8 +23,8 @@ from bench.core.model_uri import canonical_name, parse_uri, short_name
 from bench.core.norm_spec import NormSpec
 from bench.evaluation.model import Target
 from bench.models import build_model
-from bench.models.external import ModelLookup
 from bench.models.external.library_model import Declared, LibraryModel
+from bench.models.external.scheme import ModelLookup
 from bench.norms import replace_norms, use_batch_statistics
 from bench.untrusted.weights import calling_library, read_safetensors, tensors_only
 from bench.zoo import SCHEMES, open_model

@@ -29,10 +29,10 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import Where
 from bench.models import build_model
-from bench.models.external import ModelLookup
+from bench.models.external.scheme import ModelLookup
 from bench.run.job import Job, execute, load_model
 from bench.run.remote_files import code_hash, inputs_of
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 from bench.zoo import open_model
 
 pytestmark = pytest.mark.process

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.cell import DataSpec
-from bench.data import take_slice
+from bench.data.slice import take_slice
 from bench.evaluation.api import evaluate
 from bench.norms import find_paths, pinned
 from bench.oracle import Access, Oracle, cross_entropy, fast, frozen, margin

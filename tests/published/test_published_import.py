@@ -14,6 +14,7 @@ import yaml
 
 from bench.cli.app import main
 from bench.core.cell import CellSpec, DataSpec
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
@@ -22,8 +23,7 @@ from bench.published.files import PaperFile, papers, read_paper
 from bench.published.robustbench import import_model_info
 from bench.report.papers.mismatches import mismatches
 from bench.run.lookup import local_lookup
-from bench.store import CheckpointFacts
-from bench.suite import load_suite
+from bench.suite.load import load_suite
 
 MODEL_INFO = Path(__file__).parent / "model_info"
 OWN = {

@@ -16,7 +16,9 @@ from report_runs import HOSTILE, suite_of
 from bench.core.analysis import AnalysisAttack, AnalysisInfo, AnalysisSpec, Subject
 from bench.core.cell import DataSpec
 from bench.core.threat import ThreatModel
-from bench.store import AnalysisStore, Manifest, ManifestAnalysis, ManifestCell, RunStore
+from bench.store.analysis_store import AnalysisStore
+from bench.store.manifest import Manifest, ManifestAnalysis, ManifestCell
+from bench.store.run_store import RunStore
 
 MODELS = [
     {"checkpoint": "fmnist-resnet20-bn", "label": "bn"},

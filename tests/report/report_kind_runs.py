@@ -16,7 +16,7 @@ from report_runs import (
     written_out,
 )
 
-from bench.store import Epoch
+from bench.core.checkpoint import Epoch
 
 BN, IN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-in", "fmnist-resnet20-rna"
 NATURAL = {"attack": "clean", "label": "natural"}

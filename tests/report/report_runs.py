@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cell import CellSpec, DataSpec, Surrogate
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
-from bench.store import CheckpointFacts, Manifest, ManifestCell, RunStore
+from bench.store.manifest import Manifest, ManifestCell
+from bench.store.run_store import RunStore
 from bench.suite.grid import write_out
 from bench.suite.spec import AttackEntry
 

@@ -16,7 +16,7 @@ from bench.metrics import paired_difference, points
 from bench.report.papers.claims import Contrast, Side, Trial, claims, decide
 from bench.report.papers.index import index_text, write_index
 from bench.report.run_view import RunView
-from bench.suite import load_suite
+from bench.suite.load import load_suite
 
 Build = Callable[[dict[str, Any]], RunBuilder]
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from bench.report.render import figure_stems, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.report.write import FORMATS
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import REPORTS
 
 MODEL = {"checkpoint": "fmnist-resnet20-bn", "label": "bn"}

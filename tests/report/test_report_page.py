@@ -20,8 +20,8 @@ from report_runs import HOSTILE
 
 from bench.report.page.html import to_html
 from bench.report.run_view import RunView
-from bench.suite import SuiteSpec
 from bench.suite.report_kinds import REPORT_KINDS, REPORTS
+from bench.suite.spec import SuiteSpec
 from bench.untrusted.escape import one_line
 
 pytestmark = pytest.mark.process

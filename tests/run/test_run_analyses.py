@@ -19,8 +19,10 @@ from bench.report import write_reports
 from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
 from bench.run.local import Workers
 from bench.run.lookup import local_lookup
-from bench.store import AnalysisStore, RunStore
-from bench.suite import load_suite, make_plan
+from bench.store.analysis_store import AnalysisStore
+from bench.store.run_store import RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
 from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 

@@ -18,8 +18,10 @@ from bench.run.lookup import local_lookup
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.run.sweeps_and_alarms import plan_sweeps, raise_alarms, sweep_jobs
-from bench.store import RunStore
-from bench.suite import Lookup, Plan, load_suite, make_plan
+from bench.store.run_store import RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
+from bench.suite.resolve import Lookup
 from bench.suite.watcher import Watcher
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

@@ -23,8 +23,9 @@ from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
 from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
-from bench.store import Chunk, RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.store.run_store import Chunk, RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Summary, Watcher
 
 SUITE = """

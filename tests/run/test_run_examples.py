@@ -20,8 +20,9 @@ from bench.run.local import Workers
 from bench.run.lookup import local_lookup
 from bench.run.reverify import reverify
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
-from bench.store import RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.store.run_store import RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 

@@ -17,7 +17,7 @@ from bench.attacks import ATTACKS
 from bench.attacks.base import Attack
 from bench.cli.app import app
 from bench.core.spec import Spec
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 
 NORMS = {"gn": {"name": "gn", "groups": 4}}
 NAMES = ["bn", "in", "gn", "ln", "fixup", "none"]

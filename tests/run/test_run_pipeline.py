@@ -25,7 +25,7 @@ from bench.core.result import CellInfo, Row
 from bench.metrics import robust_accuracy
 from bench.run import chunks, probing
 from bench.run.probing import Probed
-from bench.suite import Plan
+from bench.suite.plan import Plan
 from bench.suite.watcher import Status, Summary, Watcher, Watchers
 
 pytestmark = pytest.mark.process

@@ -29,8 +29,9 @@ from bench.run.remote_files import (
     with_checkpoints_in,
 )
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
-from bench.store import RunStore
-from bench.suite import Plan, load_suite, make_plan
+from bench.store.run_store import RunStore
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Summary, Watcher
 
 pytestmark = pytest.mark.process

@@ -13,7 +13,7 @@ from bench.core.analysis import AnalysisInfo, AnalysisSpec, Subject
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
-from bench.store import AnalysisStore
+from bench.store.analysis_store import AnalysisStore
 
 VALUES = pd.DataFrame(
     {

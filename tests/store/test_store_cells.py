@@ -19,7 +19,8 @@ from bench.core.cell import CellSpec, DataSpec
 from bench.core.errors import UserError
 from bench.core.result import CellInfo, Row
 from bench.core.threat import ThreatModel
-from bench.store import Manifest, ManifestCell, RunStore
+from bench.store.manifest import Manifest, ManifestCell
+from bench.store.run_store import RunStore
 
 
 def make_info(complete: bool = True, **changes: Any) -> CellInfo:

@@ -17,8 +17,8 @@ import pytest
 from upath import UPath
 
 from bench.core.errors import UserError
-from bench.store import lock, locked
-from bench.store.lock import Holder
+from bench.store import lock
+from bench.store.lock import Holder, locked
 
 HOLD = """
 import sys, time

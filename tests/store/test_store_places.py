@@ -12,7 +12,7 @@ from upath import UPath
 
 from bench.core.errors import UserError
 from bench.core.paths import folder_at
-from bench.store import Chunk, RunStore
+from bench.store.run_store import Chunk, RunStore
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -16,7 +16,7 @@ from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_spec import ClassifierSpec
 from bench.core.norm_spec import NormSpec
-from bench.suite import DatasetShape, Lookup, SliceFacts
+from bench.suite.resolve import DatasetShape, Lookup, SliceFacts
 
 ATTACKS: dict[str, dict[str, Any]] = {
     "natural": {},

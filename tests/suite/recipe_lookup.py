@@ -10,7 +10,7 @@ from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
 from bench.run.lookup import local_lookup
-from bench.suite import DatasetShape, Lookup, SliceFacts
+from bench.suite.resolve import DatasetShape, Lookup, SliceFacts
 from bench.train.recipe import list_recipes
 
 SIZES = {"imagenet": 50_000, "npz:cifar10_test_lossless_first1017.npz": 1_017}

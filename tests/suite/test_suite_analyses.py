@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.suite import Lookup, Plan, PlannedAnalysis, load_suite, make_plan
+from bench.suite.analyses import PlannedAnalysis
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
+from bench.suite.resolve import Lookup
 
 GOOD = """\
 suite: looks

@@ -12,7 +12,9 @@ from bench.alarms.convergence import convergence_sweep
 from bench.core.cell import RULES, CellSpec
 from bench.core.errors import UserError
 from bench.core.spec import digest
-from bench.suite import Lookup, Plan, load_suite, make_plan
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
+from bench.suite.resolve import Lookup
 
 BN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-rna-at"
 PGD = {"attack": "pgd"}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.core.errors import UserError
-from bench.suite import Lookup, load_suite
+from bench.suite.load import load_suite
+from bench.suite.resolve import Lookup
 
 GOOD = """\
 suite: demo

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import Epoch
-from bench.suite import Lookup, load_suite, make_plan
+from bench.core.checkpoint import Epoch
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
+from bench.suite.resolve import Lookup
 
 SUITE = """
 suite: facts

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import UserError
-from bench.suite import Lookup, ResolvedSuite, load_suite, make_plan
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
+from bench.suite.resolve import Lookup, ResolvedSuite
 
 KEYS = st.sampled_from(
     [

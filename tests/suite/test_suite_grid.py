@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import UserError
-from bench.store import Manifest
-from bench.suite import Lookup, Plan, ResolvedSuite, SuiteSpec, load_suite, make_plan
+from bench.store.manifest import Manifest
 from bench.suite.grid import MAX_ENTRIES, write_out
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
+from bench.suite.resolve import Lookup, ResolvedSuite
+from bench.suite.spec import SuiteSpec
 
 BN, IN, RNA = "fmnist-resnet20-bn", "fmnist-resnet20-in", "fmnist-resnet20-rna-at"
 PGD = "torchattacks:PGD"

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 from recipe_lookup import recipe_lookup
 
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.result import CellInfo
 from bench.published import load_table, match_row, table_ids
 from bench.report import build_reports
 from bench.report.papers.mismatches import Mismatch, mismatches
-from bench.store import CheckpointFacts, RunStore
-from bench.suite import Lookup, Plan, PlannedCell, find_suite, load_suite, make_plan
+from bench.store.run_store import RunStore
+from bench.suite.find import find_suite
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, PlannedCell, make_plan
+from bench.suite.resolve import Lookup
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("robustnorm", "rna", "papers/robustnorm", "papers/rna")

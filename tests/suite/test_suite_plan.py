@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from bench.core.cell import CellSpec
-from bench.suite import Lookup, Plan, load_suite, make_plan
+from bench.suite.load import load_suite
+from bench.suite.plan import Plan, make_plan
+from bench.suite.resolve import Lookup
 
 SUITE: dict[str, Any] = {
     "suite": "demo",

@@ -10,7 +10,10 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.published import load_table
-from bench.suite import Lookup, find_suite, list_suites, load_suite, make_plan
+from bench.suite.find import find_suite, list_suites
+from bench.suite.load import load_suite
+from bench.suite.plan import make_plan
+from bench.suite.resolve import Lookup
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bench import evaluate
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
-from bench.data import slice_index, take_slice
+from bench.data.slice import slice_index, take_slice
 from bench.models import Classifier, build_model
 from bench.train.quality import (
     AuditOptions,

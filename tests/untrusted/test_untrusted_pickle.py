@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import UserError
-from bench.data import load_split
+from bench.data.slice import load_split
 from bench.untrusted.pickles import read_array_pickle
 
 

@@ -32,7 +32,7 @@ def training(
     """Compare the trainer with a plain PyTorch loop: images per second, in turns."""
     from bench.core.paths import recipes_folder
     from bench.evaluation.device import pick_device
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from bench.train.recipe import find_recipes
     from tools.speed.host import describe_host
     from tools.speed.training import training_speed
@@ -146,7 +146,7 @@ def runner(
 ) -> None:
     """Measure the overhead of a run, and how time and memory grow with a suite."""
     from bench.core.paths import checkpoints_folder
-    from bench.store import write_atomically
+    from bench.store.files import write_atomically
     from tools.speed.host import describe_host
     from tools.speed.scaling import (
         ATTACKS,

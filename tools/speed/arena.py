@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
-from bench.data import Slice, take_slice
+from bench.data.slice import Slice, take_slice
 from bench.evaluation.model import Target
 from bench.zoo import open_checkpoint
 

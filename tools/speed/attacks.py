@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.core.errors import UserError, did_you_mean
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.train.quality import quick_threat
 from bench.zoo import checkpoint_folder, open_checkpoint
 from bench.zoo.card import Card

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from bench.core.errors import UserError
-from bench.store import RunStore
+from bench.store.run_store import RunStore
 
 IMAGES = (128, 256, 512, 1024)
 ATTACKS = (1, 2, 4, 8)

@@ -8,7 +8,7 @@ from bench.report.cells import CellMaker
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 DIFFERENCE, ALIKE = "first - second", "judged alike"

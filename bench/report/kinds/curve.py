@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.norm_spec import NormSpec
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
@@ -29,9 +30,9 @@ from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title
-from bench.store import CheckpointFacts
-from bench.suite import ReportEntry, SuiteSpec
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
+from bench.suite.spec import SuiteSpec
 
 MAX_TICKS = 12
 _LABELS = ("panel", "line")

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.norm_spec import NormSpec
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.report.run_view import Outcome, RunView
 from bench.report.text import STATS_TEXT
-from bench.store import CheckpointFacts
-from bench.suite import PanelEntry, ReportEntry, SuiteSpec
+from bench.suite.entry import PanelEntry, ReportEntry
+from bench.suite.spec import SuiteSpec
 
 
 def attack_line(view: RunView, attack: int, without: Collection[str]) -> str:

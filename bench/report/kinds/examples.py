@@ -11,7 +11,7 @@ from bench.report.figure import Figure, Tile, Tiles
 from bench.report.kinds.analysis_report import AnalysisReport
 from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Report, TableRow
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 Record = dict[str, Any]

@@ -13,8 +13,9 @@ from bench.report.papers.match import Paper
 from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title
-from bench.suite import ReportEntry, SuiteSpec
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
+from bench.suite.spec import SuiteSpec
 
 _LABELS = ("data set", "model", "training")
 GAIN_UNIT = "100 * (B - P) / P"

@@ -14,7 +14,7 @@ from bench.report.figure import Figure, Histograms
 from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Report, TableRow
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 FEWEST_BINS, MOST_BINS = 10, 30

@@ -12,7 +12,7 @@ from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 WORST_CASE, RANK = "worst case", "rank"

@@ -13,7 +13,7 @@ from bench.report.figure import Figure, Surface
 from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics, short
 from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Raw, Report, TableRow
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 Point = dict[str, Any]

@@ -10,7 +10,7 @@ from bench.report.figure import Curves, Figure, Series
 from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Report, TableRow
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 WHAT = (

@@ -12,7 +12,7 @@ from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 LETTERS = {"population": "P", "batch": "B", "tracked-mean": "tracked mean", None: "none"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bench.core.checkpoint import Epoch
 from bench.metrics import percent
 from bench.report.figure import Curves, Figure, Maybe, Series
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import model_section, title
-from bench.store import Epoch
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
 
 Value = Callable[[Epoch], float | None]

@@ -14,8 +14,9 @@ from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title
-from bench.suite import ModelEntry, ReportEntry, SuiteSpec
+from bench.suite.entry import ReportEntry
 from bench.suite.report_kinds import ReportKind
+from bench.suite.spec import ModelEntry, SuiteSpec
 
 _LABELS = ("panel", "surrogate")
 

@@ -15,7 +15,7 @@ from bench.metrics import Difference, points
 from bench.report.papers.claims import NO_RUN, Claim, ClaimOutcome, Trial, claims, decide
 from bench.report.render import TEMPLATES
 from bench.report.run_view import RunView
-from bench.store import write_atomically
+from bench.store.files import write_atomically
 from bench.untrusted import escape
 
 INDEX = "README.md"

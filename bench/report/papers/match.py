@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.published import PublishedTable, Setting, load_table, match_row
 from bench.report.papers.mismatches import OF_ATTACKS, Mismatch, asides, mismatches
 from bench.report.run_view import Outcome, RunView
-from bench.suite import ReportEntry
+from bench.suite.entry import ReportEntry
 
 ACCURACY = "percent accuracy"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.attacks.registry import traits_of
+from bench.core.checkpoint import CheckpointFacts
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.published import AttackSetting, Setting, share_of_eps
 from bench.report.text import STATS_TEXT, protocol_text
-from bench.store import CheckpointFacts
 
 NOT_NOTED = "unknown"
 """Architecture and training in stores from before they were recorded."""

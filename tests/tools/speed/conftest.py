@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data import Slice, hash_images
+from bench.data.slice import Slice, hash_images
 from bench.evaluation.model import Target
 from tools.speed.arena import Arena
 
