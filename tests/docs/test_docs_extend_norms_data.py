@@ -144,7 +144,9 @@ def test_a_data_set_format_touches_two_files(tmp_path: Path) -> None:
         table = pa.table({"x": x, "y": [i % 3 for i in range(n)]})
         pq.write_table(table, place / f"made-{split}.parquet")
     script = """
-from bench.data import get_dataset, is_path_form, load_split
+from bench.data.named import get_dataset
+from bench.data.path_forms import is_path_form
+from bench.data.slice import load_split
 name = "parquet:made-{split}.parquet"
 found = get_dataset(name)
 assert is_path_form(name) and (found.classes, found.channels, found.size) == (3, 1, 8)

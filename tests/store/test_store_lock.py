@@ -23,7 +23,7 @@ from bench.store.lock import Holder, locked
 HOLD = """
 import sys, time
 from bench.core.paths import folder_at
-from bench.store import locked
+from bench.store.lock import locked
 with locked(folder_at(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

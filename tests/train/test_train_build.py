@@ -30,6 +30,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
+from bench.train.build import train_checkpoint
+from bench.train.compute import Compute
+from bench.train.recipe import read_recipes
 
 torch.set_num_threads(int(sys.argv[4]))
 

@@ -28,6 +28,9 @@ EXACT = Compute(compiled=False, exact=True)
 MEMBER = """
 import sys
 from pathlib import Path
+from bench.train.build import train_checkpoint
+from bench.train.compute import Compute
+from bench.train.recipe import read_recipes
 
 seen = []
 done = train_checkpoint(
