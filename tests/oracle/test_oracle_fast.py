@@ -21,6 +21,8 @@ from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, marg
 from bench.oracle.fast import cached_choice
 from bench.oracle.side_by_side import threads
 
+pytestmark = pytest.mark.process
+
 N = 256
 
 

@@ -26,6 +26,8 @@ from bench.suite.plan import make_plan
 from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
+pytestmark = pytest.mark.process
+
 KINDS = (
     "statistics_shift",
     "gradient_similarity",

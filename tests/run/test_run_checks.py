@@ -24,6 +24,8 @@ from bench.suite.plan import Plan, make_plan
 from bench.suite.resolve import Lookup
 from bench.suite.watcher import Watcher
 
+pytestmark = pytest.mark.process
+
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SUITE = """\
 suite: checks

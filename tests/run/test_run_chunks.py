@@ -28,6 +28,8 @@ from bench.suite.load import load_suite
 from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Summary, Watcher
 
+pytestmark = pytest.mark.process
+
 SUITE = """
 suite: chunked
 data: {{name: "npz:{data}"}}

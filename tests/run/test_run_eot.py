@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from made_checkpoints import save
 
@@ -18,6 +19,8 @@ from bench.store.run_store import RunStore
 from bench.suite.load import load_suite
 from bench.suite.plan import make_plan
 from bench.suite.watcher import Watcher
+
+pytestmark = pytest.mark.process
 
 SUITE = """
 suite: ways

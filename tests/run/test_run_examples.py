@@ -26,6 +26,8 @@ from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
+pytestmark = pytest.mark.process
+
 SUITE = """
 suite: kept
 data: {{name: "npz:{data}"}}

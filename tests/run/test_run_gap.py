@@ -19,6 +19,8 @@ from bench.cli.app import app
 from bench.core.spec import Spec
 from bench.store.run_store import RunStore
 
+pytestmark = pytest.mark.process
+
 NORMS = {"gn": {"name": "gn", "groups": 4}}
 NAMES = ["bn", "in", "gn", "ln", "fixup", "none"]
 SUITE = """

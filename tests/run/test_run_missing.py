@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from bench.cli.app import app
 from bench.core.errors import UserError
 
+pytestmark = pytest.mark.process
+
 SUITE = """
 suite: some
 data: {{name: "npz:{data}"}}

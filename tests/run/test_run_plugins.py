@@ -26,6 +26,8 @@ from bench.suite.watcher import Watcher
 from bench.verify.verifier import judge
 from bench.zoo import open_checkpoint
 
+pytestmark = pytest.mark.process
+
 EXAMPLE = Path(__file__).parents[2] / "docs" / "plugin-example"
 
 SUITE = """

@@ -32,6 +32,8 @@ from bench.suite.plan import Plan, make_plan
 from bench.suite.watcher import Watcher
 from bench.zoo import open_checkpoint
 
+pytestmark = pytest.mark.process
+
 EPS = 0.03
 BATCH = 4
 

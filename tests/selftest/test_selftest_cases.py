@@ -18,6 +18,8 @@ from bench.selftest.attack_cases import PLANTED
 from bench.verify import ModelGuard, scoring, verifier
 from bench.zoo import checkpoint
 
+pytestmark = pytest.mark.process
+
 SLOW = {"label-noise", "too-few-draws", "sound-gn", "sound-in", "sound-ln"}
 
 PLANTED_TRAPS = 18

@@ -20,6 +20,8 @@ from tools.speed.contenders import CONTENDERS, Outcome
 from tools.speed.records import Record
 from tools.speed.standings import COLUMNS, Entry, standings
 
+pytestmark = pytest.mark.process
+
 GOLDEN = Path(__file__).parent / "golden"
 MODEL, HOST = "fmnist-resnet20-bn-at", "a machine with 2 cores, torch 2.15.0, 2026-11-22"
 
