@@ -34,7 +34,7 @@ def test_it_describes_itself_as_people_write_it(given: dict[str, Any], text: str
         ({"eps": "8/0"}, "expected a number"),
         ({"eps": ".nan"}, "expected a number"),
         ({"eps": 8}, "8/255 for levels of 8-bit images"),
-        ({"eps": 0.1, "norm": "l1"}, "linf"),
+        ({"eps": 0.1, "norm": "l7"}, "linf"),
         ({"eps": 0.1, "epsilon": 1}, "epsilon"),
         ({"eps": 0.1, "eps_space": "normalized", "norm": "l2"}, "linf"),
         ({}, "eps"),

@@ -267,7 +267,7 @@ def test_notebooks_show_percent_interval_and_n() -> None:
         ({"y": torch.full((N,), 2)}, "y: expected labels from 0 to 1"),
         ({"threat": "0.1"}, "threat: expected for example linf:8/255"),
         ({"threat": "linf:8"}, "write 8/255"),
-        ({"threat": "l1:8"}, "threat: norm: .*found 'l1'"),
+        ({"threat": "l7:8"}, "threat: norm: .*found 'l7'"),
         ({"attacks": "pgd"}, "attacks: expected a list"),
         ({"attacks": ["pdg"]}, "did you mean 'pgd'"),
         ({"attacks": [("pgd", {"n_iters": 3})]}, "did you mean 'n_iter'"),
