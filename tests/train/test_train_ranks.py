@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 
 import bench
 from bench.models import build_model
+from bench.train import compute
 from bench.train.build import train_checkpoint
-from bench.train.compute import Compute, Ranks
+from bench.train.compute import Compute, Layout, Ranks
 from bench.train.recipe import Recipe
 from bench.train.trainer import Progress
 from bench.zoo import read_card
@@ -28,10 +29,12 @@ EXACT = Compute(compiled=False, exact=True)
 MEMBER = """
 import sys
 from pathlib import Path
+from bench.train import compute
 from bench.train.build import train_checkpoint
-from bench.train.compute import Compute
+from bench.train.compute import Compute, Layout
 from bench.train.recipe import read_recipes
 
+compute.layouts = lambda _: [Layout()]
 seen = []
 done = train_checkpoint(
     *read_recipes(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), seen.append,
@@ -72,8 +75,15 @@ def launch(script: Path, recipe: Path, out: Path, data_root: Path) -> str:
     ids=["mixed", "black-box", "natural"],
 )
 def test_two_processes_train_together(
-    norm: Any, kind: str, make_recipe: Callable[..., Recipe], idx_root: Path, tmp_path: Path
+    norm: Any,
+    kind: str,
+    make_recipe: Callable[..., Recipe],
+    idx_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # One layout for all: which is fastest is timed, and each rounds in its own way.
+    monkeypatch.setattr(compute, "layouts", lambda _: [Layout()])
     attack = None if kind == "natural" else ATTACK
     recipe = make_recipe(norm, kind=kind, attack=attack, epochs=1, limit=96)
     script, path = tmp_path / "member.py", tmp_path / "recipe.yaml"
