@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-from bench.attacks import declared, declared_libraries, declared_search
+import bench.attacks.declared as declared
+import bench.attacks.declared_libraries as declared_libraries
+import bench.attacks.declared_search as declared_search
 from bench.attacks.base import Attack, dlr_classes, resolved
 from bench.attacks.params import param_problems, parse_params
 from bench.core.attack import AttackInfo, ParamsError, Traits
