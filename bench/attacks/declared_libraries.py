@@ -6,17 +6,17 @@ parameters the adapters read off the libraries themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 from pydantic import model_validator
 
-from bench.attacks.base import Attack, AttackFunction
+from bench.attacks.base import Attack
 from bench.attacks.declared_search import ENSEMBLE, N_TARGETS
 from bench.attacks.params import Count, NoParams, NotNegative, Positive
-from bench.core.attack import Traits
+from bench.core.attack import AttackKind, Traits
 from bench.core.ball import NORMS
 from bench.core.registry import Deferred
 from bench.core.spec import Spec
@@ -273,8 +273,30 @@ def _pyautoattack_classes(params: Mapping[str, Any]) -> int:
     return max((MIN_CLASSES.get(part, 2) for part in parts), default=2)
 
 
-def _torchattacks(name: str) -> AttackFunction:
-    return partial(Deferred("bench.attacks.adapters.torchattacks:run_class"), name)
+def _torchattacks(
+    name: str,
+    params: type[Spec],
+    summary: str,
+    url: str,
+    passes: Callable[[Any], float],
+    kind: AttackKind = "bounded",
+    keeps_batch: bool = True,
+) -> Attack:
+    """Returns a class of torchattacks whose parameters are declared here, in our words."""
+    return Attack(
+        name=f"torchattacks:{name}",
+        version=1,
+        kind=kind,
+        norms=("linf",) if kind == "bounded" else NORMS,
+        params=params,
+        run=partial(Deferred("bench.attacks.adapters.torchattacks:run_class"), name),
+        summary=summary,
+        url=url,
+        library="torchattacks",
+        keeps_batch=keeps_batch,
+        passes=passes,
+        traits=TORCHATTACKS[name].traits if kind == "bounded" else Traits(),
+    )
 
 
 ATTACKS: tuple[Attack, ...] = (
@@ -293,82 +315,50 @@ ATTACKS: tuple[Attack, ...] = (
         traits=ENSEMBLE.model_copy(update={"family": "autoattack"}),
         min_classes=_pyautoattack_classes,
     ),
-    Attack(
-        name="torchattacks:FGSM",
-        version=1,
-        kind="bounded",
-        norms=("linf",),
-        params=NoParams,
-        run=_torchattacks("FGSM"),
-        summary="fast gradient sign method: one step of size eps",
-        url="https://arxiv.org/abs/1412.6572",
-        library="torchattacks",
-        passes=lambda params: 2.0,
-        traits=TORCHATTACKS["FGSM"].traits,
+    _torchattacks(
+        "FGSM",
+        NoParams,
+        "fast gradient sign method: one step of size eps",
+        "https://arxiv.org/abs/1412.6572",
+        lambda params: 2.0,
     ),
-    Attack(
-        name="torchattacks:BIM",
-        version=1,
-        kind="bounded",
-        norms=("linf",),
-        params=IterativeParams,
-        run=_torchattacks("BIM"),
-        summary="basic iterative method: sign steps from x",
-        url="https://arxiv.org/abs/1607.02533",
-        library="torchattacks",
-        passes=lambda params: 2.0 * params.n_iter,
-        traits=TORCHATTACKS["BIM"].traits,
+    _torchattacks(
+        "BIM",
+        IterativeParams,
+        "basic iterative method: sign steps from x",
+        "https://arxiv.org/abs/1607.02533",
+        lambda params: 2.0 * params.n_iter,
     ),
-    Attack(
-        name="torchattacks:PGD",
-        version=1,
-        kind="bounded",
-        norms=("linf",),
-        params=TorchattacksPGDParams,
-        run=_torchattacks("PGD"),
-        summary="projected gradient descent from a random start",
-        url="https://arxiv.org/abs/1706.06083",
-        library="torchattacks",
-        passes=lambda params: 2.0 * params.n_iter,
-        traits=TORCHATTACKS["PGD"].traits,
+    _torchattacks(
+        "PGD",
+        TorchattacksPGDParams,
+        "projected gradient descent from a random start",
+        "https://arxiv.org/abs/1706.06083",
+        lambda params: 2.0 * params.n_iter,
     ),
-    Attack(
-        name="torchattacks:MIFGSM",
-        version=1,
-        kind="bounded",
-        norms=("linf",),
-        params=MIFGSMParams,
-        run=_torchattacks("MIFGSM"),
-        summary="momentum iterative FGSM",
-        url="https://arxiv.org/abs/1710.06081",
-        library="torchattacks",
-        passes=lambda params: 2.0 * params.n_iter,
-        traits=TORCHATTACKS["MIFGSM"].traits,
+    _torchattacks(
+        "MIFGSM",
+        MIFGSMParams,
+        "momentum iterative FGSM",
+        "https://arxiv.org/abs/1710.06081",
+        lambda params: 2.0 * params.n_iter,
     ),
-    Attack(
-        name="torchattacks:CW",
-        version=1,
+    _torchattacks(
+        "CW",
+        TorchattacksCWParams,
+        "Carlini and Wagner: minimizes the l2 distance for one fixed c",
+        "https://arxiv.org/abs/1608.04644",
+        lambda params: 2.0 * params.n_iter,
         kind="minimum-norm",
-        norms=NORMS,
-        params=TorchattacksCWParams,
-        run=_torchattacks("CW"),
-        summary="Carlini and Wagner: minimizes the l2 distance for one fixed c",
-        url="https://arxiv.org/abs/1608.04644",
-        library="torchattacks",
-        passes=lambda params: 2.0 * params.n_iter,
     ),
-    Attack(
-        name="torchattacks:DeepFool",
-        version=1,
-        kind="minimum-norm",
-        norms=NORMS,
-        params=TorchattacksDeepFoolParams,
-        run=_torchattacks("DeepFool"),
-        summary="DeepFool: steps to the nearest linearized boundary in l2, image by image",
-        url="https://arxiv.org/abs/1511.04599",
-        library="torchattacks",
-        keeps_batch=False,
+    _torchattacks(
+        "DeepFool",
+        TorchattacksDeepFoolParams,
+        "DeepFool: steps to the nearest linearized boundary in l2, image by image",
+        "https://arxiv.org/abs/1511.04599",
         # One forward and ten backward passes a step for ten classes; it rarely takes ten steps.
-        passes=lambda params: 11.0 * min(10.0, float(params.n_iter)),
+        lambda params: 11.0 * min(10.0, float(params.n_iter)),
+        kind="minimum-norm",
+        keeps_batch=False,
     ),
 )

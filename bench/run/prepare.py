@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from bench.analysis.registry import analysis_kind
+from bench.attacks.registry import attack_info
+from bench.core.cell import DataSpec
+from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError
 from bench.core.paths import Folder, Where, folder_at, suite_folders
+from bench.core.weight_sketch import sketch_file
+from bench.data.named import get_dataset
+from bench.data.slice import take_slice
+from bench.models.external.scheme import ModelLookup
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.job import Job
 from bench.run.local import default_workers
-from bench.run.lookup import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs
 from bench.run.sweeps_and_alarms import plan_sweeps, sweep_jobs
 from bench.store.analysis_store import AnalysisStore
@@ -21,7 +29,9 @@ from bench.store.run_store import RunStore
 from bench.suite.find import find_suite
 from bench.suite.load import load_suite
 from bench.suite.plan import make_plan
-from bench.suite.resolve import Lookup, ResolvedSuite
+from bench.suite.resolve import DatasetShape, Lookup, ResolvedSuite, SliceFacts
+from bench.zoo import Checkpoint, open_model
+from bench.zoo.checkpoint import WEIGHTS, read_history
 
 SuiteLike: TypeAlias = str | Path | Mapping[str, Any]
 """A suite's file, the name of one in ``suites/``, or a mapping of the keys that a file has."""
@@ -119,3 +129,43 @@ def _load(suite: SuiteLike, lookup: Lookup, skip_missing: bool) -> ResolvedSuite
             return load_suite(path, lookup, skip_missing=skip_missing)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "suite")) from None
+
+
+def local_lookup(checkpoints: Path, data_root: Path | None, *, trust_code: bool = False) -> Lookup:
+    """Returns the lookup of a folder of checkpoints and a data root.
+
+    Args:
+        checkpoints: Folder of checkpoints.
+        data_root: Where data sets lie; ``None`` for the defaults.
+        trust_code: Whether code that a URI names may be run.
+    """
+    return Lookup(
+        attack=attack_info,
+        analysis=analysis_kind,
+        dataset=partial(_dataset, root=data_root),
+        images=partial(_images, root=data_root),
+        checkpoint=partial(_checkpoint, models=ModelLookup(checkpoints, trust_code)),
+    )
+
+
+def _dataset(name: str, root: Path | None) -> DatasetShape:
+    found = get_dataset(name, root)
+    return DatasetShape(found.channels, found.size, found.classes)
+
+
+def _images(data: DataSpec, root: Path | None) -> SliceFacts:
+    found = take_slice(data, root)
+    return SliceFacts(len(found.y), found.sha256)
+
+
+def _checkpoint(name: str, models: ModelLookup) -> ModelFacts:
+    """Returns the facts of a checkpoint, without torch, or of a URI's model.
+
+    A model of another library is built and hashed for that, once in a process.
+    """
+    source = open_model(name, models)
+    facts = source.facts()
+    if not isinstance(source, Checkpoint):
+        return facts
+    sketch = sketch_file(source.folder / WEIGHTS, source.card.sha256)
+    return facts.model_copy(update={"sketch": sketch, "history": read_history(source.folder)})

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from bench.cli import options as completing
 from bench.cli.app import app, commands, main
 from bench.cli.listing import LISTINGS
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.find import starter_suite
 from bench.suite.load import load_suite
 from bench.suite.plan import make_plan

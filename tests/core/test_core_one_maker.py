@@ -14,7 +14,7 @@ from bench import evaluate
 from bench.core.cell import CellSpec
 from bench.core.model_spec import ModelSpec
 from bench.models import build_model
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, make_plan
 from bench.train.quality import QUICK_DRAWS, QUICK_EOT, SCORING_BATCH, quick_cell

@@ -19,7 +19,7 @@ from bench.core.spec import digest
 from bench.core.threat import ThreatModel
 from bench.data.slice import slice_index, take_slice
 from bench.report.text import data_text
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
 
 positions = st.lists(st.integers(0, 59), min_size=1, max_size=60, unique=True)

@@ -13,7 +13,7 @@ from bench.core.errors import UserError
 from bench.core.result import CellInfo
 from bench.export.tracking import TRACKERS, Tracking, metrics_of, params_of
 from bench.metrics import robust_accuracy
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.store.run_store import RunStore
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, make_plan

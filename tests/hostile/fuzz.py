@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
 from bench.suite.resolve import Lookup, SliceFacts
 from bench.zoo import read_card

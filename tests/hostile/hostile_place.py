@@ -25,7 +25,7 @@ from bench.core.model_spec import ModelSpec
 from bench.core.result import CellInfo, Row
 from bench.core.spec import digest, sha256_file
 from bench.models import build_model
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.store.analysis_store import AnalysisStore
 from bench.store.run_store import Chunk, RunStore
 from bench.suite.load import load_suite

@@ -22,7 +22,7 @@ from bench.published import load_table, lookup, table_ids
 from bench.published.files import PaperFile, papers, read_paper
 from bench.published.robustbench import import_model_info
 from bench.report.papers.mismatches import mismatches
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
 
 MODEL_INFO = Path(__file__).parent / "model_info"

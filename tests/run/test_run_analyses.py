@@ -18,7 +18,7 @@ from bench.core.paths import Where
 from bench.report import write_reports
 from bench.run.analyses import analyses_to_run, execute_analysis, make_analysis_jobs, run_analyses
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.store.analysis_store import AnalysisStore
 from bench.store.run_store import RunStore
 from bench.suite.load import load_suite

@@ -14,7 +14,7 @@ from bench.evaluation.model import Target
 from bench.run import probing
 from bench.run.job import Job, execute_chain, lost_chain
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.run.sweeps_and_alarms import plan_sweeps, raise_alarms, sweep_jobs

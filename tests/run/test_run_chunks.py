@@ -21,7 +21,7 @@ from bench.run import chunks
 from bench.run.chunks import ChunkedCells, cut, join
 from bench.run.job import Job, execute, failed
 from bench.run.local import J, R
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store.run_store import Chunk, RunStore
 from bench.suite.load import load_suite

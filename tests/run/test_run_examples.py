@@ -17,7 +17,7 @@ from bench.core.errors import UserError
 from bench.core.paths import Where
 from bench.run.job import Job
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.run.reverify import reverify
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store.run_store import RunStore

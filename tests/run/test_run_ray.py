@@ -19,7 +19,7 @@ from bench.core.errors import UserError
 from bench.core.paths import Where
 from bench.run import chunks
 from bench.run.local import Executor, Stop, Workers
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.run.probing import Probing
 from bench.run.remote_files import (
     RayCluster,

@@ -24,7 +24,7 @@ from bench.oracle import LOSSES
 from bench.report import write_reports
 from bench.run.job import execute
 from bench.run.local import Workers
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
 from bench.store.run_store import RunStore
 from bench.suite.load import load_suite

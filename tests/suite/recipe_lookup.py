@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
-from bench.run.lookup import local_lookup
+from bench.run.prepare import local_lookup
 from bench.suite.resolve import DatasetShape, Lookup, SliceFacts
 from bench.train.recipe import list_recipes
 
