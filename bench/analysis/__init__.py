@@ -1,5 +1,5 @@
 """Looks at models that need more than rows: gradients, statistics, surfaces, paths, pictures."""
 
-from bench.analysis.registry import ANALYSES, get_analysis
+from bench.analysis.declared import ANALYSES, get_analysis
 
 __all__ = ["ANALYSES", "get_analysis"]

@@ -12,49 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.analysis.registry import Analysis
+from bench.analysis.declared import EXAMPLES, ExamplesParams
 from bench.analysis.scene import Scene
-from bench.attacks.params import Count
 from bench.core.analysis import AnalysisError
-from bench.core.spec import Spec
 from bench.data.named import get_dataset
 from bench.evaluation.cell import Batch
 from bench.verify.scoring import fraction_correct
 
-COLUMNS = {
-    "model": "position among the subjects",
-    "place": "number of the image among those chosen",
-    "index": "its position in the data set's split",
-    "label": "its class",
-    "label_name": "the name of the class; its number where it has none",
-    "clean_pred": "class predicted for the clean image: the one of the largest probability, which "
-    "is the softmax of the logits, mean over draws",
-    "clean_name": "the name of that class",
-    "clean_confidence": "its probability",
-    "adv_pred": "the same of the attacked image",
-    "adv_name": "the name of that class",
-    "adv_confidence": "its probability",
-    "linf": "largest absolute pixel difference",
-    "l2": "Euclidean norm of the difference",
-    "magnification": "by how much the difference is enlarged: so that the largest one that the "
-    "ball allows (linf), or that is shown (l2), is black or white",
-    "clean_png": "the clean image, 8 bits",
-    "adv_png": "the attacked image, 8 bits",
-    "difference_png": "0.5 + magnification * (attacked - clean), 8 bits",
-}
 _ENDING = "_png"
-
-
-class ExamplesParams(Spec):
-    """Which images.
-
-    Attributes:
-        images: How many.
-        stratified: Whether to take no second image of a class while another has none.
-    """
-
-    images: Count = 4
-    stratified: bool = False
 
 
 def choose(
@@ -99,7 +64,7 @@ def run(scene: Scene) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for i in range(len(scene.targets)):
         rows += _shown(scene, i, chosen)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(EXAMPLES.columns))
 
 
 def _right(scene: Scene, subject: int, batch: Batch) -> Tensor:
@@ -171,17 +136,3 @@ def _with_pictures(
         }
         for (row, clean, adv), delta in zip(found, deltas, strict=True)
     ]
-
-
-EXAMPLES = Analysis(
-    name="examples",
-    version=1,
-    params=ExamplesParams,
-    run=run,
-    columns=COLUMNS,
-    summary="clean, attacked and magnified difference images with both predictions",
-    url="",
-    passes=lambda params: 0.0,
-    attack_runs=lambda params: 1.0,
-    scores=3.0,
-)

@@ -11,22 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.analysis.registry import Analysis
+from bench.analysis.declared import GRADIENT_SIMILARITY
 from bench.analysis.scene import Scene
-from bench.core.spec import Spec
 from bench.oracle import cross_entropy
-
-COLUMNS = {
-    "first": "position of a model among the subjects",
-    "second": "position of another, later one",
-    "index": "the image's position in the data set's split",
-    "cosine": "cosine of the angle between the input gradients of the cross-entropy, in [-1, 1]; "
-    "nan where one of them is 0 everywhere",
-}
-
-
-class GradientSimilarityParams(Spec):
-    """No parameters."""
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -59,17 +46,4 @@ def run(scene: Scene) -> pd.DataFrame:
         for i, j in combinations(range(len(grads)), 2)
         for place, cosine in zip(index, cosines(grads[i], grads[j]).tolist(), strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-GRADIENT_SIMILARITY = Analysis(
-    name="gradient_similarity",
-    version=1,
-    params=GradientSimilarityParams,
-    run=run,
-    columns=COLUMNS,
-    summary="cosine similarity of the input gradients of every pair of models",
-    url="Dong et al., NeurIPS 2022 (figure 3)",
-    passes=lambda params: 2.0,
-    n_models=2,
-)
+    return pd.DataFrame(rows, columns=list(GRADIENT_SIMILARITY.columns))

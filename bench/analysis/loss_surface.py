@@ -9,50 +9,13 @@ from typing import cast
 
 import pandas as pd
 import torch
-from pydantic import field_validator
 from torch import Tensor
 
-from bench.analysis.registry import Analysis
+from bench.analysis.declared import LOSS_SURFACE, LossSurfaceParams
 from bench.analysis.scene import Scene
 from bench.attacks.ball import Ball, ball_of
-from bench.attacks.params import Count, Positive
-from bench.core.spec import Spec
 from bench.evaluation.cell import Batch
 from bench.oracle import cross_entropy
-
-COLUMNS = {
-    "model": "position among the subjects",
-    "along_gradient": "distance from the image along the sign of the gradient (l2: the gradient), "
-    "in units of eps",
-    "along_random": "distance along the random direction, in units of eps",
-    "loss": "cross-entropy of the true class, mean over images and draws",
-    "sd": "its standard deviation over the images; 0 for a single one",
-    "n": "images",
-}
-
-
-class LossSurfaceParams(Spec):
-    """The grid.
-
-    Attributes:
-        points: Grid points along each direction, odd, so that the image itself is one.
-        extent: How far the grid reaches to each side, in units of eps.
-    """
-
-    points: Count = 21
-    extent: Positive = 1.0
-
-    @field_validator("points")
-    @classmethod
-    def _odd(cls, points: int) -> int:
-        if points < 3 or points % 2 == 0:
-            raise ValueError(f"expected an odd number of at least 3, found {points}")
-        return points
-
-    def positions(self) -> list[float]:
-        """Returns the grid along one direction, in units of eps."""
-        half = self.points // 2
-        return [self.extent * (i - half) / half for i in range(self.points)]
 
 
 def directions(grad: Tensor, ball: Ball, seed: int) -> tuple[Tensor, Tensor]:
@@ -84,7 +47,7 @@ def run(scene: Scene) -> pd.DataFrame:
             for a, u in enumerate(positions)
             for b, v in enumerate(positions)
         ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(LOSS_SURFACE.columns))
 
 
 def surface(scene: Scene, subject: int, batch: Batch, params: LossSurfaceParams) -> Tensor:
@@ -107,15 +70,3 @@ def surface(scene: Scene, subject: int, batch: Batch, params: LossSurfaceParams)
                 found = oracle.query(x, batch.y, cross_entropy, grad=False)
             losses.append(found.loss.double().cpu())
     return torch.stack(losses).view(params.points, params.points, -1)
-
-
-LOSS_SURFACE = Analysis(
-    name="loss_surface",
-    version=1,
-    params=LossSurfaceParams,
-    run=run,
-    columns=COLUMNS,
-    summary="loss on a grid spanned by the gradient's sign and a random direction",
-    url="Dong et al., NeurIPS 2022 (figure 2)",
-    passes=lambda params: cast(LossSurfaceParams, params).points ** 2 + 2.0,
-)

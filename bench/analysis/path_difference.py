@@ -13,37 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bench.analysis.registry import Analysis
+from bench.analysis.declared import PATH_DIFFERENCE, PathDifferenceParams
 from bench.analysis.scene import Scene
-from bench.attacks.params import Count
 from bench.core.analysis import AnalysisError
-from bench.core.spec import Spec
 from bench.evaluation.cell import Batch
 from bench.norms import find_paths, pinned
 from bench.verify.scoring import predict_path
-
-COLUMNS = {
-    "model": "position among the subjects",
-    "difference": "number of layers in which the two paths differ",
-    "pair": "number of the pair; pairs of one number share the attacked path",
-    "accuracy": "share of images that are right on the scored path, in [0, 1]",
-    "n": "images",
-    "attacked": "branch of each layer of the path that the attack saw, a digit each",
-    "scored": "the same of the path that is scored",
-}
-TYPICAL_LAYERS = 20
-
-
-class PathDifferenceParams(Spec):
-    """How many paths are compared.
-
-    Attributes:
-        pairs: Pairs of paths for each number of layers.
-        step: Every ``step``-th number of layers is looked at, and all layers.
-    """
-
-    pairs: Count = 10
-    step: Count = 1
 
 
 def path_ladder(
@@ -86,7 +61,7 @@ def run(scene: Scene) -> pd.DataFrame:
             n = len(scene.data.y)
             for d, path, k in zip(differences, scored, right.tolist(), strict=True):
                 rows.append((i, d, pair, k / n, n, _digits(attacked), _digits(path)))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(PATH_DIFFERENCE.columns))
 
 
 def _right(
@@ -105,21 +80,3 @@ def _right(
 
 def _digits(path: Tensor) -> str:
     return "".join(map(str, path.tolist()))
-
-
-PATH_DIFFERENCE = Analysis(
-    name="path_difference",
-    version=1,
-    params=PathDifferenceParams,
-    run=run,
-    columns=COLUMNS,
-    summary="accuracy of one path of RNA under attack on another, by how much they differ",
-    url="Dong et al., NeurIPS 2022 (figure 5c)",
-    passes=lambda params: _params(params).pairs * (TYPICAL_LAYERS / _params(params).step + 1),
-    attack_runs=lambda params: float(_params(params).pairs),
-    wants="paths",
-)
-
-
-def _params(params: Spec) -> PathDifferenceParams:
-    return cast(PathDifferenceParams, params)

@@ -14,29 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench.analysis.registry import Analysis
+from bench.analysis.declared import STATISTICS_SHIFT
 from bench.analysis.scene import Scene
-from bench.core.spec import Spec
 from bench.norms.batch import BatchGroupNorm, RobustNorm
-
-COLUMNS = {
-    "model": "position among the subjects",
-    "batch": "number of the batch",
-    "n": "images in the batch",
-    "layer": "position of the normalization layer, in the order of the forward pass",
-    "name": "its name in the network",
-    "channel": "its channel; its group where channels share statistics (bgn)",
-    "statistic": "mean, var or, in a layer that divides by a range (rn), range",
-    "images": "clean or attacked",
-    "population": "the tracked statistic, in units of the layer's input (var: squared)",
-    "difference": "the batch's statistic minus the tracked one, in the same unit",
-    "relative": "difference divided by what the layer divides by on population statistics: the "
-    "standard deviation for a mean, the variance for a var, the range for means and ranges of rn",
-}
-
-
-class StatisticsShiftParams(Spec):
-    """No parameters."""
 
 
 @dataclass(frozen=True)
@@ -141,18 +121,4 @@ def run(scene: Scene) -> pd.DataFrame:
             for images, x in shown.items():
                 place = {"model": i, "batch": batch.number, "n": len(x), "images": images}
                 rows += [place | row for row in shift_rows(target.model, x)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-STATISTICS_SHIFT = Analysis(
-    name="statistics_shift",
-    version=1,
-    params=StatisticsShiftParams,
-    run=run,
-    columns=COLUMNS,
-    summary="batch against population statistics, layer by layer, clean and attacked",
-    url="https://arxiv.org/abs/2006.11007 (figure 2)",
-    passes=lambda params: 2.0,
-    attack_runs=lambda params: 1.0,
-    wants="tracked",
-)
+    return pd.DataFrame(rows, columns=list(STATISTICS_SHIFT.columns))

@@ -104,10 +104,6 @@ class Ball(ABC):
         """Returns the length (n,) of perturbations (n, c, h, w) in units of eps."""
 
     @abstractmethod
-    def diameter(self, x: Tensor) -> float:
-        """Returns the distance between an all-black and an all-white image of x's shape."""
-
-    @abstractmethod
     def size(self, delta: Tensor, radii: Tensor) -> Tensor:
         """Returns the length (...,) of perturbations (..., m)."""
 
@@ -176,9 +172,6 @@ class _LinfBall(Ball):
         if self.scalar is None:
             size = size.div_(self.relative_radii(delta))
         return size.flatten(1).amax(1) / max(self.eps)
-
-    def diameter(self, x: Tensor) -> float:
-        return 1.0
 
     def size(self, delta: Tensor, radii: Tensor) -> Tensor:
         return (delta.abs() / radii).amax(-1)
@@ -255,9 +248,6 @@ class _L2Ball(Ball):
     def relative_size(self, delta: Tensor) -> Tensor:
         euclidean: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
         return euclidean / self.step_radius
-
-    def diameter(self, x: Tensor) -> float:
-        return float(x[0].numel() ** 0.5)
 
     def size(self, delta: Tensor, radii: Tensor) -> Tensor:
         return torch.as_tensor(delta.norm(dim=-1))

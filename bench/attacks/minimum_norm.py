@@ -126,7 +126,7 @@ def deepfool(
     steps together, and the whole batch with the most successes is kept.
     """
     ball = ball_of(budget)
-    radii, diameter = ball.radii(x), ball.diameter(x)
+    radii, diameter = ball.radii(x), ball.facts.diameter(x[0].numel())
     best = Best(x, oracle.coupled)
     x_adv = x.clone()
     rows = torch.arange(len(x), device=x.device)

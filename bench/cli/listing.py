@@ -159,10 +159,10 @@ def _norms(_: Path) -> Listing:
 
 
 def _reports(_: Path) -> Listing:
-    from bench.suite.report_kinds import REPORTS
+    from bench.report.kinds import BUILDERS
 
-    found, problems = _entries(REPORTS)
-    return Listing(["report", "from"], [[n, _origin(REPORTS, n)] for n in found], problems)
+    found, problems = _entries(BUILDERS)
+    return Listing(["report", "from"], [[n, _origin(BUILDERS, n)] for n in found], problems)
 
 
 def _params(params: type[Spec]) -> str:

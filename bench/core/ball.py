@@ -6,7 +6,6 @@ The geometry of each norm's ball, which computes with tensors, is in ``bench.att
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,15 +28,22 @@ class NormFacts:
             above 1 meaningless, may channels have radii of their own, and can eps be given in
             normalized units.
         steepest: The direction of steepest ascent, in words.
-        diameter: Maps channels and size to the distance between an all-black and an all-white
-            image; a ball with a larger radius contains every image.
     """
 
     order: float
     capital: str
     per_pixel: bool
     steepest: str
-    diameter: Callable[[int, int], float]
+
+    def diameter(self, n_values: int) -> float:
+        """Returns the distance between an all-black and an all-white image.
+
+        A ball with a larger radius contains every image.
+
+        Args:
+            n_values: Number of values of an image, c * h * w.
+        """
+        return float(n_values ** (1 / self.order))
 
     @property
     def dual_order(self) -> float:
@@ -53,14 +59,12 @@ _FACTS: dict[str, NormFacts] = {
         capital="Linf",
         per_pixel=True,
         steepest="sign of the gradient",
-        diameter=lambda channels, size: 1.0,
     ),
     "l2": NormFacts(
         order=2.0,
         capital="L2",
         per_pixel=False,
         steepest="gradient",
-        diameter=lambda channels, size: math.sqrt(channels) * size,
     ),
 }
 

@@ -9,13 +9,14 @@ from pydantic import ValidationError
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.paths import Folder
 from bench.core.registry import Plugin
+from bench.report.kinds import BUILDERS
 from bench.report.papers.comparison import build_comparison, comparison_name
 from bench.report.render import figure_stems, to_csv, to_latex, to_markdown
 from bench.report.run_view import RunView, damaged
 from bench.report.table import Cell, Column, Report, Table, TableRow
 from bench.store.files import write_atomically
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import REPORTS
+from bench.suite.report_kinds import report_kind
 
 _TEXTS: dict[str, Callable[[Report, str], str]] = {
     "md": to_markdown,
@@ -50,7 +51,7 @@ def build_reports(run_folder: Folder, kinds: Collection[str] = ()) -> list[tuple
 def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Report]]:
     """Builds reports of a run that has been read; see ``build_reports``."""
     for kind in kinds:
-        REPORTS.get(kind)
+        BUILDERS.get(kind)
     built: list[tuple[str, Report]] = []
     counts: dict[str, int] = {}
     for entry in view.suite.reports:
@@ -65,24 +66,22 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
 
 
 def _built(view: RunView, entry: ReportEntry) -> Report:
-    plugin = REPORTS.plugin(entry.kind)
+    plugin = BUILDERS.plugin(entry.kind)
     if plugin is not None:
         return _of_plugin(view, entry, plugin)
-    kind = REPORTS.get(entry.kind)
     try:
-        report: Report = kind.build(view, entry)
+        return BUILDERS.get(entry.kind)(view, entry)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        if not kind.analysis:
+        if not report_kind(entry.kind).analysis:
             raise
         # The stored values of an analysis may have been written by anybody.
         raise damaged(entry.kind, f"{type(error).__name__}: {error}") from error
-    return report
 
 
 def _of_plugin(view: RunView, entry: ReportEntry, plugin: Plugin) -> Report:
     """Builds a plugin's report; a failure is reported in its place, and spares the others."""
     try:
-        return plugin.call("report", REPORTS.get(entry.kind).build, Report, view, entry)
+        return plugin.call("report", BUILDERS.get(entry.kind), Report, view, entry)
     except UserError as error:
         cell = Cell(("not made",), status="incomplete", reason=str(error))
         table = Table("", ("report",), (Column("outcome"),), (TableRow((entry.kind,), (cell,)),))

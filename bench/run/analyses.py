@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis.registry import get_analysis
+from bench.analysis.declared import get_analysis
 from bench.attacks import get_attack
 from bench.core.analysis import AnalysisError, AnalysisInfo, AnalysisSpec
 from bench.core.cell import DataSpec

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench.analysis.registry import analysis_kind
+from bench.analysis.declared import analysis_kind
 from bench.attacks.registry import attack_info
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from bench.published import PublishedTable
 from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.entry import Entry, Selector
 from bench.suite.protocols import check_draws, check_protocol
-from bench.suite.report_kinds import declared
+from bench.suite.report_kinds import Need, report_kind
 from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
@@ -59,19 +60,72 @@ def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
     """
     if found.missing:
         return
-    stats = [found.models[i][0].stats for i in range(len(suite.models))]
-    norms = [found.checkpoints[model.checkpoint].spec.norm for model in suite.models]
-    params = [found.attacks[i].params for i in range(len(suite.attacks))]
     for i, report in enumerate(suite.reports):
-        lacking = declared(report.kind).lacking(suite, stats, norms, params)
+        lacking = _lacking(report_kind(report.kind).needs, suite, found)
         if lacking:
             yield Problem(("reports", i, "kind"), f"{report.kind} needs {lacking}")
+
+
+def _lacking(need: Need, suite: SuiteSpec, found: Found) -> str:
+    """Returns what a report misses in a suite, in words; empty if nothing."""
+    if not need:
+        return ""
+    if need == "transfer":
+        there = any(model.protocol == "transfer" for model in suite.models)
+        return "" if there else "models under protocol transfer, found none"
+    if need == "both statistics":
+        stats = [found.models[i][0].stats for i in range(len(suite.models))]
+        return (
+            ""
+            if _has_both_statistics(suite, stats)
+            else ("a checkpoint under stats population and under stats batch, found none")
+        )
+    of, values, example = _AXES[need]
+    count = len(set(values(suite, found)))
+    if count > 1:
+        return ""
+    return f"{of} of two values of {need} at least, found {count}; add for example {example}"
+
+
+def _has_both_statistics(suite: SuiteSpec, stats: Sequence[str | None]) -> bool:
+    under = {
+        (model.checkpoint, model.protocol, own)
+        for model, own in zip(suite.models, stats, strict=True)
+        if model.surrogate is None
+    }
+    return any((name, how, "batch") in under for name, how, own in under if own == "population")
+
+
+def _powers(suite: SuiteSpec, found: Found) -> Iterator[float]:
+    norms = (found.checkpoints[model.checkpoint].spec.norm for model in suite.models)
+    return (norm.power for norm in norms if norm.name == "rn")
+
+
+def _steps(suite: SuiteSpec, found: Found) -> Iterable[Any]:
+    return filter(None, (found.attacks[i].params.get("n_iter") for i in range(len(suite.attacks))))
+
+
+_AXES: Mapping[Need, tuple[str, Callable[[SuiteSpec, Found], Iterable[Any]], str]] = {
+    "eps": (
+        "attacks",
+        lambda suite, _: (attack.eps or suite.threat_model.eps for attack in suite.attacks),
+        "each: {eps: [...]}",
+    ),
+    "n_iter": ("attacks", _steps, "each: {params.n_iter: [...]}"),
+    "batch_size": (
+        "models",
+        lambda suite, _: (model.batch_size or suite.batch_size for model in suite.models),
+        "each: {batch_size: [...]}",
+    ),
+    "power": ("RobustNorm checkpoints", _powers, "each: {checkpoint: [...]}"),
+}
+"""For each quantity of a curve: what must vary, its values in a suite, how a suite varies them."""
 
 
 def _check_shown(parts: Parts, analyses: Collection[object]) -> Iterator[Problem]:
     """Finds reports that show analyses of which the suite has none."""
     for i, report in parts.reports.items():
-        if declared(report.kind).analysis and report.kind not in analyses:
+        if report_kind(report.kind).analysis and report.kind not in analyses:
             yield Problem(
                 ("reports", i, "kind"),
                 f"the suite has no analysis '{report.kind}' to show; add under analyses: "
@@ -159,7 +213,7 @@ def _check_eps(
     widths = [width for std in stds for width in threat.pixel_eps(std)]
     if not widths or dataset is None:
         return
-    largest = threat.facts.diameter(dataset.channels, dataset.size)
+    largest = threat.facts.diameter(dataset.channels * dataset.size**2)
     if min(widths) > largest:
         in_pixels = f" ({min(widths):g} in pixels)" if threat.facts.per_pixel else ""
         found = f"{threat.eps:g}{in_pixels}"

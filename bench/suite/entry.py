@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bench.core.spec import Spec
 from bench.suite.grid import varied_word
-from bench.suite.report_kinds import REPORT_KINDS, declared, known_kind
+from bench.suite.report_kinds import REPORT_KINDS, known_kind, report_kind
 
 
 def one_line(text: str) -> str:
@@ -171,13 +171,13 @@ class ReportEntry(Spec):
 
     @model_validator(mode="after")
     def _fitting_its_kind(self) -> ReportEntry:
-        kind = declared(self.kind)
+        kind = report_kind(self.kind)
         if kind.pairs != bool(self.pairs):
             raise ValueError("kind 'agreement' needs pairs, and only 'agreement' takes them")
         if any(one == other for one, other in self.pairs):
             raise ValueError("pairs compares an attack with itself")
         if self.panels and not kind.panels:
-            able = [name for name in REPORT_KINDS if declared(name).panels]
+            able = [name for name, own in REPORT_KINDS.items() if own.panels]
             raise ValueError(f"only {', '.join(able)} take panels")
         titles = [panel.title for panel in self.panels]
         if len(set(titles)) != len(titles):

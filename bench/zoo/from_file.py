@@ -24,14 +24,13 @@ from bench.core.model_uri import ModelUri
 from bench.core.spec import canonical_json, sha256_file
 from bench.data.named import get_dataset
 from bench.models import Classifier
-from bench.models.external.scheme import ModelLookup, Scheme, Source, missing_extra
+from bench.models.external.scheme import ModelLookup, Source, missing_extra
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.weights import calling_library
 from bench.untrusted.yaml_text import YamlError, load
 from bench.zoo.checkpoint import open_checkpoint
 from bench.zoo.imported import load_foreign, read_foreign
 
-KEYS = ("arch", "norm", "dataset", "channels", "size", "classes", "mean", "std", "shortcut")
 _SUFFIX = ".safetensors"
 _HUB_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _HUB_PARTS = 3
@@ -140,17 +139,3 @@ def _hub_file(hub: Any, repository: str, name: str, revision: str | None) -> str
         return str(hub.hf_hub_download(repository, name, revision=revision, local_files_only=True))
     except OSError:  # not in the cache
         return str(hub.hf_hub_download(repository, name, revision=revision))
-
-
-FILE = Scheme(
-    open=open_file,
-    keys=KEYS,
-    example="file:weights/net.safetensors?arch=resnet20&norm=bn&dataset=cifar10",
-    needs="the file",
-)
-HUB = Scheme(
-    open=open_hub,
-    keys=(*KEYS, "revision"),
-    example="hf:owner/repo/model.safetensors?arch=resnet18&norm=bn&dataset=cifar10",
-    needs="pip install 'rbench[hf]'; the file in its cache, or a network",
-)

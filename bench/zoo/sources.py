@@ -5,20 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.core.model_uri import ModelUri, is_uri, parse_uri
-from bench.core.registry import Registry
+from bench.core.registry import Deferred, Registry
 from bench.models.external.scheme import ModelLookup, Scheme, Source
 from bench.zoo.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint
-
-SCHEMES: Registry[Scheme] = Registry("scheme")
-for _name, _target in {
-    "file": "bench.zoo.from_file:FILE",
-    "hf": "bench.zoo.from_file:HUB",
-    "python": "bench.models.external.from_python:SCHEME",
-    "robustbench": "bench.models.external.from_robustbench:SCHEME",
-    "timm": "bench.models.external.from_timm:SCHEME",
-    "torchvision": "bench.models.external.from_torchvision:SCHEME",
-}.items():
-    SCHEMES.add_lazy(_name, _target)
 
 
 def open_model(name: str, lookup: ModelLookup) -> Source:
@@ -50,7 +39,50 @@ def shipped_folder(name: str, checkpoints: Path) -> Path | None:
     return checkpoint_folder(checkpoints, name.removeprefix("zoo:"))
 
 
-SCHEMES.add(
-    "zoo",
-    Scheme(open=_open_zoo, keys=(), example="zoo:fmnist-resnet20-bn", needs="the checkpoint"),
-)
+_FILE_KEYS = ("arch", "norm", "dataset", "channels", "size", "classes", "mean", "std", "shortcut")
+_SHAPE = ("size", "channels", "classes")
+
+SCHEMES: Registry[Scheme] = Registry("scheme")
+"""What may stand before the colon of a model's URI; opening one imports its libraries."""
+for _name, _scheme in {
+    "file": Scheme(
+        open=Deferred("bench.zoo.from_file:open_file"),
+        keys=_FILE_KEYS,
+        example="file:weights/net.safetensors?arch=resnet20&norm=bn&dataset=cifar10",
+        needs="the file",
+    ),
+    "hf": Scheme(
+        open=Deferred("bench.zoo.from_file:open_hub"),
+        keys=(*_FILE_KEYS, "revision"),
+        example="hf:owner/repo/model.safetensors?arch=resnet18&norm=bn&dataset=cifar10",
+        needs="pip install 'rbench[hf]'; the file in its cache, or a network",
+    ),
+    "python": Scheme(
+        open=Deferred("bench.models.external.from_python:open_python"),
+        keys=(*_SHAPE, "mean", "std", "stochastic", "batch_dependent"),
+        example="python:mymodels:make?size=32&channels=3&classes=10",
+        needs="--trust-code",
+    ),
+    "robustbench": Scheme(
+        open=Deferred("bench.models.external.from_robustbench:open_robustbench"),
+        keys=("dataset", "threat", "weights"),
+        example="robustbench:Wong2020Fast?dataset=cifar10&threat=Linf",
+        needs="pip install 'rbench[robustbench]'; the weights in its cache, or a network",
+    ),
+    "timm": Scheme(
+        open=Deferred("bench.models.external.from_timm:open_timm"),
+        keys=("pretrained", *_SHAPE),
+        example="timm:convnext_tiny.fb_in1k?pretrained=true",
+        needs="pip install 'rbench[timm]'; the weights in its cache, or a network",
+    ),
+    "torchvision": Scheme(
+        open=Deferred("bench.models.external.from_torchvision:open_torchvision"),
+        keys=("weights", *_SHAPE),
+        example="torchvision:resnet50?weights=DEFAULT",
+        needs="the weights in torch's cache, or a network",
+    ),
+    "zoo": Scheme(
+        open=_open_zoo, keys=(), example="zoo:fmnist-resnet20-bn", needs="the checkpoint"
+    ),
+}.items():
+    SCHEMES.add(_name, _scheme)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from bench.analysis import gradient_similarity, loss_surface
-from bench.analysis.loss_surface import LossSurfaceParams, directions
+from bench.analysis.declared import LossSurfaceParams
+from bench.analysis.loss_surface import directions
 from bench.attacks import Budget
 from bench.attacks.ball import ball_of
 from bench.core.errors import UserError
@@ -116,7 +117,7 @@ def test_images_stay_in_the_box_and_are_averaged() -> None:
 
 @pytest.mark.parametrize("points", [1, 4])
 def test_the_image_itself_must_be_on_the_grid(points: int) -> None:
-    from bench.analysis.registry import analysis_kind
+    from bench.analysis.declared import analysis_kind
 
     with pytest.raises(UserError, match="points: expected an odd number of at least 3"):
         analysis_kind("loss_surface", {"points": points})

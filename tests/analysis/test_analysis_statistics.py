@@ -8,7 +8,8 @@ import torch
 from analysis_scenes import images, scene, uniform
 from torch import Tensor, nn
 
-from bench.analysis.statistics_shift import COLUMNS, run, shift_rows
+from bench.analysis.declared import STATISTICS_SHIFT
+from bench.analysis.statistics_shift import run, shift_rows
 from bench.norms.batch import BatchGroupNorm, BatchNorm, RobustNorm
 
 
@@ -94,7 +95,7 @@ def test_clean_and_attacked_batches_are_compared_on_the_model_as_it_is() -> None
     looked = scene("statistics_shift", [model], images(x, [0, 1, 2, 0, 1, 2]), attack={"n_iter": 3})
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = run(looked)
-    assert list(found.columns) == list(COLUMNS)
+    assert list(found.columns) == list(STATISTICS_SHIFT.columns)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert found.groupby("batch")["n"].first().tolist() == [4, 2]
     clean = found[(found["images"] == "clean") & (found["statistic"] == "mean")]

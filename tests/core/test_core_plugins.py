@@ -19,8 +19,8 @@ from bench.core.registry import plugins
 from bench.data.named import DATASETS, get_dataset
 from bench.evaluation.model import Target
 from bench.models import build_model
+from bench.report.kinds import BUILDERS
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import REPORTS
 
 Install = Callable[..., None]
 
@@ -61,7 +61,7 @@ def test_a_listing_says_where_an_entry_comes_from(install_plugin: Install) -> No
     [
         ("rbench.attacks", "pgd", "attack", get_attack),
         ("rbench.datasets", "mnist", "data set", get_dataset),
-        ("rbench.reports", "leaderboard", "report", REPORTS.get),
+        ("rbench.reports", "leaderboard", "report", BUILDERS.get),
     ],
 )
 def test_a_name_of_rbench_that_a_package_takes_is_refused(
@@ -125,7 +125,7 @@ def test_a_report_kind_of_a_plugin_may_stand_in_a_suite(install_plugin: Install)
     install_plugin("number", {"rbench.reports": {"ours": "number:build"}}, "build = 3")
     assert ReportEntry.model_validate("ours").kind == "ours"
     with pytest.raises(UserError, match=r"report 'ours' of number 1\.0 .* expected a function"):
-        REPORTS.get("ours")
+        BUILDERS.get("ours")
 
 
 def test_a_data_set_of_a_plugin_is_found_by_name(install_plugin: Install) -> None:

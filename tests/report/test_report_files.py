@@ -22,12 +22,12 @@ from bench.core.errors import UserError
 from bench.report import write_reports
 from bench.report.draw import draw
 from bench.report.figure import Figure
+from bench.report.kinds import BUILDERS
 from bench.report.render import figure_stems, to_latex, to_markdown
 from bench.report.run_view import RunView
 from bench.report.table import Report
 from bench.report.write import FORMATS
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import REPORTS
 
 MODEL = {"checkpoint": "fmnist-resnet20-bn", "label": "bn"}
 Build = Callable[[dict[str, Any]], RunBuilder]
@@ -36,13 +36,13 @@ Build = Callable[[dict[str, Any]], RunBuilder]
 @pytest.fixture
 def drawn_run(builder: Build, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run whose leaderboard has two figures."""
-    original = REPORTS.get("leaderboard")
+    original = BUILDERS.get("leaderboard")
 
     def build(view: RunView, entry: ReportEntry) -> Report:
         figures = (Figure("", "All.", (HEATMAP,)), Figure("Of Some!", HOSTILE, (HEATMAP,)))
-        return replace(original.build(view, entry), figures=figures)
+        return replace(original(view, entry), figures=figures)
 
-    monkeypatch.setitem(REPORTS._entries, "leaderboard", replace(original, build=build))
+    monkeypatch.setitem(BUILDERS._entries, "leaderboard", build)
     run = builder(suite_of(["leaderboard"], [MODEL], ATTACKS[:2]))
     for j in range(2):
         run.add(0, j, make_rows([1, 0] * 8))

@@ -20,7 +20,7 @@ from report_runs import HOSTILE
 
 from bench.report.page.html import to_html
 from bench.report.run_view import RunView
-from bench.suite.report_kinds import REPORT_KINDS, REPORTS
+from bench.suite.report_kinds import REPORT_KINDS
 from bench.suite.spec import SuiteSpec
 from bench.untrusted.escape import one_line
 
@@ -114,7 +114,7 @@ def test_the_suite_on_the_page_is_the_suite_that_was_run(tmp_path: Path) -> None
 
 
 def test_every_kind_of_report_has_a_heading_of_its_own() -> None:
-    headings = [REPORTS.get(kind).heading for kind in REPORT_KINDS]
+    headings = [kind.heading for kind in REPORT_KINDS.values()]
     assert all(headings) and len(set(headings)) == len(headings)
 
 

@@ -21,7 +21,7 @@ from bench.core.errors import UserError, one_line, place_of
 from bench.core.model_uri import ModelUri
 from bench.core.spec import sha256_file
 from bench.models.external.library_model import Declared, LibraryModel
-from bench.models.external.scheme import ModelLookup, Scheme
+from bench.models.external.scheme import ModelLookup
 from bench.norms import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -107,11 +107,3 @@ def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], s
         raise UserError(f"{uri.text}: expected a callable, found {type(found).__name__}")
     file = getattr(sys.modules[module], "__file__", None)
     return found, sha256_file(Path(file)) if file else ""
-
-
-SCHEME = Scheme(
-    open=open_python,
-    keys=KEYS,
-    example="python:mymodels:make?size=32&channels=3&classes=10",
-    needs="--trust-code",
-)

@@ -18,7 +18,7 @@ from torch.hub import get_dir
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel
-from bench.models.external.scheme import ModelLookup, Scheme, missing_extra
+from bench.models.external.scheme import ModelLookup, missing_extra
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
@@ -95,11 +95,3 @@ def _old_names() -> Iterator[None]:
     finally:
         for name in stand_ins:
             del sys.modules[name]
-
-
-SCHEME = Scheme(
-    open=open_robustbench,
-    keys=("dataset", "threat", "weights"),
-    example="robustbench:Wong2020Fast?dataset=cifar10&threat=Linf",
-    needs="pip install 'rbench[robustbench]'; the weights in its cache, or a network",
-)

@@ -16,7 +16,7 @@ from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
 from bench.models.external.from_torchvision import refuse_shape
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
-from bench.models.external.scheme import ModelLookup, Scheme, missing_extra
+from bench.models.external.scheme import ModelLookup, missing_extra
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
@@ -62,11 +62,3 @@ def _build(timm: Any, uri: ModelUri, *, pretrained: bool) -> tuple[nn.Module, De
         training=f"timm's {config.get('tag') or 'default'} weights" if pretrained else RANDOM,
     )
     return net, declared
-
-
-SCHEME = Scheme(
-    open=open_timm,
-    keys=("pretrained", "size", "channels", "classes"),
-    example="timm:convnext_tiny.fb_in1k?pretrained=true",
-    needs="pip install 'rbench[timm]'; the weights in its cache, or a network",
-)

@@ -14,7 +14,7 @@ from torchvision import models
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
-from bench.models.external.scheme import ModelLookup, Scheme
+from bench.models.external.scheme import ModelLookup
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
@@ -96,11 +96,3 @@ def _take_channels(net: nn.Module, channels: int) -> None:
                 )
                 setattr(parent, name, again)
                 return
-
-
-SCHEME = Scheme(
-    open=open_torchvision,
-    keys=("weights", *_SHAPE),
-    example="torchvision:resnet50?weights=DEFAULT",
-    needs="the weights in torch's cache, or a network",
-)

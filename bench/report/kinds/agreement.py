@@ -9,7 +9,6 @@ from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 DIFFERENCE, ALIKE = "first - second", "judged alike"
 PASSES = ("passes, first", "passes, second")
@@ -100,6 +99,3 @@ def _reading() -> Section:
         ),
     )
     return Section("How to read this", items)
-
-
-KIND = ReportKind(build, "Two attacks on the same images", pairs=True)

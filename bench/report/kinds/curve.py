@@ -5,13 +5,11 @@ Each kind is an ``Axis``: the quantity, its value for a cell, and how it is show
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from bench.core.checkpoint import CheckpointFacts
-from bench.core.norm_spec import NormSpec
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.report.cells import CellMaker
@@ -31,8 +29,6 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
-from bench.suite.spec import SuiteSpec
 
 MAX_TICKS = 12
 _LABELS = ("panel", "line")
@@ -162,24 +158,6 @@ def _reading(view: RunView, axis: Axis, left: dict[str, list[str]], paper: Paper
     return Section("How to read this", tuple(items))
 
 
-def _kind(heading: str, axis: Axis) -> ReportKind:
-    """Returns the kind of an axis; it needs a suite with two values on that axis."""
-
-    def lacking(
-        suite: SuiteSpec,
-        _: object,
-        norms: Sequence[NormSpec],
-        params: Sequence[Mapping[str, Any]],
-    ) -> str:
-        found = len(set(axis.values(suite, norms, params)))
-        if found > 1:
-            return ""
-        what, (of, example) = axis.name.replace(" ", "_"), axis.example
-        return f"{of} of two values of {what} at least, found {found}; add for example {example}"
-
-    return ReportKind(partial(build, axis=axis), heading, panels=True, lacking=lacking)
-
-
 def _eps_unit(threat: ThreatModel, xs: Sequence[float]) -> Unit:
     """Returns levels of 8-bit images if every eps is a whole number of them."""
     whole = all(abs(255 * x - round(255 * x)) < 1e-9 for x in xs)
@@ -223,54 +201,39 @@ def _statistics_line(view: RunView, model: int) -> str:
     return named or stats_text(view, model) or "rn"
 
 
-EPS = _kind(
-    "Accuracy against eps",
-    Axis(
-        name="eps",
-        x=lambda info, _: info.spec.threat_model.eps,
-        unit=_eps_unit,
-        attack_line=partial(attack_line, without={"eps"}),
-        natural="at 0",
-        values=lambda suite, *_: (a.eps or suite.threat_model.eps for a in suite.attacks),
-        example=("attacks", "each: {eps: [...]}"),
-    ),
+_EPS = Axis(
+    name="eps",
+    x=lambda info, _: info.spec.threat_model.eps,
+    unit=_eps_unit,
+    attack_line=partial(attack_line, without={"eps"}),
+    natural="at 0",
 )
-ITERATION = _kind(
-    "Accuracy against the attack's steps",
-    Axis(
-        name="n_iter",
-        x=_steps,
-        unit=lambda *_: Unit("steps of the attack (n_iter)"),
-        attack_line=partial(attack_line, without={"params.n_iter"}),
-        absent="the attack has no parameter n_iter",
-        log=True,
-        values=lambda suite, norms, params: filter(None, (one.get("n_iter") for one in params)),
-        example=("attacks", "each: {params.n_iter: [...]}"),
-    ),
+_ITERATIONS = Axis(
+    name="n_iter",
+    x=_steps,
+    unit=lambda *_: Unit("steps of the attack (n_iter)"),
+    attack_line=partial(attack_line, without={"params.n_iter"}),
+    absent="the attack has no parameter n_iter",
+    log=True,
 )
-BATCH_SIZE = _kind(
-    "Accuracy against the size of the batch",
-    Axis(
-        name="batch size",
-        x=lambda info, _: float(info.spec.batch_size),
-        unit=lambda *_: Unit("images in a batch"),
-        model_line=_checkpoint_line,
-        log=True,
-        natural="line",
-        values=lambda suite, *_: (m.batch_size or suite.batch_size for m in suite.models),
-        example=("models", "each: {batch_size: [...]}"),
-    ),
+_BATCH_SIZE = Axis(
+    name="batch size",
+    x=lambda info, _: float(info.spec.batch_size),
+    unit=lambda *_: Unit("images in a batch"),
+    model_line=_checkpoint_line,
+    log=True,
+    natural="line",
 )
-POWER = _kind(
-    "Accuracy against RobustNorm's power",
-    Axis(
-        name="power",
-        x=_power,
-        unit=lambda *_: Unit("power p of RobustNorm"),
-        model_line=_statistics_line,
-        absent="not RobustNorm, or the run did not note what its checkpoints are (run it again)",
-        natural="line",
-        values=lambda suite, norms, _: (norm.power for norm in norms if norm.name == "rn"),
-        example=("RobustNorm checkpoints", "each: {checkpoint: [...]}"),
-    ),
+_POWER = Axis(
+    name="power",
+    x=_power,
+    unit=lambda *_: Unit("power p of RobustNorm"),
+    model_line=_statistics_line,
+    absent="not RobustNorm, or the run did not note what its checkpoints are (run it again)",
+    natural="line",
 )
+
+over_eps = partial(build, axis=_EPS)
+over_iterations = partial(build, axis=_ITERATIONS)
+over_batch_size = partial(build, axis=_BATCH_SIZE)
+over_power = partial(build, axis=_POWER)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from bench.core.checkpoint import CheckpointFacts
-from bench.core.norm_spec import NormSpec
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.report.run_view import Outcome, RunView
 from bench.report.text import STATS_TEXT
 from bench.suite.entry import PanelEntry, ReportEntry
-from bench.suite.spec import SuiteSpec
 
 
 def attack_line(view: RunView, attack: int, without: Collection[str]) -> str:
@@ -55,9 +53,6 @@ class Axis:
         name: Name of the quantity in captions and in the CSV file.
         x: Returns the quantity of a stored cell of a checkpoint; ``None`` for a cell without it.
         unit: Returns the unit for a threat model and all values of x.
-        values: Returns the values in a suite, given the norms of its models and the parameters of
-            its attacks.
-        example: What must vary, and how to write that in a suite.
         model_line: Names the line of a model, by position; models of a name share a line.
         attack_line: Names the line of an attack likewise.
         absent: Why a stored cell may lack the quantity.
@@ -69,8 +64,6 @@ class Axis:
     name: str
     x: Callable[[CellInfo, CheckpointFacts | None], float | None]
     unit: Callable[[ThreatModel, Sequence[float]], Unit]
-    values: Callable[[SuiteSpec, Sequence[NormSpec], Sequence[Mapping[str, Any]]], Iterable[Any]]
-    example: tuple[str, str]
     model_line: Callable[[RunView, int], str] = lambda view, i: view.models[i].line()
     attack_line: Callable[[RunView, int], str] = lambda view, j: view.attacks[j].line()
     absent: str = ""

@@ -12,7 +12,6 @@ from bench.report.kinds.analysis_report import AnalysisReport
 from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Report, TableRow
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 Record = dict[str, Any]
 
@@ -123,6 +122,3 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
         f"difference images, with the predicted class and its probability: {n} images of "
         f"{spec.data.name} that {models} got right when clean."
     )
-
-
-KIND = ReportKind(build, "Example images", analysis=True)

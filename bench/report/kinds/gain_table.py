@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.core.result import alarms_of, cluster_of
@@ -14,8 +13,6 @@ from bench.report.run_view import Outcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
-from bench.suite.spec import SuiteSpec
 
 _LABELS = ("data set", "model", "training")
 GAIN_UNIT = "100 * (B - P) / P"
@@ -145,17 +142,6 @@ def _signed(gain: float) -> str:
     return points(gain) if gain < 100 else f"{100 * gain:+.0e}"
 
 
-def _lacking(suite: SuiteSpec, stats: Sequence[str | None], *_: object) -> str:
-    found = {
-        (model.checkpoint, model.protocol, own)
-        for model, own in zip(suite.models, stats, strict=True)
-        if model.surrogate is None
-    }
-    if any((name, how, "batch") in found for name, how, own in found if own == "population"):
-        return ""
-    return "a checkpoint under stats population and under stats batch, found none"
-
-
 def _reading(view: RunView, paper: Paper) -> Section:
     items = [
         ("P, B", "accuracy under population and under batch statistics, of the same weights"),
@@ -169,6 +155,3 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
-
-
-KIND = ReportKind(build, "What batch statistics gain", lacking=_lacking)

@@ -15,7 +15,6 @@ from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Report, TableRow
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 FEWEST_BINS, MOST_BINS = 10, 30
 MOST_SERIES = 6
@@ -171,6 +170,3 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
 
 def _joined(numbers: set[int]) -> str:
     return " or ".join(map(str, sorted(numbers)))
-
-
-KIND = ReportKind(build, "How alike the gradients are", analysis=True)

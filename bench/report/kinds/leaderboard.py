@@ -13,7 +13,6 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, protocol_text, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 WORST_CASE, RANK = "worst case", "rank"
 MAX_RANKED = 100
@@ -194,6 +193,3 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
-
-
-KIND = ReportKind(build, "Leaderboard")

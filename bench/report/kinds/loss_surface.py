@@ -14,7 +14,6 @@ from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
 from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Raw, Report, TableRow
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 Point = dict[str, Any]
 ALONG = ("along_gradient", "along_random")
@@ -128,6 +127,3 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
         f"{reach:g} eps along either direction, eps = {spec.threat_model.describe()}. The image "
         "itself is in the middle. One colour scale for all models."
     )
-
-
-KIND = ReportKind(build, "The loss around an image", analysis=True)

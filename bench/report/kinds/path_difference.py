@@ -11,7 +11,6 @@ from bench.report.kinds.analysis_report import AnalysisReport, shares_statistics
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Report, TableRow
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 WHAT = (
     "Robust accuracy in percent of one path of the model on images that were crafted on "
@@ -116,6 +115,3 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec) -> str:
         f"the paths differ. Mean over {pairs} pairs of paths, n = {n} images of "
         f"{spec.data.name} each; the band goes from the lowest to the highest pair."
     )
-
-
-KIND = ReportKind(build, "Attacks on one path, scored on another", analysis=True)

@@ -13,7 +13,6 @@ from bench.report.kinds.analysis_report import AnalysisReport, short
 from bench.report.run_view import AnalysisOutcome, RunView, records
 from bench.report.table import Cell, Raw, Report, TableRow
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 IMAGES = ("clean", "attacked")
 SPREADS = {"var": "variance", "range": "range"}
@@ -164,6 +163,3 @@ def _caption(outcome: AnalysisOutcome, spec: AnalysisSpec, model: int) -> str:
         f"batches, band from the 10th to the 90th percentile. n = {sizes.sum()} images of "
         f"{spec.data.name} in {many}."
     )
-
-
-KIND = ReportKind(build, "How attacks shift the statistics", analysis=True)

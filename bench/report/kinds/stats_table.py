@@ -13,7 +13,6 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, head, model_section, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 LETTERS = {"population": "P", "batch": "B", "tracked-mean": "tracked mean", None: "none"}
 DIFFERENCE = "B - P"
@@ -137,6 +136,3 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
-
-
-KIND = ReportKind(build, "Population against batch statistics")

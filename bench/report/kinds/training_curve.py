@@ -11,7 +11,6 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import model_section, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
 
 Value = Callable[[Epoch], float | None]
 
@@ -124,6 +123,3 @@ def _reading() -> Section:
         ("one training", "each line is a single training of one seed: lines may cross by chance"),
     )
     return Section("How to read this", items)
-
-
-KIND = ReportKind(build, "Training, epoch by epoch")

@@ -15,8 +15,7 @@ from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
 from bench.report.text import attack_section, data_text, head, model_section, title
 from bench.suite.entry import ReportEntry
-from bench.suite.report_kinds import ReportKind
-from bench.suite.spec import ModelEntry, SuiteSpec
+from bench.suite.spec import ModelEntry
 
 _LABELS = ("panel", "surrogate")
 
@@ -221,11 +220,3 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
-
-
-def _lacking(suite: SuiteSpec, *_: object) -> str:
-    found = any(model.protocol == "transfer" for model in suite.models)
-    return "" if found else "models under protocol transfer, found none"
-
-
-KIND = ReportKind(build, "Transfer between models", panels=True, lacking=_lacking)

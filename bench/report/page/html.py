@@ -29,7 +29,7 @@ from bench.report.papers.comparison import build_comparison
 from bench.report.render import describe, figure_stems
 from bench.report.run_view import RunView
 from bench.report.table import ALARM, Cell, Report, Section, Table
-from bench.suite.report_kinds import declared
+from bench.suite.report_kinds import report_kind
 from bench.untrusted.escape import one_line
 
 PROTOCOL = ("Models", "Attacks")
@@ -163,7 +163,7 @@ def _headed(reports: Sequence[tuple[str, Report]]) -> Iterator[Part]:
         kind, _, number = name.rpartition("-")
         if not (kind and number.isdigit()):
             kind, number = name, ""
-        heading = declared(kind).heading or report.title
+        heading = report_kind(kind).heading or report.title
         yield Part(name, heading + (f" ({number})" if number else ""), report)
 
 
