@@ -197,7 +197,7 @@ def _apgd(
         targets=_targets(oracle, images, n_target_classes),
         n_restarts=n_restarts,
         early_stop=early_stop,
-    )
+    ).x_adv
 
 
 def _fab(
@@ -224,7 +224,7 @@ def _fab(
         targets=_targets(oracle, images, n_target_classes),
         n_restarts=n_restarts,
         early_stop=early_stop,
-    )
+    ).x_adv
 
 
 def _square(

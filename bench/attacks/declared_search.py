@@ -261,12 +261,12 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         name="auto",
-        version=1,
+        version=2,
         kind="bounded",
         norms=LINF_L2,
         params=AutoParams,
         run=Deferred("bench.attacks.auto:auto"),
-        summary="This project's own: ascents from many starts, where they still pay, within a "
+        summary="This project's own: on each image the kind of step that pays there, within a "
         "budget",
         url="https://arxiv.org/abs/2203.05154",
         passes=lambda params: float(params.n_passes),  # at most; on average a fifth or less

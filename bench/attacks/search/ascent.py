@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import harm, put_rows
-from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled
+from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled, somewhere
 from bench.oracle import Evaluation, Loss, Oracle
 
 MOMENTUM = 0.75
@@ -18,6 +18,9 @@ MOMENTUM = 0.75
 
 PACE = 2.0
 """The paper's first step size, in units of the radius."""
+
+SMOOTH_PACE = 0.5
+"""First step size of a smoothed ascent, in units of the radius."""
 
 RISES = 0.75
 """The paper's rho: the share of steps that must raise the loss, or the step size is halved."""
@@ -42,6 +45,7 @@ def ascend(
     n_iter: int,
     early_stop: bool,
     pace: float = PACE,
+    shortlist: bool = True,
 ) -> Found:
     """Climbs a loss from ``start`` (n, c, h, w), which is in the ball, for ``n_iter`` steps.
 
@@ -62,6 +66,8 @@ def ascend(
             is stochastic.
         early_stop: Leaves an image alone, with all its targets, once it is broken for certain.
         pace: First step size, in units of the radius; a start that is a peak wants a small one.
+        shortlist: Whether, on a stochastic model, three candidates are measured to choose one;
+            else the last iterate is returned, which is no lucky choice, unmeasured.
     """
     climb = _Climb.begin(oracle, images, start, ask(oracle, images, start, loss), pace)
     found = Found.nothing(start)
@@ -77,7 +83,7 @@ def ascend(
         climb.take(oracle, ask(oracle, climb.images, climb.now, loss, grad=step < n_iter))
         if step in marks and step < n_iter:
             climb.review(oracle, loss, step)
-    climb.finish(oracle, found)
+    climb.finish(oracle, found, shortlist=shortlist)
     return found
 
 
@@ -193,10 +199,14 @@ class _Climb:
         self.peak_before = self.peak_loss
         self.rises, self.reviewed = torch.zeros_like(self.rises), step
 
-    def finish(self, oracle: Oracle, found: Found) -> None:
+    def finish(self, oracle: Oracle, found: Found, *, shortlist: bool) -> None:
         """Puts into the result what is left; on a stochastic model, what fresh draws prefer."""
         if not oracle.access.stochastic:
             self.write(found)
+            return
+        if not shortlist:
+            found.x_adv[self.lane] = self.now
+            found.score[self.lane] = self.score
             return
         for candidates in (self.best, self.peak, self.now):
             fresh = appraise(oracle, self.images, candidates)
@@ -218,3 +228,54 @@ class _Climb:
             if isinstance(value, Tensor):
                 setattr(self, field.name, value.index_select(0, keep))
         self.images = self.images.pick(keep)
+
+
+def ascend_smoothed(
+    oracle: Oracle,
+    images: Lanes,
+    start: Tensor,
+    loss: Loss,
+    ball: Ball,
+    *,
+    n_iter: int,
+    n_points: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Climbs the mean of a loss over half the ball, in ever shorter steps; returns the last point.
+
+    Each gradient is the mean of those at random points around the current one, which see past
+    ripples and plateaus that mislead the gradient at a point. On a stochastic model it is also a
+    mean over draws. Costs ``2 * n_iter * n_points`` passes.
+
+    Source: smoothing by expectation over transformation, https://arxiv.org/abs/1707.07397,
+    against gradients that shatter, https://arxiv.org/abs/1802.00420, section 4.1.
+
+    Args:
+        oracle: The oracle of the attacked model.
+        images: The images, with or without targets.
+        start: First iterate (n, c, h, w), in the ball.
+        loss: Loss to climb.
+        ball: The ball.
+        n_iter: Steps.
+        n_points: Points around each iterate.
+        generator: Source of the points, drawn for the whole batch, whichever images are left.
+    """
+    now, near = start, ball.halved()
+    for step in range(n_iter):
+        total = torch.zeros_like(now)
+        for group in _groups_of_points(oracle, images, n_points):
+            points = [somewhere(oracle, images, now, near, generator) for _ in range(group)]
+            some = images if group == 1 else images.repeated(group)
+            grad = ask(oracle, some, torch.cat(points), loss).grad
+            assert grad is not None
+            total += grad.view(group, *now.shape).sum(0)
+        size = max(1 - step / n_iter, 0.1) * SMOOTH_PACE
+        ahead = ball.ascent_direction(total).mul_(ball.surface_step(now)).mul_(size).add_(now)
+        now = ball.project(ahead, images.x, spend=True)
+    return now
+
+
+def _groups_of_points(oracle: Oracle, images: Lanes, n_points: int) -> list[int]:
+    """Returns how many points share a query: one where a batch must be asked about as a whole."""
+    size = 1 if oracle.coupled else max(1, oracle.access.max_pass // max(len(images), 1))
+    return [min(size, n_points - first) for first in range(0, n_points, size)]

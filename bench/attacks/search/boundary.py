@@ -117,6 +117,7 @@ def walk(
     stride: Stride,
     *,
     early_stop: bool,
+    beyond: bool = False,
 ) -> Found:
     """Walks to the nearest broken point from ``start`` (n, c, h, w).
 
@@ -132,6 +133,8 @@ def walk(
         ball: The norm that is minimized, and the eps that decides.
         stride: How to step.
         early_stop: Leaves an image alone, with all its targets, once it is broken within eps.
+        beyond: Whether, where the nearest broken point lies beyond eps, the point of the ball on
+            the way to it is returned, in place of the clean image. Only where one query decides.
     """
     state = _Walk.begin(images, start)
     found = Found.nothing(images.x)
@@ -151,6 +154,8 @@ def walk(
     if decides(oracle):
         state.pull_in(oracle, ball)
     state.write(found, oracle, ball)
+    if beyond and decides(oracle):
+        state.write_beyond(found, ball)
     return appraise(oracle, images, found.x_adv) if oracle.access.stochastic else found
 
 
@@ -310,12 +315,22 @@ class _Walk:
         at = (self.distance.isfinite() & (self.distance > ROUNDING)).nonzero()[:, 0]
         if not len(at):
             return
-        images, scale = self.images.pick(at), self.distance[at].view(-1, 1, 1, 1)
-        nearer = ball.project(images.x + (self.best[at] - images.x) / scale, images.x)
+        images, nearer = self.images.pick(at), self._nearer(at, ball)
         answer = ask(oracle, images, nearer, margin, grad=False, confirm="all")
         won = at[broken(answer)]
         self.best = self.best.index_copy(0, won, nearer[broken(answer)])
         self.distance = self.distance.index_fill(0, won, 1.0)
+
+    def _nearer(self, at: Tensor, ball: Ball) -> Tensor:
+        """Returns the points of the ball on the way to the best points at positions (m,)."""
+        x, scale = self.images.x[at], self.distance[at].view(-1, 1, 1, 1)
+        return ball.project(x + (self.best[at] - x) / scale, x)
+
+    def write_beyond(self, found: Found, ball: Ball) -> None:
+        """Puts the points on the way to broken points beyond eps into the result; nearer first."""
+        at = (self.distance.isfinite() & (self.distance > ROUNDING)).nonzero()[:, 0]
+        found.x_adv[self.lane[at]] = self._nearer(at, ball)
+        found.score[self.lane[at]] = -self.distance[at]
 
     def unsettled(self, batch: int, early_stop: bool) -> Tensor:
         """Says which lanes (n,) go on: those of images that are not broken near enough yet."""

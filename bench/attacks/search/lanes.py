@@ -41,6 +41,12 @@ class Lanes:
         target = None if self.target is None else self.target[at]
         return Lanes(self.x.index_select(0, at), self.y[at], self.rows[at], target)
 
+    def repeated(self, times: int) -> Lanes:
+        """Returns the images several times, one whole set after the other."""
+        target = None if self.target is None else self.target.repeat(times)
+        x, y, rows = self.x.repeat(times, 1, 1, 1), self.y.repeat(times), self.rows.repeat(times)
+        return Lanes(x, y, rows, target)
+
     def aimed(self, targets: Tensor) -> Lanes:
         """Returns the images once for each of their targets (n, k): all at the first, and so on."""
         k = targets.shape[1]
@@ -185,12 +191,19 @@ def lost(oracle: Oracle, images: Lanes, x_adv: Tensor, suspects: Tensor) -> Tens
 
 
 def starts(oracle: Oracle, images: Lanes, ball: Ball, generator: torch.Generator) -> Tensor:
-    """Returns a random point of each image's ball.
+    """Returns a random point of each image's ball; see ``somewhere``."""
+    return somewhere(oracle, images, images.x, ball, generator)
+
+
+def somewhere(
+    oracle: Oracle, images: Lanes, centre: Tensor, ball: Ball, generator: torch.Generator
+) -> Tensor:
+    """Returns a random point of the ball around each centre (n, c, h, w), one for each image.
 
     It is drawn for the whole batch, so that it does not depend on which images are still there.
     """
-    x = images.x.new_zeros(oracle.batch, *images.x.shape[1:])
-    x[images.rows] = images.x
+    x = centre.new_zeros(oracle.batch, *centre.shape[1:])
+    x[images.rows] = centre
     return ball.random_point(x, generator)[images.rows]
 
 
@@ -211,8 +224,8 @@ def search_all(
     targets: Tensor | None,
     n_restarts: int,
     early_stop: bool,
-) -> Tensor:
-    """Runs a search from every start and at every target; returns the best candidates (n, ...).
+) -> Found:
+    """Runs a search from every start and at every target; returns the best candidates.
 
     Several targets of an image travel in one query, as many as fit a pass; where images share
     statistics, one at a time.
@@ -241,8 +254,8 @@ def search_all(
             if early_stop and decides(oracle):
                 left = left[best.correct[left] > 0]
             if not len(left):
-                return best.x_adv
-    return best.x_adv
+                return best
+    return best
 
 
 def _groups(oracle: Oracle, images: Lanes, targets: Tensor | None) -> Iterator[Tensor]:

@@ -1,0 +1,47 @@
+"""Attacks never break what is proved, and break nearly all that is known to be broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tools.truth import Tally, attack, load_module, problems
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "missed"),
+    [("mnist-verivital", 0), ("mnist-wong-linf01", 0), ("mnist-fc", 1), ("cifar-wong-l2-36", 0)],
+)
+def test_auto_agrees_with_complete_verifiers(family: str, missed: int, shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "truth" / family
+    if not folder.is_dir():
+        pytest.skip("needs the networks with proved verdicts")
+    module, tally = load_module(folder), Tally()
+    for problem in problems(folder, shared_dir / "data"):
+        attack("auto", getattr(module, problem.network)(), problem, tally)
+    assert tally.contradicted == 0
+    assert tally.proved > 15
+    assert tally.found >= tally.known - missed
+
+
+def test_auto_is_not_fooled_outside_the_norm_of_training(shared_dir: Path) -> None:
+    """AutoAttack leaves 15 of these 100 images right; ascents alone 58."""
+    folder = shared_dir / "data" / "truth" / "mnist-wong-linf01"
+    if not folder.is_dir():
+        pytest.skip("needs the networks with proved verdicts")
+    (problem,) = problems(folder, shared_dir / "data")
+    part = replace(
+        problem,
+        norm="l2",
+        eps=1.5,
+        x=problem.x[:100],
+        y=problem.y[:100],
+        target=problem.target[:100],
+        verdict=("open",) * 100,
+    )
+    tally = Tally()
+    attack("auto", load_module(folder).model(), part, tally)
+    assert tally.standing <= 16
