@@ -49,6 +49,9 @@ class Row:
         forwards: Forward passes spent on the image (mean over its batch where the attack does
             not tell images apart).
         backwards: The same for backward passes.
+        choice: The score again, on draws of their own, by which a worst case over attacks chooses
+            one: chosen by ``robust``, the luckiest would count. ``None`` for a deterministic
+            model, and in stores from before it was recorded.
     """
 
     index: int
@@ -65,6 +68,7 @@ class Row:
     batch: int
     forwards: float
     backwards: float
+    choice: float | None = None
 
 
 class CellInfo(Spec):
@@ -81,6 +85,8 @@ class CellInfo(Spec):
             share statistics or a path.
         whole_batches: Whether the adversary plays x_adv on all images of a batch or on none, as
             they share statistics and all of them are attacked.
+        zero_gradients: How many of the images that it left right have a gradient of zero at x_adv;
+            ``None`` where that was not looked at.
         alarms: Reasons to doubt the number, in plain words.
         seconds: Wall-clock time of the cell.
         precision: Of the attack's passes: ``float32``, or for example
@@ -98,12 +104,29 @@ class CellInfo(Spec):
     traits: Traits | None = None
     cluster: Cluster
     whole_batches: bool = False
+    zero_gradients: int | None = Field(default=None, ge=0)
     alarms: tuple[str, ...] = ()
     seconds: float = Field(ge=0)
     precision: str = "float32"
     machine: str
     versions: dict[str, str]
     date: str
+
+
+def does_not_average(info: CellInfo) -> bool:
+    """Says whether a white-box attack followed single draws of a stochastic model's gradient."""
+    spec = info.spec
+    single = spec.n_draws > 1 and spec.eot_iter == 1 and spec.eot == "plain"
+    follows = info.attack_kind != "none" and (
+        info.traits is None or info.traits.gradients != "never"
+    )
+    return single and follows and spec.protocol == "white_box"
+
+
+NOT_AVERAGED = (
+    "an adversary who does not average: each gradient is of one draw (eot_iter 1) of a model that "
+    "draws at random, so the number may be too high"
+)
 
 
 def cluster_of(infos: Iterable[CellInfo]) -> Cluster:

@@ -71,8 +71,9 @@ def worst_case_accuracy(
 ) -> Estimate:
     """Estimates the accuracy against the best attack for each sample.
 
-    The scores of stochastic models are estimates, and the minimum of several is biased downwards,
-    so for them this figure is pessimistic.
+    The scores of stochastic models are estimates, and the minimum of several is biased downwards.
+    So the attack is chosen by other draws (``Row.choice``) than those on which it is scored; of
+    rows without them, by the scores themselves.
 
     Args:
         cells: The rows of each attack, of the same samples in any order.
@@ -100,21 +101,26 @@ def worst_case_rows(
         raise ValueError("expected the rows of at least one attack")
     aligned = [aligned_rows(cells[0], rows, cluster) for rows in cells]
     columns = [robust_scores(rows) for rows in aligned]
+    by = [
+        [score if row.choice is None else row.choice for row, score in zip(*pair, strict=True)]
+        for pair in zip(aligned, columns, strict=True)
+    ]
     if whole_batches:
-        scores = _best_for_batches([row.batch for row in cells[0]], columns)
+        best = _best_for_batches([row.batch for row in cells[0]], by)
     else:
-        scores = [min(column) for column in zip(*columns, strict=True)]
+        best = [min(range(len(by)), key=lambda i: by[i][place]) for place in range(len(cells[0]))]
+    scores = [columns[attack][place] for place, attack in enumerate(best)]
     return [replace(row, robust=score) for row, score in zip(cells[0], scores, strict=True)]
 
 
-def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]) -> list[float]:
-    """Returns each row's score under the attack with the lowest total score on its batch."""
+def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]) -> list[int]:
+    """Returns for each row the attack with the lowest total score on its batch."""
     left: dict[int, list[float]] = {batch: [0.0] * len(columns) for batch in batches}
     for i, column in enumerate(columns):
         for batch, score in zip(batches, column, strict=True):
             left[batch][i] += score
     best = {batch: sums.index(min(sums)) for batch, sums in left.items()}
-    return [columns[best[batch]][row] for row, batch in enumerate(batches)]
+    return [best[batch] for batch in batches]
 
 
 def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate | None:

@@ -89,13 +89,6 @@ def binomial_quantile(p: float, n: int, share: float) -> int:
     return max(k, 0)
 
 
-def sign_test(k: int, n: int) -> float:
-    """Returns the exact two-sided p-value of k successes in n fair trials; 1 for no trial."""
-    if n == 0:
-        return 1.0
-    return min(1.0, 2 * float(scipy.special.bdtr(min(k, n - k), n, 0.5)))
-
-
 def mean_from_moments(mean: float, sd: float, n: int, confidence: float = 0.95) -> Estimate:
     """Returns a mean with Student's interval, from the standard deviation of its n values."""
     if n < 2:
@@ -157,10 +150,10 @@ def estimate_mean(
 ) -> Estimate:
     """Estimates the mean of per-sample scores.
 
-    Independent samples get Wilson's interval with their own n. For fractions (the share of draws
-    that were right) that is on the safe side: no distribution on [0, 1] with mean p has a larger
-    variance than p (1 - p). Clustered samples get Wilson's interval with the effective sample
-    size (``effective_n``).
+    Samples that are right or wrong and independent get Wilson's interval with their own n. For
+    fractions (the share of draws that were right) n is replaced by the number of right-or-wrong
+    samples that would tell as much (``independent_n``), and for clustered samples by the effective
+    sample size (``effective_n``).
 
     Args:
         scores: Values in [0, 1], at least one.
@@ -175,7 +168,8 @@ def estimate_mean(
         raise ValueError("expected at least one score, all of them in [0, 1]")
     value = min(1.0, max(0.0, float(x.mean())))
     if clusters is None:
-        low, high = wilson(value * x.size, x.size, confidence)
+        n_alone = independent_n(x, confidence)
+        low, high = wilson(value * n_alone, n_alone, confidence)
         return Estimate(value, low, high, x.size, "wilson")
     n_eff, method = effective_n(x, clusters, confidence)
     if n_eff is None:
@@ -184,17 +178,40 @@ def estimate_mean(
     return Estimate(value, low, high, x.size, method)
 
 
+def is_binary(x: NDArray[np.float64]) -> bool:
+    """Says whether all scores are 0 or 1, and none is a fraction of draws."""
+    return bool(np.all((x == 0) | (x == 1)))
+
+
+def independent_n(x: NDArray[np.float64], confidence: float) -> float:
+    """Returns how many right-or-wrong samples have a mean as certain as that of these.
+
+    That is n for scores of 0 and 1. Fractions scatter less; their variance is taken with one 0 and
+    one 1 added, so that a few equal scores do not pass for certainty.
+
+    Args:
+        x: Scores (n,) in [0, 1] of independent samples.
+        confidence: Two-sided coverage, in (0, 1).
+    """
+    n, p = x.size, float(x.mean())
+    if n < 2 or is_binary(x):
+        return float(n)
+    variance = (float(np.square(x - p).sum()) + p**2 + (1 - p) ** 2) / (n + 2)
+    quantile = (1 + confidence) / 2
+    ratio = (normal_quantile(quantile) / student_quantile(quantile, n - 1)) ** 2
+    return max(float(n), n * p * (1 - p) / variance * ratio)
+
+
 def effective_n(
     x: NDArray[np.float64], clusters: Sequence[int], confidence: float
 ) -> tuple[float | None, str]:
     """Returns the effective sample size of clustered samples, and the name of the method.
 
     The ratio of quantiles accounts for estimating the variance from few clusters (k clusters give
-    k - 1 degrees of freedom). The result is capped at n: clusters that happen to look alike never
-    make the interval narrower than Wilson's. Where all samples are equal, the variance between
-    clusters carries no information, and only k is safe to claim. In simulations coverage stays
-    near nominal up to an intra-cluster correlation of 0.1; it falls to about 90 % for rare outcomes
-    (2 to 10 %) in clusters with a correlation of 0.3.
+    k - 1 degrees of freedom). The result is capped at that of independent samples: clusters that
+    happen to look alike never make the interval narrower. Where all samples are equal, the variance
+    between clusters carries no information, and only k is safe to claim. docs/statistics.md has a
+    table of its coverage, which falls for rare outcomes in strongly correlated clusters.
 
     Args:
         x: Scores (n,) in [0, 1].
@@ -202,12 +219,12 @@ def effective_n(
         confidence: Two-sided coverage, in (0, 1).
 
     Returns:
-        The effective sample size in (0, n], or ``None`` for a single cluster.
+        The effective sample size, > 0, or ``None`` for a single cluster.
     """
     between = cluster_variance(x, clusters)
-    k = between.k
+    k, most = between.k, independent_n(x, confidence)
     if k == x.size:
-        return float(x.size), "wilson"
+        return most, "wilson"
     if k == 1:
         return None, ONE_CLUSTER
     method = f"wilson, {k} batches as clusters"
@@ -217,8 +234,8 @@ def effective_n(
         return float(k), method
     quantile = (1 + confidence) / 2
     ratio = (normal_quantile(quantile) / student_quantile(quantile, k - 1)) ** 2
-    if between.variance * x.size <= independent * ratio:
-        return float(x.size), method
+    if between.variance * most <= independent * ratio:
+        return most, method
     return independent / between.variance * ratio, method
 
 

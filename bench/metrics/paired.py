@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,13 +15,18 @@ from bench.core.result import Cluster, Row
 from bench.metrics.accuracy import aligned_rows, clusters, robust_scores
 from bench.metrics.estimate import (
     ONE_CLUSTER,
+    ONE_VALUE,
     Estimate,
     cluster_variance,
     estimate_mean,
+    is_binary,
     normal_quantile,
-    sign_test,
     student_quantile,
 )
+from bench.metrics.hypothesis import paired_test
+
+MAX_DRAWS = 10_000
+"""Scores that are no shares of so many draws are compared by the interval alone."""
 
 
 def independent_difference(first: Estimate, second: Estimate) -> Estimate:
@@ -54,8 +60,8 @@ class Difference(Estimate):
     ``n`` is the number of pairs.
 
     Attributes:
-        p_value: McNemar's exact two-sided p; ``None`` where a score is a fraction of draws. It
-            takes samples as independent, even where the interval does not.
+        p_value: Two-sided p of the hypothesis of no difference
+            (``bench.metrics.hypothesis.paired_test``); ``None`` where there is no test.
         confidence: Coverage of the interval; ``1 - confidence`` is the level of the test.
     """
 
@@ -85,13 +91,14 @@ def paired_difference(
 ) -> Difference:
     """Compares the robust scores of two results on the same samples.
 
-    For independent samples the interval is the adjusted Wald interval for paired proportions (D.
-    G. Bonett and R. M. Price, J. Educational and Behavioral Statistics 37, 2012). The shares of
-    gains and of losses replace the counts of discordant pairs, which is conservative for
-    fractional scores. Clustered samples get Student's interval with the variance between
-    clusters (``cluster_variance``), taken no smaller than that of independent samples; where all
-    pairs are equal it carries no information, and each cluster counts as one pair. The test is
-    McNemar's, exact (Q. McNemar, Psychometrika 12, 1947).
+    Right-or-wrong scores of independent samples get the adjusted Wald interval for paired
+    proportions, which adds one gain and one loss (D. G. Bonett and R. M. Price, J. Educational and
+    Behavioral Statistics 37, 2012). Scores that are fractions of draws get Student's interval of
+    the mean difference, with one gain and one loss added that are as large as the largest of all
+    pairs. Clustered samples get Student's interval with the variance between clusters
+    (``cluster_variance``), taken no smaller than that of independent samples; where all pairs are
+    equal it carries no information, and each cluster counts as one pair. The test is of the signs,
+    exact: McNemar's for right-or-wrong scores.
 
     Args:
         first: Rows of one result; its batches are the clusters.
@@ -125,19 +132,17 @@ def score_difference(
         confidence: Two-sided coverage, in (0, 1).
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    delta = a - b
-    gain, loss = float(np.maximum(delta, 0).mean()), float(np.maximum(-delta, 0).mean())
-    if groups is None:
-        low, high = _adjusted_wald(gain, loss, a.size, confidence)
-        interval = _Interval(low, high, "adjusted Wald")
+    delta, added = a - b, _added(a, b)
+    if groups is None or len(set(groups)) == a.size:
+        interval = _independent(delta, added, confidence)
     else:
-        interval = _clustered(delta, gain, loss, groups, confidence)
+        interval = _clustered(delta, added, groups, confidence)
     return Difference(
         value=float(delta.mean()),
         low=interval.low,
         high=interval.high,
         n=a.size,
-        p_value=_mcnemar(a, b),
+        p_value=_p_value(a, b, groups),
         method=interval.method,
         confidence=confidence,
     )
@@ -169,46 +174,85 @@ class _Interval(NamedTuple):
     method: str
 
 
+class _Added(NamedTuple):
+    """The gain and the loss that are added to the pairs.
+
+    Attributes:
+        size: Size of each.
+        whole: Whether all scores are right or wrong, so that the size is 1.
+    """
+
+    size: float
+    whole: bool
+
+
+def _added(a: NDArray[np.float64], b: NDArray[np.float64]) -> _Added:
+    """Returns the largest difference of a pair; where all are equal, the scores' resolution."""
+    if is_binary(a) and is_binary(b):
+        return _Added(1.0, True)
+    largest = float(np.abs(a - b).max())
+    steps = np.diff(np.unique(np.concatenate([a, b])))
+    return _Added(largest or (float(steps.min()) if steps.size else 1.0), False)
+
+
+def _independent(delta: NDArray[np.float64], added: _Added, confidence: float) -> _Interval:
+    """Returns the interval of the mean of differences (n,) of independent samples."""
+    mean, variance = _moments(delta, added)
+    quantile = (1 + confidence) / 2
+    if added.whole:
+        factor, method = normal_quantile(quantile), "adjusted Wald"
+    elif delta.size > 1:
+        factor, method = student_quantile(quantile, delta.size - 1), "Student's t, adjusted"
+    else:
+        return _Interval(None, None, ONE_VALUE)
+    half = factor * math.sqrt(variance)
+    return _Interval(max(-1.0, mean - half), min(1.0, mean + half), method)
+
+
 def _clustered(
-    delta: NDArray[np.float64], gain: float, loss: float, groups: Sequence[int], confidence: float
+    delta: NDArray[np.float64], added: _Added, groups: Sequence[int], confidence: float
 ) -> _Interval:
     """Returns the interval of the mean of differences (n,) of samples in groups (n,)."""
     between = cluster_variance(delta, groups)
     if between.k == 1:
         return _Interval(None, None, ONE_CLUSTER)
-    if between.k == delta.size:
-        return _Interval(*_adjusted_wald(gain, loss, delta.size, confidence), "adjusted Wald")
     method = f"Student's t, {between.k} batches as clusters"
     if bool(np.all(delta == delta[0])):
-        return _Interval(*_adjusted_wald(gain, loss, between.k, confidence), method)
+        return _independent(delta[: between.k], added, confidence)._replace(method=method)
     t = student_quantile((1 + confidence) / 2, between.k - 1)
-    _, independent = _adjusted(gain, loss, delta.size)
-    half = t * math.sqrt(max(between.variance, independent))
+    half = t * math.sqrt(max(between.variance, _moments(delta, added)[1]))
     mean = float(delta.mean())
     return _Interval(max(-1.0, mean - half), min(1.0, mean + half), method)
 
 
-def _adjusted_wald(gain: float, loss: float, n: int, confidence: float) -> tuple[float, float]:
-    """Returns Bonett and Price's interval for shares of gains and losses among n pairs."""
-    mean, variance = _adjusted(gain, loss, n)
-    half = normal_quantile((1 + confidence) / 2) * math.sqrt(variance)
-    return max(-1.0, mean - half), min(1.0, mean + half)
+def _moments(delta: NDArray[np.float64], added: _Added) -> tuple[float, float]:
+    """Returns the mean of differences (n,), and its variance, with a gain and a loss added."""
+    n = delta.size + 2
+    mean = float(delta.sum()) / n
+    variance = (float(delta @ delta) + 2 * added.size**2) / n - mean**2
+    return mean, variance / n
 
 
-def _adjusted(gain: float, loss: float, n: int) -> tuple[float, float]:
-    """Returns mean and variance of the difference, with one gain and one loss added."""
-    gain, loss = (gain * n + 1) / (n + 2), (loss * n + 1) / (n + 2)
-    return gain - loss, (gain + loss - (gain - loss) ** 2) / (n + 2)
-
-
-def _mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
-    """Returns McNemar's exact p for two vectors of 0 and 1, or ``None`` if they hold fractions."""
-    if not bool(np.all(np.isin(a, (0, 1)) & np.isin(b, (0, 1)))):
+def _p_value(
+    a: NDArray[np.float64], b: NDArray[np.float64], groups: Sequence[int] | None
+) -> float | None:
+    """Returns the p of ``paired_test``, or ``None`` where the scores are shares of no few draws."""
+    n_draws = _common_draws(np.unique(np.concatenate([a, b])))
+    if n_draws is None:
         return None
-    gains, losses = int(np.sum(a > b)), int(np.sum(a < b))
-    if gains + losses == 0:
-        return 1.0
-    return sign_test(gains, gains + losses)
+    before, now = (np.rint(x * n_draws).astype(np.int64).tolist() for x in (b, a))
+    return paired_test(before, now, n_draws, groups).p
+
+
+def _common_draws(scores: NDArray[np.float64]) -> int | None:
+    """Returns the fewest draws of which all scores are shares; ``None`` for more than MAX_DRAWS."""
+    draws = 1
+    for score in scores.tolist():
+        share = Fraction(score).limit_denominator(MAX_DRAWS)
+        draws = math.lcm(draws, share.denominator)
+        if draws > MAX_DRAWS or abs(float(share) - score) > 1e-9:
+            return None
+    return draws
 
 
 def relative_gain(
@@ -222,10 +266,9 @@ def relative_gain(
     For independent samples the interval is that of the logarithm of a ratio of paired proportions,
     by the delta method, after one gain and one loss were added (D. G. Bonett and R. M. Price,
     "Confidence intervals for a ratio of binomial proportions based on paired data", Statistics in
-    Medicine 25, 2006). The sums of gains and of losses replace the counts of discordant pairs,
-    which is conservative for fractional scores. Clustered samples get Student's interval with the
-    linearised variance of that logarithm between clusters, taken no smaller than that of
-    independent samples.
+    Medicine 25, 2006). For fractions of draws both are as large as the largest difference of a
+    pair. Clustered samples get Student's interval with the linearised variance of that logarithm
+    between clusters, taken no smaller than that of independent samples.
 
     Args:
         first: Rows of one result; its batches are the clusters.
@@ -267,9 +310,13 @@ def relative_gain(
 
 def _log_ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the logarithm of the ratio of two sums, and its variance, for independent pairs."""
-    gains, losses = float(np.maximum(a - b, 0).sum()), float(np.maximum(b - a, 0).sum())
-    first, second = float(a.sum()) + 1, float(b.sum()) + 1
-    return math.log(first / second), (gains + losses + 2) / (first * second)
+    added = _added(a, b).size
+    first, second = float(a.sum()), float(b.sum())
+    # For scores of 0 and 1 it comes to the number of gains and losses.
+    squares = float(np.square(a * second - b * first).sum())
+    discordant = squares / (first * second) if first else second
+    first, second = first + added, second + added
+    return math.log(first / second), (discordant + 2 * added**2) / (first * second)
 
 
 def _between(a: NDArray[np.float64], b: NDArray[np.float64], groups: Sequence[int]) -> float:

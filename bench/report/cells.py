@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.core.result import CellInfo, Cluster, Row
+from bench.core.result import NOT_AVERAGED, CellInfo, Cluster, Row, does_not_average
 from bench.metrics import (
     Estimate,
     attack_success_rate,
@@ -46,7 +46,7 @@ class CellMaker:
         return Cell.of(
             estimate,
             self.lines(estimate, published),
-            self.marks(estimate, info.alarms),
+            (*self.marks(estimate, info.alarms), *self.averaging_marks(info)),
             published=None if published is None else published / 100,
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
@@ -81,6 +81,10 @@ class CellMaker:
         if estimate.interval is None:
             marks += (self.footnotes.mark(estimate.method),)
         return marks
+
+    def averaging_marks(self, info: CellInfo) -> tuple[str, ...]:
+        """Returns the mark of an attack that followed single draws of a stochastic model."""
+        return (self.footnotes.mark(NOT_AVERAGED),) if does_not_average(info) else ()
 
     def alarm_marks(self, alarms: Sequence[str]) -> tuple[str, ...]:
         """Returns the marks of a number under alarms."""

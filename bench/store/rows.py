@@ -29,9 +29,13 @@ ROW_SCHEMA = pa.schema(
         pa.field("batch", pa.int32(), nullable=False),
         pa.field("forwards", pa.float64(), nullable=False),
         pa.field("backwards", pa.float64(), nullable=False),
+        pa.field("choice", pa.float64()),
     ]
 )
 """The fields of ``Row``, in its order and units."""
+
+_EARLIER = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("choice"))
+"""Columns of stores from before rows had a ``choice``."""
 
 
 def rows_to_bytes(rows: Sequence[Row]) -> bytes:
@@ -52,7 +56,7 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
         UserError: When they are not a Parquet file, have other columns, or hold invalid scores.
     """
     table = entries.table(name, content)
-    if not table.schema.equals(ROW_SCHEMA):
+    if not (table.schema.equals(ROW_SCHEMA) or table.schema.equals(_EARLIER)):
         path, names = entries.table_path(name), ", ".join(table.schema.names) or "none"
         raise UserError(
             f"{path}: expected the columns {', '.join(ROW_SCHEMA.names)} with their types, found "
@@ -73,7 +77,7 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
 def _fault(row: Row) -> str:
     """Returns the first invalid value of a row from an untrusted store; empty if there is none."""
     scores = {"clean_correct": row.clean_correct, "adv_correct": row.adv_correct}
-    for field, score in {**scores, "robust": row.robust}.items():
+    for field, score in {**scores, "robust": row.robust, "choice": row.choice}.items():
         if score is not None and not 0 <= score <= 1:
             return f"{field} {score}"
     if row.status not in get_args(Status):

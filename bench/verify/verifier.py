@@ -153,15 +153,25 @@ def verify_batch(
     clean = _clean_draws(model, x, scoring, 0, known)
     adv = scoring.draws(model, candidates, x, 1)
     declines = beyond | violated
+    choice: Tensor | None = None
     if scoring.whole_batch:
         shown = torch.where(_per_image(beyond), x, candidates)
         played = scoring.draws(model, shown, x, 1) if bool(beyond.any()) else adv
         robust = fraction_correct(played, y)
-    else:
+        if scoring.stochastic:
+            choice = fraction_correct(scoring.draws(model, shown, x, 2), y)
+    elif scoring.stochastic:
+        on_clean = fraction_correct(_clean_draws(model, x, scoring, 2, known), y)
+        on_adv = fraction_correct(scoring.draws(model, candidates, x, 2), y)
         if scoring.may_decline:
-            declines = declines | _clean_is_worse(model, x, y, candidates, clean, scoring, known)
+            declines = declines | (on_clean < on_adv)
+        choice = torch.where(declines, on_clean, on_adv)
         robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
-    return _rows(x, x_adv, y, clean, adv, robust, declines, statuses)
+    else:
+        if scoring.may_decline:  # what is scored may be looked at: it stays the same
+            declines = declines | (clean[0] != y)
+        robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
+    return _rows(x, x_adv, y, clean, adv, robust, choice, declines, statuses)
 
 
 def _per_image(flags: Tensor) -> Tensor:
@@ -178,23 +188,6 @@ def _clean_draws(
     return known[key]
 
 
-def _clean_is_worse(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    candidates: Tensor,
-    clean: Tensor,
-    scoring: Scoring,
-    known: dict[object, Tensor],
-) -> Tensor:
-    """Says where the clean image serves the adversary better, decided on draws of its own."""
-    if not scoring.stochastic:  # what is scored may be looked at: it stays the same
-        return clean[0] != y
-    on_clean = fraction_correct(_clean_draws(model, x, scoring, 2, known), y)
-    on_adv = fraction_correct(scoring.draws(model, candidates, x, 2), y)
-    return on_clean < on_adv
-
-
 def _rows(
     x: Tensor,
     x_adv: Tensor,
@@ -202,6 +195,7 @@ def _rows(
     clean: Tensor,
     adv: Tensor,
     robust: Tensor,
+    choice: Tensor | None,
     declines: Tensor,
     statuses: list[Status],
 ) -> list[Row]:
@@ -227,6 +221,7 @@ def _rows(
                 batch=0,
                 forwards=0.0,
                 backwards=0.0,
+                choice=None if bad or choice is None else float(choice[i]),
             )
         )
     return rows

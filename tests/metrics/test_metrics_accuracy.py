@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bench.core.errors import UserError
@@ -74,6 +75,21 @@ def test_worst_case_takes_the_minimum_per_image_not_of_the_means() -> None:
     first = [row(0, 1, 1), row(1, 1, 0), row(2, 1, 1), row(3, 1, 1)]
     second = [row(0, 1, 0), row(1, 1, 1), row(2, 1, 1), row(3, 1, 1)]
     assert worst_case_accuracy([first, list(reversed(second))]).value == 0.5
+
+
+def test_worst_case_of_a_stochastic_model_does_not_count_its_luckiest_draws() -> None:
+    """Eight equal attacks on images that are right on 7 of 10 draws, scored on 20."""
+    draw, n = np.random.default_rng(2), 400
+    scored, other = (draw.binomial(20, 0.7, (8, n)) / 20 for _ in range(2))
+    cells = [
+        [row(i, 1, float(scored[a, i]), choice=float(other[a, i])) for i in range(n)]
+        for a in range(8)
+    ]
+    assert worst_case_accuracy(cells).value == pytest.approx(0.7, abs=0.015)
+    blind = [[replace(each, choice=None) for each in rows] for rows in cells]
+    assert worst_case_accuracy(blind).value < 0.6  # what it would be
+    weaker = [replace(each, choice=1.0) for each in cells[0]]
+    assert worst_case_accuracy([cells[1], weaker]).value == robust_accuracy(cells[1]).value
 
 
 def test_worst_case_of_whole_batches_takes_one_attack_a_batch() -> None:

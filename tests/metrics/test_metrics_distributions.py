@@ -10,7 +10,6 @@ from scipy import stats
 from bench.metrics.estimate import (
     binomial_quantile,
     normal_quantile,
-    sign_test,
     student_quantile,
 )
 
@@ -30,9 +29,3 @@ def test_binomial_quantile_is_where_the_sum_of_chances_passes_p(
     k, near = binomial_quantile(p, n, share), 1e-9
     assert stats.binom.cdf(k, n, share) >= p - near
     assert stats.binom.cdf(k - 1, n, share) < p + near
-
-
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_sign_test_is_scipys(gains: int, losses: int) -> None:
-    expected = stats.binomtest(gains, gains + losses, 0.5).pvalue if gains + losses else 1.0
-    assert sign_test(gains, gains + losses) == pytest.approx(expected, rel=1e-9)

@@ -28,9 +28,33 @@ def test_independent_hits_give_plain_wilson() -> None:
     assert (estimate.value, estimate.n, estimate.method) == (46 / 64, 64, "wilson")
 
 
-def test_fractions_are_treated_as_no_better_than_hits() -> None:
+def test_fractions_tell_more_than_hits_but_equal_ones_are_no_certainty() -> None:
+    low, high = wilson(10, 20)
     fractions = estimate_mean([0.5] * 20)
-    assert (fractions.low, fractions.high) == wilson(10, 20)
+    assert fractions.low is not None and fractions.high is not None
+    assert low < fractions.low < 0.45 and 0.55 < fractions.high < high
+    sure = estimate_mean([1.0] * 20)
+    assert (sure.low, sure.high) == wilson(20, 20)
+
+
+@pytest.mark.parametrize(
+    ("p", "n", "wide"),
+    [(0.02, 16, 3.0), (0.05, 200, 1.3), (0.5, 32, 1.1), (0.5, 200, 1.1), (0.9, 200, 1.2)],
+)
+def test_intervals_of_fractions_cover_the_truth_and_are_hardly_wider_than_they_must(
+    p: float, n: int, wide: float
+) -> None:
+    """Twenty draws of images whose own rates are beta-distributed."""
+    generator, repeats, hits, widths, deviations = np.random.default_rng(5), 600, 0, [], []
+    for _ in range(repeats):
+        scores = generator.binomial(20, generator.beta(2 * p, 2 - 2 * p, n)) / 20
+        estimate = estimate_mean(scores.tolist())
+        assert estimate.low is not None and estimate.high is not None
+        hits += estimate.low <= p <= estimate.high
+        widths.append(estimate.high - estimate.low)
+        deviations.append(scores.mean())
+    assert hits / repeats >= 0.93
+    assert np.mean(widths) <= wide * 2 * 1.96 * np.std(deviations)
 
 
 @pytest.mark.parametrize("scores", [[], [1.2], [-0.1], [float("nan")]])

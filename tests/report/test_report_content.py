@@ -218,7 +218,8 @@ def test_b_minus_p_is_paired_and_gives_a_verdict(builder: Build) -> None:
     verdicts = [cell.extra["verdict"] for cell in row.values()]
     assert verdicts == ["no difference shown", "higher", "lower"]
     assert row["pgd20"].value == pytest.approx(15 / 16)
-    assert row["pgd20"].extra["p_value"] == pytest.approx(2 / 2**15)
+    p_value = row["pgd20"].extra["p_value"]
+    assert isinstance(p_value, float) and 2 / 2**15 < p_value < 0.01  # batches are clusters
     assert "higher" in row["pgd20"].lines and row["deepfool"].lines[0] == "-93.8"
 
 

@@ -84,8 +84,8 @@ def _reading() -> Section:
         (
             DIFFERENCE,
             "paired difference of robust accuracy on the same images, in percentage points, with "
-            "its 95 % interval (adjusted Wald; Student's between batches where images share them); "
-            "below 0, the first attack is the stronger",
+            "its 95 % interval (adjusted Wald; Student's for fractions of draws, and between "
+            "batches where images share them); below 0, the first attack is the stronger",
         ),
         (
             ALIKE,

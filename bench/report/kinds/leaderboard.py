@@ -163,22 +163,23 @@ def _reading(view: RunView, paper: Paper) -> Section:
         (
             WORST_CASE,
             "the share of images that are right under every complete attack of the row, decided "
-            "image by image; never above the smallest number of the row",
+            "image by image; of a stochastic model, the score under the attack that was the "
+            "strongest on the image on other draws",
         ),
         (
             RANK,
             "1 and the number of models whose worst case is shown to be higher, by the paired "
             "difference on the same images: its 95 % interval excludes 0 (adjusted Wald; Student's "
-            "between batches, the coarser of the two models', where images share them) and "
-            "McNemar's exact p, where scores are no fractions, is below 0.05; not corrected for "
-            "the number of pairs. Models that are not told apart tie. A worst case over some of "
-            "the attacks is an upper bound, so it puts no other model lower",
+            "for fractions of draws and between batches, the coarser of the two models', where "
+            "images share them) and the exact p of the signs, McNemar's, is below 0.05; not "
+            "corrected for the number of pairs. Models that are not told apart tie. A worst case "
+            "over some of the attacks is an upper bound, so it puts no other model lower",
         ),
         (
             "intervals",
-            "Wilson's for independent images; where the images of a batch share statistics or a "
-            "path, Wilson's with the effective number of images, from the variance between "
-            "batches",
+            "Wilson's for independent images; for fractions of draws with the number of images "
+            "that follows from their variance; where the images of a batch share statistics or a "
+            "path, with the effective number of images, from the variance between batches",
         ),
     ]
     for attack in view.attacks:

@@ -123,9 +123,10 @@ def _reading(view: RunView, paper: Paper) -> Section:
         (
             DIFFERENCE,
             "paired difference on the same images, in percentage points, with its 95 % interval "
-            "(adjusted Wald; where batches share statistics, Student's with the variance between "
-            "batches) and McNemar's exact p, which takes images as independent; not corrected "
-            "for the number of attacks",
+            "(adjusted Wald; Student's for fractions of draws and, with the variance between "
+            "batches, where they share statistics) and the exact p of the signs, McNemar's, and of "
+            "Student's t between batches where that is larger; not corrected for the number of "
+            "attacks",
         ),
         (
             "higher, lower",
