@@ -15,6 +15,9 @@ from bench.alarms.shared import CONFIDENCE, Alarm, CellResult, points
 from bench.metrics import clean_accuracy, paired_difference, robust_accuracy
 from bench.metrics.estimate import estimate_mean
 
+FLAT_SHARE, FEWEST_FLAT = 0.1, 2
+"""Share, and least number, of images left right that are flat where the attack ended."""
+
 LARGE_EPS = 0.5
 """A ball of this radius in each pixel contains the grey image, whatever its centre: no model is
 robust in it."""
@@ -127,6 +130,18 @@ def _too_few_classes(cell: CellResult, classes: int) -> Iterator[Alarm]:
         )
 
 
+def _no_gradient_at_end(cell: CellResult, classes: int) -> Iterator[Alarm]:
+    """Source of the idea: Tramer et al. 2020, https://arxiv.org/abs/2002.08347."""
+    flat = cell.info.zero_gradients
+    left = sum(row.robust == 1 and row.played == "adv" for row in cell.rows)
+    if flat is not None and flat >= FEWEST_FLAT and flat >= FLAT_SHARE * left:
+        yield cell.alarm(
+            "no_gradient_at_end",
+            f"on {flat} of the {left} images left right the gradient is zero where the attack "
+            "ended, so it could not go on: the model may cut its gradient away from the data",
+        )
+
+
 _RULES: tuple[Callable[[CellResult, int], Iterator[Alarm]], ...] = (
     _clean_below_chance,
     _no_interval,
@@ -135,4 +150,5 @@ _RULES: tuple[Callable[[CellResult, int], Iterator[Alarm]], ...] = (
     _broken_without_change,
     _large_eps,
     _too_few_classes,
+    _no_gradient_at_end,
 )

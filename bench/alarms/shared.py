@@ -29,6 +29,8 @@ Code = Literal[
     "too_few_classes",
     "clean_below_chance",
     "no_interval",
+    "weak_attack",
+    "no_gradient_at_end",
 ]
 
 

@@ -161,7 +161,7 @@ def say_absent(console: Console, plan: Plan) -> None:
 def _say_summary(console: Console, summary: Summary, refused: Iterable[str]) -> None:
     console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
     parts = [f"{summary.ran} cells run in {duration(summary.seconds)}"]
-    parts += [f"{summary.swept} more to see whether they converged"] * bool(summary.swept)
+    parts += [f"{summary.swept} more to test the attacks"] * bool(summary.swept)
     parts += [f"{summary.kept} already stored"] * bool(summary.kept)
     parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
     again = "; to run them again: --out ANOTHER_FOLDER" if summary.kept and not summary.ran else ""

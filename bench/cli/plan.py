@@ -87,7 +87,10 @@ def _print(
     total = sum(cell.passes or 0 for cell in pending)
     console.print(f"{len(run.plan.cells)} cells, at most {total:,.0f} image passes to run")
     if n_sweeps:
-        console.print(f"and {n_sweeps} short cells to see whether the attacks converged")
+        console.print(
+            f"and {n_sweeps} short cells to test the attacks: did they converge, does a stronger "
+            "one break more"
+        )
     if seconds:
         longest = duration(makespan(seconds.values(), n_workers))
         device = f"{n_workers} worker{'s' * (n_workers > 1)} on {run.where.device}"

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from bench.alarms.rules import find_alarms
+from bench.alarms.sentinel import weak_attack_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
@@ -28,15 +29,33 @@ from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
 from bench.data.slice import Slice
 from bench.evaluation.cell import run_cell
-from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation_mode, state_hash
+from bench.evaluation.in_memory import (
+    Declared,
+    as_slice,
+    as_target,
+    changes,
+    evaluation_mode,
+    state_hash,
+)
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
+from bench.evaluation.sentinel import second_look
 from bench.models import Classifier
 from bench.norms import find_paths
+from bench.probe.subject import copied
 from bench.suite.spec import AttackEntry, repeated_labels
 
 IN_MEMORY = "in-memory"
 """Name of checkpoint and data set in the cells of an evaluation without files."""
+
+BATCH_SIZE = 128
+"""Images that are attacked and scored together."""
+
+CLUSTERS = 12
+"""Batches, at least, of a model whose images may share a draw."""
+
+NOT_LOOKED = "no sentinel was asked for: nothing looked behind these numbers"
+"""Note of a result without a sentinel."""
 
 AttackLike = str | tuple[str, Mapping[str, Any]] | Mapping[str, Any]
 """A name, a name with parameters, or ``{"attack": ..., "params": ..., "label": ...}`` with the
@@ -53,9 +72,10 @@ def evaluate(
     stochastic: bool | None = None,
     batch_dependent: bool | None = None,
     probe: bool = True,
+    sentinel: bool = True,
     protocol: Literal["white_box", "fixed_path"] = "white_box",
     adversary: Adversary = "joint",
-    batch_size: int = 128,
+    batch_size: int | None = None,
     eot_iter: int = 1,
     eot: Eot = "plain",
     n_draws: int = 20,
@@ -79,11 +99,16 @@ def evaluate(
             way. Such a model is attacked and scored in fixed batches.
         probe: Whether to look at the model with a few images first. What is wrong with it becomes
             an alarm of every cell, ``probe_...``. ``False`` takes the two above as they are given.
+        sentinel: Whether a short ``auto`` looks again at up to 32 images that all attacks left
+            right, unless one of them is as strong. Where it breaks many of them, the attacks
+            carry the alarm ``weak_attack``.
         protocol: ``white_box``, or ``fixed_path`` for a model with RNA layers: one path attacked,
             others scored.
         adversary: ``joint`` or ``single``: what an attack may perturb of a batch whose images
             share statistics.
-        batch_size: Images that are attacked and scored together.
+        batch_size: Images that are attacked and scored together. ``None`` for 128, or for a twelfth
+            of the images where those of a pass may share a draw: batches are the clusters of such
+            a model's intervals, and few of them show nothing.
         eot_iter: Draws over which gradients are averaged, at least 1, for a stochastic model.
         eot: How, for a model with layers that draw a path at random (rna): over ``plain`` draws,
             over ``stratified`` ones in which a layer's branches occur equally often, or not at all
@@ -110,13 +135,18 @@ def evaluate(
     data = as_slice(x, y)
     declared = Declared(stochastic, batch_dependent, probe)
     with evaluation_mode(model, device):
-        target, doubts = as_target(model, data, declared, seed)
+        before = copied(model) if probe else None
+        target, doubts = as_target(model, data, declared, seed, ball, batch_size or BATCH_SIZE)
         asked: dict[str, Any]
+        batch_size = _batch_size(target, len(data.y)) if batch_size is None else batch_size
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
         specs = _specs(entries, infos, _cell_model(target), data, ball, asked)
         cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
-    alarms = alarms_by_cell(find_alarms(cells, target.classes))
+        doubts = (*doubts, *changes(target, before, data, seed))
+        look = second_look(target, data, cells) if sentinel else None
+    raised = [*find_alarms(cells, target.classes), *weak_attack_alarms(cells, look)]
+    alarms = alarms_by_cell(raised)
     results = {
         entry.label: AttackResult(
             cell.info.model_copy(
@@ -131,7 +161,14 @@ def evaluate(
         )
         for entry, cell in zip(entries, cells, strict=True)
     }
-    return EvaluationResult(results)
+    return EvaluationResult(results, str(look or "") if sentinel else NOT_LOOKED)
+
+
+def _batch_size(target: Target, n_images: int) -> int:
+    """Returns how many images are attacked and scored together unless that is said."""
+    if target.shares_draws and not target.batch_dependent:
+        return max(1, min(BATCH_SIZE, n_images // CLUSTERS))
+    return BATCH_SIZE
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:

@@ -21,7 +21,7 @@ from bench.core.spec import Spec, digest
 from bench.data.slice import Slice
 from bench.evaluation.model import Target, machine, versions
 from bench.norms import find_paths, pinned
-from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen
+from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen, margin
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 
@@ -141,6 +141,7 @@ def run_cell(
     budget = Budget.of(spec.threat_model, target.std)
     rows: list[Row] = []
     error, precision = "", str(EXACT)
+    flat: int | None = 0 if _looks_at_gradients(spec, attack, target) else None
     with frozen(source.model):
         guard = ModelGuard(source.model)
         for batch in batches(data, spec.batch_size, target.device, first, last):
@@ -150,7 +151,9 @@ def run_cell(
                     spec, attack, params, source, guard, batch, budget, len(data.y), memos[0]
                 )
                 precision = str(EXACT if oracle.engine.exact else oracle.engine)
-                rows += _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
+                scored = _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
+                rows += scored
+                flat = None if flat is None else _add_flat(flat, target, batch, x_adv, scored)
                 if keep is not None:
                     keep(x_adv)
             except AttackError as failure:
@@ -166,6 +169,7 @@ def run_cell(
         traits=attack.traits_under(spec.attack_params),
         cluster="batch" if _clustered(spec, target, source) else "sample",
         whole_batches=target.batch_dependent and spec.adversary == "joint",
+        zero_gradients=flat,
         seconds=round(time.monotonic() - started, 3),
         precision=precision,
         machine=machine(target.device),
@@ -173,6 +177,32 @@ def run_cell(
         date=now(),
     )
     return info, rows
+
+
+def _looks_at_gradients(spec: CellSpec, attack: Attack, target: Target) -> bool:
+    """Says whether the gradients at the end of an attack tell anything: of one that needs them."""
+    plain = not (target.stochastic or target.batch_dependent) and spec.surrogate is None
+    return plain and spec.protocol == "white_box" and attack.traits.gradients != "never"
+
+
+def _add_flat(
+    before: int, target: Target, batch: Batch, x_adv: Tensor, rows: list[Row]
+) -> int | None:
+    """Adds the number of images left right whose margin has no gradient at x_adv.
+
+    An attack has no way to go on from there: the model may cut its gradient.
+    """
+    left = torch.tensor([i for i, row in enumerate(rows) if row.robust and row.played == "adv"])
+    if not len(left):
+        return before
+    x = x_adv[left].detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            loss = margin(torch.as_tensor(target.model(x)), batch.y[left]).sum()
+            (grad,) = torch.autograd.grad(loss, x)
+    except RuntimeError:  # no gradient reaches the input, which the probe reports
+        return None
+    return before + int((grad.flatten(1) == 0).all(1).sum())
 
 
 def _memos(spec: CellSpec, batch: Batch) -> tuple[Memo | None, Memo | None]:

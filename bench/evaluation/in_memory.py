@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
+from bench.core.threat import ThreatModel
 from bench.data.images import to_unit_range
 from bench.data.slice import Slice, hash_images
 from bench.evaluation.device import no_tf32, pick_device
@@ -22,6 +24,7 @@ from bench.models import Classifier
 from bench.models.external.library_model import hash_tensors
 from bench.probe.findings import Finding
 from bench.probe.model import probe
+from bench.probe.state import TOLERANCE, changed_by
 
 N_PROBED = 16
 """Images that a model is looked at with."""
@@ -114,7 +117,12 @@ class Declared:
 
 
 def as_target(
-    model: nn.Module, data: Slice, declared: Declared, seed: int
+    model: nn.Module,
+    data: Slice,
+    declared: Declared,
+    seed: int,
+    threat: ThreatModel,
+    batch_size: int,
 ) -> tuple[Target, tuple[Finding, ...]]:
     """Returns a model in eval mode as a target, and the faults that the probe found.
 
@@ -123,6 +131,8 @@ def as_target(
         data: Images that it takes.
         declared: Its properties as stated by the caller.
         seed: Seed of the probe.
+        threat: The ball in which it will be attacked.
+        batch_size: Images in the batches that will be attacked.
 
     Raises:
         UserError: When the model fails on the images, does not return logits, or is not what it
@@ -145,7 +155,10 @@ def as_target(
         return Target(model, std, classes, stochastic, batch_dependent), ()
     if len(x) < 2:  # a lone image needs a companion to be compared with
         x, y = torch.cat([x, 1 - x]), y.repeat(2)
-    found = probe(model, x, y, classes=classes, seed=seed)
+    size = min(batch_size, len(data.y))
+    found = probe(
+        model, x, y, classes=classes, seed=seed, budget=Budget.of(threat, std), batch_size=size
+    )
     stochastic = found.stochastic if stochastic is None else stochastic
     batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
     differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)
@@ -153,6 +166,31 @@ def as_target(
         raise UserError(f"{differs}; probe=False takes your word for it")
     doubts = tuple(finding for finding in found.findings if finding.severity != "note")
     return Target(model, std, classes, stochastic, batch_dependent), doubts
+
+
+def changes(
+    target: Target, before: nn.Module | None, data: Slice, seed: int
+) -> tuple[Finding, ...]:
+    """Returns what is wrong with a model whose clean logits an evaluation has changed.
+
+    Args:
+        target: The model, after the evaluation.
+        before: A copy of it from before; ``None`` if it cannot be copied.
+        data: Images.
+        seed: Of the global generators.
+    """
+    if before is None or target.stochastic:
+        return ()
+    x = torch.from_numpy(data.x[:N_PROBED]).to(target.device)
+    with seeded(seed):
+        effect = changed_by(target.model, before, x, seed)
+    if effect <= TOLERANCE:
+        return ()
+    text = (
+        f"after the attacks, its logits on clean images differ by {effect:.1e} of their scale from "
+        "before: it keeps a state, so attacks and scores saw different models"
+    )
+    return (Finding(code="stateful", severity="error", text=text),)
 
 
 def _classes(model: nn.Module, x: Tensor) -> int:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
-from bench.core.result import CellInfo, Row, alarms_of, cluster_of
+from bench.core.result import (
+    NOT_AVERAGED,
+    CellInfo,
+    Row,
+    alarms_of,
+    cluster_of,
+    does_not_average,
+)
 from bench.metrics import (
     Estimate,
     clean_accuracy,
@@ -44,9 +51,12 @@ class EvaluationResult:
 
     Attributes:
         cells: The result of each attack, by label.
+        sentinel: What a second look at images that still stand found, in words; empty where it
+            was needless.
     """
 
     cells: Mapping[str, AttackResult]
+    sentinel: str = ""
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -187,6 +197,12 @@ class EvaluationResult:
 
     def _notes(self) -> list[str]:
         notes = [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
+        notes += [
+            f"{label}: {NOT_AVERAGED}"
+            for label, cell in self.cells.items()
+            if does_not_average(cell.info)
+        ]
+        notes += [self.sentinel] if self.sentinel else []
         for label in self.cells:
             notes += [f"! {label}: {alarm}" for alarm in self._alarms(label)]
         return notes

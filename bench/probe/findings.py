@@ -60,6 +60,12 @@ class ProbeResult(Spec):
             although the margin has one.
         gradient_error: Share of images (for a batch-dependent model, of batches) on which the
             gradient differs from finite differences; ``None`` if that could not be measured.
+        stateful: Whether its answers depend on what it was asked before, without a draw.
+        grad_effect: Largest change of a logit when a gradient is wanted, relative to the logits'
+            scale.
+        misled_inside: Share of images on which a step inside the ball keeps less than a third of
+            what the gradient promises (``bench.probe.gradient.probe_inside``); ``None`` if that
+            could not be measured.
         findings: Findings, most serious first; none for a sound model.
     """
 
@@ -81,6 +87,9 @@ class ProbeResult(Spec):
     masked_gradient: float = Share
     saturated: float = Share
     gradient_error: float | None = Field(default=None, ge=0, le=1)
+    stateful: bool = False
+    grad_effect: float = Field(default=0.0, ge=0)
+    misled_inside: float | None = Field(default=None, ge=0, le=1)
     findings: tuple[Finding, ...] = ()
 
     def disagreement(self, *, stochastic: bool, batch_dependent: bool) -> str:

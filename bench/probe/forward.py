@@ -20,20 +20,31 @@ REPEAT_TOLERANCE = 1e-5
 BATCH_TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
 """The same between batches of different shapes, for which kernels round differently."""
 
+OFF_GRID = 0.00731
+"""Added to pixels to move them between the levels of 8-bit images."""
+
+LARGEST_BATCH = 256
+"""Images of the largest batch that is asked repeatedly."""
+
 STATISTICAL_PASSES, PERMUTATIONS, LEVEL = 16, 999, 0.002
 
 UNMOVED = 1e-4
 """Standard deviation, relative to the logits' scale, below which draws do not affect a logit."""
 
 
-def measure_noise(subject: Subject, x: Tensor, seed: int) -> float:
+def measure_noise(subject: Subject, x: Tensor, seed: int, batch_size: int = 0) -> float:
     """Returns the largest change between passes over the same batch, relative to the logits' scale.
 
-    Two batches alternate, so that a pass that depends on the previous one shows. Half of the passes
-    follow a reseeding: a model that restores the global generators after use draws the same values
-    until something else changes them. Stops early once noise is certain.
+    Batches alternate, so that a pass that depends on the previous one shows: the images, others off
+    the grid of 8 bits, and as many as the run's batches hold, as noise may be added in such
+    circumstances only. Half of the passes follow a reseeding: a model that restores the global
+    generators after use draws the same values until something else changes them. Stops early once
+    noise is certain.
     """
-    groups = [x, 1 - x.flip(0)]
+    groups = [x, 1 - x.flip(0), x * 0.98 + OFF_GRID]
+    if batch_size > len(x):
+        times = -(-min(batch_size, LARGEST_BATCH) // len(x))
+        groups.append(x.repeat(times, 1, 1, 1)[:batch_size])
     first = [subject.run(group) for group in groups]
     scale, noise = scale_of(first[0]), 0.0
     fresh = subject.fresh_copy()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.probe.branches import unused_branches
@@ -17,7 +18,8 @@ from bench.probe.forward import (
     measure_noise,
     probe_batches,
 )
-from bench.probe.gradient import GradientProbe, probe_gradient
+from bench.probe.gradient import GradientProbe, probe_gradient, probe_inside
+from bench.probe.state import TOLERANCE, probe_state
 from bench.probe.subject import Subject, copied, scale_of
 
 MAX_IMAGES = 16
@@ -26,13 +28,28 @@ MAX_IMAGES = 16
 SATURATED_SHARE = 0.25
 """Share of saturated images that is a finding: a model may be very confident on a few."""
 
+ZERO_SHARE = 0.25
+"""Share of images without a gradient that is a finding: a sound network may be flat at a few."""
+
+MISLED_SHARE = 0.5
+"""Share of images misled inside the ball that is a finding."""
+
 OFF_SLOPE_SHARE = 0.25
 """Share of images off the slope that is a finding: a few may lie at a kink."""
 
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
-def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0) -> ProbeResult:
+def probe(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    classes: int,
+    seed: int = 0,
+    budget: Budget | None = None,
+    batch_size: int = 0,
+) -> ProbeResult:
     """Observes a model's properties on a few images, and reports problems.
 
     The model is copied if possible; its modes and the global random state do not change.
@@ -43,6 +60,8 @@ def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0
         y: Labels (b,).
         classes: Number of classes.
         seed: Seeds everything random in the probe.
+        budget: The ball in which the model will be attacked, to look at gradients inside it.
+        batch_size: Images in the batches that will be attacked and scored.
 
     Raises:
         UserError: When there are fewer than 2 images, or the model fails on them or does not return
@@ -58,15 +77,21 @@ def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0
         subject = Subject(copied(model) or model, classes)
         z, autograd_inside = subject.first_pass(x)
         state_changes = subject.restore()
-        noise = measure_noise(subject, x, seed)
+        state = probe_state(subject, x, seed)
+        subject.restore()
+        noise = measure_noise(subject, x, seed, batch_size)
         batches = probe_batches(subject, x, noise, seed)
         branches = unused_branches(subject, x if batches.dependent else x[:2])
         gradient = probe_gradient(subject, x, per_sample=not batches.dependent, seed=seed)
+        inside = None
+        if budget is not None:
+            alone = not batches.dependent
+            inside = probe_inside(subject, x, budget, per_sample=alone, seed=seed)
         subject.restore()
     result = ProbeResult(
         n_images=len(x),
         clean_accuracy=float((z.argmax(1) == y).double().mean()),
-        stochastic=noise > REPEAT_TOLERANCE,
+        stochastic=noise > REPEAT_TOLERANCE and not state.remembers,
         noise=noise,
         batch_dependent=batches.dependent,
         batch_effect=batches.effect,
@@ -82,6 +107,9 @@ def probe(model: nn.Module, x: Tensor, y: Tensor, *, classes: int, seed: int = 0
         masked_gradient=gradient.masked,
         saturated=gradient.saturated,
         gradient_error=gradient.error,
+        stateful=state.remembers,
+        grad_effect=state.grad_effect,
+        misled_inside=inside,
     )
     findings = [*_about_forward(result, z, batches), *_about_gradient(result, gradient)]
     findings.sort(key=lambda finding: _ORDER[finding.severity])
@@ -116,6 +144,19 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
             "state_changes",
             f"a forward pass changes {_some(result.state_changes)}, so results depend on what was "
             "asked before; freeze that state for evaluation",
+        )
+    if result.stateful:
+        yield _error(
+            "stateful",
+            "its answer depends on what it was asked before, though nothing is drawn at random: "
+            "it keeps earlier answers or a state between passes; attacks and scores would see "
+            "different models, so reset that state before each pass",
+        )
+    if result.grad_effect > TOLERANCE:
+        yield _error(
+            "looks_at_grad",
+            f"its logits change by {result.grad_effect:.1e} of their scale when a gradient is "
+            "wanted: attacks see another model than the one that is scored",
         )
     if result.autograd_inside:
         yield _warning(
@@ -158,13 +199,20 @@ def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Fi
     if result.nonfinite_gradient:
         share = f"{result.nonfinite_gradient:.0%} of the images"
         yield _error("nonfinite_gradient", f"on {share} the gradient is NaN or infinite: {blind}")
-    if result.masked_gradient:
+    if result.misled_inside is not None and result.misled_inside >= MISLED_SHARE:
+        yield _warning(
+            "misleading_gradient",
+            f"at random points of the ball, on {result.misled_inside:.0%} of the images a step "
+            "along the gradient changes the margin by less than a third of what the gradient "
+            "promises: ripples, a cut or masked gradients; trust attacks that need none",
+        )
+    if result.masked_gradient >= ZERO_SHARE:
         yield _error(
             "masked_gradient",
             f"on {result.masked_gradient:.0%} of the images the gradient is zero, though the "
             f"logits move with the image, as behind a quantized or step-function layer: {blind}",
         )
-    if result.zero_gradient > result.masked_gradient:
+    if result.zero_gradient - result.masked_gradient >= ZERO_SHARE:
         share = f"{result.zero_gradient - result.masked_gradient:.0%} of the images"
         yield _warning("zero_gradient", f"on {share} the gradient is zero everywhere: {blind}")
     if result.saturated >= SATURATED_SHARE:

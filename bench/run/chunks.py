@@ -66,6 +66,7 @@ def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
         update={
             "complete": not error,
             "error": error,
+            "zero_gradients": _added(info.zero_gradients for info in infos),
             "seconds": round(sum(info.seconds for info in infos), 3),
             "precision": _named(info.precision for info in sound),
             "machine": _named(info.machine for info in sound),
@@ -85,6 +86,12 @@ def _once(chunks: Sequence[Chunk]) -> list[Chunk]:
             found.append(replace(chunk, rows=rows))
         taken.update(chunk.batches)
     return found
+
+
+def _added(counts: Iterable[int | None]) -> int | None:
+    """Returns the sum of counts; ``None`` where one of them was not counted."""
+    known = list(counts)
+    return sum(n for n in known if n is not None) if None not in known else None
 
 
 def _named(names: Iterable[str]) -> str:

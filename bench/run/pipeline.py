@@ -239,7 +239,7 @@ def _raise_alarms(
     """Stores the alarms of all cells and shows the cells again."""
     known = probing.known if probing else {}
     sweeps = [sweep for sweep, _ in run.sweeps]
-    alarms = raise_alarms(run.plan, run.store, run.classes, known, sweeps)
+    alarms = raise_alarms(run.plan, run.store, run.classes, known, sweeps, run.sentinels)
     for cell_id in dict.fromkeys(cell.cell_id for cell in run.plan.cells):
         if run.store.stored(cell_id):
             watcher.show(*run.store.read_cell(cell_id))

@@ -23,7 +23,7 @@ from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.job import Job
 from bench.run.local import default_workers
 from bench.run.schedule import cells_to_run, make_jobs
-from bench.run.sweeps_and_alarms import plan_sweeps, sweep_jobs
+from bench.run.sweeps_and_alarms import plan_sentinels, plan_sweeps, sweep_jobs
 from bench.store.analysis_store import AnalysisStore
 from bench.store.run_store import RunStore
 from bench.suite.find import find_suite
@@ -74,6 +74,7 @@ class PreparedRun:
         self.plan = make_plan(resolved)
         self.classes = resolved.dataset.classes
         self.sweeps = plan_sweeps(self.plan, lambda data: resolved.images(data).sha256)
+        self.sentinels = plan_sentinels(self.plan, lambda data: resolved.images(data).sha256)
         name = resolved.spec.suite
         self.store = RunStore(folder_at(str(out)) if out else Path("reports") / name)
         self._refuse_another_suite()
@@ -96,7 +97,7 @@ class PreparedRun:
             )
 
     def cell_jobs(self, *, save_adv: bool = False) -> tuple[list[Job], list[Job]]:
-        """Returns jobs for the suite's cells that are not stored, and for those of its sweeps.
+        """Returns jobs for cells that are not stored: the suite's; those of sweeps and sentinels.
 
         Args:
             save_adv: Whether to store adversarial examples; cells that lack them run again.
@@ -105,7 +106,7 @@ class PreparedRun:
         jobs = make_jobs(cells, self.where, save_adv=save_adv)
         stored = [i for i in self.store.cell_ids() if self.store.has(i)]
         others = [*stored, *(job.spec.cell_id for job in jobs)]
-        return jobs, sweep_jobs(self.sweeps, others, self.where)
+        return jobs, sweep_jobs(self.sweeps, self.sentinels, others, self.where)
 
     def analysis_jobs(self) -> list[AnalysisJob]:
         """Returns jobs for the analyses that are not stored."""

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from bench.attacks.base import Budget
 from bench.core.cell import CellSpec, DataSpec, Surrogate
 from bench.core.errors import UserError
 from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
+from bench.core.threat import ThreatModel
 from bench.evaluation.device import no_tf32
 from bench.run.job import Job, load_slice, model_lookup
 from bench.run.local import Executor
@@ -22,7 +24,7 @@ from bench.zoo import open_model
 J = TypeVar("J")
 R = TypeVar("R")
 
-VERSION = 1
+VERSION = 2
 """Raise it when the probe changes, so that stored findings are not used."""
 
 
@@ -34,12 +36,16 @@ class ProbeJob:
         of: A cell, or the surrogate of one: which weights, under which statistics.
         whole: The slice of the cell; the probe sees the first of its images.
         n_images: Images in that slice.
+        threat: The ball in which it is attacked.
+        batch_size: Images in its batches.
         where: Where the checkpoint and the images are found, and the device it is probed on.
     """
 
     of: CellSpec | Surrogate
     whole: DataSpec
     n_images: int
+    threat: ThreatModel
+    batch_size: int
     where: Where
 
     @property
@@ -107,7 +113,9 @@ class Probing:
         for job in jobs:
             for of in _models(job):
                 if probe_key(of) not in self.known:
-                    found = ProbeJob(of, job.data, job.n_images, job.where)
+                    spec = job.spec
+                    size = min(spec.batch_size, job.n_images)
+                    found = ProbeJob(of, job.data, job.n_images, spec.threat_model, size, job.where)
                     self._left.setdefault(found.key, found)
 
     def run(
@@ -182,7 +190,14 @@ def run_probe(one: ProbeJob) -> Probed | None:
     data = load_slice(one.data, where.data_root)
     x, y = (torch.from_numpy(part).to(where.device) for part in (data.x, data.y))
     target = Target.of(model)
-    found = probe(model, x, y, classes=target.classes)
+    found = probe(
+        model,
+        x,
+        y,
+        classes=target.classes,
+        budget=Budget.of(one.threat, target.std),
+        batch_size=one.batch_size,
+    )
     doubts = (f for f in found.findings if f.severity != "note")
     return Probed(
         differs=found.disagreement(

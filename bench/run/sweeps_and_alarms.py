@@ -1,20 +1,33 @@
-"""Convergence sweeps, which a run adds to its cells, and the alarms about cells that ended."""
+"""Sweeps and sentinels, which a run adds to its cells, and the alarms about cells that ended."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from bench.alarms.convergence import Sweep, convergence_sweep, sweep_alarms
 from bench.alarms.pairs import effort_of
 from bench.alarms.rules import find_alarms
+from bench.alarms.sentinel import (
+    N_IMAGES,
+    PARAMS,
+    look_again,
+    sentinel_cell,
+    wants_sentinel,
+    weak_attack_alarms,
+)
 from bench.alarms.shared import CellResult, alarms_by_cell
 from bench.attacks import get_attack
-from bench.core.cell import DataSpec
+from bench.core.cell import CellSpec, DataSpec
 from bench.core.paths import Where
 from bench.run.job import Job
 from bench.run.probing import Probed, probe_key
 from bench.store.run_store import RunStore
 from bench.suite.plan import Plan, PlannedCell
+
+Sentinel: TypeAlias = tuple[CellSpec, list[PlannedCell]]
+"""A sentinel's cell, and the cells of its model that it looks behind."""
 
 
 def raise_alarms(
@@ -23,6 +36,7 @@ def raise_alarms(
     classes: int,
     probed: Mapping[str, Probed],
     sweeps: Sequence[Sweep],
+    sentinels: Sequence[Sentinel],
 ) -> dict[str, tuple[str, ...]]:
     """Finds the alarms of a run's cells and stores them with the cells.
 
@@ -34,6 +48,7 @@ def raise_alarms(
         classes: Number of classes of the data.
         probed: Findings about its models, by ``probe_key``.
         sweeps: Its convergence sweeps.
+        sentinels: Its sentinels.
 
     Returns:
         The alarms of each cell that has any, by id.
@@ -43,6 +58,10 @@ def raise_alarms(
     for sweep in sweeps:
         results = _stored(store, (cell.cell_id for cell in sweep.cells))
         alarms += sweep_alarms(sweep, results)
+    for sentinel, about in sentinels:
+        for result in _stored(store, [sentinel.cell_id]):
+            asked = _stored(store, (cell.cell_id for cell in about))
+            alarms += weak_attack_alarms(asked, look_again(asked, result))
     by_cell = alarms_by_cell(dict.fromkeys(alarms))
     found: dict[str, tuple[str, ...]] = {}
     for cell in cells:
@@ -107,13 +126,39 @@ def _can_sweep(cell: PlannedCell) -> bool:
     )
 
 
+def plan_sentinels(plan: Plan, data_hash: Callable[[DataSpec], str]) -> list[Sentinel]:
+    """Plans a sentinel for each model whose attacks are none that make it needless.
+
+    Args:
+        plan: The run.
+        data_hash: Returns the hash of a slice.
+    """
+    threat = plan.suite.threat_model
+    groups: dict[int, list[PlannedCell]] = defaultdict(list)
+    for cell in plan.cells if plan.suite.sentinel else ():
+        asked = cell.attack_kind != "none" and cell.spec.protocol == "white_box"
+        if asked and not cell.refused and cell.spec.threat_model == threat:
+            groups[cell.model_index].append(cell)
+    found = []
+    for cells in groups.values():
+        shared = any(cell.batch_dependent for cell in cells)
+        if wants_sentinel((cell.spec for cell in cells), batch_dependent=shared):
+            data = cells[0].spec.data.first(min(N_IMAGES, plan.n_images))
+            found.append((sentinel_cell(cells[0].spec, data, data_hash(data)), cells))
+    return found
+
+
 def sweep_jobs(
-    sweeps: Sequence[tuple[Sweep, PlannedCell]], others: Iterable[str], where: Where
+    sweeps: Sequence[tuple[Sweep, PlannedCell]],
+    sentinels: Sequence[Sentinel],
+    others: Iterable[str],
+    where: Where,
 ) -> list[Job]:
-    """Returns the jobs of all sweeps, each id once.
+    """Returns the jobs of all sweeps and sentinels, each id once.
 
     Args:
         sweeps: Each with the cell whose convergence it tests.
+        sentinels: Each with the cells that it looks behind.
         others: Ids of cells that are stored, or run anyway.
         where: Where checkpoints and images are found, and the device.
     """
@@ -126,5 +171,9 @@ def sweep_jobs(
             base = (effort_of(about.spec, "n_iter") or 1) * about.spec.eot_iter
             cost = (about.passes or 1.0) * share * effort / base
             jobs.setdefault(spec.cell_id, Job(spec, about.attack_kind, where, cost, n_images))
+    for spec, _ in sentinels:
+        n_images = spec.data.n_images or N_IMAGES
+        cost = float(n_images * PARAMS["n_passes"] * spec.eot_iter)
+        jobs.setdefault(spec.cell_id, Job(spec, "bounded", where, cost, n_images))
     taken = set(others)
     return [job for cell_id, job in jobs.items() if cell_id not in taken]

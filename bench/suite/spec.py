@@ -214,6 +214,9 @@ class SuiteSpec(Spec):
         seed: Of everything random.
         convergence_images: Images on which a run tries out, for each model's longest white-box
             attack that follows gradients, whether more iterations or draws break more; 0 for none.
+        sentinel: Whether a short ``auto`` looks again at the first images, behind each model's
+            white-box attacks, unless one of them is as strong. Where it breaks many more, the
+            cells carry the alarm ``weak_attack``.
         models: The rows.
         attacks: The columns.
         analyses: Measurements that need more than rows.
@@ -231,6 +234,7 @@ class SuiteSpec(Spec):
     eot: Eot = "plain"
     search: Search = "fast"
     convergence_images: int = Field(default=32, ge=0)
+    sentinel: bool = True
     seed: int = Field(default=0, ge=0)
     models: tuple[ModelEntry, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)

@@ -20,6 +20,7 @@ threat_model: {norm: linf, eps: 0.1}
 batch_size: 20
 search: exact
 convergence_images: 0
+sentinel: false
 models: [fmnist-resnet20-bn-at]
 attacks: [natural, fgsm]
 """

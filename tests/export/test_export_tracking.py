@@ -25,6 +25,7 @@ data: {name: fashion-mnist, limit: 8, seed: 0, stratified: true}
 threat_model: {norm: linf, eps: 8/255}
 batch_size: 4
 convergence_images: 0
+sentinel: false
 models:
   - {checkpoint: fmnist-resnet20-bn, label: "bn: a|b/c"}
 attacks:

@@ -41,6 +41,7 @@ threat_model: {norm: linf, eps: 0.1}
 batch_size: 2
 search: exact
 convergence_images: 0
+sentinel: false
 models: [good]
 attacks: [natural, fgsm]
 analyses: [{analysis: examples, attack: fgsm, params: {images: 2}}]

@@ -48,6 +48,7 @@ def write_suite(folder: Path, data: Path, models: Sequence[Any], **more: Any) ->
         "n_draws": 2,
         "search": "exact",
         "convergence_images": 0,
+        "sentinel": False,
         "models": list(models),
         "attacks": ["natural", {"attack": "pgd", "params": {"n_iter": 2, "alpha": 0.01}}],
         **more,

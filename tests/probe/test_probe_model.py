@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from bench.attacks.base import Budget
 from bench.cli.probe import probe_command
 from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
@@ -175,12 +176,196 @@ class History(nn.Module):
         return torch.as_tensor(self.net(x + shift))
 
 
-@pytest.mark.parametrize("model", [LabelNoise, HiddenDraws, NumpyPath, History])
+@pytest.mark.parametrize("model", [LabelNoise, HiddenDraws, NumpyPath])
 def test_random_outputs_are_stochastic(model: type[nn.Module]) -> None:
     result = look(model().eval())
     assert result.stochastic
-    assert not result.batch_dependent or model is History
+    assert not result.batch_dependent
     assert "unused_branches" not in codes(result)
+
+
+class Cache(nn.Module):
+    """Answers images near to one that it was asked before as it did then."""
+
+    def __init__(self, reach: float) -> None:
+        super().__init__()
+        self.net, self.reach, self.known = conv(), reach, list[tuple[Tensor, Tensor]]()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.as_tensor(self.net(x))
+        for i, image in enumerate(x.detach()):
+            for seen, answer in self.known:
+                if seen.shape == image.shape and float((seen - image).abs().max()) < self.reach:
+                    z = z.index_put((torch.tensor([i]),), answer[None].to(z))
+                    break
+            else:
+                self.known.append((image, z[i].detach()))
+        return z
+
+
+class Counter(nn.Module):
+    """Counts its passes in a plain attribute, as a spiking network that is not reset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.count = conv(), 0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return torch.as_tensor(self.net(x)) + 0.01 * self.count * torch.arange(CLASSES)
+
+
+@pytest.mark.parametrize("make", [History, lambda: Cache(0.05), lambda: Cache(0.2), Counter])
+def test_a_state_is_no_randomness(make: Callable[[], nn.Module]) -> None:
+    result = look(make())
+    assert result.stateful and not result.stochastic
+    assert "stateful" in codes(result)
+
+
+class OwnGenerator(nn.Module):
+    """Draws from a generator of its own, which the global seeds do not reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.draw = conv(), np.random.default_rng(0)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x + 0.1 * float(self.draw.standard_normal())))
+
+
+class OffGridNoise(nn.Module):
+    """Adds noise to images off the grid of 8 bits, and so to no clean one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = conv()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        off = ((x * 255 - (x * 255).round()).abs().flatten(1).amax(1) > 0.01).view(-1, 1, 1, 1)
+        return torch.as_tensor(self.net(x + 0.1 * off * torch.randn_like(x)))
+
+
+class LargeBatchNoise(nn.Module):
+    """Adds noise in batches of more than 16 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = conv()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x + 0.1 * (len(x) > 16) * torch.randn_like(x)))
+
+
+@pytest.mark.parametrize("make", [OwnGenerator, OffGridNoise, LargeBatchNoise])
+def test_noise_shows_wherever_it_comes_from_and_whenever_it_is_added(
+    make: Callable[[], nn.Module],
+) -> None:
+    x, y = images()
+    result = probe(make(), (x * 255).round() / 255, y, classes=CLASSES, batch_size=64)
+    assert result.stochastic and not result.stateful
+
+
+class RareOwnNoise(nn.Module):
+    """Answers the first class in a tenth of the draws, from a generator of its own."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net, self.draw = conv(), torch.Generator().manual_seed(seed)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        lie = torch.rand(len(x), 1, generator=self.draw) < 0.1
+        first = 100 * F.one_hot(torch.zeros(len(x), dtype=torch.int64), CLASSES).to(x)
+        return torch.where(lie, first, self.net(x))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_passes_that_are_equal_by_chance_say_nothing_of_gradients(seed: int) -> None:
+    x, y = images()
+    budget = Budget("linf", (0.1,))
+    result = probe(RareOwnNoise(seed), x, y, classes=CLASSES, seed=seed, budget=budget)
+    assert result.stochastic and result.findings == ()
+
+
+class GradLooker(nn.Module):
+    """Answers otherwise when a gradient is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = conv()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x * 0.9 if x.requires_grad else x))
+
+
+def test_a_model_that_answers_otherwise_when_a_gradient_is_wanted() -> None:
+    assert "looks_at_grad" in codes(look(GradLooker()))
+
+
+class Sine(nn.Module):
+    """A ripple under the first layer: the gradient is exact, and useless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = conv()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x + 0.01 * (2000 * x).sin()))
+
+
+class CutGradient(nn.Module):
+    """Has no gradient away from the clean images."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        self.net, self.clean = conv(), clean
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        gap = (x[:, None] - self.clean[None].to(x)).abs().flatten(2).amax(2).amin(1)
+        far = (gap > 0.05).view(-1, 1, 1, 1)
+        return torch.as_tensor(self.net(torch.where(far, x.detach(), x)))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("kind", ["sine", "cut"])
+def test_gradients_that_mislead_inside_the_ball(kind: str, norm: str) -> None:
+    x, y = images()
+    model = Sine() if kind == "sine" else CutGradient(x)
+    budget = Budget(norm, (0.2 if norm == "linf" else 1.5,))
+    if norm == "l2" and kind == "cut":
+        return  # no pixel of a random point there moves as far
+    found = codes(probe(model, x, y, classes=CLASSES, budget=budget))
+    assert "misleading_gradient" in found
+    sound = probe(conv().eval(), x, y, classes=CLASSES, budget=budget)
+    assert sound.findings == () and sound.misled_inside == 0.0
+
+
+class Pooled(nn.Module):
+    """A LeNet with max pooling, whose windows on a plain background hold ties."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            *(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            nn.Linear(54, CLASSES),
+        )
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.net(x))
+
+
+def test_ties_of_max_pooling_on_a_plain_background_are_no_wrong_gradient() -> None:
+    x, y = images()
+    assert probe(Pooled(), torch.where(x > 0.8, x, 0.0), y, classes=CLASSES).findings == ()
 
 
 class RareLie(nn.Module):

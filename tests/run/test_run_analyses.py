@@ -42,6 +42,7 @@ threat_model: {{norm: linf, eps: 0.03}}
 batch_size: 4
 n_draws: 3
 convergence_images: 0
+sentinel: false
 models:
   - first
   - {{checkpoint: first, stats: batch, label: first B}}

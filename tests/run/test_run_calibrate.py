@@ -166,7 +166,7 @@ def test_a_plan_says_how_long_at_most(monkeypatch: pytest.MonkeyPatch, tmp_path:
     suite.write_text(
         "suite: two\ndata: {name: fashion-mnist, limit: 30}\n"
         "threat_model: {norm: linf, eps: 0.1}\nmodels: [fmnist-resnet20-bn]\n"
-        "attacks: [natural, fgsm]\nconvergence_images: 0\n"
+        "attacks: [natural, fgsm]\nconvergence_images: 0\nsentinel: false\n"
     )
     command = ["plan", str(suite), "--out", str(tmp_path / "run"), "--device", "cpu"]
     one = CliRunner().invoke(app, [*command, "--workers", "1"])

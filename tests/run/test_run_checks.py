@@ -17,7 +17,12 @@ from bench.run.local import Workers
 from bench.run.prepare import local_lookup
 from bench.run.probing import Probed, ProbeJob, Probing, probe_key
 from bench.run.schedule import cells_to_run, make_jobs, run_cells
-from bench.run.sweeps_and_alarms import plan_sweeps, raise_alarms, sweep_jobs
+from bench.run.sweeps_and_alarms import (
+    plan_sentinels,
+    plan_sweeps,
+    raise_alarms,
+    sweep_jobs,
+)
 from bench.store.run_store import RunStore
 from bench.suite.load import load_suite
 from bench.suite.plan import Plan, make_plan
@@ -58,16 +63,16 @@ def test_an_attack_with_too_few_steps_is_marked_by_the_sweep(tmp_path: Path) -> 
     assert [about.attack_label for _, about in sweeps] == ["short"]
     store = RunStore(tmp_path / "run")
     jobs = jobs_of(plan, store.folder)
-    jobs += sweep_jobs(sweeps, [job.spec.cell_id for job in jobs], Where(CHECKPOINTS))
+    jobs += sweep_jobs(sweeps, [], [job.spec.cell_id for job in jobs], Where(CHECKPOINTS))
     with Workers(1) as workers:
         summary = run_cells(plan, store, jobs, workers, Watcher())
     assert (summary.ran, summary.swept) == (3, 2), "its base is the cell itself"
     probed = {probe_key(plan.cells[0].spec): Probed(doubts=("probe_odd: looks odd",))}
-    found = raise_alarms(plan, store, 10, probed, [sweep for sweep, _ in sweeps])
+    found = raise_alarms(plan, store, 10, probed, [sweep for sweep, _ in sweeps], [])
     codes = {c.attack_label: [a.partition(":")[0] for a in found[c.cell_id]] for c in plan.cells}
     assert "not_converged" in codes["short"]
     assert codes["natural"] == ["probe_odd"]
-    again = raise_alarms(plan, store, 10, {}, [])
+    again = raise_alarms(plan, store, 10, {}, [], [])
     assert plan.cells[0].cell_id not in again, "alarms are found anew"
     assert store.read_cell(plan.cells[0].cell_id)[0].alarms == ()
 
@@ -77,6 +82,58 @@ def test_sweeps_can_be_turned_off_and_leave_ensembles_alone(tmp_path: Path) -> N
     assert plan_sweeps(planned(tmp_path, off)[0], lambda data: "0") == []
     auto = SUITE.replace("attack: pgd, label: short, params: {n_iter: 2,", "attack: autoattack}\n#")
     assert plan_sweeps(planned(tmp_path, auto)[0], lambda data: "0") == []
+
+
+WEAK = """\
+suite: weak
+data: {name: fashion-mnist, limit: 32, seed: 0, stratified: true}
+threat_model: {norm: linf, eps: 0.05}
+batch_size: 16
+convergence_images: 0
+models: [fmnist-resnet20-bn]
+attacks: [natural, {attack: noise, params: {n_trials: 2}}, {attack: fgsm, eps: 0.01}]
+"""
+
+
+def test_a_sentinel_looks_behind_weak_attacks(tmp_path: Path) -> None:
+    plan, lookup = planned(tmp_path, WEAK)
+    sentinels = plan_sentinels(plan, lambda data: lookup.images(data).sha256)
+    ((cell, about),) = sentinels
+    assert cell.attack == "auto" and [one.attack_label for one in about] == ["noise"]
+    store = RunStore(tmp_path / "run")
+    jobs = jobs_of(plan, store.folder)
+    jobs += sweep_jobs([], sentinels, [job.spec.cell_id for job in jobs], Where(CHECKPOINTS))
+    with Workers(1) as workers:
+        run_cells(plan, store, jobs, workers, Watcher())
+    found = raise_alarms(plan, store, 10, {}, [], sentinels)
+    codes = {c.attack_label: found.get(c.cell_id, ()) for c in plan.cells}
+    (alarm,) = codes["noise"]
+    assert alarm.startswith("weak_attack: ") and "leaves 0% where" in alarm
+    assert not any(found for label, found in codes.items() if label != "noise")
+
+
+@pytest.mark.parametrize(
+    ("attacks", "wanted"),
+    [
+        ("[pgd]", 1),
+        ("[{attack: autoattack, params: {n_queries: 100}}]", 1),
+        ("[pgd, autoattack]", 0),
+        ("[auto]", 0),
+        ("[{attack: auto, params: {n_passes: 100}}]", 1),
+        ("[natural]", 0),
+    ],
+)
+def test_a_sentinel_is_spared_where_an_attack_is_as_strong(
+    attacks: str, wanted: int, tmp_path: Path
+) -> None:
+    text = WEAK.partition("attacks:")[0] + f"attacks: {attacks}\n"
+    assert len(plan_sentinels(planned(tmp_path, text)[0], lambda data: "0")) == wanted
+    off = text + "sentinel: false\n"
+    assert plan_sentinels(planned(tmp_path, off)[0], lambda data: "0") == []
+    shared = text.replace(
+        "[fmnist-resnet20-bn]", "[{checkpoint: fmnist-resnet20-bn, stats: batch}]"
+    )
+    assert plan_sentinels(planned(tmp_path, shared)[0], lambda data: "0") == []
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ threat_model: {{norm: linf, eps: 0.03}}
 batch_size: 4
 n_draws: 3
 convergence_images: 0
+sentinel: false
 search: exact
 models:
   - {{checkpoint: drawn, label: drawn}}

@@ -29,6 +29,7 @@ data: {{name: "npz:{data}"}}
 threat_model: {{norm: linf, eps: 0.1}}
 batch_size: 4
 convergence_images: 0
+sentinel: false
 models: [{models}]
 attacks: [natural, fgsm, {{attack: pgd, params: {{n_iter: 3, alpha: 0.05}}}}, moody]
 """

@@ -53,6 +53,7 @@ def tiny() -> dict[str, Any]:
         "threat_model": {"norm": "linf", "eps": 0.1},
         "batch_size": 4,
         "convergence_images": 0,
+        "sentinel": False,
         "search": "exact",
         "models": ["first", "second"],
         "attacks": ["natural", {"attack": "pgd", "params": {"n_iter": 2}}],

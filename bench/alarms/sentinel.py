@@ -1,0 +1,126 @@
+"""The sentinel: a short strong attack looks again at images that an evaluation left right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.alarms.shared import Alarm, CellResult
+from bench.attacks.registry import attack_info, get_attack
+from bench.core.cell import CellSpec, DataSpec
+from bench.metrics import worst_case_rows
+from bench.metrics.accuracy import robust_scores
+
+ATTACK, PARAMS = "auto", {"n_passes": 480}
+"""The attack: a round of each kind of step, ascent, random search, a smoothed gradient, a walk from
+outside the ball, and little more."""
+
+N_IMAGES = 32
+"""Images that it looks at."""
+
+GAP = 0.1
+"""By how much it must lower robust accuracy to call the attacks weak. Sound models lose up to 3
+points to it where PGD was asked for."""
+
+FULL = {"n_iter": 100, "n_queries": 5000}
+"""AutoAttack's own steps and queries: with fewer, or with some components, it is no AutoAttack."""
+
+ENOUGH = 1000
+"""Passes of ``auto`` that make it at least as strong as the sentinel."""
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What a sentinel found.
+
+    Attributes:
+        asked: Share of images that the attacks asked for leave right, the worst case, in [0, 1].
+        left: Share that is left after the sentinel.
+        n: Images that it looked at.
+    """
+
+    asked: float
+    left: float
+    n: int
+
+    @property
+    def weak(self) -> bool:
+        """Whether the attacks asked for were too weak to be believed."""
+        return self.asked - self.left >= GAP
+
+    def __str__(self) -> str:
+        return (
+            f"the sentinel, a short {ATTACK} on {self.n} images, leaves {self.left:.0%} where the "
+            f"attacks asked for leave {self.asked:.0%}"
+        )
+
+
+def as_strong(spec: CellSpec) -> bool:
+    """Says whether a cell's attack makes a sentinel needless."""
+    params = spec.attack_params
+    if spec.attack == ATTACK:
+        return int(params["n_passes"]) >= ENOUGH
+    if spec.attack != "autoattack" or params.get("components"):
+        return False
+    return all(int(params[key]) >= least for key, least in FULL.items())
+
+
+def wants_sentinel(specs: Iterable[CellSpec], *, batch_dependent: bool) -> bool:
+    """Says whether the cells of one model and threat model need a second look.
+
+    Not where images share statistics, as there a few of them are another model; nor in a norm that
+    the sentinel does not serve.
+    """
+    asked = [spec for spec in specs if spec.protocol == "white_box" and spec.attack != "natural"]
+    if any(spec.threat_model.norm not in get_attack(ATTACK).norms for spec in asked):
+        return False
+    return bool(asked) and not batch_dependent and not any(as_strong(spec) for spec in asked)
+
+
+def sentinel_cell(base: CellSpec, data: DataSpec, data_hash: str) -> CellSpec:
+    """Returns the sentinel of a cell's model on some images.
+
+    Raises:
+        UserError: When it cannot serve the norm of the threat model.
+    """
+    info = attack_info(ATTACK, PARAMS, base.threat_model.norm)
+    changes = {"attack": info.name, "attack_version": info.version, "library": info.library}
+    return base.model_copy(
+        update={**changes, "attack_params": info.params, "data": data, "data_hash": data_hash}
+    )
+
+
+def look_again(cells: Sequence[CellResult], sentinel: CellResult) -> SecondLook | None:
+    """Compares a sentinel on some images with the attacks asked for, on the same images.
+
+    Args:
+        cells: Of one model, of the sentinel's threat model; incomplete ones are left out.
+        sentinel: On some of their images.
+
+    Returns:
+        ``None`` where there is nothing to compare.
+    """
+    seen = {row.index for row in sentinel.rows}
+    asked = [[row for row in cell.rows if row.index in seen] for cell in _attacked(cells)]
+    asked = [rows for rows in asked if len(rows) == len(seen)]
+    if not asked or not sentinel.info.complete or not seen:
+        return None
+    before = robust_scores(worst_case_rows(asked))
+    after = robust_scores(worst_case_rows([*asked, sentinel.rows]))
+    return SecondLook(sum(before) / len(seen), min(sum(before), sum(after)) / len(seen), len(seen))
+
+
+def weak_attack_alarms(cells: Sequence[CellResult], look: SecondLook | None) -> Iterator[Alarm]:
+    """Yields an alarm about every attack of a model whose verdict the sentinel does not share."""
+    if look is None or not look.weak:
+        return
+    for cell in _attacked(cells):
+        yield cell.alarm(
+            "weak_attack",
+            f"a weak attack, or gradients that mislead: {look}; run {ATTACK} or autoattack at "
+            "full length",
+        )
+
+
+def _attacked(cells: Sequence[CellResult]) -> list[CellResult]:
+    return [cell for cell in cells if cell.white_box and cell.info.complete]
