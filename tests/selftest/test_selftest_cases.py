@@ -20,7 +20,11 @@ from bench.zoo import checkpoint
 
 pytestmark = pytest.mark.process
 
-SLOW = {"label-noise", "too-few-draws", "sound-gn", "sound-in", "sound-ln"}
+SLOW = {
+    *("label-noise", "too-few-draws", "sound-gn", "sound-in", "sound-ln"),
+    *("proved-linf", "dropout", "python-noise", "own-torch-noise", "own-numpy-noise"),
+    *("sine-middle", "sine-short", "off-grid-noise", "detached-ensemble"),
+}
 
 PLANTED_TRAPS = 18
 """Traps that the design names; the last two of ``TRAPS`` are about the harness itself."""
