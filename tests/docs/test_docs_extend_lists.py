@@ -245,7 +245,7 @@ stands = (logits[:, 0] - logits[:, 1]).abs() > eps * w.abs().max()
 assert 0 < int(stands.sum()) < 64
 net = nn.Sequential(nn.Flatten(), linear)
 for attack in ("fgsm", "pgd"):
-    found = evaluate(net, x, y, f"l1:{eps}", [attack])[attack].robust_accuracy.value
+    found = evaluate(net, x, y, f"l1:{eps}", [attack]).robust_accuracy(attack).value
     assert abs(found - float(stands.float().mean())) < 1e-6, (attack, found)
 try:
     evaluate(net, x, y, "l1:0.3", ["square"])
