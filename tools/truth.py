@@ -11,7 +11,6 @@ test set). Neither networks nor images enter the project.
 from __future__ import annotations
 
 import argparse
-import gzip
 import importlib.util
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.core.host import processor
 from bench.data.roots import data_root
+from bench.data.slice import load_split
 from bench.oracle import Access, Oracle, frozen
 from bench.verify import judge
 
@@ -39,6 +39,9 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "auto": ("auto", {}),
     "AutoAttack": ("autoattack", {}),
 }
+CIFAR_TEST = "npz:cifar10_test_lossless_first1017.npz"
+"""The first test images of CIFAR-10, exact."""
+
 CERTIFIED = 200
 """Images of a test set that are attacked, of those that a certificate speaks of."""
 
@@ -102,22 +105,6 @@ def load_module(folder: Path) -> ModuleType:
     return module
 
 
-def mnist_test(root: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Returns MNIST's test images (10,000, 1, 28, 28), bytes, and labels."""
-    images, labels = (
-        gzip.decompress(next((root / "mnist").glob(f"t10k-{what}*.gz")).read_bytes())
-        for what in ("images", "labels")
-    )
-    x = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    return x, np.frombuffer(labels, np.uint8, offset=8)
-
-
-def cifar_test(root: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Returns the first 1,017 test images of CIFAR-10 (n, 3, 32, 32), bytes, and labels."""
-    with np.load(root / "cifar10_test_lossless_first1017.npz") as stored:
-        return stored["x"].transpose(0, 3, 1, 2), stored["y"]
-
-
 def problems(folder: Path, root: Path) -> Iterator[Problem]:
     """Yields all problems of a family."""
     instances = folder / "instances.npz"
@@ -125,8 +112,7 @@ def problems(folder: Path, root: Path) -> Iterator[Problem]:
         with np.load(instances) as stored:
             found = {key: stored[key] for key in stored.files}
         if "x" not in found:
-            x, _ = mnist_test(root)
-            found["x"] = x[found["index"]]
+            found["x"] = load_split("mnist", "test", root).x[found["index"]]
         n = len(found["y"])
         found.setdefault("model", np.full(n, "model"))
         found.setdefault("target", np.full(n, -1))
@@ -150,15 +136,15 @@ def problems(folder: Path, root: Path) -> Iterator[Problem]:
         with np.load(file) as stored:
             index, sure = stored["index"][:CERTIFIED], stored["certified"][:CERTIFIED]
             norm, eps = str(stored["norm"]), float(stored["eps"])
-        images, labels = cifar_test(root)
+        test = load_split(CIFAR_TEST, "test", root)
         network = file.stem.removeprefix("certified").strip("_") or "model"
         yield Problem(
             folder.name,
             network,
             norm,
             eps,
-            torch.tensor(images[index] / 255.0, dtype=torch.float32),
-            torch.tensor(labels[index].astype(np.int64)),
+            torch.tensor(test.x[index] / 255.0, dtype=torch.float32),
+            torch.tensor(test.y[index], dtype=torch.int64),
             torch.full((len(index),), -1),
             tuple("robust" if one else "open" for one in sure),
         )

@@ -19,8 +19,8 @@ N_IMAGES = 32
 """Images that it looks at."""
 
 GAP = 0.1
-"""By how much it must lower robust accuracy to call the attacks weak. Sound models lose up to 3
-points to it where PGD was asked for."""
+"""By how much it must lower robust accuracy to call the attacks weak: PGD on a sound model
+leaves a few images that a stronger attack breaks."""
 
 FULL = {"n_iter": 100, "n_queries": 5000}
 """AutoAttack's own steps and queries: with fewer, or with some components, it is no AutoAttack."""

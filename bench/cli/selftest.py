@@ -35,7 +35,7 @@ def selftest(
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Plant every known trap and show that it is noticed (about three minutes)."""
+    """Plant every known trap and show that it is noticed (about ten minutes on two cores)."""
     from bench.selftest import CASES, Summary, check_checkpoints, compare, pick, run_case, trials
 
     cases = (pick(CASES, case),) if case else CASES

@@ -23,8 +23,9 @@ from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
 from bench.models.external.library_model import hash_tensors
 from bench.probe.findings import Finding
+from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
-from bench.probe.state import TOLERANCE, changed_by
+from bench.probe.state import changed_by
 
 N_PROBED = 16
 """Images that a model is looked at with."""
@@ -184,7 +185,7 @@ def changes(
     x = torch.from_numpy(data.x[:N_PROBED]).to(target.device)
     with seeded(seed):
         effect = changed_by(target.model, before, x, seed)
-    if effect <= TOLERANCE:
+    if effect <= REPEAT_TOLERANCE:
         return ()
     text = (
         f"after the attacks, its logits on clean images differ by {effect:.1e} of their scale from "

@@ -32,8 +32,7 @@ OFF_SLOPE = 0.2
 as a disagreement."""
 
 KEPT = 0.3
-"""Share of a gradient's promise that a step inside the ball must keep. Sound networks keep more on
-nine images in ten."""
+"""Share of a gradient's promise that a step inside the ball must keep."""
 
 LOST = 1e-7
 """Size of the cross-entropy's gradient, relative to the margin's, below which it is lost to

@@ -19,7 +19,7 @@ from bench.probe.forward import (
     probe_batches,
 )
 from bench.probe.gradient import GradientProbe, probe_gradient, probe_inside
-from bench.probe.state import TOLERANCE, probe_state
+from bench.probe.state import probe_state
 from bench.probe.subject import Subject, copied, scale_of
 
 MAX_IMAGES = 16
@@ -152,7 +152,7 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
             "it keeps earlier answers or a state between passes; attacks and scores would see "
             "different models, so reset that state before each pass",
         )
-    if result.grad_effect > TOLERANCE:
+    if result.grad_effect > REPEAT_TOLERANCE:
         yield _error(
             "looks_at_grad",
             f"its logits change by {result.grad_effect:.1e} of their scale when a gradient is "

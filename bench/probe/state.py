@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.randomness import reseed
-from bench.probe.forward import REPEATS
+from bench.probe.forward import REPEAT_TOLERANCE, REPEATS
 from bench.probe.subject import Run, Subject, deviation, held, paths_to_hold, scale_of
 
 Ask: TypeAlias = Callable[..., Tensor]
 """``ask(subject, images, run)``: logits of seeded generators, and of one path."""
 
-TOLERANCE = 1e-5
-"""Change between equal passes that rounding may cause, relative to the logits' scale."""
 
 SHIFTS = (0.01, 0.1)
 """How far from clean images, in each pixel, a remembering model is asked."""
@@ -79,16 +77,16 @@ def _remembers(subject: Subject, x: Tensor, ask: Ask, scale: float, seed: int) -
         near = (new + shift * (torch.rand(x.shape, generator=generator).to(x) * 2 - 1)).clamp(0, 1)
         ask(subject, new)
         after, alone, again = ask(subject, near), ask(fresh, near), ask(other, near)
-        if deviation(again, alone, scale) > TOLERANCE:
+        if deviation(again, alone, scale) > REPEAT_TOLERANCE:
             return False  # it draws, from a generator of its own that a copy does not take along
-        if deviation(after, alone, scale) > TOLERANCE:
+        if deviation(after, alone, scale) > REPEAT_TOLERANCE:
             return True
     return False
 
 
 def _grad_effect(subject: Subject, x: Tensor, ask: Ask, scale: float) -> float:
     plain = ask(subject, x)
-    if any(deviation(ask(subject, x), plain, scale) > TOLERANCE for _ in range(REPEATS)):
+    if any(deviation(ask(subject, x), plain, scale) > REPEAT_TOLERANCE for _ in range(REPEATS)):
         return 0.0  # one pass alone may be equal by chance
 
     def wanted(images: Tensor) -> Tensor:
@@ -120,7 +118,7 @@ def changed_by(model: nn.Module, before: nn.Module, x: Tensor, seed: int) -> flo
         with torch.no_grad(), held(one, path):
             z.append(torch.as_tensor(one(x)))
     scale = scale_of(z[0])
-    return 0.0 if deviation(z[0], z[2], scale) > TOLERANCE else deviation(z[0], z[1], scale)
+    return 0.0 if deviation(z[0], z[2], scale) > REPEAT_TOLERANCE else deviation(z[0], z[1], scale)
 
 
 def has_generator(model: nn.Module) -> bool:

@@ -7,6 +7,7 @@ nine tenths if it is robust, and one more tenth if the other answer is right.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -44,12 +45,12 @@ class Dropped(Planted):
         return between((1 - ERRORS) * kept.double() + ERRORS * black)
 
 
-class Unreliable(Planted):
+class Unreliable(Planted, ABC):
     """Answers class 0 in a share of the draws, whatever the image."""
 
+    @abstractmethod
     def draw(self, x: Tensor) -> Tensor:
         """Returns a number (b,) in [0, 1) for each image (b, c, h, w)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images to logits."""
