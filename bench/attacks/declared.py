@@ -50,11 +50,10 @@ class PGDParams(StepParams):
         random_start: Starts at a uniformly random point of the ball, otherwise at x.
         n_restarts: Runs, at least 1, each from its own start; the best of them is returned.
         keep: ``best`` returns the best of all iterates: the one that is wrong on the most draws,
-            then the one with the highest loss. ``last`` returns the last iterate of a run. The
-            best is chosen on the draws the attack saw: on a stochastic model with few draws
-            (``eot_iter``) it is also the luckiest, and ``last`` may be stronger. Where the attack
-            sees a mean-field surrogate, that compares the iterates of a run, and fresh draws of the
-            model compare the runs.
+            then the one with the highest loss. ``last`` returns the last iterate of a run. On a
+            stochastic model both take the last iterate, as the best of many noisy losses is the
+            luckiest, and fresh draws compare the runs. A mean-field surrogate is deterministic, so
+            its iterates are compared.
         loss: Loss to climb: cross-entropy, difference of logits ratio, or margin of logits.
         early_stop: Stops attacking an image once it is broken, where the model is deterministic
             and images are independent. It changes no verdict and saves passes; what it finds has a
@@ -186,7 +185,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         name="pgd",
-        version=1,
+        version=2,
         kind="bounded",
         norms=LINF_L2,
         params=PGDParams,
@@ -235,7 +234,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         name="cw_linf",
-        version=1,
+        version=2,
         kind="bounded",
         norms=("linf",),
         params=CWLinfParams,

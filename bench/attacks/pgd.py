@@ -106,27 +106,36 @@ def cw_linf(
 def pgd(
     oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: PGDParams, seed: int
 ) -> Tensor:
-    """Returns images with a high loss: the best, or the last, iterate of one or more ascents."""
+    """Returns images with a high loss: the best, or the last, iterate of one or more ascents.
+
+    Iterates of a stochastic model are not compared: each was seen on its own draws, and the best
+    of many noisy losses is the luckiest.
+    """
     generator, ball = torch.Generator().manual_seed(seed), ball_of(budget)
     if params.early_stop and decides(oracle):
         return _until_broken(oracle, x, y, ball, params, generator)
-    best, of_runs = Best(x, oracle.coupled), Best(x, oracle.coupled)
-    by_runs = oracle.mean_field and params.n_restarts > 1
-    x_adv = x
+    loss, noisy = LOSSES[params.loss], oracle.access.stochastic
+    iterates = params.keep == "best" and (oracle.mean_field or not noisy)
+    of_runs = Best(x, oracle.coupled)
     for _ in range(params.n_restarts):
         start = ball.random_point(x, generator) if params.random_start else x
-        seen = best if params.keep == "best" else None
-        loss = LOSSES[params.loss]
-        trail = ("pgd", seed, params.keep, params.random_start) if params.n_restarts == 1 else None
+        best = Best(x, oracle.coupled)
+        seen = best if iterates else None
+        trail = ("pgd", seed, iterates, params.random_start) if params.n_restarts == 1 else None
         x_adv = climb(oracle, x, y, ball, params, loss=loss, start=start, seen=seen, trail=trail)
-        if params.compares:
+        if iterates:
             best.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
-        if by_runs:
-            found = appraise(oracle, whole_batch(x, y), best.x_adv)
+            x_adv = best.x_adv
+        if params.n_restarts == 1:
+            return x_adv
+        if noisy:
+            found = appraise(oracle, whole_batch(x, y), x_adv)
             of_runs.offer(found.x_adv, found.score)
-            best = Best(x, oracle.coupled)
-    best = of_runs if by_runs else best
-    return best.x_adv if params.compares else x_adv
+        elif iterates:
+            of_runs.offer(x_adv, best.score)
+        else:
+            of_runs.offer(x_adv, harm(oracle, oracle.query(x_adv, y, loss, grad=False)))
+    return of_runs.x_adv
 
 
 def _until_broken(
