@@ -195,6 +195,33 @@ class CellModel:
     batch_dependent: bool
     called: str
 
+    @property
+    def shares_draws(self) -> bool:
+        """Whether the images of a pass may share a draw, though no statistics.
+
+        Paths of this project's RNA layers are drawn for each image; how another model draws is not
+        known.
+        """
+        return self.stochastic and not self.draws_paths and not self.batch_dependent
+
+
+BATCH_SIZE = 128
+"""Images that are attacked and scored together, unless that is said."""
+
+CLUSTERS = 12
+"""Batches, at least, of a model whose images may share a draw."""
+
+
+def default_batch_size(n_images: int, *, shared_draws: bool) -> int:
+    """Returns how many of n images are attacked and scored together unless that is said.
+
+    Args:
+        n_images: At least 1.
+        shared_draws: Whether the images of a pass may share a draw, though no statistics: such
+            images stand or fall together, so a few large batches would decide nothing.
+    """
+    return max(1, min(BATCH_SIZE, n_images // CLUSTERS)) if shared_draws else BATCH_SIZE
+
 
 Aspect = Literal["eot", "eot_iter", "adversary"]
 

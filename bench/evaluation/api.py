@@ -14,6 +14,7 @@ from bench.alarms.shared import CellResult, alarms_by_cell
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
 from bench.core.cell import (
+    BATCH_SIZE,
     Adversary,
     CellModel,
     CellSpec,
@@ -23,6 +24,7 @@ from bench.core.cell import (
     RefusedCellError,
     Search,
     check_eot,
+    default_batch_size,
     make_cell,
 )
 from bench.core.errors import UserError, key_path, our_words
@@ -47,12 +49,6 @@ from bench.suite.spec import AttackEntry, repeated_labels
 
 IN_MEMORY = "in-memory"
 """Name of checkpoint and data set in the cells of an evaluation without files."""
-
-BATCH_SIZE = 128
-"""Images that are attacked and scored together."""
-
-CLUSTERS = 12
-"""Batches, at least, of a model whose images may share a draw."""
 
 NOT_LOOKED = "no sentinel was asked for: nothing looked behind these numbers"
 """Note of a result without a sentinel."""
@@ -137,11 +133,13 @@ def evaluate(
     with evaluation_mode(model, device):
         before = copied(model) if probe else None
         target, doubts = as_target(model, data, declared, seed, ball, batch_size or BATCH_SIZE)
+        cell_model = _cell_model(target)
+        if batch_size is None:
+            batch_size = default_batch_size(len(data.y), shared_draws=cell_model.shares_draws)
         asked: dict[str, Any]
-        batch_size = _batch_size(target, len(data.y)) if batch_size is None else batch_size
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
-        specs = _specs(entries, infos, _cell_model(target), data, ball, asked)
+        specs = _specs(entries, infos, cell_model, data, ball, asked)
         cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
         doubts = (*doubts, *changes(target, before, data, seed))
         look = second_look(target, data, cells) if sentinel else None
@@ -162,13 +160,6 @@ def evaluate(
         for entry, cell in zip(entries, cells, strict=True)
     }
     return EvaluationResult(results, str(look or "") if sentinel else NOT_LOOKED)
-
-
-def _batch_size(target: Target, n_images: int) -> int:
-    """Returns how many images are attacked and scored together unless that is said."""
-    if target.shares_draws and not target.batch_dependent:
-        return max(1, min(BATCH_SIZE, n_images // CLUSTERS))
-    return BATCH_SIZE
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:

@@ -205,7 +205,7 @@ def _planned(index: int, suite: ResolvedSuite) -> PlannedAnalysis | None:
             data,
             images.sha256,
             column.threat_model(spec.threat_model) if column else spec.threat_model,
-            manner_of(spec, here[i], column, "exact"),
+            manner_of(spec, here[i], column, suite.models[i], images.n_images, "exact"),
         )
         for i in chosen
     ]

@@ -164,7 +164,8 @@ def _planned(suite: ResolvedSuite, i: int, j: int) -> PlannedCell:
     model, source = suite.models[i]
     data = column.slice_of(spec.data)
     images = suite.images(data)
-    threat_model, manner = column.threat_model(spec.threat_model), manner_of(spec, entry, column)
+    threat_model = column.threat_model(spec.threat_model)
+    manner = manner_of(spec, entry, column, (model, source), images.n_images)
     refused = ""
     try:
         cell = make_cell(model, attack, data, images.sha256, threat_model, manner, source)

@@ -5,15 +5,28 @@ The rules that need no suite stand in ``bench.core.cell``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from bench.core.cell import Aspect, CellModel, Eot, Manner, Search, refusals
+from bench.core.cell import (
+    Aspect,
+    CellModel,
+    Eot,
+    Manner,
+    Search,
+    default_batch_size,
+    refusals,
+)
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.suite.yaml_source import KeyPath, Problem
 
 
 def manner_of(
-    suite: SuiteSpec, entry: ModelEntry, column: AttackEntry | None, search: Search | None = None
+    suite: SuiteSpec,
+    entry: ModelEntry,
+    column: AttackEntry | None,
+    models: Iterable[CellModel],
+    n_images: int,
+    search: Search | None = None,
 ) -> Manner:
     """Returns the manner of a cell: the attack's draws override the model's, those the suite's.
 
@@ -21,15 +34,20 @@ def manner_of(
         suite: Gives the defaults.
         entry: The model.
         column: The attack; ``None`` for an analysis that attacks nothing.
+        models: The model, and the one that attacks are crafted on.
+        n_images: Images of the cell, which decide the size of its batches where nothing else does.
         search: In place of the suite's.
     """
     own = column or AttackEntry(attack="natural")
+    shared = any(model.shares_draws for model in models)
     return Manner(
         protocol=entry.protocol,
         adversary=entry.adversary,
         eot_iter=own.eot_iter or entry.eot_iter or suite.eot_iter,
         eot=own.eot or entry.eot or suite.eot,
-        batch_size=entry.batch_size or suite.batch_size,
+        batch_size=entry.batch_size
+        or suite.batch_size
+        or default_batch_size(n_images, shared_draws=shared),
         n_draws=suite.n_draws,
         search=search or suite.search,
         seed=suite.seed,

@@ -203,7 +203,8 @@ class SuiteSpec(Spec):
         description: Printed with the tables.
         data: The slice that every model is scored on.
         threat_model: The ball of every attack.
-        batch_size: Images that are attacked and scored together.
+        batch_size: Images that are attacked and scored together. ``None`` for 128, or for a twelfth
+            of the images where those of a batch may share a draw of a random model.
         n_draws: Fresh draws that score each image of a stochastic model.
         eot_iter: Draws over which gradients of a stochastic model are averaged.
         eot: How: over ``plain`` or ``stratified`` draws, or not at all but in one pass through the
@@ -228,7 +229,7 @@ class SuiteSpec(Spec):
     description: str = ""
     data: DataSpec
     threat_model: ThreatModel
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     n_draws: int = Field(default=20, ge=1)
     eot_iter: int = Field(default=1, ge=1)
     eot: Eot = "plain"

@@ -61,6 +61,7 @@ NORMS: dict[str, Any] = {
     "fmnist-resnet20-bn-at": "bn",
     "fmnist-resnet20-in-at": "in",
     "fmnist-resnet20-rna-at": {"name": "rna", "pool": ["bn", "in"]},
+    "foreign-random": {"name": "foreign", "declares": ["stochastic"]},
 }
 ANALYSES: dict[str, tuple[dict[str, Any], float, int, Any]] = {
     "examples": ({"images": 4, "stratified": False}, 1, 1, "any"),

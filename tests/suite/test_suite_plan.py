@@ -169,6 +169,20 @@ def test_draws_count_for_stochastic_models_only_and_the_column_decides(
     assert [c.spec.eot_iter for c in plan.cells] == [5, 3, 1, 3, 1]
 
 
+def test_batches_are_small_where_images_may_share_a_draw_unless_a_size_is_said(
+    tmp_path: Path, lookup: Lookup
+) -> None:
+    """Images that share a draw stand or fall together: two batches of them decide nothing."""
+    surrogate = {"protocol": "transfer", "surrogate": "foreign-random"}
+    models = [BN, RNA, "foreign-random", {"checkpoint": BN, "label": "t", **surrogate}]
+    attacks = ["fgsm", {"attack": "fgsm", "label": "few", "limit": 24}]
+    plan = _plan(tmp_path, lookup, models=models, attacks=attacks, batch_size=None)
+    sizes = [c.spec.batch_size for c in plan.cells]
+    assert sizes == [128, 128, 128, 128, 5, 2, 5, 2]
+    plan = _plan(tmp_path, lookup, models=models, attacks=attacks)
+    assert {c.spec.batch_size for c in plan.cells} == {32}
+
+
 def test_a_lone_adversary_is_for_models_that_share_statistics(
     tmp_path: Path, lookup: Lookup
 ) -> None:
