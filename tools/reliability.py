@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.core.host import processor
+from bench.core.host import processor, usable_cores
 from bench.run.local import TRIES
 from bench.store.run_store import RunStore
 
@@ -336,7 +336,7 @@ def main() -> None:
             result = kills(what, given.kills, given.seed, say)
         known = json.loads(DATA.read_text()) if DATA.exists() else {}
         known |= {what: result, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-        known["machine"] = f"{processor()}, {len(os.sched_getaffinity(0))} cores"
+        known["machine"] = f"{processor()}, {usable_cores()} cores"
         DATA.write_text(json.dumps(known, indent=2) + "\n")
         PAGE.write_text(page(known))
         say(json.dumps(result))

@@ -35,16 +35,25 @@ def selftest(
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Plant every known trap and show that it is noticed (about ten minutes on two cores)."""
-    from bench.selftest import CASES, Summary, check_checkpoints, compare, pick, run_case, trials
+    """Plant every known trap and show that it is noticed (MINUTES on two cores)."""
+    from bench.selftest import CASES, Processes, Summary, compare, pick, run_case, trials
+    from bench.zoo import list_folders
 
-    cases = (pick(CASES, case),) if case else CASES
-    verdicts = _collect("planted cases", map(run_case, cases))
-    looks = None
-    if not no_checkpoints and case is None:
-        looks = _collect("checkpoints", check_checkpoints(whole_folder(checkpoints), data_root))
-    shown = [] if no_libraries else [t for t in trials() if case in (None, t.id)]
-    summary = Summary(verdicts, _collect("libraries", map(compare, shown)), looks)
+    if case is not None:
+        results = [run_case(pick(CASES, case))]
+        shown = [] if no_libraries else [trial for trial in trials() if trial.id == case]
+        summary = Summary(results, _collect("libraries", map(compare, shown)))
+    else:
+        with Processes(CASES) as processes:
+            folders = [] if no_checkpoints else list_folders([whole_folder(checkpoints)])
+            looks = processes.check_checkpoints(folders, data_root)  # the longest first
+            compared = processes.compare([] if no_libraries else trials())
+            results = _collect("planted cases", processes.run_cases())
+            summary = Summary(
+                results,
+                _collect("libraries", compared),
+                None if no_checkpoints else _collect("checkpoints", looks),
+            )
     _show(summary)
     if out is not None:
         _write(out, summary)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.attacks import get_attack
 from bench.core.errors import UserError
-from bench.core.host import installed, processor, today
+from bench.core.host import installed, processor, today, usable_cores
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
@@ -78,7 +77,7 @@ class Calibration:
     """
 
     def __init__(self, jobs: Sequence[Job], workers: int) -> None:
-        self._threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        self._threads = max(1, usable_cores() // workers)
         self._sources: dict[object, tuple[Source, str]] = {}
         kinds: dict[str, Job] = {}
         for job in jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections import deque
@@ -12,6 +11,7 @@ from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
+from bench.core.host import usable_cores
 from bench.run.worker import Assigned, Worker
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -78,7 +78,7 @@ TRIES = 3
 
 def default_workers(device: str) -> int:
     """Returns one worker per core on a CPU, one in all on a GPU."""
-    return 1 if device != "cpu" else len(os.sched_getaffinity(0))
+    return 1 if device != "cpu" else usable_cores()
 
 
 class Executor(Protocol):
@@ -114,7 +114,7 @@ class Workers:
     def __init__(self, n: int, limit: float | None = None, stop: Stop | None = None) -> None:
         self._n, self._limit, self._stop = n, limit, stop or Stop()
         self._here = n == 1 and limit is None
-        self._threads = max(1, len(os.sched_getaffinity(0)) // n)
+        self._threads = max(1, usable_cores() // n)
         self._workers: list[Worker[Any]] = []
         self._failed_starts = 0
 

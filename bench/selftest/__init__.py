@@ -3,12 +3,13 @@
 from bench.selftest.alarm_cases import CASES as _ALARM_CASES
 from bench.selftest.attack_cases import CASES as _ATTACK_CASES
 from bench.selftest.case import TRAPS, Case, CaseResult, Outcome, pick, run_case
-from bench.selftest.checkpoints import CheckpointResult, check_checkpoints
+from bench.selftest.checkpoints import CheckpointResult, check_checkpoint
 from bench.selftest.exact_networks import CASES as _PROVED_CASES
 from bench.selftest.file_cases import CASES as _FILE_CASES
 from bench.selftest.libraries import Comparison, Trial, compare, trials
 from bench.selftest.model_cases import CASES as _MODEL_CASES
 from bench.selftest.planted import CASES as _ALONE_CASES
+from bench.selftest.processes import Processes
 from bench.selftest.random_cases import CASES as _RANDOM_CASES
 from bench.selftest.sound import CASES as _SOUND_CASES
 from bench.selftest.summary import Summary
@@ -21,9 +22,10 @@ __all__ = [
     "CheckpointResult",
     "Comparison",
     "Outcome",
+    "Processes",
     "Summary",
     "Trial",
-    "check_checkpoints",
+    "check_checkpoint",
     "compare",
     "pick",
     "run_case",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from bench.evaluation.api import AttackLike, evaluate
 from bench.evaluation.result import EvaluationResult
 from bench.selftest.case import SEED, alarm_codes, percent
 from bench.train.quality import QUICK_EPS, scoring_split
-from bench.zoo import Card, list_folders, open_checkpoint
+from bench.zoo import Card, open_checkpoint
 
 ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
 
@@ -42,24 +41,22 @@ class CheckpointResult:
     evaluated: bool = True
 
 
-def check_checkpoints(folder: Path, data_root: Path | None = None) -> Iterator[CheckpointResult]:
-    """Probes and attacks every checkpoint in a folder, on a few images of its data set.
+def check_checkpoint(folder: Path, data_root: Path | None = None) -> CheckpointResult:
+    """Probes and attacks a checkpoint, on a few images of its data set.
 
     Args:
-        folder: Folder of checkpoints; may be missing or empty.
+        folder: The checkpoint's folder.
         data_root: Data root; ``None`` for the default.
     """
-    for where in list_folders([folder]):
-        name, threat = where.name, ""
-        try:
-            checkpoint = open_checkpoint(where)
-            threat = threat_of(checkpoint.card)
-            with seeded(SEED):
-                result = _evaluate(where, threat, data_root)
-        except UserError as error:
-            yield CheckpointResult(name, threat, f"not evaluated: {error}", evaluated=False)
-            continue
-        yield _result_of(name, threat, result)
+    threat = ""
+    try:
+        threat = threat_of(open_checkpoint(folder).card)
+        with seeded(SEED):
+            result = _evaluate(folder, threat, data_root)
+    except UserError as error:
+        found = f"not evaluated: {error}"
+        return CheckpointResult(folder.name, threat, found, evaluated=False)
+    return _result_of(folder.name, threat, result)
 
 
 def threat_of(card: Card) -> str:

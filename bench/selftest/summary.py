@@ -6,11 +6,9 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from tabulate import tabulate
 
-from bench.core.host import installed, today
-from bench.evaluation.model import machine
+from bench.core.host import installed, processor, today, usable_cores
 from bench.selftest.case import TRAPS, CaseResult
 from bench.selftest.checkpoints import CheckpointResult
 from bench.selftest.libraries import Comparison
@@ -125,7 +123,7 @@ def _head() -> str:
     versions = [f"python {platform.python_version()}"]
     versions += [f"{name} {version}" for name, version in installed(*_PACKAGES).items()]
     facts = (
-        f"machine: {machine(torch.device('cpu'))}",
+        f"machine: {processor()}, {usable_cores()} cores",
         f"versions: {', '.join(versions)}",
         f"date: {today()}",
     )

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from bench.core.errors import UserError
+from bench.core.host import usable_cores
 from bench.data.folder import FileImages, read_image
 from bench.data.images import Split
 from bench.data.named import get_dataset
@@ -162,7 +163,7 @@ class StreamSource:
         self.paths, self.device = images.paths, device
         self.y = torch.from_numpy(images.y.copy()).to(device)
         self.augment = Augment(flip=flip)
-        self.n_workers = _usable_cores() if n_workers is None else n_workers
+        self.n_workers = _own_cores() if n_workers is None else n_workers
         self._crops = _Crops(images.geometry.channels, size)
 
     def __len__(self) -> int:
@@ -310,11 +311,10 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return torch.empty(1).uniform_(low, high, generator=generator).item()
 
 
-def _usable_cores() -> int:
-    """Returns the number of cores available to this process."""
+def _own_cores() -> int:
+    """Returns this process's share of the cores, beside others that torchrun started."""
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (mine or 1) // siblings)
+    return max(1, usable_cores() // siblings)
 
 
 def augment_batch(x: Tensor, spec: Augment, generator: torch.Generator) -> Tensor:

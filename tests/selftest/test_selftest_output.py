@@ -18,9 +18,12 @@ from bench.selftest import (
     CaseResult,
     CheckpointResult,
     Outcome,
+    Processes,
     Summary,
-    check_checkpoints,
+    check_checkpoint,
     compare,
+    pick,
+    run_case,
     trials,
 )
 from bench.selftest.checkpoints import threat_of
@@ -117,11 +120,10 @@ def test_an_unknown_case_is_misuse() -> None:
         command("crahs")
 
 
-def test_a_folder_without_checkpoints_and_a_damaged_one(tmp_path: Path) -> None:
-    assert list(check_checkpoints(tmp_path)) == []
+def test_a_damaged_checkpoint_is_no_alarm(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "card.yaml").write_text("name: [")
-    (found,) = check_checkpoints(tmp_path)
+    found = check_checkpoint(tmp_path / "broken")
     assert not found.evaluated and not found.alarms and "not evaluated" in found.found
 
 
@@ -131,7 +133,7 @@ def test_a_sound_checkpoint_raises_no_alarm(name: str, tmp_path: Path) -> None:
     if not (SHIPPED / name).is_dir():
         pytest.skip(f"{name} is not here")
     shutil.copytree(SHIPPED / name, tmp_path / name)
-    (found,) = check_checkpoints(tmp_path)
+    found = check_checkpoint(tmp_path / name)
     assert found.evaluated and not found.alarms and "pgd" in found.found
 
 
@@ -161,3 +163,19 @@ def test_libraries_are_called_as_their_readme_says() -> None:
     assert found["closed-form"].pyautoattack == found["closed-form"].right
     assert float(found["label-noise"].pyautoattack.split(" %")[0]) < 80
     assert abs(float(found["label-noise"].ours.split(" %")[0]) - 90) < 3
+
+
+@pytest.mark.process
+def test_processes_answer_as_one_does_and_in_order(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    cases = [pick(CASES, name) for name in ("out-of-ball", "crash", "store")]
+    (trial,) = (trial for trial in trials() if trial.id == "detached")
+    with Processes(cases, 2) as processes:
+        looks = processes.check_checkpoints([tmp_path / "broken"], None)
+        compared = processes.compare([trial])
+        results = list(processes.run_cases())
+        (look,) = looks
+        assert list(compared) == [compare(trial)]
+    assert [one.case for one in results] == cases
+    assert [one.outcome for one in results] == [run_case(case).outcome for case in cases]
+    assert look == check_checkpoint(tmp_path / "broken") and not look.evaluated

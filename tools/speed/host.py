@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 
 import torch
 
-from bench.core.host import abilities, has_bfloat16, today
+from bench.core.host import abilities, has_bfloat16, today, usable_cores
 from bench.evaluation.model import machine
 
 
@@ -16,7 +15,7 @@ def describe_host(device: str, packages: tuple[str, ...] = ("rbench", "torch")) 
     """Returns processor, instruction sets, cores, threads, versions and date on one line."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     where = machine(torch.device(device)).partition(",")[0]
-    cores, threads = os.cpu_count(), torch.get_num_threads()
+    cores, threads = usable_cores(), torch.get_num_threads()
     able = ", ".join(abilities()) or "instructions not known"
     host = f"{where} ({able}), {cores} cores, {threads} torch thread(s)"
     python = f"Python {platform.python_version()}"
