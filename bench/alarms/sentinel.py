@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.alarms.shared import Alarm, CellResult
 from bench.attacks.registry import attack_info, get_attack
 from bench.core.cell import CellSpec, DataSpec
-from bench.metrics import worst_case_rows
+from bench.metrics import at_least, worst_case_rows
 from bench.metrics.accuracy import robust_scores
 
 ATTACK, PARAMS = "auto", {"n_passes": 480}
@@ -21,6 +21,10 @@ N_IMAGES = 32
 GAP = 0.1
 """By how much it must lower robust accuracy to call the attacks weak: PGD on a sound model
 leaves a few images that a stronger attack breaks."""
+
+BY_CHANCE = 0.05
+"""What it may take off a sound model, on all of its images. The few that it looks at must show that
+it takes more, or 3 of 10 would call an attack weak that leaves 5 points too many."""
 
 FULL = {"n_iter": 100, "n_queries": 5000}
 """AutoAttack's own steps and queries: with fewer, or with some components, it is no AutoAttack."""
@@ -37,16 +41,22 @@ class SecondLook:
         asked: Share of images that the attacks asked for leave right, the worst case, in [0, 1].
         left: Share that is left after the sentinel.
         n: Images that it looked at.
+        lost: How many of these it broke, by mean score.
     """
 
     asked: float
     left: float
     n: int
+    lost: float
 
     @property
     def weak(self) -> bool:
         """Whether the attacks asked for were too weak to be believed."""
-        return self.asked - self.left >= GAP
+        gap = self.asked - self.left
+        if gap < GAP or self.lost <= 0:
+            return False
+        share = self.lost / self.n
+        return gap / share * at_least(self.lost, self.n) > BY_CHANCE
 
     def __str__(self) -> str:
         return (
@@ -107,7 +117,8 @@ def look_again(cells: Sequence[CellResult], sentinel: CellResult) -> SecondLook 
         return None
     before = robust_scores(worst_case_rows(asked))
     after = robust_scores(worst_case_rows([*asked, sentinel.rows]))
-    return SecondLook(sum(before) / len(seen), min(sum(before), sum(after)) / len(seen), len(seen))
+    n, lost = len(seen), max(0.0, sum(before) - sum(after))
+    return SecondLook(sum(before) / n, (sum(before) - lost) / n, n, lost)
 
 
 def weak_attack_alarms(cells: Sequence[CellResult], look: SecondLook | None) -> Iterator[Alarm]:

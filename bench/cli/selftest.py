@@ -35,7 +35,7 @@ def selftest(
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Plant every known trap and show that it is noticed (MINUTES on two cores)."""
+    """Plant every known trap and show that it is noticed (about four minutes on two cores)."""
     from bench.selftest import CASES, Processes, Summary, compare, pick, run_case, trials
     from bench.zoo import list_folders
 

@@ -41,6 +41,7 @@ def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> Sec
     if len(scores) < len(some) or None in scores:
         return None
     after = np.array(scores, dtype=np.float64)
-    lost = float((before[some] - after).mean()) * len(standing) / len(before)
+    lost = max(0.0, float((before[some] - after).sum()))
     mean = float(before.mean())
-    return SecondLook(mean, min(mean, max(0.0, mean - lost)), len(some))
+    left = max(0.0, mean - lost / len(some) * len(standing) / len(before))
+    return SecondLook(mean, left, len(some), lost)

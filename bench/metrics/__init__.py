@@ -13,6 +13,7 @@ from bench.metrics.accuracy import (
 )
 from bench.metrics.estimate import (
     Estimate,
+    at_least,
     estimate_mean,
     mean_from_moments,
     percent,
@@ -36,6 +37,7 @@ __all__ = [
     "Estimate",
     "MedianDistance",
     "agreement",
+    "at_least",
     "attack_success_rate",
     "clean_accuracy",
     "estimate_mean",

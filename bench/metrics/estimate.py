@@ -119,6 +119,20 @@ def real_median(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     return Estimate(value, float(x[k - 1]), float(x[n - k]), n, "order statistics")
 
 
+def at_least(k: float, n: float, confidence: float = 0.975) -> float:
+    """Returns the exact lower bound of a share of which ``k`` of ``n`` trials succeeded.
+
+    For few trials, where Wilson's is too high. Source: C. J. Clopper and E. S. Pearson, Biometrika
+    26, 1934.
+
+    Args:
+        k: Successes, in [0, n]; fractions stand for effective counts.
+        n: Trials, > 0.
+        confidence: One-sided, in (0, 1).
+    """
+    return float(scipy.special.betaincinv(k, n - k + 1, 1 - confidence)) if k > 0 else 0.0
+
+
 def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Returns Wilson's score interval for ``k`` successes in ``n`` trials.
 

@@ -16,7 +16,7 @@ from bench.zoo import Card, open_checkpoint
 
 ATTACKS: tuple[AttackLike, ...] = ("natural", "fgsm", ("pgd", {"n_iter": 20}), "noise")
 
-N_IMAGES, BATCH, N_DRAWS = 24, 8, 5
+N_IMAGES, BATCH, N_DRAWS = 16, 8, 5
 
 OTHER_EPS = 8 / 255
 """The linf radius for data sets that ``QUICK_EPS`` lacks."""

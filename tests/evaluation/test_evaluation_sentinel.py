@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import evaluate
+from bench.alarms.sentinel import SecondLook
 from bench.evaluation.api import NOT_LOOKED
 from bench.evaluation.result import EvaluationResult
 
@@ -48,6 +49,26 @@ def test_weak_attacks_are_called_so(weak: Any) -> None:
     assert found is not None and result.sentinel in repr(result)
     exact = strong.robust_accuracy("autoattack").value
     assert int(found.group(1)) / 100 == pytest.approx(exact, abs=0.1)  # of 32 of the images
+
+
+@pytest.mark.parametrize(
+    ("standing", "n", "lost", "weak"),
+    [
+        (1.0, 32, 3, False),  # 9 points
+        (1.0, 32, 5, True),
+        (0.42, 10, 3, False),  # 13 points of 10 images; where PGD is 5 weak, so it was on CIFAR-10
+        (0.375, 6, 3, False),
+        (0.42, 32, 10, True),
+        (0.42, 32, 7, False),  # 9 points
+        (0.9, 32, 32, True),
+        (0.0, 0, 0, False),
+    ],
+)
+def test_few_lost_images_of_few_call_no_attack_weak(
+    standing: float, n: int, lost: float, weak: bool
+) -> None:
+    left = standing * (1 - lost / max(n, 1))
+    assert SecondLook(standing, left, n, lost).weak is weak
 
 
 def test_a_sound_verdict_is_left_alone_and_a_spared_sentinel_said() -> None:

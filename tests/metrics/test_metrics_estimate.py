@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bench.metrics import estimate_mean, wilson
+from bench.metrics import at_least, estimate_mean, wilson
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
@@ -14,6 +14,12 @@ from bench.metrics import estimate_mean, wilson
 def test_wilson_equals_scipy(k: int, n: int, confidence: float) -> None:
     expected = binomtest(k, n).proportion_ci(confidence, method="wilson")
     assert wilson(k, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (1, 2), (3, 6), (5, 32), (32, 32)])
+def test_the_lower_bound_equals_scipys_exact_one(k: int, n: int) -> None:
+    expected = binomtest(k, n, alternative="greater").proportion_ci(0.975, method="exact")
+    assert at_least(k, n) == pytest.approx(expected.low, abs=1e-12)
 
 
 @pytest.mark.parametrize("arguments", [(1, 0), (-1, 4), (5, 4), (1, 4, 1.0), (float("nan"), 4)])

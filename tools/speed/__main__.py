@@ -34,9 +34,13 @@ def training(
     from bench.evaluation.device import pick_device
     from bench.store.files import write_atomically
     from bench.train.recipe import find_recipes
-    from tools.speed.host import describe_host
+    from tools.speed.host import describe_host, kind_of
     from tools.speed.training import training_speed
-    from tools.speed.training_table import training_markdown, training_table
+    from tools.speed.training_table import (
+        training_markdown,
+        training_table,
+        with_other_processors,
+    )
 
     where, folder = pick_device(device), recipes_folder()
     speeds = []
@@ -48,10 +52,11 @@ def training(
                 f"{speeds[-1].ratio:.2f} times",
                 highlight=False,
             )
-    table = training_table(speeds)
+    table = training_table(speeds, kind_of(where), describe_host(where))
+    table = with_other_processors(table, out / "training.csv")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "training.csv", table.to_csv(index=False).encode())
-    text = training_markdown(table, describe_host(where), steps, rounds)
+    text = training_markdown(table, steps, rounds)
     write_atomically(out / "training.md", text.encode())
     console.print(str(out / "training.md"), highlight=False)
 
