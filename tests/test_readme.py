@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
         "robustnorm_table1_cifar10/stats_table.md",
         "parity/agreement.md",
         "auto/agreement.md",
+        "single_step/leaderboard.md",
     ],
 )
 def test_tables_are_those_of_the_reports(report: str) -> None:
