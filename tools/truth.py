@@ -29,7 +29,7 @@ from bench.attacks import Budget, get_attack, parse_params
 from bench.core.host import processor
 from bench.data.roots import data_root
 from bench.data.slice import load_split
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 from bench.verify import judge
 
 ROOT = Path(__file__).parents[1]
@@ -158,7 +158,7 @@ def attack(name: str, model: nn.Module, problem: Problem, tally: Tally) -> None:
     for first in range(0, len(problem.y), 100):
         part = slice(first, first + 100)
         x, y = problem.x[part], problem.y[part]
-        oracle = Oracle(model, x, 10, Access(fast=True))
+        oracle = Oracle(model, x, 10, QueryRules(fast=True))
         with frozen(model):
             x_adv = entry.run(oracle, x, y, budget, parse_params(entry, values), 0)
         with torch.no_grad():

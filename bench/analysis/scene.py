@@ -17,7 +17,7 @@ from bench.core.spec import Spec
 from bench.data.slice import Slice
 from bench.evaluation.cell import Batch, batch_seed, batches, craft_batch
 from bench.evaluation.model import Target
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 from bench.verify import Scoring, judge
 
 
@@ -53,7 +53,7 @@ class Scene:
     def oracle(self, subject: int, batch: Batch) -> Oracle:
         """Returns an exact oracle of a subject, always on the same draws for the same batch."""
         one, target = self.spec.subjects[subject], self.targets[subject]
-        access = Access(
+        rules = QueryRules(
             stochastic=target.stochastic,
             batch_dependent=target.batch_dependent,
             eot_iter=one.eot_iter,
@@ -61,7 +61,7 @@ class Scene:
             adversary=one.adversary,
             seed=self.seed(batch),
         )
-        return Oracle(target.model, batch.x, target.classes, access)
+        return Oracle(target.model, batch.x, target.classes, rules)
 
     def scoring(self, subject: int, batch: Batch) -> Scoring:
         """Returns how a cell would score a batch of a subject."""

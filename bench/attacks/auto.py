@@ -162,7 +162,7 @@ class _Search:
         if promising:
             worth = self.n_passes / (1 + CAUTION * ratio)
             left = left & (self.spent + one.cost <= worth)
-            if self.oracle.access.stochastic:  # there even a lost image has draws to lose
+            if self.oracle.rules.stochastic:  # there even a lost image has draws to lose
                 left = left & (pooled(self.oracle, self.idle) < PATIENCE)
         return left & (ratio <= NEAR) if near else left
 

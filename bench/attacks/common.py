@@ -97,7 +97,7 @@ def confirmed(oracle: Oracle, x_adv: Tensor, y: Tensor, rows: Tensor, success: T
         rows: Positions (n,) in the batch.
         success: Where the draws that the attack saw were mostly wrong.
     """
-    if not oracle.access.stochastic:
+    if not oracle.rules.stochastic:
         return success
     with oracle.real_draws():
         for _ in range(CHECKS):

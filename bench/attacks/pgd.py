@@ -114,7 +114,7 @@ def pgd(
     generator, ball = torch.Generator().manual_seed(seed), ball_of(budget)
     if params.early_stop and decides(oracle):
         return _until_broken(oracle, x, y, ball, params, generator)
-    loss, noisy = LOSSES[params.loss], oracle.access.stochastic
+    loss, noisy = LOSSES[params.loss], oracle.rules.stochastic
     iterates = params.keep == "best" and (oracle.mean_field or not noisy)
     of_runs = Best(x, oracle.coupled)
     for _ in range(params.n_restarts):

@@ -77,13 +77,10 @@ def probe_command(console: Console, checkpoint: str, where: Where, data: str | N
     from bench.core.model_uri import short_name
     from bench.data.slice import take_slice
     from bench.probe import model as probing
-    from bench.run.job import model_lookup
     from bench.zoo import Checkpoint, open_checkpoint, open_model
 
     path = Path(checkpoint)
-    source: Source = (
-        open_checkpoint(path) if path.is_dir() else open_model(checkpoint, model_lookup(where))
-    )
+    source: Source = open_checkpoint(path) if path.is_dir() else open_model(checkpoint, where)
     facts = source.facts()
     shown = DataSpec(name=_data(checkpoint, facts, data), limit=probing.MAX_IMAGES)
     images = take_slice(shown, where.data_root)

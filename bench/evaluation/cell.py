@@ -21,7 +21,7 @@ from bench.core.spec import Spec, digest
 from bench.data.slice import Slice
 from bench.evaluation.model import Target, machine, versions
 from bench.norms import find_paths, pinned
-from bench.oracle import EXACT, Access, Memo, Oracle, Passes, frozen, margin
+from bench.oracle import EXACT, Memo, Oracle, Passes, QueryRules, frozen, margin
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 
@@ -234,7 +234,7 @@ def _craft(
     ``n_images`` are all of the cell's, in all its batches.
     """
     seed = batch_seed(spec.seed, batch.number)
-    access = Access(
+    rules = QueryRules(
         stochastic=source.stochastic,
         batch_dependent=source.batch_dependent,
         eot_iter=spec.eot_iter,
@@ -244,7 +244,7 @@ def _craft(
         fast=spec.search == "fast",
         passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
     )
-    oracle = Oracle(source.model, batch.x, source.classes, access, memo)
+    oracle = Oracle(source.model, batch.x, source.classes, rules, memo)
     with seeded(seed), _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
         changes = guard.changes()

@@ -10,14 +10,13 @@ from bench.oracle.answers import (
     dlr,
     margin,
 )
-from bench.oracle.engine import EXACT, Access, Engine, frozen
+from bench.oracle.engine import EXACT, Engine, QueryRules, frozen
 from bench.oracle.oracle import Confirm, Oracle, OracleModule
 from bench.oracle.passes import Passes
 
 __all__ = [
     "EXACT",
     "LOSSES",
-    "Access",
     "AscentState",
     "Confirm",
     "Engine",
@@ -27,6 +26,7 @@ __all__ = [
     "Oracle",
     "OracleModule",
     "Passes",
+    "QueryRules",
     "cross_entropy",
     "dlr",
     "frozen",

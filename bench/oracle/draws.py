@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import UserError
 from bench.norms import find_paths, mean_field, pinned
-from bench.oracle.engine import Access
+from bench.oracle.engine import QueryRules
 
 
 class Draws:
@@ -23,36 +23,36 @@ class Draws:
 
     Args:
         model: The model; one without RNA layers draws by itself, if at all.
-        access: Whether the model draws, and how draws are chosen.
+        rules: Whether the model draws, and how draws are chosen.
 
     Attributes:
         paths: The paths of its RNA layers, or ``None``.
 
     Raises:
-        UserError: When ``access.eot`` needs RNA layers and the model has none.
+        UserError: When ``rules.eot`` needs RNA layers and the model has none.
     """
 
-    def __init__(self, model: nn.Module, access: Access) -> None:
-        self._model, self._access = model, access
+    def __init__(self, model: nn.Module, rules: QueryRules) -> None:
+        self._model, self._rules = model, rules
         self.paths = find_paths(model)
-        if access.stochastic and access.eot != "plain" and self.paths is None:
+        if rules.stochastic and rules.eot != "plain" and self.paths is None:
             raise UserError(
-                f"eot {access.eot} is for models with layers that draw a path at random (rna); "
+                f"eot {rules.eot} is for models with layers that draw a path at random (rna); "
                 "this one has none; use plain"
             )
         self._real = False
-        self._generator = torch.Generator().manual_seed(access.seed)
+        self._generator = torch.Generator().manual_seed(rules.seed)
         self._ahead: Tensor | None = None
 
     @property
     def mean_field(self) -> bool:
         """Whether passes currently run through the mean-field surrogate."""
-        return self._access.stochastic and self._access.eot == "mean_field" and not self._real
+        return self._rules.stochastic and self._rules.eot == "mean_field" and not self._real
 
     @property
     def number(self) -> int:
         """Draws per answer; 1 for a deterministic model and for the surrogate."""
-        return self._access.eot_iter if self._access.stochastic and not self.mean_field else 1
+        return self._rules.eot_iter if self._rules.stochastic and not self.mean_field else 1
 
     @contextmanager
     def from_model(self) -> Iterator[None]:
@@ -74,7 +74,7 @@ class Draws:
         self._ahead = None
         if self.paths is None or self.paths.pinned is not None or self.mean_field:
             return
-        if self._access.stochastic and self._access.eot == "stratified":
+        if self._rules.stochastic and self._rules.eot == "stratified":
             self._ahead = self.paths.sample_stratified(n_paths, self.number, self._generator)
         else:
             self._ahead = self.paths.sample(n_paths * self.number, self._generator)
@@ -113,4 +113,4 @@ class Draws:
         if self.paths is None or self.paths.pinned is not None:
             return None if self.paths is None else self.paths.pinned
         generator = torch.Generator().manual_seed(0)
-        return self.paths.sample(None if self._access.batch_dependent else n, generator)
+        return self.paths.sample(None if self._rules.batch_dependent else n, generator)

@@ -13,7 +13,7 @@ from bench.core.cell import Adversary, Eot
 
 
 @dataclass(frozen=True)
-class Access:
+class QueryRules:
     """What the model is, and how queries are answered.
 
     Attributes:

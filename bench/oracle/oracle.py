@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.oracle.answers import AscentState, Evaluation, Loss, Memo, margin, mean_over_draws
-from bench.oracle.engine import Access, Engine
+from bench.oracle.engine import Engine, QueryRules
 from bench.oracle.passes import Passes, Spent, counting_backward
 from bench.oracle.runner import Pass, Runner
 
@@ -25,12 +25,12 @@ class Oracle:
     an attack may leave images out, or try several candidates of one image at once. If images of a
     batch share statistics (``coupled``), a query holds whole batches in order.
 
-    With ``fast`` access, queries run on ``engine`` (see ``bench.oracle.fast``). Where a
+    With ``fast`` rules, queries run on ``engine`` (see ``bench.oracle.fast``). Where a
     deterministic model's margin is too small to tell right from wrong, the query is repeated in
     float32, so that an attack neither stops too early nor continues on a broken image. ``logits``,
     which third-party attacks see, is always exact.
 
-    With ``mean_field`` access a surrogate answers (``bench.oracle.draws``). A candidate that it
+    With ``mean_field`` rules a surrogate answers (``bench.oracle.draws``). A candidate that it
     misclassifies may still be right on the model's draws: to pick among finished candidates, query
     in ``real_draws``.
 
@@ -38,12 +38,12 @@ class Oracle:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
         x: The clean batch (b, c, h, w).
         n_classes: Number of classes.
-        access: What the model is and how to query it.
+        rules: What the model is and how to query it.
         memo: Shared by the oracles of several attacks on the same batch of a deterministic model.
             Passes are counted as if each attack had asked alone.
 
     Raises:
-        UserError: When ``access.eot`` needs RNA layers that the model lacks.
+        UserError: When ``rules.eot`` needs RNA layers that the model lacks.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Oracle:
         model: nn.Module,
         x: Tensor,
         n_classes: int,
-        access: Access,
+        rules: QueryRules,
         memo: Memo | None = None,
     ) -> None:
-        self.n_classes, self.access = n_classes, access
+        self.n_classes, self.rules = n_classes, rules
         self._memo, self._queries = memo, 0
-        self._runner = Runner(model, x, access)
+        self._runner = Runner(model, x, rules)
 
     @property
     def x(self) -> Tensor:
@@ -146,7 +146,7 @@ class Oracle:
 
         Runs on stochastic models are not, nor long ones whose model is compiled on the way.
         """
-        if self._memo is None or self.access.stochastic or self._runner.may_compile:
+        if self._memo is None or self.rules.stochastic or self._runner.may_compile:
             return None
         return self._memo.ascents.setdefault(self._runner.cache_key, {})
 
@@ -163,7 +163,7 @@ class Oracle:
 
     def _first_on_clean(self, x: Tensor) -> bool:
         """Returns whether this is the first query, on the clean batch of a deterministic model."""
-        first = self._queries == 1 and not self.access.stochastic and len(x) == self.batch
+        first = self._queries == 1 and not self.rules.stochastic and len(x) == self.batch
         return first and torch.equal(x, self.x)
 
     def _ask(
@@ -211,7 +211,7 @@ class Oracle:
             (slope,) = torch.autograd.grad(values, x, torch.ones_like(values))
             self._runner.count_backward(rows)
         z, values = z.detach(), values.detach()
-        if not (self.engine.exact or self.access.stochastic):
+        if not (self.engine.exact or self.rules.stochastic):
             lead = values if loss is margin and y_target is None else margin(z, y)
             if self._confirm(one, x.detach(), rows, z, lead, confirm):
                 values = loss(z, y, y_target)
@@ -235,7 +235,7 @@ class Oracle:
                     (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=more)
                     self._runner.count_backward(rows[i])
                     slopes.append(g)
-            if not self.engine.exact and not self.access.stochastic:
+            if not self.engine.exact and not self.rules.stochastic:
                 with torch.no_grad():
                     exact = one.exactly(x[i].detach(), rows[i])
             return exact.float(), torch.stack(slopes, 1)
@@ -256,12 +256,12 @@ class Oracle:
         run = self._runner
         n, k = run.begin(x)
         whole = n == self.batch
-        if self.access.batch_dependent and not whole:
+        if self.rules.batch_dependent and not whole:
             raise ValueError(f"the attack passed {n} images of a batch of {self.batch} on")
         rows = torch.arange(n, device=x.device) if whole else None
         parts = (
             [run.exactly(x, rows, draw * n) for draw in range(k)]
-            if self.access.batch_dependent or run.one_draw_a_pass
+            if self.rules.batch_dependent or run.one_draw_a_pass
             else [run.exactly(x.repeat(k, 1, 1, 1), None if rows is None else rows.repeat(k))]
         )
         z = torch.cat(parts).view(k, n, -1).mean(0)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from bench.oracle.draws import Draws
 from bench.oracle.engine import (
     EXACT,
-    Access,
     Engine,
     PreparedModel,
+    QueryRules,
     out_of_memory,
     release_cached_memory,
 )
@@ -142,38 +142,38 @@ class Runner:
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
         x: The clean batch (b, c, h, w).
-        access: What the model is and how to query it.
+        rules: What the model is and how to query it.
 
     Raises:
-        UserError: When ``access.eot`` needs RNA layers that the model lacks.
+        UserError: When ``rules.eot`` needs RNA layers that the model lacks.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, access: Access) -> None:
-        self._model, self.x, self._access = model, x, access
-        self.draws = Draws(model, access)
+    def __init__(self, model: nn.Module, x: Tensor, rules: QueryRules) -> None:
+        self._model, self.x, self._rules = model, x, rules
+        self.draws = Draws(model, rules)
         # Without a path for each image, all images of a pass share one draw.
-        self.one_draw_a_pass = access.stochastic and self.draws.paths is None
+        self.one_draw_a_pass = rules.stochastic and self.draws.paths is None
         self.passes, self._run, self._lock = Passes(len(x), x.device), 0, threading.Lock()
-        free = not access.batch_dependent and not self.one_draw_a_pass
+        free = not rules.batch_dependent and not self.one_draw_a_pass
         self.prepared = PreparedModel(EXACT)
-        if access.fast:
-            self.prepared = choose_engine(model, x, self._trial, access.max_pass if free else 0)
+        if rules.fast:
+            self.prepared = choose_engine(model, x, self._trial, rules.max_pass if free else 0)
         elif x.device.type == "cpu" and not (self.coupled or self.one_draw_a_pass):
             # Split by the number of images alone, whatever the number of threads.
             self.prepared = PreparedModel(replace(EXACT, side_by_side=True))
         self._lanes = [Lane(model, self.prepared)]
         self._cutter = self._new_cutter()
-        ahead = access.passes_ahead * self._each
-        long = ahead >= COMPILE_AHEAD[self.engine.folded] and not access.batch_dependent
+        ahead = rules.passes_ahead * self._each
+        long = ahead >= COMPILE_AHEAD[self.engine.folded] and not rules.batch_dependent
         self.may_compile = long and (self.engine.low or x.device.type != "cpu")
 
     def _new_cutter(self) -> Cutter:
-        good: int | None = self.prepared.fits or self._access.max_pass
-        if self.engine.side_by_side and not self._access.fast:
+        good: int | None = self.prepared.fits or self._rules.max_pass
+        if self.engine.side_by_side and not self._rules.fast:
             good = None
         return Cutter(
             self.x.device,
-            self._access.max_pass,
+            self._rules.max_pass,
             good,
             len(self.x) if self.coupled else None,
             self.one_draw_a_pass,
@@ -188,17 +188,17 @@ class Runner:
     @property
     def coupled(self) -> bool:
         """Whether an image's logits depend on the other candidates of the batch."""
-        return self._access.batch_dependent and self._access.adversary == "joint"
+        return self._rules.batch_dependent and self._rules.adversary == "joint"
 
     @property
     def cost(self) -> int:
         """Passes that one answer about an image costs."""
-        return len(self.x) if self._access.batch_dependent and not self.coupled else 1
+        return len(self.x) if self._rules.batch_dependent and not self.coupled else 1
 
     @property
     def cache_key(self) -> tuple[object, ...]:
         """Everything besides model and batch that can change an answer."""
-        return str(self.engine), self._access.adversary, self._cutter.good, self._cutter.threads
+        return str(self.engine), self._rules.adversary, self._cutter.good, self._cutter.threads
 
     def exactly(self, x: Tensor, rows: Tensor | None, begun: int = 0) -> Tensor:
         """Runs and counts one draw for each candidate in float32; returns logits (n, n_classes).
@@ -296,7 +296,7 @@ class Runner:
 
     def _logits(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
         net = lane.prepared.copy or lane.model
-        if not self._access.batch_dependent or self.coupled:
+        if not self._rules.batch_dependent or self.coupled:
             with self.draws.held(net, path):
                 return lane.prepared(lane.model, x)
         assert rows is not None

@@ -21,7 +21,7 @@ from bench.core.host import installed, processor, today, usable_cores
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
-from bench.run.job import Job, model_lookup
+from bench.run.job import Job
 from bench.store.files import write_atomically
 from bench.zoo import open_model
 
@@ -121,7 +121,7 @@ class Calibration:
         name = (job.spec.surrogate or job.spec).checkpoint
         key = (name, job.where)
         if key not in self._sources:
-            source = open_model(name, model_lookup(job.where))
+            source = open_model(name, job.where)
             facts = source.facts()
             spec = facts.spec.model_dump(mode="json", exclude={"mean", "std"})
             # Of others' networks the specification does not tell all.
@@ -219,10 +219,10 @@ def _measure(source: Source, job: Job, seconds: float) -> PassCost:
 
 def _query(target: Target, x: Tensor, y: Tensor) -> Callable[[bool], object]:
     """Returns a function that queries an oracle as attacks do, with or without gradient."""
-    from bench.oracle import Access, Oracle, cross_entropy
+    from bench.oracle import Oracle, QueryRules, cross_entropy
 
-    access = Access(stochastic=target.stochastic, batch_dependent=target.batch_dependent)
-    oracle = Oracle(target.model, x, target.classes, access)
+    rules = QueryRules(stochastic=target.stochastic, batch_dependent=target.batch_dependent)
+    oracle = Oracle(target.model, x, target.classes, rules)
     return lambda grad: float(oracle.query(x, y, cross_entropy, grad=grad).loss.sum())
 
 

@@ -19,7 +19,6 @@ from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.data.slice import Slice, take_slice
 from bench.evaluation.device import no_tf32
-from bench.models.external.scheme import ModelLookup
 from bench.zoo import open_model
 
 if TYPE_CHECKING:  # jobs are planned without importing torch
@@ -70,11 +69,6 @@ class Job:
         return self.spec.data
 
 
-def model_lookup(where: Where) -> ModelLookup:
-    """Returns the arguments of ``open_model`` that a ``Where`` holds."""
-    return ModelLookup(where.checkpoints, where.trust_code)
-
-
 @lru_cache(maxsize=16)
 def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Classifier:
     """Returns a model on its device; one that was loaded lately is not read again.
@@ -83,7 +77,7 @@ def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Class
         UserError: When it cannot be loaded, or its sha256 is not the one planned with.
     """
     no_tf32()  # in every process that runs jobs
-    source = open_model(name, model_lookup(where))
+    source = open_model(name, where)
     model = source.load(stats)
     found = source.facts().sha256  # of another library's model, as it was loaded
     if found != sha256:

@@ -18,7 +18,6 @@ from bench.core.paths import Folder, Where, folder_at, suite_folders
 from bench.core.weight_sketch import sketch_file
 from bench.data.named import get_dataset
 from bench.data.slice import take_slice
-from bench.models.external.scheme import ModelLookup
 from bench.run.analyses import AnalysisJob, analyses_to_run, make_analysis_jobs
 from bench.run.job import Job
 from bench.run.local import default_workers
@@ -68,7 +67,7 @@ class PreparedRun:
         skip_missing: bool = False,
     ) -> None:
         self.where = where
-        lookup = local_lookup(where.checkpoints, where.data_root, trust_code=where.trust_code)
+        lookup = local_lookup(where)
         resolved = _load(suite, lookup, skip_missing)
         resolved = resolved.exact() if exact else resolved
         self.plan = make_plan(resolved)
@@ -132,20 +131,14 @@ def _load(suite: SuiteLike, lookup: Lookup, skip_missing: bool) -> ResolvedSuite
             raise UserError(str(error).replace(str(path), "suite")) from None
 
 
-def local_lookup(checkpoints: Path, data_root: Path | None, *, trust_code: bool = False) -> Lookup:
-    """Returns the lookup of a folder of checkpoints and a data root.
-
-    Args:
-        checkpoints: Folder of checkpoints.
-        data_root: Where data sets lie; ``None`` for the defaults.
-        trust_code: Whether code that a URI names may be run.
-    """
+def local_lookup(where: Where) -> Lookup:
+    """Returns the lookup of a folder of checkpoints and a data root."""
     return Lookup(
         attack=attack_info,
         analysis=analysis_kind,
-        dataset=partial(_dataset, root=data_root),
-        images=partial(_images, root=data_root),
-        checkpoint=partial(_checkpoint, models=ModelLookup(checkpoints, trust_code)),
+        dataset=partial(_dataset, root=where.data_root),
+        images=partial(_images, root=where.data_root),
+        checkpoint=partial(_checkpoint, where=where),
     )
 
 
@@ -159,12 +152,12 @@ def _images(data: DataSpec, root: Path | None) -> SliceFacts:
     return SliceFacts(len(found.y), found.sha256)
 
 
-def _checkpoint(name: str, models: ModelLookup) -> ModelFacts:
+def _checkpoint(name: str, where: Where) -> ModelFacts:
     """Returns the facts of a checkpoint, without torch, or of a URI's model.
 
     A model of another library is built and hashed for that, once in a process.
     """
-    source = open_model(name, models)
+    source = open_model(name, where)
     facts = source.facts()
     if not isinstance(source, Checkpoint):
         return facts

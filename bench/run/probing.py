@@ -16,7 +16,7 @@ from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 from bench.evaluation.device import no_tf32
-from bench.run.job import Job, load_slice, model_lookup
+from bench.run.job import Job, load_slice
 from bench.run.local import Executor
 from bench.store.files import write_atomically
 from bench.zoo import open_model
@@ -183,7 +183,7 @@ def run_probe(one: ProbeJob) -> Probed | None:
     no_tf32()
     where = one.where
     try:
-        model = open_model(one.of.checkpoint, model_lookup(where)).load(one.of.stats)
+        model = open_model(one.of.checkpoint, where).load(one.of.stats)
         model = model.to(where.device)
     except UserError:
         return None

@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from bench.evaluation.api import AttackLike, evaluate
 from bench.metrics.estimate import wilson
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 from bench.selftest.attack_cases import THREAT
 from bench.selftest.case import Case, Outcome, alarm_codes, has_alarm, percent, refused
 from bench.selftest.exact import (
@@ -143,7 +143,7 @@ def averaged_logits() -> Outcome:
     """Right by 1 in 90 % of the draws, wrong by 100 in the others: the mean is always wrong."""
     data, model = safe_images(), Lottery(NOISE_ACCURACY)
     result = evaluate(model, data.x, data.y, f"linf:{SAFE_EPS}", ["pgd"], batch_size=16, eot_iter=5)
-    oracle = Oracle(model, data.x, 10, Access(stochastic=True, eot_iter=200))
+    oracle = Oracle(model, data.x, 10, QueryRules(stochastic=True, eot_iter=200))
     with torch.no_grad():
         averaged = float((oracle.logits(data.x).argmax(1) == data.y).double().mean())
     found = result.robust_accuracy("pgd").value

@@ -21,10 +21,11 @@ from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 from bench.core.spec import canonical_json, sha256_file
 from bench.data.named import get_dataset
 from bench.models import Classifier
-from bench.models.external.scheme import ModelLookup, Source, missing_extra
+from bench.models.external.scheme import Source, missing_extra
 from bench.untrusted.spec_file import check_spec
 from bench.untrusted.weights import calling_library
 from bench.untrusted.yaml_text import YamlError, load
@@ -67,7 +68,7 @@ class WeightsFile:
         return load_foreign(read_foreign(self.path), spec).model
 
 
-def open_file(uri: ModelUri, lookup: ModelLookup) -> Source:
+def open_file(uri: ModelUri, where: Where) -> Source:
     """Returns the model of a file or of a checkpoint's folder."""
     path = Path(uri.path).expanduser()
     if path.is_dir():
@@ -117,7 +118,7 @@ def spec_of(uri: ModelUri) -> tuple[ModelSpec, str]:
     return check_spec(fields, ModelSpec, uri.text), dataset
 
 
-def open_hub(uri: ModelUri, lookup: ModelLookup) -> Source:
+def open_hub(uri: ModelUri, where: Where) -> Source:
     """Returns the model of a file of the hub, downloaded unless it is in the local cache."""
     parts = uri.path.split("/")
     fits = all(_HUB_PART.fullmatch(part) for part in parts) and parts[-1].endswith(_SUFFIX)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.core.model_uri import ModelUri, is_uri, parse_uri
+from bench.core.paths import Where
 from bench.core.registry import Deferred, Registry
-from bench.models.external.scheme import ModelLookup, Scheme, Source
+from bench.models.external.scheme import Scheme, Source
 from bench.zoo.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint
 
 
-def open_model(name: str, lookup: ModelLookup) -> Source:
+def open_model(name: str, where: Where) -> Source:
     """Returns the model of a checkpoint's name or a URI.
 
     Raises:
@@ -18,15 +19,15 @@ def open_model(name: str, lookup: ModelLookup) -> Source:
         UserError: When there is no such scheme, or the query is invalid.
     """
     if not is_uri(name):
-        return open_checkpoint(checkpoint_folder(lookup.checkpoints, name))
+        return open_checkpoint(checkpoint_folder(where.checkpoints, name))
     uri = parse_uri(name)
     scheme = SCHEMES.get(uri.scheme)
     uri.only(scheme.keys)
-    return scheme.open(uri, lookup)
+    return scheme.open(uri, where)
 
 
-def _open_zoo(uri: ModelUri, lookup: ModelLookup) -> Checkpoint:
-    return open_checkpoint(checkpoint_folder(lookup.checkpoints, uri.path))
+def _open_zoo(uri: ModelUri, where: Where) -> Checkpoint:
+    return open_checkpoint(checkpoint_folder(where.checkpoints, uri.path))
 
 
 def shipped_folder(name: str, checkpoints: Path) -> Path | None:

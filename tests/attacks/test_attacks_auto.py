@@ -15,16 +15,16 @@ from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.ball import ball_of
 from bench.attacks.search.lanes import whole_batch
 from bench.attacks.search.rounds import diversified_starts, nearest_targets
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 from bench.verify import judge
 
 
 def attacked(
-    name: str, case: Any, ball: Budget, access: Access | None = None, **values: object
+    name: str, case: Any, ball: Budget, rules: QueryRules | None = None, **values: object
 ) -> tuple[Tensor, Tensor]:
     """Returns where an attack (b,) leaves images right, and the passes that each cost."""
     entry = get_attack(name)
-    oracle = Oracle(case.model, case.x, case.n_classes, access or Access())
+    oracle = Oracle(case.model, case.x, case.n_classes, rules or QueryRules())
     with frozen(case.model):
         x_adv = entry.run(oracle, case.x, case.y, ball, parse_params(entry, values), 0)
     assert set(judge(case.x, x_adv, ball, "bounded")) == {"ok"}
@@ -151,7 +151,7 @@ def test_what_is_found_for_an_image_does_not_depend_on_its_neighbours(trained: C
     for broken in (0, 20):
         y = trained.y.clone()
         y[:broken] = (y[:broken] + 1) % 5  # wrong from the start, and so left alone
-        oracle = Oracle(trained.model, trained.x, 5, Access())
+        oracle = Oracle(trained.model, trained.x, 5, QueryRules())
         with frozen(trained.model):
             x_adv = entry.run(oracle, trained.x, y, ball, parse_params(entry, {}), 0)
         found.append((x_adv[20:], oracle.passes.forwards[20:]))
@@ -189,7 +189,7 @@ def test_targets_are_ranked_by_distance_not_by_logit(linear: Callable[..., Any])
     images = whole_batch(case.x, y)
     weight = case.model[1].weight.detach()
     for norm, order in (("linf", 1), ("l2", 2)):
-        oracle = Oracle(case.model, case.x, 6, Access())
+        oracle = Oracle(case.model, case.x, 6, QueryRules())
         found = nearest_targets(oracle, images, case.x, ball_of(Budget(norm, (0.1,))), 3)
         z = case.model(case.x).detach()
         slopes = torch.linalg.vector_norm(weight[None] - weight[y][:, None], order, dim=2)
@@ -205,7 +205,7 @@ def test_diversified_starts_differ_in_what_the_model_says(
     norm: str, linear: Callable[..., Any]
 ) -> None:
     case, budget = linear(6, b=8), Budget(norm, (0.05 if norm == "linf" else 0.4,))
-    oracle, ball = Oracle(case.model, case.x, 6, Access()), ball_of(budget)
+    oracle, ball = Oracle(case.model, case.x, 6, QueryRules()), ball_of(budget)
     images = whole_batch(case.x, case.y)
     one, two = (
         diversified_starts(oracle, images, ball, torch.Generator().manual_seed(seed))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.declared_libraries import VERSIONS
 from bench.core.errors import UserError
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 
 SHORT: dict[str, object] = {"n_iter": 10, "n_queries": 50}
 
@@ -24,7 +24,7 @@ SHORT: dict[str, object] = {"n_iter": 10, "n_queries": 50}
 def attack(case: Any, budget: Budget, seed: int = 3, **values: object) -> Tensor:
     entry = get_attack("pyautoattack")
     with frozen(case.model):
-        oracle = Oracle(case.model, case.x, case.n_classes, Access())
+        oracle = Oracle(case.model, case.x, case.n_classes, QueryRules())
         params = parse_params(entry, values)
         return entry.run(oracle, case.x, case.y, budget, params, seed)
 
@@ -174,7 +174,7 @@ def test_the_librarys_doubts_are_logged_and_not_printed(
 def test_the_estimate_bounds_the_passes_of_unbroken_images(linear: Callable[..., Any]) -> None:
     case, entry = linear(10), get_attack("pyautoattack")
     for values in (SHORT, {"version": "plus", **SHORT}, {"version": "rand", "n_iter": 5}):
-        oracle, params = Oracle(case.model, case.x, 10, Access()), parse_params(entry, values)
+        oracle, params = Oracle(case.model, case.x, 10, QueryRules()), parse_params(entry, values)
         entry.run(oracle, case.x, case.y, Budget("linf", (1e-6,)), params, 0)
         spent = float((oracle.passes.forwards + oracle.passes.backwards).mean())
         assert entry.passes is not None

@@ -22,7 +22,7 @@ from bench.attacks.search.square_shapes import shapes_in
 from bench.core.ball import NORMS, norm_facts
 from bench.core.errors import UserError
 from bench.core.threat import ThreatModel
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 from bench.verify import judge
 
 PACKAGE = Path(__file__).parents[2] / "bench"
@@ -94,7 +94,7 @@ def unknown() -> Iterator[object]:
     for name in NATIVE:
         attack = get_attack(name)
         if attack.kind == "bounded" or name == "deepfool":
-            oracle = Oracle(model, x, 3, Access())
+            oracle = Oracle(model, x, 3, QueryRules())
             yield lambda attack=attack, oracle=oracle: attack.run(
                 oracle, x, y, budget, attack.params(), 0
             )

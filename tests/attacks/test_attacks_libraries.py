@@ -16,7 +16,7 @@ from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.registry import LIBRARIES, adapter
 from bench.core.errors import UserError
 from bench.evaluation.api import evaluate
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 
 MODULES = {
     "torchattacks": "torchattacks",
@@ -52,7 +52,7 @@ def installed(name: str) -> None:
 def attack(name: str, case: Any, budget: Budget, model: Any = None, **values: object) -> Tensor:
     entry = get_attack(name)
     with frozen(case.model):
-        oracle = Oracle(model or case.model, case.x, case.n_classes, Access())
+        oracle = Oracle(model or case.model, case.x, case.n_classes, QueryRules())
         params = parse_params(entry, values)
         return entry.run(oracle, case.x.clone(), case.y.clone(), budget, params, 3)
 
@@ -197,7 +197,7 @@ def test_the_oracle_counts_passes(
 ) -> None:
     installed(name)
     case, entry = conv(), get_attack(name)
-    oracle = Oracle(case.model, case.x, 10, Access())
+    oracle = Oracle(case.model, case.x, 10, QueryRules())
     params = parse_params(entry, {"n_iter": n_iter} if n_iter else {})
     entry.run(oracle, case.x, case.y, Budget("linf", (0.02,)), params, 0)
     assert oracle.passes.forwards.tolist() == [forwards] * len(case.x)

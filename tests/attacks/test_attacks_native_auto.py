@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.declared_search import VERSIONS
 from bench.norms.batch import BatchNorm
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 from bench.verify import Scoring, judge, verify_batch
 
 NAMES = SEARCHES
@@ -39,12 +39,12 @@ def attack(
     case: Any,
     budget: Budget,
     seed: int = 3,
-    access: Access | None = None,
+    rules: QueryRules | None = None,
     oracle: Oracle | None = None,
     **values: object,
 ) -> Tensor:
     entry = get_attack(name)
-    oracle = oracle or Oracle(case.model, case.x, case.n_classes, access or Access())
+    oracle = oracle or Oracle(case.model, case.x, case.n_classes, rules or QueryRules())
     params = parse_params(entry, {**SHORT.get(name, {}), **values})
     with frozen(case.model):
         return entry.run(oracle, case.x, case.y, budget, params, seed)
@@ -272,17 +272,17 @@ def test_an_image_is_attacked_alike_whatever_is_beside_it(
     one = type(trained)(trained.model, trained.x[:n], trained.y[:n], 4)
     other = type(trained)(trained.model, trained.x[-n:].clone(), trained.y[-n:].clone(), 4)
     other.x[4], other.y[4] = one.x[4], one.y[4]
-    lone = Access(max_pass=1)
+    lone = QueryRules(max_pass=1)
     found = attack(name, one, budget)
     assert torch.allclose(attack(name, other, budget)[4], found[4], atol=1e-5)
     assert not torch.equal(attack(name, other, budget)[5], found[5])
     lost = trained.model(found).argmax(1) != one.y
-    chunked = attack(name, one, budget, access=lone)
+    chunked = attack(name, one, budget, rules=lone)
     assert torch.equal(trained.model(chunked).argmax(1) != one.y, lost)
 
 
 def spent(name: str, case: Any, budget: Budget, **values: object) -> tuple[list[Any], list[Any]]:
-    oracle = Oracle(case.model, case.x, case.n_classes, Access())
+    oracle = Oracle(case.model, case.x, case.n_classes, QueryRules())
     attack(name, case, budget, oracle=oracle, **values)
     return oracle.passes.forwards.tolist(), oracle.passes.backwards.tolist()
 
@@ -343,7 +343,7 @@ def test_a_coupled_batch_is_kept_whole_and_returned_as_it_was_seen(
     case = type(case)(model, case.x, y, 4)
     model.batches.clear()
     budget = Budget(norm, (0.06 if norm == "linf" else 0.6,))
-    x_adv = attack(name, case, budget, access=Access(batch_dependent=True))
+    x_adv = attack(name, case, budget, rules=QueryRules(batch_dependent=True))
     eps = budget.eps[0]
     for batch in model.batches:
         assert len(batch) == 6
@@ -362,9 +362,9 @@ def test_a_single_adversary_attacks_each_image_among_clean_ones(
     y = model(case.x).argmax(1)
     case = type(case)(model, case.x, y, 4)
     model.batches.clear()
-    access = Access(batch_dependent=True, adversary="single")
+    rules = QueryRules(batch_dependent=True, adversary="single")
     values = TINY.get(name, {"n_iter": 5})
-    x_adv = attack(name, case, Budget("linf", (0.06,)), access=access, **values)
+    x_adv = attack(name, case, Budget("linf", (0.06,)), rules=rules, **values)
     assert all(int((b != case.x).flatten(1).any(1).sum()) <= 1 for b in model.batches)
     alone = [model(case.x.index_copy(0, torch.tensor([i]), x_adv[i][None]))[i] for i in range(4)]
     assert float((torch.stack(alone).argmax(1) == y).float().mean()) <= 0.5
@@ -388,7 +388,7 @@ def test_pure_label_noise_scores_its_expectation(name: str, linear: Callable[...
     case = type(linear(4))(LabelNoise(), x, y, 4)
     budget = Budget("linf", (0.1,))
     values = TINY.get(name, {"n_iter": 5})
-    x_adv = attack(name, case, budget, access=Access(stochastic=True, eot_iter=2), **values)
+    x_adv = attack(name, case, budget, rules=QueryRules(stochastic=True, eot_iter=2), **values)
     rows = verify_batch(
         case.model, x, y, x_adv, budget, "bounded", Scoring(n_draws=20, seed=0, stochastic=True)
     )
@@ -436,8 +436,8 @@ def test_lucky_draws_do_not_end_the_attack_on_a_stochastic_model(
     eps = float(nearest.median())
     model = NoisyLogits(case.model, scale * float(start.abs().median()))
     noisy = type(case)(model, case.x, case.y, 3)
-    access = Access(stochastic=True, eot_iter=4)
-    x_adv = attack(name, noisy, Budget(norm, (eps,)), access=access, **values)
+    rules = QueryRules(stochastic=True, eot_iter=4)
+    x_adv = attack(name, noisy, Budget(norm, (eps,)), rules=rules, **values)
     best = start.abs() * eps / nearest
     assert float(((margins(case, x_adv) - start) / best).mean()) > share
 
@@ -449,8 +449,8 @@ def test_a_stochastic_coupled_batch_is_attacked_whole(
     case, budget = linear(4, b=6), Budget("linf", (0.06,))
     model = Coupled(case.model)
     noisy = type(case)(NoisyLogits(model, 1.0), case.x, model(case.x).argmax(1), 4)
-    access = Access(stochastic=True, batch_dependent=True, eot_iter=3)
-    x_adv = attack(name, noisy, budget, access=access)  # the oracle refuses anything else
+    rules = QueryRules(stochastic=True, batch_dependent=True, eot_iter=3)
+    x_adv = attack(name, noisy, budget, rules=rules)  # the oracle refuses anything else
     assert set(judge(case.x, x_adv, budget, "bounded")) == {"ok"}
     assert float((model(x_adv).argmax(1) == noisy.y).float().mean()) <= 0.5
 

@@ -19,19 +19,19 @@ from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
-from bench.oracle import Access, Memo, Oracle, cross_entropy
+from bench.oracle import Memo, Oracle, QueryRules, cross_entropy
 
-PLAIN = Access()
+PLAIN = QueryRules()
 BOUNDED = [name for name in NATIVE if get_attack(name).kind == "bounded" and name not in SEARCHES]
 TABLE = [(name, norm) for name in BOUNDED for norm in get_attack(name).norms]
 CLIMBERS = [row for row in TABLE if get_attack(row[0]).traits.steps != "none"]
 
 
 def attack(
-    name: str, case: Any, budget: Budget, seed: int = 3, access: Access = PLAIN, **values: object
+    name: str, case: Any, budget: Budget, seed: int = 3, rules: QueryRules = PLAIN, **values: object
 ) -> Tensor:
     entry = get_attack(name)
-    oracle = Oracle(case.model, case.x, case.n_classes, access)
+    oracle = Oracle(case.model, case.x, case.n_classes, rules)
     return entry.run(oracle, case.x, case.y, budget, parse_params(entry, values), seed)
 
 
@@ -301,12 +301,12 @@ def test_passes_are_exact_and_fold_the_draws(
     params = parse_params(entry, values)
     assert entry.passes is not None and entry.passes(params) == forwards + backwards
     case = conv()
-    plain = Oracle(case.model, case.x, 10, Access())
+    plain = Oracle(case.model, case.x, 10, QueryRules())
     entry.run(plain, case.x, case.y, budget_of("linf"), params, 0)
     assert plain.passes.forwards.tolist() == [forwards] * len(case.x)
     assert plain.passes.backwards.tolist() == [backwards] * len(case.x)
     case = random_case(type(case))
-    drawn = Oracle(case.model, case.x, 3, Access(stochastic=True, eot_iter=5))
+    drawn = Oracle(case.model, case.x, 3, QueryRules(stochastic=True, eot_iter=5))
     entry.run(drawn, case.x, case.y, budget_of("linf"), params, 0)
     assert drawn.passes.forwards.tolist() == [drawn_forwards] * len(case.x)
     assert drawn.passes.backwards.tolist() == [5 * backwards] * len(case.x)
@@ -325,9 +325,9 @@ def expected_accuracy(case: Any, x_adv: Tensor) -> float:
 def test_more_draws_make_pgd_stronger_on_a_stochastic_model(conv: Callable[..., Any]) -> None:
     case, budget, found = random_case(type(conv()), b=60), Budget("linf", (0.03,)), {}
     for eot_iter in (1, 8):
-        access = Access(stochastic=True, eot_iter=eot_iter)
-        x_adv = attack("pgd", case, budget, access=access, n_iter=3)
-        assert torch.equal(attack("pgd", case, budget, access=access, n_iter=3), x_adv)
+        rules = QueryRules(stochastic=True, eot_iter=eot_iter)
+        x_adv = attack("pgd", case, budget, rules=rules, n_iter=3)
+        assert torch.equal(attack("pgd", case, budget, rules=rules, n_iter=3), x_adv)
         found[eot_iter] = expected_accuracy(case, x_adv)
     assert found[8] < found[1] - 0.02 < expected_accuracy(case, case.x) - 0.2
 
@@ -352,12 +352,12 @@ def test_pgd_climbs_a_noisy_loss_to_its_end(n_restarts: int, conv: Callable[...,
     torch.manual_seed(3)
     model, eps = NoisyLogits().eval(), 0.1
     x, y = 0.2 + 0.6 * torch.rand(40, 1, 4, 4), torch.zeros(40).long()
-    access = Access(stochastic=True, eot_iter=2)
+    rules = QueryRules(stochastic=True, eot_iter=2)
     x_adv = attack(
         "pgd",
         type(conv())(model, x, y, 2),
         Budget("linf", (eps,)),
-        access=access,
+        rules=rules,
         n_iter=20,
         n_restarts=n_restarts,
     )
@@ -383,8 +383,8 @@ def coupled(conv: Callable[..., Any], watch: Any) -> Any:
 def test_images_that_share_statistics_are_attacked_as_whole_batches(
     name: str, coupled: Any
 ) -> None:
-    access = Access(batch_dependent=True)
-    x_adv = attack(name, coupled, Budget("linf", (0.1,)), access=access)
+    rules = QueryRules(batch_dependent=True)
+    x_adv = attack(name, coupled, Budget("linf", (0.1,)), rules=rules)
     batches = coupled.model.batches
     assert batches and all(batch.shape == coupled.x.shape for batch in batches)
     means = [batch.mean((1, 2, 3)) for batch in batches]
@@ -396,12 +396,12 @@ def test_images_that_share_statistics_are_attacked_as_whole_batches(
 
 
 def test_one_image_in_a_clean_batch_is_attacked_among_clean_images(coupled: Any) -> None:
-    access = Access(batch_dependent=True, adversary="single")
-    x_adv = attack("pgd", coupled, Budget("linf", (0.1,)), access=access, n_iter=3)
+    rules = QueryRules(batch_dependent=True, adversary="single")
+    x_adv = attack("pgd", coupled, Budget("linf", (0.1,)), rules=rules, n_iter=3)
     for batch in coupled.model.batches:
         changed = (batch != coupled.x).flatten(1).any(1)
         assert int(changed.sum()) <= 1
-    oracle = Oracle(coupled.model, coupled.x, 10, access)
+    oracle = Oracle(coupled.model, coupled.x, 10, rules)
     clean = oracle.query(coupled.x, coupled.y, cross_entropy, grad=False).loss
     assert bool((oracle.query(x_adv, coupled.y, cross_entropy, grad=False).loss > clean).all())
 
@@ -427,7 +427,7 @@ def test_a_longer_ascent_goes_on_from_a_shorter_one(
     entry = get_attack(name)
 
     def run(n_iter: int, memo: Memo | None, **other: object) -> tuple[Tensor, Oracle]:
-        oracle = Oracle(net, x, 4, Access(batch_dependent=batch_dependent), memo)
+        oracle = Oracle(net, x, 4, QueryRules(batch_dependent=batch_dependent), memo)
         params = parse_params(entry, {**values, "alpha": 0.01, "n_iter": n_iter, **other})
         return entry.run(oracle, x.clone(), y, budget, params, 5), oracle
 
@@ -454,7 +454,7 @@ def test_stopping_early_changes_no_verdict_and_saves_passes(norm: str) -> None:
     budget = Budget(norm, (0.03 if norm == "linf" else 0.25,))
     entry, found, spent = get_attack("pgd"), [], []
     for early_stop in (False, True):
-        oracle = Oracle(net, x, 4, Access())
+        oracle = Oracle(net, x, 4, QueryRules())
         params = parse_params(entry, {"n_iter": 10, "n_restarts": 2, "early_stop": early_stop})
         found.append(net(entry.run(oracle, x.clone(), y, budget, params, 5)).argmax(1) == y)
         spent.append(oracle.passes.backwards)
@@ -476,8 +476,8 @@ def test_ascents_are_shared_only_where_they_would_be_the_same() -> None:
     params = parse_params(entry, {"alpha": 0.05, "n_iter": 5, "keep": "last"})
 
     def run(adversary: Literal["joint", "single"], memo: Memo | None) -> Tensor:
-        access = Access(batch_dependent=True, adversary=adversary)
-        return entry.run(Oracle(net, x, 4, access, memo), x.clone(), y, budget, params, 5)
+        rules = QueryRules(batch_dependent=True, adversary=adversary)
+        return entry.run(Oracle(net, x, 4, rules, memo), x.clone(), y, budget, params, 5)
 
     memo = Memo()
     for adversary in ("joint", "single"):

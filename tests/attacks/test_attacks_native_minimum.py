@@ -20,11 +20,11 @@ from bench.core.norm_spec import NormSpec
 from bench.data.slice import take_slice
 from bench.norms import norm_factory
 from bench.norms.batch import BatchNorm
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 from bench.zoo import open_checkpoint
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
-PLAIN = Access()
+PLAIN = QueryRules()
 ATTACKS: list[tuple[str, str, dict[str, object]]] = [
     ("deepfool", "l2", {}),
     ("deepfool", "linf", {}),
@@ -37,10 +37,10 @@ QUICK: dict[str, dict[str, object]] = {
 
 
 def attack(
-    name: str, case: Any, budget: Budget, access: Access = PLAIN, **values: object
+    name: str, case: Any, budget: Budget, rules: QueryRules = PLAIN, **values: object
 ) -> Tensor:
     entry = get_attack(name)
-    oracle = Oracle(case.model, case.x, case.n_classes, access)
+    oracle = Oracle(case.model, case.x, case.n_classes, rules)
     return entry.run(oracle, case.x, case.y, budget, parse_params(entry, values), 0)
 
 
@@ -288,13 +288,13 @@ def test_passes_are_counted_where_they_are_spent(linear: Callable[..., Any]) -> 
     case.y[0] = (case.y[0] + 1) % 4  # wrong already
     entry = get_attack("cw")
     params = parse_params(entry, {"n_iter": 7, "binary_search_steps": 3})
-    oracle = Oracle(case.model, case.x, 4, Access())
+    oracle = Oracle(case.model, case.x, 4, QueryRules())
     entry.run(oracle, case.x, case.y, Budget("l2", (0.5,)), params, 0)
     assert oracle.passes.forwards.tolist() == [1] + [22] * 7
     assert oracle.passes.backwards.tolist() == [0] + [21] * 7
     assert entry.passes is not None and entry.passes(params) == 43
     entry = get_attack("deepfool")
-    oracle = Oracle(case.model, case.x, 4, Access())
+    oracle = Oracle(case.model, case.x, 4, QueryRules())
     entry.run(oracle, case.x, case.y, Budget("l2", (0.5,)), parse_params(entry, {}), 0)
     # One step: look, linearize (a backward pass per class), look again.
     assert oracle.passes.forwards.tolist() == [1] + [3] * 7
@@ -327,9 +327,9 @@ def test_most_draws_of_a_stochastic_model_end_up_wrong(
     clean = answers(x)
     agreed = (clean == clean[0]).all(0).nonzero()[:12, 0]
     case = type(conv())(model, x[agreed], clean[0][agreed], 3)
-    access = Access(stochastic=True, eot_iter=16, seed=1)
-    x_adv = attack(name, case, Budget(norm, (0.5,)), access, **QUICK[name])
-    assert torch.equal(attack(name, case, Budget(norm, (0.5,)), access, **QUICK[name]), x_adv)
+    rules = QueryRules(stochastic=True, eot_iter=16, seed=1)
+    x_adv = attack(name, case, Budget(norm, (0.5,)), rules, **QUICK[name])
+    assert torch.equal(attack(name, case, Budget(norm, (0.5,)), rules, **QUICK[name]), x_adv)
     right = (answers(x_adv) == case.y).float().mean(0)
     # One broken path of three looks like half the draws now and then; kept for good, it is 2/3.
     assert float(right.mean()) < 0.55
@@ -348,7 +348,9 @@ def test_images_that_share_statistics_are_kept_as_a_batch_that_was_evaluated(
     with torch.no_grad():
         y = case.model(case.x).argmax(1)
     case = type(case)(model, case.x, y, 10)
-    x_adv = attack(name, case, Budget(norm, (0.5,)), Access(batch_dependent=True), **QUICK[name])
+    x_adv = attack(
+        name, case, Budget(norm, (0.5,)), QueryRules(batch_dependent=True), **QUICK[name]
+    )
     assert all(batch.shape == case.x.shape for batch in model.batches)
     assert any(torch.equal(x_adv, batch) for batch in model.batches)
     assert float(wrong(case, x_adv).float().mean()) > 0.8

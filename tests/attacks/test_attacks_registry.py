@@ -13,7 +13,7 @@ import torch
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.registry import DECLARED
 from bench.core.errors import UserError
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 
 LIBRARIES_OF_ATTACKS = {"torch", "torchattacks", "pyautoattack", "foolbox", "adv_lib", "art"}
 
@@ -58,7 +58,7 @@ def test_a_declaration_names_its_attack_and_a_function_that_is_there(name: str) 
 
 def test_natural_returns_the_clean_image_without_asking_the_model() -> None:
     attack, x = get_attack("natural"), torch.rand(3, 1, 4, 4)
-    oracle = Oracle(torch.nn.Flatten(), x, 16, Access())
+    oracle = Oracle(torch.nn.Flatten(), x, 16, QueryRules())
     x_adv = attack.run(oracle, x, torch.zeros(3).long(), Budget("l2", (1.0,)), attack.params(), 0)
     assert attack.kind == "none" and torch.equal(x_adv, x) and x_adv is not x
     assert oracle.passes.forwards.sum() == 0

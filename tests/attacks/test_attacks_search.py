@@ -19,7 +19,7 @@ from bench.attacks.search.ascent import checkpoints
 from bench.attacks.search.boundary import step_to_plane
 from bench.attacks.search.square_shapes import AHEAD, Draws, shapes_in, two_humps
 from bench.attacks.search.squares import share
-from bench.oracle import LOSSES, Access, Memo, Oracle
+from bench.oracle import LOSSES, Memo, Oracle, QueryRules
 
 
 def problem(seed: int, reachable: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -251,7 +251,7 @@ def test_no_search_writes_into_the_images_it_is_given(
     case, attack = linear(5), get_attack(name)
     x = case.x.clone()
     budget = Budget(norm, (0.02,) if norm == "linf" else (0.1,))
-    oracle = Oracle(case.model, x, 5, Access())
+    oracle = Oracle(case.model, x, 5, QueryRules())
     few = {"square": {"n_queries": 60}, "auto": {"n_passes": 200}, "apgd": {"n_iter": 12}}
     params = parse_params(attack, few.get(name, {"n_iter": 6}))
     x_adv = attack.run(oracle, x, case.y, budget, params, 0)
@@ -270,7 +270,7 @@ def test_a_gradient_that_is_one_number_for_all_pixels_is_followed() -> None:
     x, y = torch.full((3, 1, 4, 4), 0.6), torch.zeros(3, dtype=torch.long)
     attack = get_attack("apgd")
     params = parse_params(attack, {"n_iter": 5})
-    x_adv = attack.run(Oracle(Sum(), x, 2, Access()), x, y, Budget("linf", (0.1,)), params, 0)
+    x_adv = attack.run(Oracle(Sum(), x, 2, QueryRules()), x, y, Budget("linf", (0.1,)), params, 0)
     assert torch.allclose(x_adv, torch.full_like(x, 0.5))
 
 
@@ -280,7 +280,7 @@ def test_what_one_ascent_leaves_to_a_longer_one_is_not_changed_by_its_own_end(
     case, attack, budget = linear(5), get_attack("pgd"), Budget("linf", (0.01,))
 
     def attacked(memo: Memo | None, n_iter: int) -> Tensor:
-        oracle = Oracle(case.model, case.x, 5, Access(), memo)
+        oracle = Oracle(case.model, case.x, 5, QueryRules(), memo)
         params = parse_params(attack, {"n_iter": n_iter, "alpha": 0.004})
         return attack.run(oracle, case.x, case.y, budget, params, 0)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.adapters.torchattacks import THREE_CHANNELS, library_names, named_attack
 from bench.core.errors import UserError
-from bench.oracle import Access, Oracle, frozen
+from bench.oracle import Oracle, QueryRules, frozen
 
 USABLE = [name for name, reason in library_names().items() if not reason]
 TYPED = ("FGSM", "BIM", "PGD", "MIFGSM", "CW", "DeepFool")
@@ -37,7 +37,7 @@ def attack(name: str, case: Any, budget: Budget, seed: int = 3, **values: object
     entry = get_attack(f"torchattacks:{name}")
     params = parse_params(entry, values)
     with frozen(case.model):
-        oracle = Oracle(case.model, case.x, case.n_classes, Access())
+        oracle = Oracle(case.model, case.x, case.n_classes, QueryRules())
         return entry.run(oracle, case.x, case.y, budget, params, seed)
 
 
@@ -103,7 +103,7 @@ def test_the_claim_to_keep_the_batch_is_true(
     params = parse_params(entry, FAST.get(name, {}))
     with frozen(case.model):
         budget = budget_of(entry.norms[0])
-        entry.run(Oracle(watched, case.x, 10, Access()), case.x, case.y, budget, params, 3)
+        entry.run(Oracle(watched, case.x, 10, QueryRules()), case.x, case.y, budget, params, 3)
     means = [batch.mean((1, 2, 3)) for batch in watched.batches]
     # The images' means rise, and neither the perturbation nor a common rescaling changes that.
     kept = all(len(m) == len(case.x) and bool((m.diff() > 0).all()) for m in means)
@@ -197,7 +197,7 @@ def test_the_oracle_counts_the_known_passes(
     name: str, values: dict[str, Any], each: int, conv: Callable[..., Any]
 ) -> None:
     case, entry = conv(), get_attack(f"torchattacks:{name}")
-    oracle, params = Oracle(case.model, case.x, 10, Access()), parse_params(entry, values)
+    oracle, params = Oracle(case.model, case.x, 10, QueryRules()), parse_params(entry, values)
     entry.run(oracle, case.x, case.y, budget_of("linf"), params, 0)
     expected = [each] * len(case.x)
     assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == expected
@@ -254,6 +254,6 @@ def test_channels_last_images_are_attacked_alike(conv: Callable[..., Any]) -> No
     plain = attack("PGDL2", case, budget_of("l2"))
     last = case.x.contiguous(memory_format=torch.channels_last)
     entry = get_attack("torchattacks:PGDL2")
-    oracle = Oracle(case.model, case.x, 10, Access())
+    oracle = Oracle(case.model, case.x, 10, QueryRules())
     x_adv = entry.run(oracle, last, case.y, budget_of("l2"), parse_params(entry, {}), 3)
     assert torch.equal(x_adv, plain)

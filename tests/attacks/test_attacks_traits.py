@@ -18,7 +18,7 @@ from bench.attacks.registry import LIBRARIES, adapter, traits_of
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
-from bench.oracle import Access, Oracle
+from bench.oracle import Oracle, QueryRules
 
 MODULES = {"torchattacks": "torchattacks", "foolbox": "foolbox", "advlib": "adv_lib", "art": "art"}
 
@@ -85,7 +85,7 @@ def test_an_attack_that_never_asks_for_gradients_spends_no_backward_pass(name: s
     installed(name)
     attack, x = get_attack(name), torch.full((2, 1, 8, 8), 0.5)
     model, y = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), torch.zeros(2, dtype=torch.long)
-    oracle = Oracle(model, x, 3, Access())
+    oracle = Oracle(model, x, 3, QueryRules())
     few = {"n_iter": 5} if "n_iter" in attack.params.model_fields else {}
     attack.run(oracle, x, y, Budget("linf", (0.01,)), parse_params(attack, few), 0)
     assert oracle.passes.forwards.sum() > 0

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from bench.cli import options as completing
 from bench.cli.app import app, commands, main
 from bench.cli.listing import LISTINGS
+from bench.core.paths import Where
 from bench.run.prepare import local_lookup
 from bench.suite.find import starter_suite
 from bench.suite.load import load_suite
@@ -196,7 +197,7 @@ def test_a_suite_to_start_from_plans_against_the_shipped_checkpoints(
     path = tmp_path / "work" / "suites" / "mine.yaml"
     assert code == 0 and "rbench plan mine" in text
     assert path.read_text() == starter_suite() and path.read_text().count("#") > 10
-    lookup = local_lookup(CHECKPOINTS, None)
+    lookup = local_lookup(Where(CHECKPOINTS))
     plan = make_plan(load_suite(path, lookup))
     assert len(plan.cells) == 6 and not any(cell.refused for cell in plan.cells)
     code, _, err = rbench("init", "work")
@@ -210,7 +211,7 @@ def test_what_the_starter_comments_out_is_a_suite_too(tmp_path: Path) -> None:
     text = starter_suite().replace("# - autoattack", "- autoattack")
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    lookup = local_lookup(CHECKPOINTS, None)
+    lookup = local_lookup(Where(CHECKPOINTS))
     assert len(make_plan(load_suite(path, lookup)).cells) == 8
     assert "{checkpoint: mine}" in text and yaml.safe_load(text)["suite"] == "mine"
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bench.core.analysis import AnalysisSpec
 from bench.core.cell import RULES, CellSpec, DataSpec
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.core.spec import digest
 from bench.core.threat import ThreatModel
 from bench.data.slice import slice_index, take_slice
@@ -114,7 +115,7 @@ def test_a_suite_may_name_its_images(tmp_path: Path) -> None:
         "threat_model: {norm: linf, eps: 0.1}\nmodels: [none-here]\nattacks: [natural]\n"
     )
     (tmp_path / "few.yaml").write_text(text)
-    lookup = local_lookup(tmp_path, None)
+    lookup = local_lookup(Where(tmp_path))
     suite = load_suite(tmp_path / "few.yaml", lookup, skip_missing=True)
     assert suite.spec.data.index == (7, 3)
     (tmp_path / "few.yaml").write_text(text.replace("[7, 3]", "[7, 7]"))

@@ -10,6 +10,7 @@ import pytest
 
 from bench.cli.app import main
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.core.result import CellInfo
 from bench.export.tracking import TRACKERS, Tracking, metrics_of, params_of
 from bench.metrics import robust_accuracy
@@ -81,7 +82,7 @@ def registered() -> object:
 def plan(tmp_path: Path) -> Plan:
     path = tmp_path / "suite.yaml"
     path.write_text(SUITE)
-    lookup = local_lookup(CHECKPOINTS, None)
+    lookup = local_lookup(Where(CHECKPOINTS))
     return make_plan(load_suite(path, lookup))
 
 

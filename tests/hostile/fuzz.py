@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
 from bench.suite.resolve import Lookup, SliceFacts
@@ -126,7 +127,7 @@ MUTATIONS: tuple[Callable[[bytes, random.Random, Sequence[bytes]], bytes], ...] 
 
 def quick_lookup() -> Lookup:
     """The real lookup, which looks at no images and remembers the cards that it read."""
-    real = local_lookup(ROOT / "checkpoints", None)
+    real = local_lookup(Where(ROOT / "checkpoints"))
 
     def images(data: DataSpec) -> SliceFacts:
         return SliceFacts(data.limit or 10_000, "0" * 64)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.paths import Where
 from bench.models.external import library_model as foreign
-from bench.models.external.scheme import ModelLookup
 from bench.run import job
 from bench.zoo import open_model
 
@@ -25,7 +25,7 @@ ROBUST = "robustbench:Rade2021Helper_R18_ddpm?dataset=cifar10&threat=Linf"
 def need_robustbench() -> None:
     """Skips a test where RobustBench's zoo cannot be imported."""
     try:
-        open_model(ROBUST, ModelLookup(Path()))
+        open_model(ROBUST, Where(Path()))
     except MissingCheckpointError as error:
         pytest.skip(f"needs rbench[robustbench]: {error}")
 
@@ -84,4 +84,4 @@ def forget() -> None:
 def sha256(uri: str, *, trust_code: bool = False, checkpoints: Path = Path()) -> str:
     """Returns a model's identity, found out anew."""
     forget()
-    return open_model(uri, ModelLookup(checkpoints, trust_code)).facts().sha256
+    return open_model(uri, Where(checkpoints, trust_code=trust_code)).facts().sha256

@@ -21,16 +21,16 @@ from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import canonical_name, parse_uri, short_name
 from bench.core.norm_spec import NormSpec
+from bench.core.paths import Where
 from bench.evaluation.model import Target
 from bench.models import build_model
 from bench.models.external.library_model import Declared, LibraryModel
-from bench.models.external.scheme import ModelLookup
 from bench.norms import replace_norms, use_batch_statistics
 from bench.untrusted.weights import calling_library, read_safetensors, tensors_only
 from bench.zoo import SCHEMES, open_model
 
 ROOT = Path(__file__).parents[2]
-LOOKUP = ModelLookup(ROOT / "checkpoints")
+LOOKUP = Where(ROOT / "checkpoints")
 NET = "torchvision:resnet18?size=32&classes=3"
 
 

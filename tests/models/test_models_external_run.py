@@ -29,7 +29,6 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import Where
 from bench.models import build_model
-from bench.models.external.scheme import ModelLookup
 from bench.run.job import Job, execute, load_model
 from bench.run.remote_files import code_hash, inputs_of
 from bench.store.run_store import RunStore
@@ -153,7 +152,7 @@ def test_a_suite_of_timm(here: Path) -> None:
 
 def test_a_suite_of_robustbench_with_weights_made_here(here: Path) -> None:
     need_robustbench()
-    net = open_model(f"{ROBUST}&weights=none", ModelLookup(here)).load().net
+    net = open_model(f"{ROBUST}&weights=none", Where(here)).load().net
     path = here / "models" / "cifar10" / "Linf" / "Rade2021Helper_R18_ddpm.pt"
     path.parent.mkdir(parents=True)
     torch.save({"state_dict": net.state_dict()}, path)

@@ -16,7 +16,7 @@ from bench.attacks.search.lanes import appraise, decides, whole_batch
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
 from bench.norms import Paths, RandomNormAggregation, find_paths, mean_field, norm_factory, pinned
-from bench.oracle import LOSSES, Access, Evaluation, Oracle, cross_entropy
+from bench.oracle import LOSSES, Evaluation, Oracle, QueryRules, cross_entropy
 
 LAYERS, CLASSES = 3, 4
 
@@ -46,8 +46,8 @@ def images(n: int = 3) -> tuple[Tensor, Tensor]:
     return x, torch.arange(n) % CLASSES
 
 
-def oracle_for(model: nn.Module, x: Tensor, classes: int = CLASSES, **access: Any) -> Oracle:
-    return Oracle(model, x, classes, Access(stochastic=True, **access))
+def oracle_for(model: nn.Module, x: Tensor, classes: int = CLASSES, **rules: Any) -> Oracle:
+    return Oracle(model, x, classes, QueryRules(stochastic=True, **rules))
 
 
 def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -123,9 +123,9 @@ def balanced(paths: list[Tensor]) -> bool:
 
 def test_batches_that_share_statistics_have_their_passes_balanced() -> None:
     model, (x, y) = network("batch"), images(3)
-    access = {"batch_dependent": True, "eot": "stratified", "eot_iter": 4}
+    rules = {"batch_dependent": True, "eot": "stratified", "eot_iter": 4}
     seen = paths_of_passes(model)
-    oracle = oracle_for(model, x, **access)
+    oracle = oracle_for(model, x, **rules)
     two = torch.arange(3).repeat(2)
     oracle.query(x[two], y[two], cross_entropy, rows=two)
     assert len(seen) == 8 and {path.shape for path in seen} == {(LAYERS,)}
@@ -134,7 +134,7 @@ def test_batches_that_share_statistics_have_their_passes_balanced() -> None:
     oracle.logits(x)
     assert len(seen) == 4 and balanced(seen)
     seen.clear()
-    alone = oracle_for(model, x, adversary="single", **access)
+    alone = oracle_for(model, x, adversary="single", **rules)
     alone.query(x[:2], y[:2], cross_entropy, rows=torch.arange(2))
     assert len(seen) == 8
     assert balanced(seen[::2]) and balanced(seen[1::2])  # each candidate by itself
@@ -271,8 +271,8 @@ def test_native_attacks_stay_in_the_box_and_repeat_themselves(
     name: str, params: dict[str, Any], stats: str, eot: str
 ) -> None:
     model, (x, y) = network(stats, layers=2), images(3)
-    access = {"eot": eot, "eot_iter": 2, "batch_dependent": stats == "batch"}
-    found = [attacked(name, oracle_for(model, x, **access), x, y, **params) for _ in range(2)]
+    rules = {"eot": eot, "eot_iter": 2, "batch_dependent": stats == "batch"}
+    found = [attacked(name, oracle_for(model, x, **rules), x, y, **params) for _ in range(2)]
     assert torch.equal(found[0], found[1])
     assert found[0].min() >= 0 and found[0].max() <= 1
     if name == "autoattack":
@@ -283,8 +283,8 @@ def test_only_models_with_paths_can_be_asked_for_more_than_plain_draws() -> None
     x = torch.rand(2, 1, 1, 2)
     for eot in ("stratified", "mean_field"):
         with pytest.raises(UserError, match=f"eot {eot} is for models with layers that draw"):
-            Oracle(nn.Flatten(), x, 2, Access(stochastic=True, eot=eot))
-        answer = Oracle(nn.Flatten(), x, 2, Access(eot=eot)).query(
+            Oracle(nn.Flatten(), x, 2, QueryRules(stochastic=True, eot=eot))
+        answer = Oracle(nn.Flatten(), x, 2, QueryRules(eot=eot)).query(
             x, torch.tensor([0, 1]), cross_entropy
         )
         assert isinstance(answer, Evaluation)

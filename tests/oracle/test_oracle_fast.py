@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounter
 
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
-from bench.oracle import Access, Memo, Oracle, cross_entropy, engine, fast, margin, runner
+from bench.oracle import Memo, Oracle, QueryRules, cross_entropy, engine, fast, margin, runner
 from bench.oracle.fast import cached_choice
 from bench.oracle.side_by_side import threads
 
@@ -60,7 +60,7 @@ def test_right_and_wrong_are_those_of_float32_though_bfloat16_errs() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         low = model(x).float()
     assert (low.argmax(1) != exact.argmax(1)).any(), "the case must be hard enough to err"
-    oracle = Oracle(model, x, 3, Access(fast=True))
+    oracle = Oracle(model, x, 3, QueryRules(fast=True))
     for grad in (False, True):
         answer = oracle.query(x, y, margin, grad=grad)
         assert torch.equal(answer.correct, (exact.argmax(1) == y).float())
@@ -78,7 +78,7 @@ def test_images_that_share_statistics_are_confirmed_as_a_batch() -> None:
     shared = nn.Sequential(nn.BatchNorm2d(1, affine=False, track_running_stats=False), model).eval()
     exact = shared(x)
     y = exact.topk(2, 1).indices[torch.arange(N), torch.arange(N) % 2]
-    oracle = Oracle(shared, x, 3, Access(batch_dependent=True, fast=True))
+    oracle = Oracle(shared, x, 3, QueryRules(batch_dependent=True, fast=True))
     answer = oracle.query(x, y, margin)
     assert torch.equal(answer.correct, (exact.argmax(1) == y).float())
     assert oracle.passes.forwards.tolist() == [2] * N
@@ -87,8 +87,8 @@ def test_images_that_share_statistics_are_confirmed_as_a_batch() -> None:
 @pytest.mark.usefixtures("in_bfloat16")
 def test_gradient_points_where_float32s_does() -> None:
     model, x, y = on_the_brink()
-    low = Oracle(model, x, 3, Access(fast=True)).query(x, y, cross_entropy).grad
-    exact = Oracle(model, x, 3, Access()).query(x, y, cross_entropy).grad
+    low = Oracle(model, x, 3, QueryRules(fast=True)).query(x, y, cross_entropy).grad
+    exact = Oracle(model, x, 3, QueryRules()).query(x, y, cross_entropy).grad
     assert low is not None and exact is not None
     # A unit that rounding switches on or off turns the gradient of a single image.
     assert nn.functional.cosine_similarity(low.flatten(1), exact.flatten(1)).mean() > 0.99
@@ -98,7 +98,7 @@ def test_gradient_points_where_float32s_does() -> None:
 @pytest.mark.usefixtures("in_bfloat16")
 def test_libraries_and_linearized_logits_are_exact() -> None:
     model, x, _ = on_the_brink()
-    oracle = Oracle(model, x, 3, Access(fast=True))
+    oracle = Oracle(model, x, 3, QueryRules(fast=True))
     assert torch.equal(oracle.module()(x), model(x))
     assert torch.equal(oracle.jacobian(x)[0], model(x))
 
@@ -227,10 +227,10 @@ def test_timing_draws_no_path_that_the_attack_would_draw() -> None:
     x = torch.rand(8, 1, 8, 8)
     fast._PREPARED.clear()
     for _ in range(2):  # timed, then remembered
-        oracle = Oracle(net, x, 3, Access(stochastic=True, fast=True, seed=3))
+        oracle = Oracle(net, x, 3, QueryRules(stochastic=True, fast=True, seed=3))
         oracle._runner.prepared = engine.PreparedModel(engine.EXACT)
         found = oracle.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
-        plain = Oracle(net, x, 3, Access(stochastic=True, seed=3))
+        plain = Oracle(net, x, 3, QueryRules(stochastic=True, seed=3))
         expected = plain.query(x, torch.zeros(8, dtype=torch.int64), margin).logits
         torch.testing.assert_close(found, expected)  # on another path it would be far off
 
@@ -287,8 +287,8 @@ def test_a_pass_too_large_for_memory_is_halved() -> None:
 
     x, y = torch.rand(37, 1, 2, 2), torch.arange(37) % 4
     plain = nn.Flatten()
-    oracle = Oracle(Small(), x, 4, Access())
-    answer, expected = oracle.query(x, y, cross_entropy), Oracle(plain, x, 4, Access())
+    oracle = Oracle(Small(), x, 4, QueryRules())
+    answer, expected = oracle.query(x, y, cross_entropy), Oracle(plain, x, 4, QueryRules())
     assert answer.grad is not None
     whole = expected.query(x, y, cross_entropy)
     torch.testing.assert_close(vars(answer), vars(whole))
@@ -296,7 +296,7 @@ def test_a_pass_too_large_for_memory_is_halved() -> None:
     assert failed == [19]
     oracle.query(x, y, cross_entropy)
     assert failed == [19], "it is remembered"
-    coupled = Oracle(Small(), x, 4, Access(batch_dependent=True))
+    coupled = Oracle(Small(), x, 4, QueryRules(batch_dependent=True))
     with pytest.raises(torch.OutOfMemoryError):
         coupled.query(x, y, cross_entropy)
 
@@ -306,7 +306,7 @@ def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None
     calls: list[int] = []
     model.register_forward_hook(lambda *_: calls.append(1))
     memo = Memo()
-    oracles = [Oracle(model, x, 3, Access(), memo) for _ in range(3)]
+    oracles = [Oracle(model, x, 3, QueryRules(), memo) for _ in range(3)]
     answers = [oracles[0].query(x.clone(), y, cross_entropy)]
     once = len(calls)
     answers += [oracle.query(x.clone(), y, cross_entropy) for oracle in oracles[1:]]
@@ -319,7 +319,7 @@ def test_answers_about_the_clean_batch_are_shared_and_counted_for_each() -> None
     assert bool(oracles[0].query(x, y, cross_entropy).grad.abs().sum() > 0)
     for asked in ((x + 0.1, y), (x, (y + 1) % 3)):
         before = len(calls)
-        Oracle(model, x, 3, Access(), memo).query(*asked, cross_entropy)
+        Oracle(model, x, 3, QueryRules(), memo).query(*asked, cross_entropy)
         assert len(calls) == before + once, "another question"
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.oracle import LOSSES, Access, Oracle, cross_entropy, frozen
+from bench.oracle import LOSSES, Oracle, QueryRules, cross_entropy, frozen
 from bench.oracle.passes import PENDING, Passes
 from bench.oracle.runner import Cutter
 
 
 def test_counts_passes_of_each_image() -> None:
     x = torch.rand(5, 1, 2, 2)
-    oracle = Oracle(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), x, 3, Access())
+    oracle = Oracle(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), x, 3, QueryRules())
     oracle.logits(x)
     logits = oracle.module()(x.requires_grad_())
     torch.autograd.grad(logits[:, 0].sum(), x, retain_graph=True)
@@ -46,13 +46,13 @@ def test_gradient_equals_the_models_own() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh())
     x = torch.rand(5, 1, 2, 2, requires_grad=True)
     (expected,) = torch.autograd.grad(model(x).square().sum(), x)
-    (found,) = torch.autograd.grad(Oracle(model, x, 3, Access()).module()(x).square().sum(), x)
+    (found,) = torch.autograd.grad(Oracle(model, x, 3, QueryRules()).module()(x).square().sum(), x)
     assert torch.equal(found, expected)
 
 
 def test_view_does_not_reach_into_the_model() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)).eval()
-    view = Oracle(model, torch.rand(2, 1, 2, 2), 3, Access()).module()
+    view = Oracle(model, torch.rand(2, 1, 2, 2), 3, QueryRules()).module()
     view.train()
     view.requires_grad_(True)
     assert not model[2].training
@@ -82,7 +82,7 @@ class OneDrawAPass(nn.Module):
 def test_a_pass_with_one_draw_is_no_average_over_draws() -> None:
     """Copies of an image in one pass would all get the same sign, and the mean would be +-1."""
     x = torch.ones(3, 1, 1, 2) * torch.tensor([1.0, 0.0])
-    oracle = Oracle(OneDrawAPass(), x, 2, Access(stochastic=True, eot_iter=400))
+    oracle = Oracle(OneDrawAPass(), x, 2, QueryRules(stochastic=True, eot_iter=400))
     found = oracle.query(x, torch.zeros(3, dtype=torch.int64), LOSSES["margin"])
     assert found.logits.abs().max() < 0.2
     assert found.grad is not None and found.grad.abs().max() < 0.2
@@ -93,8 +93,8 @@ def test_a_pass_with_one_draw_is_no_average_over_draws() -> None:
 
 def test_a_lone_candidate_costs_its_whole_batch() -> None:
     x = torch.rand(4, 1, 1, 2)
-    access = Access(batch_dependent=True, adversary="single")
-    oracle = Oracle(nn.Flatten(), x, 2, access)
+    rules = QueryRules(batch_dependent=True, adversary="single")
+    oracle = Oracle(nn.Flatten(), x, 2, rules)
     oracle.query(x[:1], torch.tensor([0]), cross_entropy, rows=torch.tensor([2]))
     assert oracle.passes.forwards.tolist() == oracle.passes.backwards.tolist() == [0, 0, 4, 0]
     (oracle.module()(x.requires_grad_())).sum().backward()

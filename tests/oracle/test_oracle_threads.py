@@ -16,7 +16,7 @@ from bench.core.cell import DataSpec
 from bench.data.slice import take_slice
 from bench.evaluation.api import evaluate
 from bench.norms import find_paths, pinned
-from bench.oracle import Access, Oracle, cross_entropy, fast, frozen, margin
+from bench.oracle import Oracle, QueryRules, cross_entropy, fast, frozen, margin
 from bench.oracle.engine import DOUBT, ENGINES
 from bench.oracle.side_by_side import replicas, side_by_side, threads
 from bench.zoo import open_checkpoint
@@ -78,7 +78,7 @@ def test_a_network_that_keeps_things_in_its_modules_is_answered_right() -> None:
     y = torch.arange(256) % 3
     expected = torch.stack([margin(model(x), y)] * 20)
     with threads(4):
-        oracle = Oracle(model, x, 3, Access())
+        oracle = Oracle(model, x, 3, QueryRules())
         found = torch.stack([oracle.query(x, y, margin).loss for _ in range(20)])
     torch.testing.assert_close(found, expected)
     assert oracle.passes.forwards.tolist() == [20] * 256
@@ -104,7 +104,7 @@ class Uncopyable(nn.Module):
 def test_a_network_that_cannot_be_copied_has_one_thread() -> None:
     x = torch.rand(64, 1, 2, 2)
     with threads(2):
-        oracle = Oracle(Uncopyable(), x, 4, Access())
+        oracle = Oracle(Uncopyable(), x, 4, QueryRules())
         answer = oracle.query(x, torch.zeros(64, dtype=torch.int64), cross_entropy)
     assert torch.equal(answer.logits, x.flatten(1))
 
@@ -176,7 +176,7 @@ def test_threads_take_images_of_their_own_where_that_is_faster(
 
     monkeypatch.setattr(fast, "_timed", slowed)
     with frozen(model), threads(2):
-        oracle = Oracle(model, x, 10, Access(fast=True))
+        oracle = Oracle(model, x, 10, QueryRules(fast=True))
         found = oracle.query(x, y, margin)
         expected = margin(model(x), y)
     assert oracle.engine.side_by_side == (faster == "apart")

@@ -16,6 +16,7 @@ from bench.cli.app import main
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError
+from bench.core.paths import Where
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
 from bench.published import load_table, lookup, table_ids
@@ -277,7 +278,7 @@ def test_a_suite_may_name_an_imported_table(own: Callable[..., Path], tmp_path: 
         "attacks": [{"attack": "autoattack", "published": "autoattack"}],
         "reports": [{"kind": "leaderboard", "published": "rb/cifar10_linf"}],
     }
-    lookup = local_lookup(Path(__file__).parents[2] / "checkpoints", None)
+    lookup = local_lookup(Where(Path(__file__).parents[2] / "checkpoints"))
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(suite))
     assert load_suite(path, lookup).spec.reports[0].published == "rb/cifar10_linf"

@@ -115,7 +115,7 @@ def test_run_stores_shows_and_reports_them_and_runs_nothing_twice(
 
 
 def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> None:
-    lookup = local_lookup(world / "checkpoints", None)
+    lookup = local_lookup(Where(world / "checkpoints"))
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
     jobs = make_analysis_jobs(list(plan.analyses), Where(world / "checkpoints"))
     for job in jobs:
@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_values(world: Path, tmp_path: Path) -> Non
 def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkpoints"
     shutil.copytree(world / "checkpoints", copy)
-    lookup = local_lookup(copy, None)
+    lookup = local_lookup(Where(copy))
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
     store = AnalysisStore(tmp_path / "run")
     jobs = make_analysis_jobs(analyses_to_run(plan, store), Where(copy))
@@ -145,7 +145,7 @@ def test_a_failing_analysis_stops_no_other(world: Path, tmp_path: Path) -> None:
 
 
 def test_reports_say_what_is_missing_and_why(world: Path, tmp_path: Path) -> None:
-    lookup = local_lookup(world / "checkpoints", None)
+    lookup = local_lookup(Where(world / "checkpoints"))
     plan = make_plan(load_suite(world / "looks.yaml", lookup))
     RunStore(tmp_path).write_manifest(plan.manifest())
     store = AnalysisStore(tmp_path)

@@ -49,7 +49,7 @@ attacks:
 def planned(folder: Path, text: str = SUITE) -> tuple[Plan, Lookup]:
     path = folder / "suite.yaml"
     path.write_text(text)
-    lookup = local_lookup(CHECKPOINTS, None)
+    lookup = local_lookup(Where(CHECKPOINTS))
     return make_plan(load_suite(path, lookup)), lookup
 
 

@@ -91,7 +91,7 @@ class Here:
 
 
 def run(made: Path, out: Path, workers: Here) -> tuple[Plan, RunStore, Summary]:
-    lookup = local_lookup(made / "checkpoints", None)
+    lookup = local_lookup(Where(made / "checkpoints"))
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
     jobs = make_jobs(cells_to_run(plan, store), Where(made / "checkpoints"))
@@ -100,7 +100,7 @@ def run(made: Path, out: Path, workers: Here) -> tuple[Plan, RunStore, Summary]:
 
 def one_job(made: Path) -> Job:
     """Returns the second cell: a few steps of PGD on BatchNorm."""
-    lookup = local_lookup(made / "checkpoints", None)
+    lookup = local_lookup(Where(made / "checkpoints"))
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     (job,) = make_jobs([plan.cells[1]], Where(made / "checkpoints"))
     return job

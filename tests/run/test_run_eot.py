@@ -50,7 +50,7 @@ def test_a_suite_spends_what_it_says_and_says_how(tmp_path: Path) -> None:
     np.savez(tmp_path / "made.npz", x=x, y=np.array([0, 1, 2, 0, 1, 2, 0, 1]))
     file = tmp_path / "ways.yaml"
     file.write_text(SUITE.format(data=tmp_path / "made.npz"))
-    plan = make_plan(load_suite(file, local_lookup(tmp_path / "checkpoints", None)))
+    plan = make_plan(load_suite(file, local_lookup(Where(tmp_path / "checkpoints"))))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())
     jobs = make_jobs(cells_to_run(plan, store), Where(tmp_path / "checkpoints"))

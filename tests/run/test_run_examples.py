@@ -61,7 +61,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, RunStore, Path
 
 
 def _run(folder: Path, out: Path, *, save_adv: bool) -> tuple[Plan, RunStore]:
-    lookup = local_lookup(folder / "checkpoints", None)
+    lookup = local_lookup(Where(folder / "checkpoints"))
     plan = make_plan(load_suite(folder / "suite.yaml", lookup))
     store = RunStore(out)
     cells = cells_to_run(plan, store, save_adv=save_adv)

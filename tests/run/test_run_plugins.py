@@ -54,7 +54,7 @@ def run(folder: Path, attacks: str, reports: str = "leaderboard", models: str = 
     suite.write_text(
         SUITE.format(data=folder / "made.npz", attacks=attacks, reports=reports, models=models)
     )
-    lookup = local_lookup(folder / "checkpoints", None)
+    lookup = local_lookup(Where(folder / "checkpoints"))
     plan = make_plan(load_suite(suite, lookup))
     store = RunStore(folder / "run")
     store.write_manifest(plan.manifest())

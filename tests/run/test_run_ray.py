@@ -85,7 +85,7 @@ def workers(cluster: Any) -> Iterator[Executor]:
 
 
 def run(made: Path, out: Path, workers: Executor, watcher: Watcher) -> tuple[Plan, Summary, Any]:
-    lookup = local_lookup(made / "checkpoints", None)
+    lookup = local_lookup(Where(made / "checkpoints"))
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     store = RunStore(out)
     jobs = make_jobs(cells_to_run(plan, store), Where(made / "checkpoints"), save_adv=True)
@@ -192,7 +192,7 @@ def test_other_code_on_a_node_is_refused() -> None:
 
 
 def test_what_a_job_reads_is_known_and_can_be_elsewhere(made: Path) -> None:
-    lookup = local_lookup(made / "checkpoints", None)
+    lookup = local_lookup(Where(made / "checkpoints"))
     plan = make_plan(load_suite(made / "suite.yaml", lookup))
     here = Where(made / "checkpoints")
     jobs = tuple(make_jobs(plan.cells, here))

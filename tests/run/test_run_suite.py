@@ -91,7 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, attack: None) -> tuple[Plan, R
     np.savez(tmp_path / "made.npz", x=x, y=y)
     suite = tmp_path / "protocols.yaml"
     suite.write_text(SUITE.format(data=tmp_path / "made.npz"))
-    lookup = local_lookup(checkpoints, None)
+    lookup = local_lookup(Where(checkpoints))
     plan = make_plan(load_suite(suite, lookup))
     store = RunStore(tmp_path / "run")
     store.write_manifest(plan.manifest())

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, did_you_mean
+from bench.core.paths import Where
 from bench.run.prepare import local_lookup
 from bench.suite.resolve import DatasetShape, Lookup, SliceFacts
 from bench.train.recipe import list_recipes
@@ -24,7 +25,7 @@ def recipe_lookup(folder: Path) -> Lookup:
         folder: Folder of recipe files.
     """
     recipes = {recipe.name: recipe for recipe in list_recipes(folder)}
-    installed = local_lookup(folder, None)
+    installed = local_lookup(Where(folder))
 
     def dataset(name: str) -> DatasetShape:
         return installed.dataset("cifar10" if name.startswith("npz:cifar10_") else name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench import evaluate
 from tools.truth import Tally, attack, load_module, problems
 
 
@@ -45,3 +47,28 @@ def test_auto_is_not_fooled_outside_the_norm_of_training(shared_dir: Path) -> No
     tally = Tally()
     attack("auto", load_module(folder).model(), part, tally)
     assert tally.standing <= 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family",
+    ["cifar-oval", "cifar-wong-l2-36", "mnist-fc", "mnist-verivital", "mnist-wong-linf01"],
+)
+@pytest.mark.parametrize(
+    "attacks", [["pgd"], ["fgsm", "noise", ("pgd", {"n_iter": 100})], ["auto"]]
+)
+def test_sound_networks_raise_no_alarm(family: str, attacks: list[Any], shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "truth" / family
+    if not folder.is_dir():
+        pytest.skip("needs the networks with proved verdicts")
+    module, found = load_module(folder), []
+    for problem in problems(folder, shared_dir / "data"):
+        model = getattr(module, problem.network)()
+        threat = f"{problem.norm}:{problem.eps}"
+        result = evaluate(model, problem.x[:64], problem.y[:64], threat, attacks)
+        found += [
+            (problem.network, threat, label, alarm)
+            for label, cell in result.cells.items()
+            for alarm in cell.info.alarms
+        ]
+    assert found == []

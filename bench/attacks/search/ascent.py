@@ -188,7 +188,7 @@ class _Climb:
 
     def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
         """Halves the step size where the ascent stalls, and goes back to the peak there."""
-        if oracle.access.stochastic and not oracle.mean_field:  # the surrogate repeats itself
+        if oracle.rules.stochastic and not oracle.mean_field:  # the surrogate repeats itself
             self._measure_peak(oracle, loss)
         few_rises = self.rises < RISES * (step - self.reviewed)
         no_gain = ~self.halved & (self.peak_loss <= self.peak_before)
@@ -201,7 +201,7 @@ class _Climb:
 
     def finish(self, oracle: Oracle, found: Found, *, shortlist: bool) -> None:
         """Puts into the result what is left; on a stochastic model, what fresh draws prefer."""
-        if not oracle.access.stochastic:
+        if not oracle.rules.stochastic:
             self.write(found)
             return
         if not shortlist:
@@ -277,5 +277,5 @@ def ascend_smoothed(
 
 def _groups_of_points(oracle: Oracle, images: Lanes, n_points: int) -> list[int]:
     """Returns how many points share a query: one where a batch must be asked about as a whole."""
-    size = 1 if oracle.coupled else max(1, oracle.access.max_pass // max(len(images), 1))
+    size = 1 if oracle.coupled else max(1, oracle.rules.max_pass // max(len(images), 1))
     return [min(size, n_points - first) for first in range(0, n_points, size)]

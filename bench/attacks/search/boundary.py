@@ -156,7 +156,7 @@ def walk(
     state.write(found, oracle, ball)
     if beyond and decides(oracle):
         state.write_beyond(found, ball)
-    return appraise(oracle, images, found.x_adv) if oracle.access.stochastic else found
+    return appraise(oracle, images, found.x_adv) if oracle.rules.stochastic else found
 
 
 @dataclass

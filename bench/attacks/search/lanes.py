@@ -108,7 +108,7 @@ def decides(oracle: Oracle) -> bool:
     Not on a stochastic model, where a wrong draw proves little and a wrong surrogate nothing, and
     not where the images share statistics, as leaving one alone changes the others' logits.
     """
-    return not oracle.access.stochastic and not oracle.coupled
+    return not oracle.rules.stochastic and not oracle.coupled
 
 
 def ask(
@@ -157,7 +157,7 @@ def measured(oracle: Oracle, images: Lanes, x_adv: Tensor) -> tuple[Found, Tenso
     """Returns the result of ``appraise``, and the margins (n,) behind the scores."""
     with oracle.real_draws():
         queries = 1
-        if oracle.access.stochastic:
+        if oracle.rules.stochastic:
             queries = max(2, -(-SELECTION_DRAWS // oracle.n_draws))
         plain = replace(images, target=None)
         answers = [
@@ -263,6 +263,6 @@ def _groups(oracle: Oracle, images: Lanes, targets: Tensor | None) -> Iterator[T
     if targets is None:
         yield images.rows.new_empty(len(images), 0)
         return
-    size = 1 if oracle.coupled else max(1, oracle.access.max_pass // len(images))
+    size = 1 if oracle.coupled else max(1, oracle.rules.max_pass // len(images))
     for first in range(0, targets.shape[1], size):
         yield targets[:, first : first + size]

@@ -164,7 +164,7 @@ class Rounds:
 
         Noisy gradients want longer climbs.
         """
-        if self.oracle.access.stochastic:
+        if self.oracle.rules.stochastic:
             return self.climb("ce" if number % 2 else "margin", LONG, diversified=number > 0)
         margin_, near = self.climb("margin", SHORT), self.aim(2, SHORT, diversified=True)
         many = self.aim(self.n_target_classes, AIMED, diversified=False)

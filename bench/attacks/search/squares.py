@@ -163,7 +163,7 @@ class _Search:
         if oracle.mean_field:
             now = query % REFRESH_STOCHASTIC == 1
             done = lost(oracle, self.images, self.x_adv, done & now)
-        elif oracle.access.stochastic:
+        elif oracle.rules.stochastic:
             done = done & (self.measured * oracle.n_draws >= SELECTION_DRAWS)
         if bool(done.any()):
             self.write(found)

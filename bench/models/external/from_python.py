@@ -19,9 +19,9 @@ from torch import nn
 
 from bench.core.errors import UserError, one_line, place_of
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 from bench.core.spec import sha256_file
 from bench.models.external.library_model import Declared, LibraryModel
-from bench.models.external.scheme import ModelLookup
 from bench.norms import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -30,12 +30,12 @@ _LISTS = ("mean", "std")
 KEYS = (*_WHOLE, *_LISTS, *_FLAGS)
 
 
-def open_python(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
+def open_python(uri: ModelUri, where: Where) -> LibraryModel:
     """Returns the network of a callable; nothing is imported until it is described or loaded."""
     module, _, name = uri.path.partition(":")
     if not _NAMES.fullmatch(module) or not _NAMES.fullmatch(name):
         raise UserError(f"{uri.text}: expected python:MODULE:CALLABLE, found '{uri.path}'")
-    if not lookup.trust_code:
+    if not where.trust_code:
         raise UserError(
             f"{uri.text}: runs code of the module '{module}'; if you trust it, add --trust-code"
         )

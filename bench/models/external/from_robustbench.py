@@ -17,15 +17,16 @@ from torch.hub import get_dir
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel
-from bench.models.external.scheme import ModelLookup, missing_extra
+from bench.models.external.scheme import missing_extra
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
 _SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet": (224, 1000)}
 
 
-def open_robustbench(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
+def open_robustbench(uri: ModelUri, where: Where) -> LibraryModel:
     """Returns a model of RobustBench."""
     data, threat = uri.query.get("dataset", ""), uri.query.get("threat", "")
     if uri.query.get("weights", "none") != "none":

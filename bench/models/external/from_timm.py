@@ -14,14 +14,15 @@ from torch import nn
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 from bench.models.external.from_torchvision import refuse_shape
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
-from bench.models.external.scheme import ModelLookup, missing_extra
+from bench.models.external.scheme import missing_extra
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
 
-def open_timm(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
+def open_timm(uri: ModelUri, where: Where) -> LibraryModel:
     """Returns a model of timm."""
     try:
         timm: Any = import_module("timm")

@@ -13,15 +13,15 @@ from torchvision import models
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 from bench.models.external.library_model import RANDOM, Declared, LibraryModel, spread
-from bench.models.external.scheme import ModelLookup
 from bench.norms import weights_seeded
 from bench.untrusted.weights import calling_library
 
 _SHAPE = ("size", "channels", "classes")
 
 
-def open_torchvision(uri: ModelUri, lookup: ModelLookup) -> LibraryModel:
+def open_torchvision(uri: ModelUri, where: Where) -> LibraryModel:
     """Returns a classifier of torchvision."""
     known = models.list_models(module=models)
     if uri.path not in known:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, one_line
 from bench.core.model_uri import ModelUri
+from bench.core.paths import Where
 
 if TYPE_CHECKING:  # describing a model must not import torch
     from bench.models.build import Classifier
-
-
-@dataclass(frozen=True)
-class ModelLookup:
-    """Where models are looked up, and whether code that a URI names may be run.
-
-    Attributes:
-        checkpoints: Folder of checkpoints.
-        trust_code: Whether ``python:`` URIs may run code.
-    """
-
-    checkpoints: Path
-    trust_code: bool = False
 
 
 class Source(Protocol):
@@ -60,7 +47,7 @@ class Scheme:
         needs: What must be installed or present, in a few words.
     """
 
-    open: Callable[[ModelUri, ModelLookup], Source]
+    open: Callable[[ModelUri, Where], Source]
     keys: tuple[str, ...]
     example: str
     needs: str
