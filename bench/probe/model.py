@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
+from bench.metrics import at_least
 from bench.probe.branches import unused_branches
 from bench.probe.findings import Finding, Outputs, ProbeResult, Severity
 from bench.probe.forward import (
@@ -18,7 +19,7 @@ from bench.probe.forward import (
     measure_noise,
     probe_batches,
 )
-from bench.probe.gradient import GradientProbe, probe_gradient, probe_inside
+from bench.probe.gradient import SLOPE_IMAGES, GradientProbe, probe_gradient, probe_inside
 from bench.probe.state import probe_state
 from bench.probe.subject import Subject, copied, scale_of
 
@@ -36,6 +37,10 @@ MISLED_SHARE = 0.5
 
 OFF_SLOPE_SHARE = 0.25
 """Share of images off the slope that is a finding: a few may lie at a kink."""
+
+SOUND_SHARE = 0.12
+"""Share of flat, saturated or misled images of a sound network, at most. The few that the probe
+looks at must show more, or one flat image of two would speak against a network."""
 
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
@@ -199,23 +204,27 @@ def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Fi
     if result.nonfinite_gradient:
         share = f"{result.nonfinite_gradient:.0%} of the images"
         yield _error("nonfinite_gradient", f"on {share} the gradient is NaN or infinite: {blind}")
-    if result.misled_inside is not None and result.misled_inside >= MISLED_SHARE:
+    n = result.n_images
+    n_inside = n if result.batch_dependent else min(n, SLOPE_IMAGES)
+    misled = result.misled_inside
+    if misled is not None and misled >= MISLED_SHARE and _shown(misled, n_inside):
         yield _warning(
             "misleading_gradient",
-            f"at random points of the ball, on {result.misled_inside:.0%} of the images a step "
+            f"at random points of the ball, on {misled:.0%} of the images a step "
             "along the gradient changes the margin by less than a third of what the gradient "
             "promises: ripples, a cut or masked gradients; trust attacks that need none",
         )
-    if result.masked_gradient >= ZERO_SHARE:
+    if result.masked_gradient >= ZERO_SHARE and _shown(result.masked_gradient, n):
         yield _error(
             "masked_gradient",
             f"on {result.masked_gradient:.0%} of the images the gradient is zero, though the "
             f"logits move with the image, as behind a quantized or step-function layer: {blind}",
         )
-    if result.zero_gradient - result.masked_gradient >= ZERO_SHARE:
-        share = f"{result.zero_gradient - result.masked_gradient:.0%} of the images"
-        yield _warning("zero_gradient", f"on {share} the gradient is zero everywhere: {blind}")
-    if result.saturated >= SATURATED_SHARE:
+    flat = result.zero_gradient - result.masked_gradient
+    if flat >= ZERO_SHARE and _shown(flat, n):
+        share = f"on {flat:.0%} of the images"
+        yield _warning("zero_gradient", f"{share} the gradient is zero everywhere: {blind}")
+    if result.saturated >= SATURATED_SHARE and _shown(result.saturated, n):
         yield _warning(
             "saturated_logits",
             f"on {result.saturated:.0%} of the images the logits are so far apart (scale "
@@ -229,6 +238,11 @@ def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Fi
             f"on {result.gradient_error:.0%} of the {unit} the gradient is not the slope that "
             "small steps show: part of it is cut, or replaced by an approximation",
         )
+
+
+def _shown(share: float, n: int) -> bool:
+    """Says whether a share of n images shows that it is more than a sound network's."""
+    return at_least(share * n, n) > SOUND_SHARE
 
 
 def _error(code: str, text: str) -> Finding:
