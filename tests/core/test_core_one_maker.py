@@ -13,6 +13,7 @@ import yaml
 from bench import evaluate
 from bench.core.cell import CellSpec
 from bench.core.model_spec import ModelSpec
+from bench.core.paths import Where
 from bench.models import build_model
 from bench.run.prepare import local_lookup
 from bench.suite.load import load_suite
@@ -61,7 +62,7 @@ def planned(folder: Path, attack: dict[str, Any], eot_iter: int) -> Plan:
     }
     path = folder / "one.yaml"
     path.write_text(yaml.safe_dump(suite), encoding="utf-8")
-    return make_plan(load_suite(path, local_lookup(folder / "zoo", folder)))
+    return make_plan(load_suite(path, local_lookup(Where(folder / "zoo", folder))))
 
 
 def without(spec: CellSpec, *fields: str) -> dict[str, Any]:

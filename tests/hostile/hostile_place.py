@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from bench.core.analysis import AnalysisInfo
 from bench.core.cell import RULES
 from bench.core.model_spec import ModelSpec
+from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
 from bench.core.spec import digest, sha256_file
 from bench.models import build_model
@@ -246,7 +247,7 @@ def make_place(root: Path) -> Place:
 
 def make_run(place: Place, word: str = "zero") -> None:
     """Stores a run of the suite; ``word`` is what every text in it says."""
-    lookup = local_lookup(place.root / "checkpoints", place.root)
+    lookup = local_lookup(Where(place.root / "checkpoints", place.root))
     plan = make_plan(load_suite(place.root / "suite.yaml", lookup))
     store = RunStore(place.root / "run")
     about: dict[str, Any] = {

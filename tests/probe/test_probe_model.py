@@ -368,6 +368,31 @@ def test_ties_of_max_pooling_on_a_plain_background_are_no_wrong_gradient() -> No
     assert probe(Pooled(), torch.where(x > 0.8, x, 0.0), y, classes=CLASSES).findings == ()
 
 
+class DarkIsFlat(nn.Module):
+    """Sees only what is bright: on a dark image its gradient is zero, as that of a dead ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.linear(F.relu(x - 0.5).flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("n", "n_dark", "warned"), [(2, 1, False), (4, 2, False), (12, 3, False), (12, 6, True)]
+)
+def test_one_flat_image_of_two_does_not_speak_against_a_network(
+    n: int, n_dark: int, warned: bool
+) -> None:
+    x, y = images()
+    x = torch.where(torch.arange(12).view(-1, 1, 1, 1) < n_dark, 0.1 * x, x)
+    result = probe(DarkIsFlat(), x[:n], y[:n], classes=CLASSES, budget=Budget("linf", (0.05,)))
+    assert result.zero_gradient == n_dark / n
+    assert bool({"zero_gradient", "masked_gradient"} & codes(result)) is warned
+
+
 class RareLie(nn.Module):
     """Seldom swaps its logits, so that on some images no draw of the probe ever does."""
 
