@@ -138,8 +138,8 @@ def _draw_facts(spec: CellSpec, eot_iters: Sequence[int]) -> list[str]:
     facts = []
     if spec.n_draws > 1:
         facts.append(
-            f"stochastic: mean score over {spec.n_draws} fresh draws (the smallest of several such "
-            f"scores, as the worst case takes it, is slightly pessimistic)"
+            f"stochastic: mean score over {spec.n_draws} fresh draws (a worst case over attacks "
+            "is chosen on as many others)"
         )
     averages = bool(eot_iters) or spec.eot != "mean_field"
     white_box = spec.n_draws > 1 and spec.protocol == "white_box"
