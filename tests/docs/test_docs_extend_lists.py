@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from doc_blocks import ROOT
 
+from bench.attacks import get_attack
+
 pytestmark = pytest.mark.slow
 
 NORM = '''"""Scale normalization: divides each image by its root mean square."""
@@ -345,6 +347,9 @@ def test_a_norm_of_the_threat_model_touches_three_files(tmp_path: Path) -> None:
     add_line(balls, "from bench.core.ball import", "from bench.core.errors import UserError\n")
     declared = place / "bench/attacks/declared.py"
     for attack in ("fgsm", "pgd"):
-        named = f'name="{attack}",\n        version=1,\n        kind="bounded",\n        norms='
+        version = get_attack(attack).version
+        named = (
+            f'name="{attack}",\n        version={version},\n        kind="bounded",\n        norms='
+        )
         replace_once(declared, f"{named}LINF_L2", f'{named}(*LINF_L2, "l1")')
     run(place, "-c", USES_THREAT_NORM)
