@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import evaluate
+from bench.alarms.sentinel import GAP
 from tools.truth import Tally, attack, load_module, problems
 
 
@@ -57,7 +59,9 @@ def test_auto_is_not_fooled_outside_the_norm_of_training(shared_dir: Path) -> No
 @pytest.mark.parametrize(
     "attacks", [["pgd"], ["fgsm", "noise", ("pgd", {"n_iter": 100})], ["auto"]]
 )
-def test_sound_networks_raise_no_alarm(family: str, attacks: list[Any], shared_dir: Path) -> None:
+def test_no_alarm_but_where_a_proof_says_that_the_number_is_too_high(
+    family: str, attacks: list[Any], shared_dir: Path
+) -> None:
     folder = shared_dir / "data" / "truth" / family
     if not folder.is_dir():
         pytest.skip("needs the networks with proved verdicts")
@@ -66,9 +70,12 @@ def test_sound_networks_raise_no_alarm(family: str, attacks: list[Any], shared_d
         model = getattr(module, problem.network)()
         threat = f"{problem.norm}:{problem.eps}"
         result = evaluate(model, problem.x[:64], problem.y[:64], threat, attacks)
-        found += [
-            (problem.network, threat, label, alarm)
-            for label, cell in result.cells.items()
-            for alarm in cell.info.alarms
-        ]
+        at_most = np.mean([word in ("robust", "open") for word in problem.verdict[:64]])
+        for label, cell in result.cells.items():
+            too_high = result.robust_accuracy(label).value - at_most >= GAP
+            found += [
+                (problem.network, threat, label, alarm)
+                for alarm in cell.info.alarms
+                if not (too_high and alarm.startswith("weak_attack"))
+            ]
     assert found == []
