@@ -31,7 +31,7 @@ _LIVE = re.compile(
     r"|:(?=//)"  # an address
     r"|\bgh(?=-\d)"  # a reference
     r"|\bwww(?=\.)"  # an address
-    r"|:(?=[\w+-]+:)",  # an emoji
+    r"|:(?=(\\?[\w+-])+:)",  # an emoji, an underscore of which may be escaped
     re.IGNORECASE,
 )
 

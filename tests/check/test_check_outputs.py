@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 import xmlschema
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from made_checks import HOSTILE, change, every_verdict, large, nothing_changed
 from markdown_it import MarkdownIt
@@ -112,6 +112,7 @@ OURS |= {"ul", "li"}
 LIVE = re.compile(r"@\w|#\d|\bgh-\d|://|\bwww\.|:[\w+-]+:", re.IGNORECASE)
 
 
+@example(":_:")
 @given(WORDS | TROUBLE | st.just(HOSTILE))
 def test_markdown_shows_any_words_as_they_are(text: str) -> None:
     seen = looked_at(f"x {safe(text)} x")
