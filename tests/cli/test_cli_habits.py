@@ -65,6 +65,7 @@ def test_every_command_has_an_example_that_names_its_options(name: str) -> None:
         assert option in before, (name, option)
 
 
+@pytest.mark.process  # a library of attacks starts one as it is imported
 @pytest.mark.parametrize("what", LISTINGS)
 def test_listings_are_json_if_asked(rbench: Rbench, what: str) -> None:
     code, text, _ = rbench("list", what, "--checkpoints", CHECKPOINTS, "--json")

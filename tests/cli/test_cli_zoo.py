@@ -177,6 +177,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(
     assert not (tmp_path / "zoo").exists()
 
 
+@pytest.mark.process
 def test_verify_tells_apart_what_is_wrong(
     rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_verify_tells_apart_what_is_wrong(
     assert rbench("verify", "boasting", "--quick")[0] == 0
 
 
+@pytest.mark.process
 def test_checkpoints_are_verified_side_by_side_as_one_by_one(
     rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
 ) -> None:
