@@ -44,11 +44,11 @@ def selftest(
         shown = [] if no_libraries else [trial for trial in trials() if trial.id == case]
         summary = Summary(results, _collect("libraries", map(compare, shown)))
     else:
-        with Processes(CASES) as processes:
+        with Processes() as processes:
             folders = [] if no_checkpoints else list_folders([whole_folder(checkpoints)])
             looks = processes.check_checkpoints(folders, data_root)  # the longest first
             compared = processes.compare([] if no_libraries else trials())
-            results = _collect("planted cases", processes.run_cases())
+            results = _collect("planted cases", processes.run_cases(CASES))
             summary = Summary(
                 results,
                 _collect("libraries", compared),

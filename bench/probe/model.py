@@ -39,8 +39,8 @@ OFF_SLOPE_SHARE = 0.25
 """Share of images off the slope that is a finding: a few may lie at a kink."""
 
 SOUND_SHARE = 0.12
-"""Share of flat, saturated or misled images of a sound network, at most. The few that the probe
-looks at must show more, or one flat image of two would speak against a network."""
+"""Share of flat, saturated or misled images that is no finding. The few that the probe looks at
+must show more, or one flat image of two would speak against a network."""
 
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -170,12 +173,22 @@ def test_processes_answer_as_one_does_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     cases = [pick(CASES, name) for name in ("out-of-ball", "crash", "store")]
     (trial,) = (trial for trial in trials() if trial.id == "detached")
-    with Processes(cases, 2) as processes:
+    with Processes(2) as processes:
         looks = processes.check_checkpoints([tmp_path / "broken"], None)
         compared = processes.compare([trial])
-        results = list(processes.run_cases())
+        results = list(processes.run_cases(cases))
         (look,) = looks
         assert list(compared) == [compare(trial)]
     assert [one.case for one in results] == cases
     assert [one.outcome for one in results] == [run_case(case).outcome for case in cases]
     assert look == check_checkpoint(tmp_path / "broken") and not look.evaluated
+
+
+@pytest.mark.process
+def test_a_killed_process_is_said() -> None:
+    cases = [pick(CASES, name) for name in ("crash", "batch-size")]
+    with pytest.raises(UserError, match="was killed"), Processes(1) as processes:
+        for _ in processes.run_cases(cases):
+            (worker,) = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
