@@ -61,6 +61,7 @@ def trained() -> Case:
     return Case(model.eval(), *sample(60), 5)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.04), ("l2", 0.25)])
 def test_it_reaches_autoattacks_verdicts_for_a_fraction_of_its_passes(
     norm: str, eps: float, trained: Case
@@ -145,6 +146,7 @@ def test_masked_gradients_hand_over_to_random_search(
     assert float(cost.max()) <= 1800
 
 
+@pytest.mark.process
 def test_what_is_found_for_an_image_does_not_depend_on_its_neighbours(trained: Case) -> None:
     entry, ball = get_attack("auto"), Budget("linf", (0.03,))
     found = []

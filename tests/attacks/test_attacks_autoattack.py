@@ -29,6 +29,7 @@ def attack(case: Any, budget: Budget, seed: int = 3, **values: object) -> Tensor
         return entry.run(oracle, case.x, case.y, budget, params, seed)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("version", "norm"),
     [
@@ -74,6 +75,7 @@ def test_it_breaks_exactly_the_images_that_a_linear_model_cannot_hold(
     assert torch.equal(case.model(x_adv).argmax(1) != case.y, nearest <= low)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("version", ["standard", "rand"])
 def test_x_adv_is_reproducible_and_inside_ball_and_box(
@@ -171,6 +173,7 @@ def test_the_librarys_doubts_are_logged_and_not_printed(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.process
 def test_the_estimate_bounds_the_passes_of_unbroken_images(linear: Callable[..., Any]) -> None:
     case, entry = linear(10), get_attack("pyautoattack")
     for values in (SHORT, {"version": "plus", **SHORT}, {"version": "rand", "n_iter": 5}):

@@ -129,6 +129,7 @@ def falls_through(node: ast.AST) -> bool:
     return bool(names & set(NORMS)) and not refuses
 
 
+@pytest.mark.process
 def test_no_code_takes_one_norm_for_another() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}:{node.lineno}"

@@ -264,6 +264,7 @@ def test_x_adv_is_reproducible_and_inside_ball_and_box(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_is_attacked_alike_whatever_is_beside_it(
     name: str, conv: Callable[..., Any], trained: Any

@@ -185,6 +185,7 @@ def test_deepfool_crosses_the_boundary_where_clipped_steps_stall(
     assert float((model(library).argmax(1) != y[:10]).float().mean()) <= 0.7
 
 
+@pytest.mark.process
 def test_deepfool_keeps_images_of_an_adversarially_trained_network_near() -> None:
     """Where boundaries are far off in the box, a step to them would lose the image."""
     model = open_checkpoint(CHECKPOINTS / "fmnist-resnet20-bn-at").load()
@@ -302,6 +303,7 @@ def test_passes_are_counted_where_they_are_spent(linear: Callable[..., Any]) -> 
     assert oracle.passes.backwards.tolist() == [0] + [4] * 7
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("name", "norm"), [("cw", "l2"), ("deepfool", "l2"), ("deepfool", "linf")])
 def test_most_draws_of_a_stochastic_model_end_up_wrong(
     name: str, norm: str, conv: Callable[..., Any]

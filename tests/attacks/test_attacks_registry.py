@@ -37,6 +37,7 @@ for name in ATTACKS:
     assert imported_by(code) == set()
 
 
+@pytest.mark.process
 def test_traits_of_stored_cells_and_facts_of_norms_are_known_without_torch() -> None:
     code = """
 from bench.alarms import convergence, rules

@@ -115,6 +115,7 @@ def recordings(draw: st.DrawFn) -> Recording:
     return replace(made_recording(*found, versions=versions), checkpoints=facts)
 
 
+@pytest.mark.process
 @given(recordings())
 def test_a_recording_comes_back(recording: Recording) -> None:
     text = to_text(recording)

@@ -167,6 +167,7 @@ def test_a_suite_without_a_baseline(capsys: pytest.CaptureFixture[str]) -> None:
 # Baselines --------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_run_folder_and_a_revision_as_baseline() -> None:
     both(FELL)
     assert rbench("check", "new", "--baseline", "old").exit_code == 1
@@ -326,6 +327,7 @@ def test_a_run_with_alarms_is_no_baseline(capsys: pytest.CaptureFixture[str]) ->
     assert done.exit_code == 1 and "a new alarm: more" in done.output
 
 
+@pytest.mark.process
 def test_very_many_cells_are_not_all_named(capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         replace(made_record(RIGHT, f"m{i}", seed=i), alarms=("zeros",))  # type: ignore[arg-type]

@@ -122,6 +122,7 @@ def test_markdown_shows_any_words_as_they_are(text: str) -> None:
     assert not LIVE.search(shown)
 
 
+@pytest.mark.process
 @given(TROUBLE)
 def test_a_table_stays_a_table(text: str) -> None:
     seen = looked_at(to_markdown(named(text)))
@@ -139,6 +140,7 @@ def test_hostile_words_make_no_tag_link_or_mention() -> None:
     assert "<script>" in "".join(seen.words)  # as words
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("text", ["model", "@" * 5_000, HOSTILE * 20])
 def test_a_large_check_fits_into_a_comment(text: str) -> None:
     markdown = to_markdown(replace(large(3_000, text), run=text, baseline=text, notes=(text,)))

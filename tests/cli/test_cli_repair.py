@@ -64,6 +64,7 @@ def numbers(out: Path) -> list[tuple[str, ...]]:
         return sorted(tuple(line[name] for name in wanted) for line in lines)
 
 
+@pytest.mark.process
 def test_a_lost_manifest_is_rebuilt_and_the_numbers_are_the_same(run: Path) -> None:
     before = numbers(run)
     (run / "store" / "run.json").write_text("{")
@@ -76,6 +77,7 @@ def test_a_lost_manifest_is_rebuilt_and_the_numbers_are_the_same(run: Path) -> N
     assert again.exit_code == 0 and "the manifest is in order" in again.output
 
 
+@pytest.mark.process
 def test_what_is_damaged_is_named(run: Path) -> None:
     cell = sorted((run / "store" / "cells").iterdir())[0]
     (cell / "rows.parquet").write_bytes(b"PAR1")

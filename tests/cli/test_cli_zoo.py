@@ -75,6 +75,7 @@ SCORE = ["--score-on", "npz:tiny.npz"]
 INPUT = ["--mean", "0.4", "--std", "3/10"]
 
 
+@pytest.mark.process
 def test_a_foreign_file_becomes_a_checkpoint_that_is_verified_and_shown(
     rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
 ) -> None:

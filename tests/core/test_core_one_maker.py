@@ -80,6 +80,7 @@ def test_quick_pgd_and_an_analysis_make_a_suites_cell(
     assert without(crafted) == without(cell.spec) and crafted.cell_id == cell.cell_id
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["pgd", "torchattacks:FGSM"])
 def test_evaluate_makes_a_suites_cell(name: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     params = {"n_iter": 2} if name == "pgd" else {}

@@ -82,6 +82,7 @@ def test_every_extra_is_listed() -> None:
     assert set(setup_cfg()["options.extras_require"]) <= set(re.findall(r"`(\w+)`", found[0]))
 
 
+@pytest.mark.process
 def test_a_class_that_documents_its_fields_documents_all() -> None:
     for path in sorted((ROOT / "bench").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

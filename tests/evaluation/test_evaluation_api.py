@@ -132,6 +132,7 @@ def test_the_model_comes_back_as_it_was() -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.process
 def test_what_a_model_is_is_found_out() -> None:
     x, y = images()
     noisy = evaluate(NoisyBrightness(), x, y, "linf:0.1", ["fgsm"], eot_iter=4, n_draws=10)["fgsm"]
@@ -172,6 +173,7 @@ def test_a_wrong_declaration_stops_with_both() -> None:
         evaluate(Brightness(), x, y, "linf:0.1", ["fgsm"], probe=False)
 
 
+@pytest.mark.process
 def test_what_the_probe_finds_is_an_alarm_of_every_number() -> None:
     class Probabilities(Brightness):
         def forward(self, x: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ def images(n: int = 4) -> tuple[Tensor, Tensor]:
     return 0.1 * torch.rand(n, 1, 8, 8), torch.zeros(n, dtype=torch.int64)
 
 
+@pytest.mark.process
 def test_a_surrogate_is_attacked_and_the_model_scored() -> None:
     x, y = images()
     attacks = [PGD, ("square", {"n_queries": 12}), "cw", "deepfool"]
@@ -63,6 +64,7 @@ def test_a_surrogate_is_attacked_and_the_model_scored() -> None:
     assert result.clean_accuracy().value == 1
 
 
+@pytest.mark.process
 def test_passes_are_those_of_the_way_that_was_asked_for() -> None:
     x, y = images()
     attacks: list[Any] = [
@@ -91,6 +93,7 @@ class Noisy(nn.Module):
         return x.flatten(1)[:, :3] + torch.randn(len(x), 3)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [

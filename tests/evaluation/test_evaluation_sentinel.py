@@ -30,6 +30,7 @@ def linear(n: int = 64) -> tuple[nn.Module, Tensor, Tensor]:
     return model, x, model(x).argmax(1)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "weak",
     [
@@ -71,6 +72,7 @@ def test_few_lost_images_of_few_call_no_attack_weak(
     assert SecondLook(standing, left, n, lost).weak is weak
 
 
+@pytest.mark.process
 def test_a_sound_verdict_is_left_alone_and_a_spared_sentinel_said() -> None:
     model, x, y = linear()
     result = evaluate(model, x, y, "linf:0.02", ["pgd"])
@@ -92,6 +94,7 @@ class CutFarAway(nn.Module):
         return torch.as_tensor(self.net(torch.where((gap > 0.02).view(-1, 1, 1, 1), x.detach(), x)))
 
 
+@pytest.mark.process
 def test_a_gradient_that_is_cut_where_attacks_end_is_noticed_there() -> None:
     net, x, y = linear()
     result = evaluate(CutFarAway(net, x), x, y, "linf:0.05", ["bim"])
@@ -113,6 +116,7 @@ class Adapting(nn.Module):
         return torch.as_tensor(self.net(x)) * (1 if self.passes < 300 else 1.1)
 
 
+@pytest.mark.process
 def test_a_model_that_the_run_itself_changed_is_told() -> None:
     net, x, y = linear()
     result = evaluate(Adapting(net), x, y, "linf:0.01", [("square", {"n_queries": 400})])

@@ -89,6 +89,7 @@ def test_the_configuration_stays_as_it_is(run_folder: Path) -> None:
 SQL = "select model, attack, accuracy, alarms from cells order by status, model, attack"
 
 
+@pytest.mark.process
 def test_the_command_writes_every_format(rbench: Rbench, run_folder: Path, tmp_path: Path) -> None:
     code, text, _ = rbench("query", run_folder, SQL, "--format", "csv")
     lines = list(csv.DictReader(io.StringIO(text)))

@@ -200,6 +200,7 @@ def test_what_is_not_there_is_said_before_the_run(
     assert fragment in str(raised.value)
 
 
+@pytest.mark.process
 def test_mlflow_keeps_a_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -221,6 +222,7 @@ def test_mlflow_keeps_a_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.Monk
     assert [one.path for one in artifacts] == ["leaderboard.md"]
 
 
+@pytest.mark.process
 def test_wandb_keeps_a_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

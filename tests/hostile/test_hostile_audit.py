@@ -122,6 +122,7 @@ def call_faults(call: ast.Call, where: str) -> Iterator[str]:
         yield "a picture of any format, among them PostScript"
 
 
+@pytest.mark.process
 def test_the_package_runs_nothing_that_a_file_holds() -> None:
     found = [
         fault

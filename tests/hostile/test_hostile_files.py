@@ -18,12 +18,14 @@ def test_the_names_of_the_cases_differ() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 40
 
 
+@pytest.mark.process
 def test_the_folder_is_sound_before_it_is_spoilt(place: Place, rbench: Rbench) -> None:
     assert rbench(["plan", "suite.yaml", "--no-time", "--out", "new"])[0] == 0
     assert rbench(["report", "run"])[0] == 0
     assert rbench(["verify", "run"])[0] in (0, 1)  # the claims are made up
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_hostile_file_is_refused(case: Hostile, place: Place, rbench: Rbench) -> None:
     arguments = case.make(place)

@@ -32,6 +32,7 @@ from bench.zoo.imported import read_foreign
 COUNT = int(os.environ.get("RBENCH_FUZZ", "60"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("reader", "files", "count"),
     [(suite_reader, suite_files, 150), (lambda: read_card, card_files, 300)],

@@ -77,6 +77,7 @@ def worded(request: pytest.FixtureRequest, place: Place) -> tuple[str, Place]:
     return word, place
 
 
+@pytest.mark.process
 def test_no_format_obeys_words(worded: tuple[str, Place]) -> None:
     word, place = worded
     run = place.root / "run"

@@ -81,6 +81,7 @@ def test_a_bootstrap_of_pairs_agrees() -> None:
     assert gain.high == pytest.approx(high, abs=0.02)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("both", "first_only", "second_only", "size", "spread"),
     [

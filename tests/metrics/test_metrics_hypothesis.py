@@ -33,6 +33,7 @@ def test_right_or_wrong_is_mcnemar(gained: int, lost: int) -> None:
     assert tested.method == "McNemar, exact"
 
 
+@pytest.mark.process
 def test_draws_agree_with_a_permutation_test_of_scipy() -> None:
     draw = np.random.default_rng(0)
     before = draw.binomial(20, 0.7, 60)

@@ -115,6 +115,7 @@ def test_95_percent_intervals_cover_the_true_difference(
     assert hits / repeats >= 0.93
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("n", [32, 64, 200])
 def test_a_small_drop_of_a_stochastic_model_is_found_and_none_is_made_up(n: int) -> None:
     """Scores of 20 draws; the second attack takes up to a tenth off images that waver."""
@@ -135,6 +136,7 @@ def test_a_small_drop_of_a_stochastic_model_is_found_and_none_is_made_up(n: int)
     assert found >= {32: 0.5, 64: 0.9, 200: 0.99}[n] * 400
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("correlation", [0.1, 0.3])
 def test_p_holds_its_level_where_images_share_a_batch(correlation: float) -> None:
     """Without a difference; each batch favours one of the two results by chance."""

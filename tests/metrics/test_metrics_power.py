@@ -30,6 +30,7 @@ def test_power_is_what_a_simulation_finds(drop: float, noise: float) -> None:
     assert found == pytest.approx(expected, abs=4 * np.sqrt(max(found * (1 - found), 1e-3) / times))
 
 
+@pytest.mark.process
 @given(st.integers(20, 2_000), st.floats(0, 0.05))
 def test_the_detectable_drop_is_detected(n: int, noise: float) -> None:
     alpha = 0.01 / 40

@@ -58,6 +58,7 @@ def test_the_size_is_torchvisions() -> None:
     assert len(weighted) == 50, "the name is the depth, without the shortcuts"
 
 
+@pytest.mark.process
 def test_outputs_are_torchvisions() -> None:
     with torch.device("meta"):
         reference = torchvision.models.resnet50(weights=None)

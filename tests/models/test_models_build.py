@@ -45,6 +45,7 @@ def label(value: Any) -> str:
     return NormSpec.model_validate(value).label() if not isinstance(value, int) else str(value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("norm", NORMS, ids=label)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_takes_every_norm(arch: str, norm: Any) -> None:
@@ -62,6 +63,7 @@ def test_every_architecture_takes_every_norm(arch: str, norm: Any) -> None:
     assert model.spec == wanted
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [28, 32, 224])
 @pytest.mark.parametrize("arch", ARCHITECTURES)

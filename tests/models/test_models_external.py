@@ -170,6 +170,7 @@ def test_every_scheme_has_an_example_of_its_own() -> None:
 # Identity.
 
 
+@pytest.mark.process
 def test_the_same_uri_is_the_same_model_and_gives_the_generator_back() -> None:
     before = torch.get_rng_state()
     first, facts = sha256(NET), open_model(NET, LOOKUP).facts()
@@ -188,6 +189,7 @@ def test_another_uri_is_another_model(other: str) -> None:
     assert sha256(NET) != sha256(f"torchvision:{other}")
 
 
+@pytest.mark.process
 def test_identity_changes_with_preprocessing_and_with_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -238,6 +240,7 @@ def test_other_channels_take_the_average() -> None:
     assert source.load()(torch.rand(2, 1, 32, 32)).shape == (2, 3)
 
 
+@pytest.mark.process
 def test_weights_are_loaded_with_their_own_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +291,7 @@ def test_tensors_alone_are_loaded_whatever_is_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.process
 def test_batch_statistics_are_the_batchs_and_what_is_tracked_stays() -> None:
     source = open_model(NET, LOOKUP)
     model, x = source.load("batch"), torch.rand(4, 3, 32, 32)
@@ -325,6 +329,7 @@ def test_a_network_without_batch_norm_has_no_choice_of_statistics() -> None:
         source.load("batch")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("norm", "name", "declares"),
     [
@@ -425,6 +430,7 @@ def test_a_file_that_does_not_fit_says_so(tmp_path: Path) -> None:
 # Other libraries.
 
 
+@pytest.mark.process
 def test_a_model_of_timm() -> None:
     pytest.importorskip("timm", reason="needs rbench[timm]")
     uri = "timm:test_efficientnet?size=32&channels=3&classes=3"
@@ -445,6 +451,7 @@ def test_a_model_of_timm() -> None:
         open_model("timm:test_vit?pretrained=true&size=32", LOOKUP)
 
 
+@pytest.mark.process
 def test_timms_weights_are_read_as_tensors_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

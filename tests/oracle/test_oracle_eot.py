@@ -71,6 +71,7 @@ def estimates(eot: Any, k: int, n: int) -> tuple[Tensor, Tensor]:
     return grad.double(), exact.double()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_stratified_gradients_are_unbiased(k: int) -> None:
     grad, exact = estimates("stratified", k, 4000)
@@ -78,6 +79,7 @@ def test_stratified_gradients_are_unbiased(k: int) -> None:
     assert grad.std(0).min() > 0 and error.abs().max() < 5
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("k", [2, 4])
 def test_stratified_gradients_vary_less_at_equal_passes(k: int) -> None:
     """Measured on 4000 estimates each; the ratio itself is below 0.6."""
@@ -256,6 +258,7 @@ def test_attacks_pick_on_the_models_own_draws() -> None:
     assert cw.passes.backwards.min() > 0, "took the surrogate's word for a clean image"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("eot", ["stratified", "mean_field"])
 @pytest.mark.parametrize("stats", ["population", "batch"])
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_passes_are_about_as_large_as_is_fastest(total: int, sizes: list[int]) -
     assert [len(i) for _, i in limited] == [64, 15], "a limit is one"
 
 
+@pytest.mark.process
 @given(st.integers(1, 5000), st.integers(1, 4), st.sampled_from([None, 64]), st.integers(2, 5))
 def test_threads_get_passes_alike_of_every_candidate_and_draw(
     n: int, k: int, good: int | None, threads: int

@@ -109,6 +109,7 @@ def test_a_network_that_cannot_be_copied_has_one_thread() -> None:
     assert torch.equal(answer.logits, x.flatten(1))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "stats", "options"),
     [
@@ -137,6 +138,7 @@ def test_exact_rows_are_the_same_for_any_number_of_threads(
     assert rows[0] == rows[1] == rows[2]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["bn-at", "bn", "gn", "in-at", "rna-at", "fixup"])
 def test_another_layout_in_float32_moves_margins_by_less_than_is_confirmed(name: str) -> None:
     model = open_checkpoint(CHECKPOINTS / f"fmnist-resnet20-{name}").load()
@@ -162,6 +164,7 @@ def test_another_layout_in_float32_moves_margins_by_less_than_is_confirmed(name:
             assert moved.max() < DOUBT[torch.float32]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("faster", ["apart", "together"])
 def test_threads_take_images_of_their_own_where_that_is_faster(
     faster: str, monkeypatch: pytest.MonkeyPatch

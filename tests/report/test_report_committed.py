@@ -27,6 +27,7 @@ def test_tables_are_those_of_the_rows(run: str, tmp_path: Path) -> None:
         assert file.read_bytes() == (REPORTS / run / file.name).read_bytes(), file.name
 
 
+@pytest.mark.process
 def test_the_index_and_its_claims_are_those_of_the_rows() -> None:
     before = (REPORTS / INDEX).read_text()
     assert index_text(REPORTS, before) == before

@@ -68,6 +68,7 @@ def test_every_kind_is_tried() -> None:
     assert {name for name, kind in REPORT_KINDS.items() if kind.analysis} == {*ANALYSES}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("of", SHOWN)
 def test_every_number_of_the_rows_appears_with_its_n_and_interval(of: str, tmp_path: Path) -> None:
     view = RunView(stored(of, tmp_path))

@@ -120,6 +120,7 @@ def test_models_with_a_state() -> None:
     assert same == [True, True, False, True, True, False]
 
 
+@pytest.mark.process
 def test_noise_is_as_frequent_as_it_is_said() -> None:
     data, net = images(32), Template()
     with seeded(0):

@@ -138,6 +138,7 @@ def nearest_by_slsqp(layers: Layers, x: Array, y: int, eps: float, seed: int) ->
     return best
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("seed", range(5))
 def test_a_proof_in_l2_agrees_with_a_local_method_from_many_starts(seed: int) -> None:
     _, layers = network(seed, (6,) if seed % 2 else (4, 3))

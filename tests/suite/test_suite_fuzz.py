@@ -79,6 +79,7 @@ def test_arbitrary_text_never_breaks_the_loader(
     _load_and_plan(path, lookup)
 
 
+@pytest.mark.process
 @few
 @given(changes=st.dictionaries(st.sampled_from([*GOOD, "reports", "seed"]), VALUES, max_size=3))
 def test_arbitrary_values_in_a_suite_never_break_the_loader(
@@ -89,6 +90,7 @@ def test_arbitrary_values_in_a_suite_never_break_the_loader(
     _load_and_plan(path, lookup)
 
 
+@pytest.mark.process
 @few
 @given(changes=st.dictionaries(KEYS, VALUES, max_size=3))
 @pytest.mark.parametrize("section_name", ["data", "threat_model", "models", "attacks", "reports"])

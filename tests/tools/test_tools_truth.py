@@ -31,6 +31,7 @@ def test_auto_agrees_with_complete_verifiers(family: str, missed: int, shared_di
     assert tally.found >= tally.known - missed
 
 
+@pytest.mark.process
 def test_auto_is_not_fooled_outside_the_norm_of_training(shared_dir: Path) -> None:
     """AutoAttack leaves 15 of these 100 images right; ascents alone 58."""
     folder = shared_dir / "data" / "truth" / "mnist-wong-linf01"

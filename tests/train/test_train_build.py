@@ -69,11 +69,13 @@ def trained(
     return recipe, out / "tiny"
 
 
+@pytest.mark.process
 def test_training_learns(make_recipe: Make, idx_root: Path, tmp_path: Path) -> None:
     checkpoint = train_checkpoint(make_recipe("bn", epochs=4), tmp_path, idx_root, silent, PLAIN)
     assert checkpoint.card.clean_accuracy.value > 0.8, "chance is 0.25"
 
 
+@pytest.mark.process
 def test_the_card_is_complete(trained: tuple[Recipe, Path]) -> None:
     recipe, folder = trained
     card = open_checkpoint(folder).card
@@ -96,6 +98,7 @@ def test_the_card_is_complete(trained: tuple[Recipe, Path]) -> None:
     assert digest(again.model_dump(mode="json")) == digest(recipe.model_dump(mode="json"))
 
 
+@pytest.mark.process
 def test_the_checkpoint_scores_what_its_card_says(
     make_recipe: Make, idx_root: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +167,7 @@ def test_more_classes_in_the_data_than_in_the_model(
         train_checkpoint(narrow, tmp_path, idx_root, silent, PLAIN)
 
 
+@pytest.mark.process
 def test_the_global_seed_has_no_say(make_recipe: Make, idx_root: Path, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     results = []

@@ -84,6 +84,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "card.yaml").write_text(yaml.safe_dump(data))
 
 
+@pytest.mark.process
 def test_clean_accuracy_is_counted_as_the_card_says(tmp_path: Path) -> None:
     for norm in ("bn", "rn", RNA):
         model = small(norm)
@@ -113,6 +114,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             score_slice(model, data, name)
 
 
+@pytest.mark.process
 def test_the_quick_attack_is_what_evaluate_finds(sound: Checkpoint, tmp_path: Path) -> None:
     found = quick_pgd(sound, tmp_path, n=30)
     data = take_slice(DataSpec(name="npz:tiny.npz"), tmp_path)
@@ -134,6 +136,7 @@ def test_the_quick_attack_is_what_evaluate_finds(sound: Checkpoint, tmp_path: Pa
     assert found == quick_pgd(sound, tmp_path, n=30)
 
 
+@pytest.mark.process
 def test_stochastic_and_batch_dependent_models_are_attacked_as_what_they_are(
     tmp_path: Path,
 ) -> None:
@@ -169,6 +172,7 @@ def test_the_scored_split_is_read_from_the_card(sound: Checkpoint) -> None:
             split(text)
 
 
+@pytest.mark.process
 def test_a_sound_checkpoint_passes_and_update_fills_its_card(
     sound: Checkpoint, options: AuditOptions
 ) -> None:
@@ -189,6 +193,7 @@ def test_a_sound_checkpoint_passes_and_update_fills_its_card(
     assert again.robust[1] == card.robust_accuracy and path.read_bytes() == written
 
 
+@pytest.mark.process
 def test_a_check_attacks_some_of_the_cards_images_unless_more_are_asked_for(
     sound: Checkpoint, options: AuditOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +287,7 @@ def test_every_difference_is_found(
         raise UserError("; ".join(audit.notes))
 
 
+@pytest.mark.process
 def test_a_false_robust_accuracy_is_found_and_corrected(
     sound: Checkpoint, options: AuditOptions
 ) -> None:
@@ -309,6 +315,7 @@ def test_without_its_images_only_the_hash_is_checked(
     assert audit_checkpoint(sound.folder, elsewhere).verdict == "differs"
 
 
+@pytest.mark.process
 def test_part_of_the_images_is_compared_by_interval(
     sound: Checkpoint, options: AuditOptions
 ) -> None:

@@ -100,6 +100,7 @@ def told(recipes: list[Recipe]) -> set[tuple[str, str, str, str]]:
     return {(r.dataset, r.model.arch, r.model.norm.label(), r.kind) for r in recipes}
 
 
+@pytest.mark.process
 def test_every_trained_row_of_both_papers_has_a_recipe() -> None:
     found = told(shipped("paper"))
     rna = [("bn", "adversarial"), ("bgn32", "adversarial"), ("in", "adversarial")]
@@ -129,6 +130,7 @@ def test_every_trained_row_of_both_papers_has_a_recipe() -> None:
     assert any(r.dataset == "imagenet" and r.kind == "black-box" for r in shipped("paper"))
 
 
+@pytest.mark.process
 def test_the_ablation_of_random_spaces_has_its_eight_rows_at_both_scales() -> None:
     for scale, stem in (("paper", "cifar10-resnet18"), ("compact", "fmnist-resnet20")):
         rows = {r.name: r for r in shipped(scale) if r.name.startswith(f"{stem}-rna-")}
@@ -141,6 +143,7 @@ def test_the_ablation_of_random_spaces_has_its_eight_rows_at_both_scales() -> No
         assert [r.kind for r in found] == ["adversarial"] * 2 + ["black-box"] * 6
 
 
+@pytest.mark.process
 def test_the_powers_of_robustnorm_are_swept_at_both_scales() -> None:
     for scale in ("paper", "compact"):
         recipes = [r for r in shipped(scale) if r.model.norm.name == "rn"]
@@ -149,6 +152,7 @@ def test_the_powers_of_robustnorm_are_swept_at_both_scales() -> None:
             assert powers == {0.05, 0.1, 0.2, 0.5, 1.0}
 
 
+@pytest.mark.process
 def test_every_shipped_recipe_builds_its_network() -> None:
     seen = set()
     for recipe in list_recipes(SHIPPED):

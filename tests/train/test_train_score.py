@@ -42,6 +42,7 @@ def test_it_counts_fixed_batches_in_order(norm: Any) -> None:
     assert clean_accuracy(model, x, y, batch_size=16) == hits / 50
 
 
+@pytest.mark.process
 def test_a_stochastic_model_scores_its_expectation() -> None:
     model, (x, _) = network({"name": "rna", "pool": ["in", "ln"]}), data()
     predictions = []

@@ -124,6 +124,7 @@ def test_crops_are_those_of_the_usual_recipe(photos: FileImages) -> None:
         assert torch.equal(found, TF.pil_to_tensor(expected) / 255)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (30, 90), (900, 100), (100, 900)])
 def test_boxes_are_torchvisions(width: int, height: int) -> None:
     image = Image.new("L", (width, height))

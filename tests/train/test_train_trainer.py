@@ -209,6 +209,7 @@ def test_a_diverging_run_stops_and_says_so(
         trainer.run(silent)
 
 
+@pytest.mark.process
 def test_the_state_of_another_recipe_is_refused(
     make_recipe: Make, small_images: Data, tmp_path: Path
 ) -> None:
@@ -276,6 +277,7 @@ def test_compiled_training_agrees_with_plain(
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["natural", "mixed", "adversarial", "black-box"])
 @pytest.mark.parametrize(
     "norm", ["bn", "in", "fixup", RNA | {"per": "sample"}, RNA_LIBRARY], ids=str

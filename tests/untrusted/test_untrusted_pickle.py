@@ -123,6 +123,7 @@ def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
 GOOD = pickle.dumps({"data": np.arange(6, dtype=np.uint8), "labels": [1, 2]}, 2)
 
 
+@pytest.mark.process
 @settings(max_examples=300, deadline=None)
 @given(cut=st.integers(0, len(GOOD)), at=st.integers(0, len(GOOD) - 1), byte=st.integers(0, 255))
 def test_damaged_pickles_never_fail_otherwise(

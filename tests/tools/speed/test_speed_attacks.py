@@ -52,6 +52,7 @@ def test_passes_of_pgd_are_those_of_its_steps(arena: Arena, name: str) -> None:
     assert 0 < outcome.model_seconds <= outcome.search_seconds <= outcome.seconds
 
 
+@pytest.mark.process
 def test_fgsm_comes_to_the_same_verdicts_everywhere(arena: Arena) -> None:
     found = {
         name: contender.run(arena, SETTINGS["fgsm"]).robust
