@@ -49,14 +49,34 @@ class SecondLook:
     n: int
     lost: float
 
+    @classmethod
+    def of(cls, asked: float, standing: float, n: int, lost: float) -> SecondLook:
+        """Returns what follows for all images from those that it looked at.
+
+        Args:
+            asked: Mean score of all images under the attacks asked for.
+            standing: Share of images that still stand.
+            n: How many of these the sentinel looked at.
+            lost: How many of these it broke.
+        """
+        return cls(asked, max(0.0, asked - lost / n * standing), n, lost)
+
     @property
     def weak(self) -> bool:
         """Whether the attacks asked for were too weak to be believed."""
-        gap = self.asked - self.left
-        if gap < GAP or self.lost <= 0:
+        if not self._gapes:
             return False
-        share = self.lost / self.n
+        gap, share = self.asked - self.left, self.lost / self.n
         return gap / share * at_least(self.lost, self.n) > BY_CHANCE
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the gap would call the attacks weak if more images showed it."""
+        return self._gapes and not self.weak
+
+    @property
+    def _gapes(self) -> bool:
+        return self.lost > 0 and self.asked - self.left >= GAP
 
     def __str__(self) -> str:
         return (

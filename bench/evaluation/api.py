@@ -41,7 +41,7 @@ from bench.evaluation.in_memory import (
 )
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
-from bench.evaluation.sentinel import second_look
+from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES, second_look
 from bench.models import Classifier
 from bench.norms import find_paths
 from bench.probe.subject import copied
@@ -159,7 +159,8 @@ def evaluate(
         )
         for entry, cell in zip(entries, cells, strict=True)
     }
-    return EvaluationResult(results, str(look or "") if sentinel else NOT_LOOKED)
+    note = str(look or (NEEDLESS_FOR_BATCHES if target.batch_dependent else ""))
+    return EvaluationResult(results, note if sentinel else NOT_LOOKED)
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:

@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.alarms.sentinel import N_IMAGES, SecondLook, sentinel_cell, wants_sentinel
 from bench.alarms.shared import CellResult
-from bench.core.cell import DataSpec
+from bench.core.cell import CellSpec, DataSpec
 from bench.data.slice import Slice, hash_images
 from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import worst_case_rows
 from bench.metrics.accuracy import robust_scores
 
+Scores = npt.NDArray[np.float64]
+
+NEEDLESS_FOR_BATCHES = (
+    "no sentinel looked behind these numbers: images share statistics, so that a few of them are "
+    "another model"
+)
+"""Note of a result without a sentinel, of a batch-dependent model."""
+
+MORE = 4 * N_IMAGES
+"""Images that it looks at in all where the first leave it in doubt."""
+
 
 def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> SecondLook | None:
     """Attacks at most 32 images that all attacks left right; ``None`` where that is needless.
+
+    Where these show a gap that may be chance, it attacks up to 128.
 
     Args:
         target: The model.
@@ -30,18 +44,31 @@ def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> Sec
         return None
     before = np.array(robust_scores(worst_case_rows([cell.rows for cell in asked])))
     standing = np.flatnonzero(before > 0.5)
-    some = standing[:N_IMAGES]
+    first, more = standing[:N_IMAGES], standing[N_IMAGES:MORE]
+    lost = _lost(target, data, asked[0].spec, before, first)
+    if lost is None:
+        return None
+    asked_for, share = float(before.mean()), len(standing) / len(before)
+    look = SecondLook.of(asked_for, share, len(first), lost)
+    if not look.in_doubt or not len(more):
+        return look
+    further = _lost(target, data, asked[0].spec, before, more)
+    if further is None:
+        return look
+    return SecondLook.of(asked_for, share, len(first) + len(more), lost + further)
+
+
+def _lost(
+    target: Target, data: Slice, base: CellSpec, before: Scores, some: npt.NDArray[np.intp]
+) -> float | None:
+    """Returns how many of some images a sentinel breaks, by mean score; ``None`` if it fails."""
     if not len(some):
         return None
     x, y = data.x[some], data.y[some]
     part = Slice(x, y, np.arange(len(some)), hash_images(x, y))
-    where = DataSpec(name=asked[0].spec.data.name, limit=len(some))
-    _, rows = run_cell(sentinel_cell(asked[0].spec, where, part.sha256), target, part)
+    where = DataSpec(name=base.data.name, limit=len(some))
+    _, rows = run_cell(sentinel_cell(base, where, part.sha256), target, part)
     scores = [row.robust for row in rows]
     if len(scores) < len(some) or None in scores:
         return None
-    after = np.array(scores, dtype=np.float64)
-    lost = max(0.0, float((before[some] - after).sum()))
-    mean = float(before.mean())
-    left = max(0.0, mean - lost / len(some) * len(standing) / len(before))
-    return SecondLook(mean, left, len(some), lost)
+    return max(0.0, float((before[some] - np.array(scores, dtype=np.float64)).sum()))

@@ -13,6 +13,7 @@ from bench import evaluate
 from bench.alarms.sentinel import SecondLook
 from bench.evaluation.api import NOT_LOOKED
 from bench.evaluation.result import EvaluationResult
+from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES
 
 
 def codes(result: EvaluationResult) -> set[str]:
@@ -70,6 +71,40 @@ def test_few_lost_images_of_few_call_no_attack_weak(
 ) -> None:
     left = standing * (1 - lost / max(n, 1))
     assert SecondLook(standing, left, n, lost).weak is weak
+
+
+def in_reach(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Returns the linf distance (n,) of each image to the boundary of a linear model, exactly."""
+    w, z = next(model.parameters()).detach(), model(x).detach()
+    apart = (w[y][:, None] - w[None]).abs().sum(2)
+    ways = (z.gather(1, y[:, None]) - z) / apart
+    return ways.scatter(1, y[:, None], torch.inf).amin(1)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("further", "weak"), [(16, True), (0, False)])
+def test_where_32_images_leave_it_in_doubt_the_sentinel_looks_at_more(
+    further: int, weak: bool
+) -> None:
+    model, x, y = linear(4000)
+    reach = in_reach(model, x, y)
+    short, eps = 0.010, 0.020  # PGD takes ten steps of 0.001: it breaks what lies within 0.010
+    lost = ((reach > short * 1.05) & (reach < eps * 0.95)).nonzero()[:, 0]
+    sound = (reach > eps * 1.2).nonzero()[:, 0]
+    n_sound = 96 - further
+    order = torch.cat([lost[:4], sound[:28], lost[4 : 4 + further], sound[28 : 28 + n_sound]])
+    attack = ("pgd", {"n_iter": 10, "alpha": 0.001, "random_start": False})
+    result = evaluate(model, x[order], y[order], f"linf:{eps}", [attack])
+    assert result.robust_accuracy("pgd").value == 1.0
+    assert "on 128 images" in result.sentinel
+    assert ("weak_attack" in codes(result)) is weak
+
+
+def test_a_model_whose_images_share_statistics_has_no_sentinel_and_that_is_said() -> None:
+    _, x, y = linear()
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten())
+    result = evaluate(model, x, y % 5, "linf:0.02", [("noise", {"n_trials": 2})])
+    assert result.sentinel == NEEDLESS_FOR_BATCHES
 
 
 @pytest.mark.process
