@@ -14,14 +14,16 @@ from bench.metrics import Estimate, independent_difference
 from bench.metrics.hypothesis import Tested, detectable_drop, holm, paired_test, unpaired_test
 from bench.metrics.paired import score_difference
 
-Verdict = Literal["same", "improved", "regressed", "new", "missing", "not comparable"]
+Verdict = Literal["same", "improved", "regressed", "small drop", "new", "missing", "not comparable"]
 """``same``: no significant change, on the same images and measurement. ``improved`` and
-``regressed``: a significant change or, for the latter, a new alarm. ``new``: not in the baseline.
+``regressed``: a significant change or, for the latter, a new alarm; it fails the check. ``small
+drop``: a significant drop below the smallest that fails the check. ``new``: not in the baseline.
 ``missing``: in the baseline only. ``not comparable``: measured differently, or two trainings
 without a significant difference."""
 
 ORDER: tuple[Verdict, ...] = (
     "regressed",
+    "small drop",
     "missing",
     "not comparable",
     "improved",
@@ -290,7 +292,7 @@ def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> C
         if -difference.value >= rules.min_drop - 1e-9:
             return _with(base, "regressed", fails=True)
         small = f"a real drop, but below {100 * rules.min_drop:g} points"
-        return _with(base, "regressed", small)
+        return _with(base, "small drop", small)
     if shown and pair.unchanged:
         return _with(base, "regressed", UNCHANGED_GAIN, fails=True)
     if shown:

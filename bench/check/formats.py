@@ -53,7 +53,7 @@ def to_annotations(check: Check) -> list[str]:
 def _level(cell: Checked) -> Level | None:
     if cell.fails:
         return "error"
-    if cell.leaves_open or cell.verdict == "regressed":
+    if cell.leaves_open or cell.verdict == "small drop":
         return "warning"
     return None if cell.verdict == "same" else "notice"
 

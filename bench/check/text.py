@@ -123,10 +123,8 @@ def line(cell: Checked, tested: int) -> str:
 
 def counts(check: Check) -> str:
     """Returns the verdicts as ``1 of 12 cells regressed, 2 are missing, 9 show no change``."""
-    failing = sum(cell.fails for cell in check.cells)
-    small = check.count("regressed") - failing
-    parts = [f"{failing} of {len(check.cells)} cells regressed"]
-    if small:
+    parts = [f"{check.count('regressed')} of {len(check.cells)} cells regressed"]
+    if small := check.count("small drop"):
         parts.append(f"{small} fell by less than {100 * check.min_drop:g} points")
     for verdict, one, many in (
         ("missing", "is missing", "are missing"),

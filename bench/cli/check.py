@@ -188,7 +188,7 @@ def _style(cell: Checked) -> str:
     """Returns the colour of a cell's verdict."""
     if cell.fails:
         return "red"
-    if cell.verdict in ("missing", "not comparable", "regressed"):
+    if cell.verdict in ("missing", "not comparable", "small drop"):
         return "yellow"
     return {"improved": "green", "same": "dim"}.get(cell.verdict, "")
 

@@ -81,7 +81,7 @@ def every_verdict() -> Check:
         Checked(
             "gn",
             "fgsm",
-            "regressed",
+            "small drop",
             before=accuracy(0.7),
             now=accuracy(0.69),
             difference=change(-0.01),

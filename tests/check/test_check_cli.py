@@ -121,6 +121,9 @@ def test_min_drop_and_alpha() -> None:
     assert rbench("check", "new", "--min-drop", "10").exit_code == 1
     done = rbench("check", "new", "--min-drop", "10.1")
     assert done.exit_code == 0 and "1 fell by less than 10.1 points" in done.output
+    # The column says what the headline says.
+    assert "0 of 2 cells regressed" in done.output and done.output.count("regressed") == 1
+    assert "small drop" in done.output
     assert rbench("check", "new", "--alpha", "1e-15").exit_code == 0
 
 

@@ -77,7 +77,7 @@ def test_an_attack_that_got_weaker_by_itself_is_a_regression() -> None:
 
 def test_a_real_drop_may_be_too_small_to_count() -> None:
     code, cell = _one(_lose(12), rules=Rules(min_drop=0.2))
-    assert (code, cell.verdict, cell.fails) == (0, "regressed", False)
+    assert (code, cell.verdict, cell.fails) == (0, "small drop", False)
     assert "below 20 points" in cell.reasons[0]
     assert _one(_lose(12), rules=Rules(min_drop=0.12))[0] == 1
 
