@@ -18,6 +18,13 @@ from bench.metrics.estimate import estimate_mean
 FLAT_SHARE, FEWEST_FLAT = 0.1, 2
 """Share, and least number, of images left right that are flat where the attack ended."""
 
+NEAR_ZERO, FEWEST_WRONG = 0.05, 12
+"""Clean accuracy that is shown to be below this is none; and none right of so many images is none.
+With many classes, so little cannot be shown to be below chance."""
+
+ONE_CLASS = 1e-3
+"""Probability that images drawn from balanced classes are all of one, below which that is said."""
+
 LARGE_EPS = 0.5
 """A ball of this radius in each pixel contains the grey image, whatever its centre: no model is
 robust in it."""
@@ -47,11 +54,30 @@ def find_alarms(cells: Iterable[CellResult], classes: int) -> tuple[Alarm, ...]:
 
 def _clean_below_chance(cell: CellResult, classes: int) -> Iterator[Alarm]:
     clean = clean_accuracy(cell.rows, cell.info.cluster)
+    misfit = "labels, class order or preprocessing do not fit the model"
+    n = len(cell.rows)
+    none_right = n >= FEWEST_WRONG and not any(row.clean_correct for row in cell.rows)
     if clean.high is not None and clean.high < 1 / classes:
         yield cell.alarm(
             "clean_below_chance",
-            f"clean accuracy is {clean.value:.1%}, below chance for {classes} classes: labels, "
-            "class order or preprocessing do not fit the model",
+            f"clean accuracy is {clean.value:.1%}, below chance for {classes} classes: {misfit}",
+        )
+    elif none_right or (clean.high is not None and clean.high < NEAR_ZERO):
+        yield cell.alarm(
+            "clean_near_zero",
+            f"clean accuracy is {clean.value:.1%} on {n} images, so that there is nothing to "
+            f"attack: {misfit}",
+        )
+
+
+def _one_class(cell: CellResult, classes: int) -> Iterator[Alarm]:
+    """Looks for a slice from one end of data that are sorted by class."""
+    labels, n = {row.label for row in cell.rows}, len(cell.rows)
+    if len(labels) == 1 and classes > 1 and classes ** (1.0 - n) < ONE_CLASS:
+        yield cell.alarm(
+            "one_class",
+            f"all {n} images are of class {labels.pop()}, of {classes}: a slice of data that are "
+            "sorted by class; shuffle them, in a suite by seed or stratified in data",
         )
 
 
@@ -144,6 +170,7 @@ def _no_gradient_at_end(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 _RULES: tuple[Callable[[CellResult, int], Iterator[Alarm]], ...] = (
     _clean_below_chance,
+    _one_class,
     _no_interval,
     _higher_than_clean,
     _images_unchanged,

@@ -28,6 +28,8 @@ Code = Literal[
     "not_converged",
     "too_few_classes",
     "clean_below_chance",
+    "clean_near_zero",
+    "one_class",
     "no_interval",
     "weak_attack",
     "no_gradient_at_end",

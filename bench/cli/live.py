@@ -16,7 +16,7 @@ from rich.text import Text
 from bench.cli.options import duration, say, warn
 from bench.core.analysis import AnalysisInfo
 from bench.core.paths import Folder
-from bench.core.result import CellInfo, Row
+from bench.core.result import MINIMUM_NORM, CellInfo, Row, minimum_norm_note, standing_beyond
 from bench.metrics import percent, robust_accuracy
 from bench.suite.plan import Plan, PlannedCell
 from bench.suite.watcher import Status, Summary, Watcher
@@ -34,6 +34,7 @@ class RunPrinter(Watcher):
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._spinner: Spinner | None = None
         self._texts: dict[str, Text] = {}
+        self._beyond: dict[str, tuple[int, int]] = {}
         self._analysed = 0
         self.stopped_by = 0
 
@@ -47,7 +48,7 @@ class RunPrinter(Watcher):
         self._started = time.monotonic()
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None))
         self._task = self._bar.add_task("", total=max(sum(costs.values()), 1e-9))
-        say_absent(self._console, plan)
+        say_notes(self._console, plan)
         if self._console.is_terminal:
             self._live.start()
             self.refresh()
@@ -56,11 +57,12 @@ class RunPrinter(Watcher):
         """Fills in a cell under each of its labels."""
         text = cell_text(info, rows)
         self._texts[info.cell_id] = text
+        self._beyond[info.cell_id] = standing_beyond(rows)
         ran = self._left.pop(info.cell_id, None) is not None
         if ran and not self._console.is_terminal:
             done = f"[{len(self._costs) - len(self._left)}/{len(self._costs)}]"
             for cell in self._places.get(info.cell_id, ()):
-                name = f"{cell.model_label} / {cell.attack_label}"
+                name = f"{cell.model_label} / {_marked(cell)}"
                 say(self._console, f"{done} {name}: {text.plain} ({duration(info.seconds)})")
                 if info.error:
                     say(self._console, f"    {info.error}")
@@ -91,6 +93,8 @@ class RunPrinter(Watcher):
         self._console.print(self.table())
         refused = dict.fromkeys(cell.refused for cell in self._plan.cells if cell.refused)
         _say_summary(self._console, summary, refused)
+        for note in self._minimum_norm():
+            say(self._console, note)
         for cell_id, texts in alarms.items():
             place = self._places[cell_id][0]
             for text in texts:
@@ -122,20 +126,37 @@ class RunPrinter(Watcher):
     def table(self) -> Table:
         """Returns models by attacks, robust accuracy in percent with its 95 % interval."""
         models = list(dict.fromkeys(cell.model_label for cell in self._plan.cells))
-        attacks = list(dict.fromkeys(cell.attack_label for cell in self._plan.cells))
+        attacks = {cell.attack_label: _marked(cell) for cell in self._plan.cells}
         found = {(c.model_label, c.attack_label): c for c in self._plan.cells}
         table = Table(title=self._plan.suite.title, title_justify="left")
         table.add_column("model", no_wrap=True)
-        for attack in attacks:
+        for attack in attacks.values():
             table.add_column(attack, justify="right", overflow="fold")
         for model in models:
             table.add_row(model, *[self._cell(found.get((model, a))) for a in attacks])
         return table
 
+    def _minimum_norm(self) -> list[str]:
+        """Returns a line about each minimum-norm attack, over all models that are finished."""
+        found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for cell in self._plan.cells:
+            if cell.attack_kind == "minimum-norm":
+                found[cell.attack_label].append(self._beyond.get(cell.cell_id, (0, 0)))
+        return [
+            f"{MINIMUM_NORM} {label}: "
+            + minimum_norm_note(sum(n for n, _ in counts), sum(m for _, m in counts))
+            for label, counts in found.items()
+        ]
+
     def _cell(self, cell: PlannedCell | None) -> Text:
         if cell is None or cell.refused:
             return Text("—", style="dim")
         return self._texts.get(cell.cell_id, Text("·", style="dim"))
+
+
+def _marked(cell: PlannedCell) -> str:
+    """Returns the label of a cell's attack, with a mark on minimum-norm attacks."""
+    return cell.attack_label + f" {MINIMUM_NORM}" * (cell.attack_kind == "minimum-norm")
 
 
 def cell_text(info: CellInfo, rows: list[Row]) -> Text:
@@ -151,11 +172,13 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     return text
 
 
-def say_absent(console: Console, plan: Plan) -> None:
-    """Names the models that are left out because their checkpoint is missing."""
+def say_notes(console: Console, plan: Plan) -> None:
+    """Names the models that are left out for want of their checkpoint, and prints other notes."""
     for name in dict.fromkeys(plan.absent.values()):
         labels = ", ".join(label for label, lacking in plan.absent.items() if lacking == name)
         warn(console, f"left out, as checkpoint {name} is not here: {labels}")
+    for note in plan.notes:
+        warn(console, note)
 
 
 def _say_summary(console: Console, summary: Summary, refused: Iterable[str]) -> None:

@@ -51,14 +51,14 @@ def plan(
     trust_code: TrustCode = False,
 ) -> None:
     """Check a suite and list its cells, without running any."""
-    from bench.cli.live import say_absent
+    from bench.cli.live import say_notes
     from bench.run.calibrate import predict
     from bench.run.prepare import PreparedRun
 
     where = where_of(checkpoints, data_root, device, trust_code)
     run = PreparedRun(suite, where, out=out, exact=exact, skip_missing=skip_missing)
     told = errors if as_json else console
-    say_absent(told, run.plan)
+    say_notes(told, run.plan)
     jobs, sweeps = run.cell_jobs()
     n_workers = run.n_workers(workers, len(jobs) + len(sweeps))
     seconds: dict[str, float] = {}
@@ -142,6 +142,7 @@ def _as_json(run: PreparedRun, seconds: Mapping[str, float], since: str, n_worke
         "seconds": makespan(seconds.values(), n_workers) if seconds else None,
         "timed": since or None,
         "absent": dict(plan.absent),
+        "notes": list(plan.notes),
         "cells": cells,
         "analyses": analyses,
     }

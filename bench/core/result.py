@@ -123,6 +123,31 @@ def does_not_average(info: CellInfo) -> bool:
     return single and follows and spec.protocol == "white_box"
 
 
+MINIMUM_NORM = "†"
+"""Mark of a minimum-norm attack beside bounded ones."""
+
+MINIMUM_NORM_TEXT = (
+    "minimum-norm attack: it is not told eps and succeeds only within eps, so it is no equal of "
+    "the bounded attacks"
+)
+
+
+def standing_beyond(rows: Iterable[Row]) -> tuple[int, int]:
+    """Returns how many images that an attack left right lie beyond eps, and how many it left right.
+
+    Where most do, a minimum-norm attack went farther than it may, and the number says little about
+    the ball.
+    """
+    left = [row for row in rows if (row.robust or 0) > 0.5]
+    return sum(row.status == "beyond_eps" for row in left), len(left)
+
+
+def minimum_norm_note(beyond: int, standing: int) -> str:
+    """Says what the mark of a minimum-norm attack means, with the counts of ``standing_beyond``."""
+    counts = f"; {beyond} of {standing} standing images lie beyond eps" if standing else ""
+    return MINIMUM_NORM_TEXT + counts
+
+
 NOT_AVERAGED = (
     "an adversary who does not average: each gradient is of one draw (eot_iter 1) of a model that "
     "draws at random, so the number may be too high"

@@ -15,8 +15,8 @@ suite gives this model. ``missing``: planned, not run yet."""
 
 Raw = str | float | int | None
 
-MINIMUM_NORM, ALARM = "†", "!"
-"""Marks with a fixed meaning; all others are footnote letters."""
+ALARM = "!"
+"""Mark with a fixed meaning, as ``MINIMUM_NORM`` is; all others are footnote letters."""
 
 
 @dataclass(frozen=True)

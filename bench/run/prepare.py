@@ -149,7 +149,7 @@ def _dataset(name: str, root: Path | None) -> DatasetShape:
 
 def _images(data: DataSpec, root: Path | None) -> SliceFacts:
     found = take_slice(data, root)
-    return SliceFacts(len(found.y), found.sha256)
+    return SliceFacts(len(found.y), found.sha256, len(set(found.y.tolist())))
 
 
 def _checkpoint(name: str, where: Where) -> ModelFacts:

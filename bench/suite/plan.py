@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.core.attack import AttackInfo, AttackKind
@@ -68,6 +68,7 @@ class Plan:
         checkpoints: All that the models need, by name.
         analyses: Its analyses, in the order of the file.
         absent: The checkpoint that each model lacks which is left out, by the model's label.
+        notes: What else to know before it is run, in a line each.
     """
 
     suite: SuiteSpec
@@ -76,6 +77,7 @@ class Plan:
     checkpoints: Mapping[str, ModelFacts] = field(default_factory=dict)
     analyses: tuple[PlannedAnalysis, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def to_run(self) -> tuple[PlannedCell, ...]:
@@ -143,7 +145,21 @@ def make_plan(suite: ResolvedSuite) -> Plan:
         checkpoints={name: suite.checkpoints[name] for name in dict.fromkeys(named)},
         analyses=plan_analyses(suite),
         absent={spec.models[i].label: name for i, name in suite.absent.items()},
+        notes=tuple(_notes(suite)),
     )
+
+
+def _notes(suite: ResolvedSuite) -> Iterator[str]:
+    """Yields a note where the slice is of a few classes, from one end of data sorted by class."""
+    data, found, classes = suite.spec.data, suite.images(suite.spec.data), suite.dataset.classes
+    chosen = data.index is not None or data.seed is not None or data.stratified
+    few = found.classes is not None and 2 * found.classes <= classes
+    if few and not chosen and found.n_images >= 2 * classes:
+        yield (
+            f"the {found.n_images} images are of {found.classes} of the {classes} classes: the "
+            "split is sorted by class, and the slice is taken from one end of it; add seed: 0 or "
+            "stratified: true to data"
+        )
 
 
 def _refuse_all_absent(suite: ResolvedSuite) -> None:

@@ -28,10 +28,17 @@ class DatasetShape(NamedTuple):
 
 
 class SliceFacts(NamedTuple):
-    """The number of images in a slice, and the hash of their pixels and labels."""
+    """What is known of a slice.
+
+    Attributes:
+        n_images: Number of its images.
+        sha256: Of their pixels and labels.
+        classes: Number of classes among them; ``None`` if that is not known.
+    """
 
     n_images: int
     sha256: str
+    classes: int | None = None
 
 
 @dataclass(frozen=True)

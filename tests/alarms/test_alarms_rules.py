@@ -21,8 +21,9 @@ N = 200
 def row(i: int, robust: float, clean: float = 1.0, **fields: Any) -> Row:
     """An image whose clean prediction is right, perturbed by 8/255 unless told otherwise."""
     values: dict[str, Any] = {
-        "index": i, "label": 0, "clean_pred": 0 if clean > 0.5 else 1, "clean_correct": clean,
-        "adv_pred": 0 if robust > 0.5 else 1, "adv_correct": robust, "robust": robust,
+        "index": i, "label": i % 10, "clean_correct": clean,
+        "clean_pred": (i if clean > 0.5 else i + 1) % 10,
+        "adv_pred": (i if robust > 0.5 else i + 1) % 10, "adv_correct": robust, "robust": robust,
         "played": "adv", "linf": 8 / 255, "l2": 1.0, "status": "ok", "batch": i // 20,
         "forwards": 1.0, "backwards": 1.0,
     }  # fmt: skip
@@ -255,6 +256,37 @@ def test_clean_accuracy_below_chance() -> None:
         ("natural", "clean_below_chance")
     }
     assert raised(cell("natural", rows(0.1, clean=0.1), kind="none")) == set()
+
+
+@pytest.mark.parametrize(
+    ("n", "right", "classes", "code"),
+    [
+        (200, 0, 1000, "clean_near_zero"),  # 1.9 % at most, where chance is 0.1 %
+        (200, 3, 1000, "clean_near_zero"),
+        (200, 12, 1000, None),  # 6 %, well above chance
+        (12, 0, 10, "clean_near_zero"),
+        (11, 0, 10, None),  # so few may be wrong by bad luck
+        (200, 0, 10, "clean_below_chance"),
+        (200, 20, 10, None),
+    ],
+)
+def test_all_wrong_from_the_start(n: int, right: int, classes: int, code: str | None) -> None:
+    """Robust accuracy of nothing is nothing, however many classes there are."""
+    results = [row(i, 0.0, float(i < right)) for i in range(n)]
+    expected = set() if code is None else {("pgd", code)}
+    assert raised(cell("pgd", results), classes=classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "alarm"), [(200, 10, True), (5, 10, True), (3, 10, False), (5, 2, False)]
+)
+def test_a_slice_of_one_class(n: int, classes: int, alarm: bool) -> None:
+    """A few images may be of one class by chance."""
+    results = [row(i, 1.0, label=3, clean_pred=3, adv_pred=3) for i in range(n)]
+    expected = {("pgd", "one_class")} if alarm else set()
+    assert raised(cell("pgd", results), classes=classes) == expected
+    mixed = [*results[1:], row(0, 1.0, label=4, clean_pred=4, adv_pred=4)]
+    assert raised(cell("pgd", mixed), classes=classes) == set()
 
 
 def test_one_batch_has_no_interval() -> None:

@@ -375,3 +375,17 @@ def test_manifest_holds_every_cell_and_the_whole_suite(tmp_path: Path, lookup: L
     assert [bool(c.refused) for c in manifest.cells] == [bool(c.refused) for c in plan.cells]
     assert manifest.suite["n_draws"] == 5
     assert manifest.suite["models"][1]["stats"] == "batch"
+
+
+def test_a_slice_from_one_end_of_a_sorted_split_is_said(tmp_path: Path, lookup: Lookup) -> None:
+    """A folder of images is sorted by class, and its first 64 may all be of one."""
+
+    def of(classes: int) -> Lookup:
+        return replace(lookup, images=lambda data: lookup.images(data)._replace(classes=classes))
+
+    plain = {"name": "fashion-mnist", "limit": 64}
+    (note,) = _plan(tmp_path, of(1), data=plain).notes
+    assert "of 1 of the 10 classes" in note and "seed: 0 or stratified: true" in note
+    assert not _plan(tmp_path, of(6), data=plain).notes
+    assert not _plan(tmp_path, of(1), data={**plain, "seed": 0}).notes, "it is what there is"
+    assert not _plan(tmp_path, lookup, data=plain).notes
