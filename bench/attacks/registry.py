@@ -14,6 +14,7 @@ from bench.attacks.base import Attack, dlr_classes, resolved
 from bench.attacks.params import param_problems, parse_params
 from bench.core.attack import AttackInfo, ParamsError, Traits
 from bench.core.ball import norm_facts
+from bench.core.cell import CellSpec
 from bench.core.errors import UserError, did_you_mean
 from bench.core.host import installed
 from bench.core.registry import Plugin, Registry
@@ -136,3 +137,16 @@ def traits_of(info: CellInfo) -> Traits:
     prefix, _, rest = name.rpartition(":")
     facts = declared_libraries.FACTS.get(prefix, {}).get(rest)
     return resolved(facts.traits if facts else Traits(), name, dlr_classes(params))
+
+
+def unusual_params(spec: CellSpec) -> dict[str, Any]:
+    """Returns the parameters of a cell's attack without which its name would mislead.
+
+    Those that differ from the defaults, such as AutoAttack's with fewer steps; of a library's
+    attack all, as its defaults are the library's.
+    """
+    attack = DECLARED.get(spec.attack)
+    if attack is None or attack.library:
+        return dict(spec.attack_params)
+    usual = parse_params(attack, {}).model_dump(mode="json")
+    return {k: v for k, v in spec.attack_params.items() if k not in usual or usual[k] != v}

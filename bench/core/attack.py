@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,3 +71,15 @@ class AttackInfo:
     keeps_batch: bool
     may_be_fast: bool
     passes_per_image: float | None
+
+
+def params_text(params: Mapping[str, object]) -> list[str]:
+    """Formats parameters, such as ``n_iter 20``, sorted by name."""
+    return [f"{name} {value_text(value)}" for name, value in sorted(params.items())]
+
+
+def value_text(value: object) -> str:
+    """Formats the value of a parameter."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from bench.core.analysis import AnalysisInfo
+from bench.core.attack import params_text
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
@@ -75,7 +75,7 @@ def attack_section(view: RunView) -> Section:
         info = view.info_of_attack(j)
         version = "" if info is None else f" (version {info.spec.attack_version})"
         params = attack.params if info is None else info.spec.attack_params
-        pairs = [f"{name} {value_text(value)}" for name, value in sorted(params.items())]
+        pairs = params_text(params)
         if attack.eps is not None:
             pairs.insert(0, f"eps {attack.threat_model(view.suite.threat_model).eps_text}")
         if attack.eot_iter is not None:
@@ -176,10 +176,3 @@ def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
     shown = ", ".join(f"{name} {' / '.join(sorted(versions[name]))}" for name in sorted(versions))
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"Run {when} on {'; '.join(machines)}. Versions: {shown}."
-
-
-def value_text(value: object) -> str:
-    """Formats the value of a parameter."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -168,6 +168,10 @@ class AttackEntry(Entry):
             return suite
         return ThreatModel(norm=suite.norm, eps=self.eps, eps_space=suite.eps_space)
 
+    def in_worst_case(self, suite: ThreatModel) -> bool:
+        """Returns whether it is part of the worst case: on all images, at no larger eps."""
+        return self.limit is None and self.threat_model(suite).eps <= suite.eps
+
     def slice_of(self, data: DataSpec) -> DataSpec:
         """Returns the images of the suite's slice that it is run on."""
         return data if self.limit is None else data.first(self.limit)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from report_runs import HOSTILE, RunBuilder, make_rows, suite_of
 
 from bench.core.errors import UserError
+from bench.core.result import Row
 from bench.export.huggingface import export_cards
 from bench.export.robustbench import Exported, export_robustbench
 from bench.export.write import file_stems
@@ -165,7 +167,7 @@ def test_a_card_has_metadata_and_a_table(run_folder: Path) -> None:
     _, head, section = files["bn.md"].decode().split("---\n", 2)
     (index,) = yaml.safe_load(head)["model-index"]
     assert index["name"] == "bn"
-    clean, attacked = index["results"]  # the incomplete and the refused cell have no number
+    clean, attacked, worst = index["results"]  # the incomplete and refused cells have no number
     assert clean["metrics"][0]["value"] == 15 / 16
     (metric,) = attacked["metrics"]
     low, high = wilson(8, 16)
@@ -180,6 +182,53 @@ def test_a_card_has_metadata_and_a_table(run_folder: Path) -> None:
     }
     assert f"| 50.0 ! | {100 * low:.1f} to {100 * high:.1f} | 16 |" in section
     assert "more steps break more" in section
+    (metric,) = worst["metrics"]
+    assert metric["name"] == "Robust accuracy, worst case over pgd20" and metric["value"] == 0.5
+    assert metric["args"]["attacks"] == ["pgd20"] and "deepfool" in metric["args"]["note"]
+    assert f"| worst case | linf 0.1 | white_box | 50.0 ! | {100 * low:.1f}" in section
+    assert "worst case without deepfool, autoattack: an upper bound" in section
+    assert "upper bound on robustness: a stronger attack may lower it" in section
+
+
+def card_of(folder: Path, attacks: list[dict[str, Any]], *rows: list[Row]) -> tuple[Any, str]:
+    models = [{"checkpoint": "fmnist-resnet20-bn", "label": "bn"}]
+    run = RunBuilder(folder, suite_of(["leaderboard"], models, attacks))
+    for j, found in enumerate(rows):
+        run.add(0, j, found)
+    _, head, section = export_cards(RunView(run.finish()))["bn.md"].decode().split("---\n", 2)
+    (index,) = yaml.safe_load(head)["model-index"]
+    return [result["metrics"][0] for result in index["results"]], section
+
+
+def test_a_shortened_attack_says_its_parameters(tmp_path: Path) -> None:
+    """Whoever reads AA thinks of 100 steps and 5,000 queries."""
+    full = {"attack": "autoattack", "label": "AA", "params": STANDARD}
+    short = {"attack": "autoattack", "label": "Auto", "params": {**STANDARD, "n_iter": 10}}
+    rows = make_rows([1] * 8 + [0] * 8)
+    metrics, section = card_of(tmp_path / "run", [full, short], rows, rows)
+    names = [metric["name"] for metric in metrics]
+    assert names == [
+        "Robust accuracy, AA",
+        "Robust accuracy, Auto (n_iter 10)",
+        "Robust accuracy, worst case over AA, Auto (n_iter 10)",
+    ]
+    assert metrics[1]["args"]["params"] == {**STANDARD, "n_iter": 10}
+    assert "| Auto (n_iter 10) |" in section and "n_iter 100, n_queries 5000" in section
+
+
+def test_minimum_norm_attacks_are_marked(tmp_path: Path) -> None:
+    attacks = [
+        {"attack": "pgd", "label": "pgd", "params": {"n_iter": 20}},
+        {"attack": "deepfool", "label": "df"},
+    ]
+    rows = make_rows([1] * 6 + [0, 0])
+    found = [replace(row, status="beyond_eps") for row in rows[:4]] + rows[4:]
+    metrics, section = card_of(tmp_path / "run", attacks, make_rows([1] * 8), found)
+    assert "| df † |" in section and "| pgd † |" not in section
+    assert "no equal of the bounded attacks; 4 of 6 standing images lie beyond eps" in section
+    said = {key: metrics[1]["args"][key] for key in ("kind", "standing", "standing_beyond_eps")}
+    assert said == {"kind": "minimum-norm", "standing": 6, "standing_beyond_eps": 4}
+    assert "kind" not in metrics[0]["args"]
 
 
 def test_hostile_words_stay_words(run_folder: Path) -> None:
@@ -194,7 +243,7 @@ def test_hostile_words_stay_words(run_folder: Path) -> None:
 def test_the_hub_reads_the_metadata(run_folder: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard(export_cards(RunView(run_folder))["bn.md"].decode())
-    first, second = card.data.eval_results
+    first, second, _ = card.data.eval_results
     assert (first.dataset_type, second.metric_value) == ("fashion-mnist", 0.5)
 
 

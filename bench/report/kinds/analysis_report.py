@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bench.core.analysis import AnalysisSpec, Subject
+from bench.core.attack import params_text
 from bench.core.errors import UserError
 from bench.core.norm_spec import uses_batch
 from bench.core.result import alarms_of
@@ -13,7 +14,7 @@ from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Raw, Report, Section, Table, TableRow
-from bench.report.text import EOT_TEXT, STATS_TEXT, data_text, provenance, title, value_text
+from bench.report.text import EOT_TEXT, STATS_TEXT, data_text, provenance, title
 
 SHARED = (
     "images of a batch share statistics, and the interval takes them as independent: it may be too "
@@ -193,8 +194,7 @@ def attack_text(spec: AnalysisSpec) -> str:
     """Returns an attack with its threat model and parameters; empty without an attack."""
     if spec.attack is None:
         return ""
-    params = sorted(spec.attack.params.items())
-    shown = ", ".join(f"{name} {value_text(value)}" for name, value in params)
+    shown = ", ".join(params_text(spec.attack.params))
     ball = spec.threat_model.describe()
     return f"{spec.attack.attack} (version {spec.attack.version}), {ball}" + f": {shown}" * bool(
         shown
@@ -205,9 +205,8 @@ def _facts(outcome: AnalysisOutcome) -> str:
     if outcome.info is None:
         return outcome.reason
     spec = outcome.info.spec
-    params = sorted(spec.params.items())
     facts = [f"{spec.analysis} (version {spec.version})"]
-    facts += [f"{name} {value_text(value)}" for name, value in params]
+    facts += params_text(spec.params)
     facts.append(f"models {', '.join(outcome.models)}")
     if spec.attack is not None:
         facts.append(f"attack {outcome.entry.attack}: {attack_text(spec)}")

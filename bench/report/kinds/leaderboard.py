@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.core.result import alarms_of, cluster_of
-from bench.metrics import Contender, Estimate, robust_accuracy, worst_case_rows
+from bench.metrics import Contender, Estimate
 from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
-from bench.report.text import attack_section, head, model_section, protocol_text, title
+from bench.report.text import attack_section, head, model_section, title
+from bench.report.worst_case import in_worst_case, worst_case
 from bench.suite.entry import ReportEntry
 
 WORST_CASE, RANK = "worst case", "rank"
@@ -74,10 +74,9 @@ def _ranking(
     view: RunView, maker: CellMaker
 ) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[Ranked, ...]]:
     """Returns the columns after the attacks, their cells for each model, and the ranking."""
-    attacked = _in_worst_case(view)
-    if not attacked:
+    if not in_worst_case(view):
         return (), [()] * len(view.models), ()
-    worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
+    worst = [_worst_case(view, i, maker) for i in range(len(view.models))]
     if len(worst) > MAX_RANKED:
         return (Column(WORST_CASE),), [(one.cell,) for one in worst], ()
     ranks = _ranks(worst)
@@ -90,52 +89,31 @@ def _ranking(
     return (Column(WORST_CASE), Column(RANK, in_csv=False)), cells, ranking
 
 
-def _in_worst_case(view: RunView) -> list[int]:
-    """Returns the attacks of the worst case: on all images, at no larger eps than the suite's."""
-    suite = view.suite.threat_model
-    return [
-        j
-        for j, attack in enumerate(view.attacks)
-        if view.attack_kind(j) != "none"
-        and attack.threat_model(suite).eps <= suite.eps
-        and attack.limit is None
-    ]
-
-
-def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker) -> _WorstCase:
-    """Returns the accuracy against the best of a model's complete attacks for each image.
-
-    Where the adversary perturbs whole batches, it is the best attack for each batch.
-    """
-    outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in attacked]
-    done = [(o.rows, o.info) for _, o in outcomes if o.status == "ok" and o.info is not None]
-    absent = [label for label, outcome in outcomes if outcome.status != "ok"]
-    if not done and outcomes and all(outcome.status == "absent" for _, outcome in outcomes):
-        return _WorstCase(maker.absent(outcomes[0][1], None))
-    if not done:
+def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
+    """Returns the cell of a model's worst case."""
+    found = worst_case(view, model)
+    if found is None:
+        outcomes = [view.outcome(model, j) for j in in_worst_case(view)]
+        if all(outcome.status == "absent" for outcome in outcomes):
+            return _WorstCase(maker.absent(outcomes[0], None))
         reason = "no attack on this model is complete"
         mark = maker.footnotes.mark(reason)
         return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
-    infos = [info for _, info in done]
-    cluster, whole = cluster_of(infos), all(info.whole_batches for info in infos)
-    rows = worst_case_rows([rows for rows, _ in done], cluster, whole_batches=whole)
-    estimate = robust_accuracy(rows, cluster)
-    alarms = alarms_of(infos)
-    marks = maker.marks(estimate, alarms)
-    reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
-    if reason:
-        marks += (maker.footnotes.mark(reason),)
+    estimate = found.accuracy
+    marks = maker.marks(estimate, found.alarms)
+    if found.bound:
+        marks += (maker.footnotes.mark(found.bound),)
     cell = Cell.of(
         estimate,
         maker.lines(estimate),
         marks,
-        status="partial" if absent else "ok",
-        protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for info in infos)),
-        alarms=alarms,
-        reason=reason,
+        status="partial" if found.absent else "ok",
+        protocol=found.protocol,
+        alarms=found.alarms,
+        reason=found.bound,
     )
-    contender = Contender(rows, cluster, upper_bound=bool(absent))
-    return _WorstCase(cell, estimate, contender, infos[0].spec.protocol)
+    contender = Contender(found.rows, found.cluster, upper_bound=bool(found.absent))
+    return _WorstCase(cell, estimate, contender, found.infos[0].spec.protocol)
 
 
 def _ranks(worst: list[_WorstCase]) -> list[int | None]:
