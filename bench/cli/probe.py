@@ -136,7 +136,7 @@ def _table(name: str, norm: NormSpec, clean_accuracy: str, result: ProbeResult) 
         ("batch-dependent", _yes(norm.batch_dependent), batch),
         ("outputs", "logits", f"{result.outputs} (scale {result.logit_scale:.3g})"),
         ("clean accuracy", clean_accuracy, f"{result.clean_accuracy:.1%}"),
-        ("layers in train mode", "0", str(len(result.train_mode))),
+        ("layers in train mode", "0", str(len(result.train_mode) + len(result.unreached))),
         ("branches that never run", "0", str(len(result.unused_branches))),
         ("changed by a forward pass", "nothing", ", ".join(result.state_changes) or "nothing"),
         ("autograd inside forward", "no", _yes(result.autograd_inside)),

@@ -100,6 +100,12 @@ def slice_index(spec: DataSpec, y: NDArray[np.int64]) -> NDArray[np.int64]:
     return order[spec.offset : stop]
 
 
+def first_images(data: Slice, n: int) -> Slice:
+    """Returns the first ``n`` images of a slice, as a slice."""
+    x, y = data.x[:n], data.y[:n]
+    return Slice(x, y, data.index[:n], hash_images(x, y))
+
+
 def hash_images(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
     """Returns the sha256 of shape, pixels and labels, the same on every machine.
 

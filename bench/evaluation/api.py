@@ -29,7 +29,7 @@ from bench.core.cell import (
 )
 from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
-from bench.data.slice import Slice
+from bench.data.slice import Slice, first_images
 from bench.evaluation.cell import run_cell
 from bench.evaluation.in_memory import (
     Declared,
@@ -37,6 +37,7 @@ from bench.evaluation.in_memory import (
     as_target,
     changes,
     evaluation_mode,
+    mode_notes,
     state_hash,
 )
 from bench.evaluation.model import Target
@@ -55,7 +56,10 @@ NOT_LOOKED = "no sentinel was asked for: nothing looked behind these numbers"
 
 AttackLike = str | tuple[str, Mapping[str, Any]] | Mapping[str, Any]
 """A name, a name with parameters, or ``{"attack": ..., "params": ..., "label": ...}`` with the
-keys of an attack in a suite."""
+keys of an attack in a suite; those for a suite's reports are refused."""
+
+REPORT_KEYS = ("series", "varied", "published")
+"""Keys of an attack entry that only the reports of a suite use."""
 
 
 def evaluate(
@@ -81,7 +85,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Attacks a model and returns verified, per-image results, as a suite would store them.
 
-    The model is evaluated in eval mode; afterwards every layer is in the mode it was in.
+    The model is evaluated in eval mode. Where it is in eval mode already, layers in train mode are
+    taken as meant, as those of Monte Carlo dropout are. Afterwards every layer is in the mode it
+    was in, and buffers, such as running means, are as they were; so are the images.
 
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, classes); it normalizes its own
@@ -89,7 +95,10 @@ def evaluate(
         x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
         y: Labels (n,), whole numbers from 0.
         threat: ``"linf:8/255"``, ``"l2:0.5"``, or a threat model as suites have it.
-        attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eot_iter", "eot"}``.
+        attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eps", "limit",
+            "eot_iter", "eot"}``, which mean what they mean in a suite: an ``eps`` of its own in
+            place of the threat model's, the first ``limit`` images only. An attack at a larger eps
+            than the threat model's, or on some of the images, is no part of the worst case.
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
         batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
             way. Such a model is attacked and scored in fixed batches.
@@ -126,24 +135,22 @@ def evaluate(
     ball = _threat_model(threat)
     if ball.eps_space == "normalized" and not isinstance(model, Classifier):
         raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
-    entries = _entries(attacks)
+    entries = _entries(attacks, ball)
     infos = [attack_info(entry.attack, entry.params, ball.norm) for entry in entries]
     data = as_slice(x, y)
     declared = Declared(stochastic, batch_dependent, probe)
-    with evaluation_mode(model, device):
+    with evaluation_mode(model, device) as settled:
         before = copied(model) if probe else None
         target, doubts = as_target(model, data, declared, seed, ball, batch_size or BATCH_SIZE)
-        cell_model = _cell_model(target)
-        if batch_size is None:
-            batch_size = default_batch_size(len(data.y), shared_draws=cell_model.shares_draws)
         asked: dict[str, Any]
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
-        specs = _specs(entries, infos, cell_model, data, ball, asked)
-        cells = [CellResult(*run_cell(spec, target, data)) for spec in specs]
+        planned = _plan(entries, infos, _cell_model(target), data, ball, asked)
+        cells = [CellResult(*run_cell(spec, target, part)) for spec, part in planned]
         doubts = (*doubts, *changes(target, before, data, seed))
-        look = second_look(target, data, cells) if sentinel else None
-    raised = [*find_alarms(cells, target.classes), *weak_attack_alarms(cells, look)]
+        behind = [cell for cell in cells if _whole(cell.spec, data, ball)]
+        look = second_look(target, data, behind) if sentinel else None
+    raised = [*find_alarms(cells, target.classes), *weak_attack_alarms(behind, look)]
     alarms = alarms_by_cell(raised)
     results = {
         entry.label: AttackResult(
@@ -159,8 +166,10 @@ def evaluate(
         )
         for entry, cell in zip(entries, cells, strict=True)
     }
+    apart = frozenset(entry.label for entry in entries if not entry.in_worst_case(ball))
     note = str(look or (NEEDLESS_FOR_BATCHES if target.batch_dependent else ""))
-    return EvaluationResult(results, note if sentinel else NOT_LOOKED)
+    seen = note if sentinel else NOT_LOOKED
+    return EvaluationResult(results, ball, apart, seen, mode_notes(settled))
 
 
 def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
@@ -177,22 +186,44 @@ def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
         raise UserError(f"threat: {_first(error)}") from None
 
 
-def _entries(attacks: Sequence[AttackLike]) -> list[AttackEntry]:
+def _entries(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[AttackEntry]:
     if isinstance(attacks, str) or not attacks:
         raise UserError(f"attacks: expected a list such as ['pgd'], found {attacks!r}")
     entries = []
     for i, one in enumerate(attacks):
         value = {"attack": one[0], "params": dict(one[1])} if isinstance(one, tuple) else one
         try:
-            entries.append(AttackEntry.model_validate(value))
+            entry = AttackEntry.model_validate(value)
         except ValidationError as error:
             raise UserError(f"attacks[{i}]: {_first(error)}") from None
+        _refuse_keys(f"attacks[{i}]", entry, ball)
+        entries.append(entry)
     for later, first in repeated_labels(entries):
         raise UserError(
             f"attacks[{later}]: '{entries[later].label}' is the label of attacks[{first}] too; "
             "give it a label of its own"
         )
     return entries
+
+
+def _refuse_keys(where: str, entry: AttackEntry, ball: ThreatModel) -> None:
+    """Raises ``UserError`` for a key without an effect here, and an eps that the norm cannot have.
+
+    Args:
+        where: Place of the entry.
+        entry: The attack.
+        ball: The evaluation's.
+    """
+    for key in REPORT_KEYS:
+        if getattr(entry, key):
+            raise UserError(
+                f"{where}.{key}: is for the reports of a suite, and evaluate() writes none; "
+                "remove it"
+            )
+    try:
+        entry.threat_model(ball)
+    except ValidationError as error:
+        raise UserError(f"{where}.eps: {_first(error).removeprefix('eps: ')}") from None
 
 
 def _first(error: ValidationError) -> str:
@@ -203,27 +234,41 @@ def _first(error: ValidationError) -> str:
     return f"{where}: " * bool(where) + text + f", found {first['input']!r}" * simple
 
 
-def _specs(
+def _whole(spec: CellSpec, data: Slice, ball: ThreatModel) -> bool:
+    """Says whether a cell is of all images, in the ball of the evaluation."""
+    return spec.data_hash == data.sha256 and spec.threat_model == ball
+
+
+def _plan(
     entries: Sequence[AttackEntry],
     infos: Sequence[AttackInfo],
     model: CellModel,
     data: Slice,
     ball: ThreatModel,
     asked: Mapping[str, Any],
-) -> list[CellSpec]:
-    """Returns the cell of each attack; errors name the argument to change."""
-    where = DataSpec(name=IN_MEMORY, limit=len(data.y))
-    specs = []
+) -> list[tuple[CellSpec, Slice]]:
+    """Returns each attack's cell with its images; errors name the argument to change."""
+    planned = []
     for i, (entry, info) in enumerate(zip(entries, infos, strict=True)):
+        n = len(data.y) if entry.limit is None else entry.limit
+        if n > len(data.y):
+            raise UserError(f"attacks[{i}].limit: expected at most {len(data.y)} images, found {n}")
+        part = data if n == len(data.y) else first_images(data, n)
         own = entry.model_dump(include={"eot", "eot_iter"}, exclude_none=True)
-        manner = _manner(asked, own)
+        size = asked["batch_size"]
+        if size is None:
+            size = default_batch_size(n, shared_draws=model.shares_draws)
+        manner = _manner({**asked, "batch_size": size}, own)
+        where = DataSpec(name=IN_MEMORY, limit=n)
+        own_ball = entry.threat_model(ball)
         try:
-            specs.append(make_cell(model, info, where, data.sha256, ball, manner))
+            spec = make_cell(model, info, where, part.sha256, own_ball, manner)
         except RefusedCellError as refusal:
             of_attack = refusal.aspect == "attack" or refusal.aspect in own
             key = f"attacks[{i}]." * of_attack + refusal.aspect
             raise UserError(f"{key}: {refusal}") from None
-    return specs
+        planned.append((spec, part))
+    return planned
 
 
 def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:

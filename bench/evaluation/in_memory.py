@@ -22,7 +22,9 @@ from bench.evaluation.device import no_tf32, pick_device
 from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
 from bench.models.external.library_model import hash_tensors
-from bench.probe.findings import Finding
+from bench.norms import Settled, settle
+from bench.oracle import input_kept
+from bench.probe.findings import Finding, some
 from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
 from bench.probe.state import changed_by
@@ -78,28 +80,45 @@ def _check_unit_range(images: NDArray[Any]) -> None:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
+def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[Settled]:
     """Puts a model into eval mode on a device, then every layer's mode and place back.
+
+    Layers that are in train mode in a model that is in eval mode stay so (``bench.norms.settle``).
+    Buffers come back as they were, and passes see copies of their images, which they may write
+    into.
 
     Args:
         model: Of any kind.
         device: As ``rbench run --device`` takes it; ``None`` leaves the model where it is.
     """
-    modes = [(module, module.training) for module in model.modules()]
     home = device_of(model)
     tf32 = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     no_tf32()
     if device is not None:
         model.to(pick_device(device))
-    model.eval()
+    settled = settle(model)
     try:
-        yield
+        with input_kept(model):
+            yield settled
     finally:
-        for module, training in modes:
-            module.training = training
+        settled.undo()
         if device is not None:
             model.to(home)
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def mode_notes(settled: Settled) -> tuple[str, ...]:
+    """Says which layers are in another mode than a user may think."""
+    notes = []
+    if settled.switched:
+        notes.append(
+            f"the model came in train mode and is evaluated in eval mode, which switches "
+            f"{some(settled.switched)}; for Monte Carlo dropout call model.eval(), then train() of "
+            "the layers that draw"
+        )
+    if settled.kept:
+        notes.append(f"in train mode, as they came: {some(settled.kept)}")
+    return tuple(notes)
 
 
 @dataclass(frozen=True)

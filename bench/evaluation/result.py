@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from bench.attacks.registry import unusual_params
+from bench.core.attack import params_text
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
+    MINIMUM_NORM,
     NOT_AVERAGED,
     CellInfo,
     Row,
     alarms_of,
     cluster_of,
     does_not_average,
+    minimum_norm_note,
+    standing_beyond,
 )
+from bench.core.threat import ThreatModel
 from bench.metrics import (
     Estimate,
     clean_accuracy,
@@ -51,12 +57,19 @@ class EvaluationResult:
 
     Attributes:
         cells: The result of each attack, by label.
+        threat_model: The ball of the evaluation; an attack may have an eps of its own.
+        apart: Labels of the attacks that are no part of the worst case: on some of the images, or
+            at a larger eps.
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
+        notes: What else to know of how the model was evaluated.
     """
 
     cells: Mapping[str, AttackResult]
+    threat_model: ThreatModel
+    apart: frozenset[str] = frozenset()
     sentinel: str = ""
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -78,10 +91,11 @@ class EvaluationResult:
         Raises:
             UserError: When no cell is complete.
         """
-        for cell in self.cells.values():
-            if cell.info.complete:
-                return clean_accuracy(cell.rows, cell.info.cluster)
-        raise UserError(f"no attack is complete: {'; '.join(self._reasons().values())}")
+        done = [cell for cell in self.cells.values() if cell.info.complete]
+        if not done:
+            raise UserError(f"no attack is complete: {'; '.join(self._reasons().values())}")
+        most = max(done, key=lambda cell: len(cell.rows))  # an attack may be on some images only
+        return clean_accuracy(most.rows, most.info.cluster)
 
     def robust_accuracy(self, label: str) -> Estimate:
         """Estimates the accuracy under an attack.
@@ -98,7 +112,9 @@ class EvaluationResult:
         return robust_accuracy(cell.rows, cell.info.cluster)
 
     def worst_case(self) -> Estimate:
-        """Estimates the accuracy against the best complete attack, image by image.
+        """Estimates the accuracy against the best complete attack but those ``apart``.
+
+        It is the best on each image.
 
         Where images share statistics and the adversary has the whole batch, batch by batch.
 
@@ -107,7 +123,7 @@ class EvaluationResult:
         Raises:
             UserError: When no attack is complete.
         """
-        attacks = {k: c for k, c in self.cells.items() if c.info.attack_kind != "none"}
+        attacks = self._in_worst_case()
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
@@ -121,11 +137,21 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
+    def _in_worst_case(self) -> dict[str, AttackResult]:
+        """Returns the attacks of the worst case, by label."""
+        return {
+            label: cell
+            for label, cell in self.cells.items()
+            if cell.info.attack_kind != "none" and label not in self.apart
+        }
+
     def table(self) -> pd.DataFrame:
         """Returns one line for the clean images, each attack and the worst case.
 
         Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
-        ``method`` of the interval, ``alarms``, and ``reason`` of an incomplete attack.
+        ``method`` of the interval, ``kind`` of the attack (``none``, ``bounded``,
+        ``minimum-norm``; empty for the worst case), ``threat_model``, ``alarms``, and ``reason``
+        of an incomplete attack.
         """
         import pandas as pd
 
@@ -137,6 +163,8 @@ class EvaluationResult:
                 "high": None if found is None else found.high,
                 "n": 0 if found is None else found.n,
                 "method": "" if found is None else found.method,
+                "kind": "none" if label == CLEAN else self._kind(label),
+                "threat_model": self._ball(label).describe(),
                 "alarms": "; ".join(self._alarms(label)),
                 "reason": self._reasons().get(label, ""),
             }
@@ -144,6 +172,14 @@ class EvaluationResult:
         ]
         numbers = {"accuracy": "float64", "low": "float64", "high": "float64"}
         return pd.DataFrame(lines).set_index("attack").astype(numbers)
+
+    def _kind(self, label: str) -> str:
+        return self.cells[label].info.attack_kind if label in self.cells else ""
+
+    def _ball(self, label: str) -> ThreatModel:
+        return (
+            self.cells[label].info.spec.threat_model if label in self.cells else self.threat_model
+        )
 
     def __repr__(self) -> str:
         grid = [[one_line(text) for text in line] for line in self._grid()]
@@ -165,21 +201,23 @@ class EvaluationResult:
             yield CLEAN, self.clean_accuracy()
         for label, cell in self.cells.items():
             yield label, self.robust_accuracy(label) if cell.info.complete else None
-        if any(c.info.complete and c.info.attack_kind != "none" for c in self.cells.values()):
+        if any(cell.info.complete for cell in self._in_worst_case().values()):
             yield WORST_CASE, self.worst_case()
 
     def _grid(self) -> Iterator[tuple[str, str, str, str]]:
         yield "attack", "accuracy in %", "95 % interval", "n"
         for label, found in self._estimates():
+            name = label + f" {MINIMUM_NORM}" * (self._kind(label) == "minimum-norm")
             if found is None:
-                yield label, "incomplete", "", ""
+                yield name, "incomplete", "", ""
                 continue
             mark = " !" * bool(self._alarms(label))
-            yield label, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
+            yield name, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
-        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
+        worst = list(self._in_worst_case().values())
+        chosen = worst if label == WORST_CASE else [self.cells.get(label)]
         return alarms_of(cell.info for cell in chosen if cell is not None)
 
     def _reasons(self) -> dict[str, str]:
@@ -188,19 +226,39 @@ class EvaluationResult:
     def _head(self) -> str:
         info = next(iter(self.cells.values())).info
         spec = info.spec
-        facts = [f"threat model {spec.threat_model.describe()}", f"seed {spec.seed}"]
+        facts = [f"threat model {self.threat_model.describe()}", f"seed {spec.seed}"]
         if spec.n_draws > 1:
             facts.append(f"stochastic: mean score over {spec.n_draws} fresh draws")
         if info.cluster == "batch":
             facts.append(f"in fixed batches of {spec.batch_size}, which intervals count as one")
         return ", ".join(facts)
 
+    def _own(self, label: str) -> str:
+        """Returns in what an attack is unusual: its parameters, its ball, its images."""
+        spec = self.cells[label].info.spec
+        parts = params_text(unusual_params(spec))
+        if spec.threat_model != self.threat_model:
+            parts.append(f"threat model {spec.threat_model.describe()}")
+        if label in self.apart:
+            if spec.threat_model.eps <= self.threat_model.eps:
+                n = spec.data.limit or 0
+                parts.append(f"on the first {n} image{'s' * (n != 1)}")
+            parts.append(f"no part of the {WORST_CASE}")
+        return ", ".join(parts)
+
     def _notes(self) -> list[str]:
-        notes = [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
+        notes = list(self.notes)
+        notes += [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
         notes += [
             f"{label}: {NOT_AVERAGED}"
             for label, cell in self.cells.items()
             if does_not_average(cell.info)
+        ]
+        notes += [f"{label}: {said}" for label in self.cells if (said := self._own(label))]
+        notes += [
+            f"{MINIMUM_NORM} {label}: {minimum_norm_note(*standing_beyond(cell.rows))}"
+            for label, cell in self.cells.items()
+            if cell.info.attack_kind == "minimum-norm"
         ]
         notes += [self.sentinel] if self.sentinel else []
         for label in self.cells:

@@ -18,20 +18,25 @@ from bench.norms.build import (
     use_batch_statistics,
     weights_seeded,
 )
+from bench.norms.modes import Settled, reachable, settle, unregistered
 
 __all__ = [
     "NormFactory",
     "Paths",
     "RandomNormAggregation",
+    "Settled",
     "batch_norms",
     "find_paths",
     "mean_field",
     "norm_factory",
     "pinned",
+    "reachable",
     "replace_norms",
     "set_stats",
+    "settle",
     "shares_statistics",
     "stats_in_force",
+    "unregistered",
     "use_batch_statistics",
     "weights_seeded",
 ]

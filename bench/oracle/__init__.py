@@ -10,7 +10,7 @@ from bench.oracle.answers import (
     dlr,
     margin,
 )
-from bench.oracle.engine import EXACT, Engine, QueryRules, frozen
+from bench.oracle.engine import EXACT, Engine, QueryRules, frozen, input_kept
 from bench.oracle.oracle import Confirm, Oracle, OracleModule
 from bench.oracle.passes import Passes
 
@@ -30,5 +30,6 @@ __all__ = [
     "cross_entropy",
     "dlr",
     "frozen",
+    "input_kept",
     "margin",
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from bench.core.cell import Adversary, Eot
 
@@ -138,12 +140,38 @@ class PreparedModel:
 def frozen(model: nn.Module) -> Iterator[None]:
     """Turns off gradients of a model's parameters in this context, then restores each flag."""
     flags = [(p, p.requires_grad) for p in model.parameters()]
-    model.requires_grad_(False)
+    for parameter, _ in flags:  # requires_grad_ of a module fails for scripts
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def input_kept(model: nn.Module) -> Iterator[None]:
+    """Has passes of a model, and of copies made in this context, see copies of their images.
+
+    So a forward pass that writes into its input changes no image but its own.
+    """
+
+    def copied(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        first = args[0].clone() if args and isinstance(args[0], Tensor) else None
+        return args if first is None else (first, *args[1:])
+
+    if isinstance(model, torch.jit.ScriptModule):  # takes no hook of its own
+
+        def of_scripts(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            return copied(module, args) if isinstance(module, torch.jit.ScriptModule) else None
+
+        handle = register_module_forward_pre_hook(of_scripts)  # type: ignore[arg-type]
+    else:
+        handle = model.register_forward_pre_hook(copied, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def out_of_memory(error: BaseException) -> bool:

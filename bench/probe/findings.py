@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -48,6 +49,8 @@ class ProbeResult(Spec):
         outputs: What ``forward`` returns.
         logit_scale: Largest distance of an output from the mean of its row.
         train_mode: Names of layers in train mode; the root's is ``(model)``.
+        unreached: Names of layers in train mode that ``eval()`` does not reach, in a plain list or
+            attribute.
         unused_branches: Submodules that never ran, but could replace a sibling and would change the
             logits.
         state_changes: State of the model that a forward pass changes.
@@ -78,6 +81,7 @@ class ProbeResult(Spec):
     outputs: Outputs
     logit_scale: float = Field(ge=0)
     train_mode: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
     unused_branches: tuple[str, ...] = ()
     state_changes: tuple[str, ...] = ()
     autograd_inside: bool = False
@@ -115,3 +119,9 @@ def describe(stochastic: bool, batch_dependent: bool) -> str:
     """Returns for example ``"deterministic and per-sample"``."""
     first = "stochastic" if stochastic else "deterministic"
     return f"{first} and {'batch-dependent' if batch_dependent else 'per-sample'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns the first three names and the number of further ones."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -11,8 +11,10 @@ from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
 from bench.core.errors import UserError
 from bench.metrics import at_least
+from bench.norms import unregistered
+from bench.oracle import input_kept
 from bench.probe.branches import unused_branches
-from bench.probe.findings import Finding, Outputs, ProbeResult, Severity
+from bench.probe.findings import Finding, Outputs, ProbeResult, Severity, some
 from bench.probe.forward import (
     REPEAT_TOLERANCE,
     BatchProbe,
@@ -78,7 +80,7 @@ def probe(
             f"{len(y)} labels"
         )
     x, y = x[:MAX_IMAGES].detach(), y[:MAX_IMAGES]
-    with seeded(seed):
+    with seeded(seed), input_kept(model):
         subject = Subject(copied(model) or model, classes)
         z, autograd_inside = subject.first_pass(x)
         state_changes = subject.restore()
@@ -102,7 +104,8 @@ def probe(
         batch_effect=batches.effect,
         outputs=_outputs(z),
         logit_scale=scale_of(z),
-        train_mode=_train_mode(model),
+        train_mode=tuple(n or "(model)" for n, m in model.named_modules() if m.training),
+        unreached=tuple(name for name, m in unregistered(model).items() if m.training),
         unused_branches=branches,
         state_changes=tuple(state_changes),
         autograd_inside=autograd_inside,
@@ -116,7 +119,8 @@ def probe(
         grad_effect=state.grad_effect,
         misled_inside=inside,
     )
-    findings = [*_about_forward(result, z, batches), *_about_gradient(result, gradient)]
+    findings = [*_about_modes(result, model), *_about_forward(result, z, batches)]
+    findings += _about_gradient(result, gradient)
     findings.sort(key=lambda finding: _ORDER[finding.severity])
     return result.model_copy(update={"findings": tuple(findings)})
 
@@ -129,8 +133,40 @@ def _outputs(z: Tensor) -> Outputs:
     return "log_probabilities" if is_log else "logits"
 
 
-def _train_mode(model: nn.Module) -> tuple[str, ...]:
-    return tuple(name or "(model)" for name, module in model.named_modules() if module.training)
+def _about_modes(result: ProbeResult, model: nn.Module) -> Iterator[Finding]:
+    """Yields findings about layers in train mode."""
+    if model.training:
+        yield _error(
+            "train_mode",
+            f"{some(result.train_mode)} in train mode, where dropout draws and batch "
+            "normalization uses and updates batch statistics; call model.eval()",
+        )
+    else:
+        layers = dict(model.named_modules())
+        norms = [
+            n for n in result.train_mode if isinstance(layers[n], nn.modules.batchnorm._NormBase)
+        ]
+        others = [name for name in result.train_mode if name not in norms]
+        where = "in train mode, in a model that is in eval mode:"
+        if norms:
+            yield _warning(
+                "train_mode",
+                f"{some(norms)} {where} normalized by the statistics of the batch; call "
+                "model.eval() if that is not meant",
+            )
+        if others:
+            yield _note(
+                "train_mode",
+                f"{some(others)} {where} evaluated so, as Monte Carlo dropout is; call "
+                "model.eval() if that is not meant",
+            )
+    if result.unreached:
+        yield _error(
+            "unreached_layers",
+            f"{some(result.unreached)} in train mode, and in a plain list or attribute, where "
+            "PyTorch finds no layers: eval(), to() and the state dict pass them by; put them into "
+            "an nn.ModuleList",
+        )
 
 
 def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Iterator[Finding]:
@@ -138,16 +174,10 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
     if not bool(z.isfinite().all()):
         share = float((~z.isfinite().all(1)).double().mean())
         yield _error("nonfinite_logits", f"{share:.0%} of the images have NaN or infinite logits")
-    if result.train_mode:
-        yield _error(
-            "train_mode",
-            f"{_some(result.train_mode)} in train mode, where dropout draws and batch "
-            "normalization uses and updates batch statistics; call model.eval()",
-        )
     if result.state_changes:
         yield _error(
             "state_changes",
-            f"a forward pass changes {_some(result.state_changes)}, so results depend on what was "
+            f"a forward pass changes {some(result.state_changes)}, so results depend on what was "
             "asked before; freeze that state for evaluation",
         )
     if result.stateful:
@@ -173,7 +203,7 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
     if result.unused_branches:
         yield _warning(
             "unused_branches",
-            f"some branches never run ({_some(result.unused_branches)}): if something outside "
+            f"some branches never run ({some(result.unused_branches)}): if something outside "
             "forward chooses among them, the model is stochastic and no repetition of forward "
             "shows it; draw the branch inside forward, or remove those that are not used",
         )
@@ -189,11 +219,7 @@ def _about_forward(result: ProbeResult, z: Tensor, batches: BatchProbe) -> Itera
             "left; return the logits before the softmax",
         )
     if result.outputs == "log_probabilities":
-        yield Finding(
-            code="log_probabilities",
-            severity="note",
-            text="the outputs are log-probabilities, which serve as logits",
-        )
+        yield _note("log_probabilities", "the outputs are log-probabilities, which serve as logits")
 
 
 def _about_gradient(result: ProbeResult, gradient: GradientProbe) -> Iterator[Finding]:
@@ -253,7 +279,5 @@ def _warning(code: str, text: str) -> Finding:
     return Finding(code=code, severity="warning", text=text)
 
 
-def _some(names: tuple[str, ...]) -> str:
-    """Returns the first three names and the number of further ones."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _note(code: str, text: str) -> Finding:
+    return Finding(code=code, severity="note", text=text)

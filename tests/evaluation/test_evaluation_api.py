@@ -257,6 +257,26 @@ def test_notebooks_show_percent_interval_and_n() -> None:
     assert "linf 0.11" in repr(result)
 
 
+def test_minimum_norm_attacks_are_marked_and_told_from_bounded_ones() -> None:
+    """Of the images that stand, the boundary lies farther than eps, where DeepFool has gone."""
+    x, y = images()
+    result = evaluate(Brightness(), x, y, "linf:0.11", ["fgsm", "deepfool"])
+    assert list(result.table()["kind"]) == ["none", "bounded", "minimum-norm", ""]
+    assert result.robust_accuracy("deepfool").value == pytest.approx(7 / 12)
+    for text in (repr(result), result._repr_markdown_()):
+        assert "deepfool †" in text and "fgsm †" not in text
+        assert "† deepfool: minimum-norm attack" in text
+        assert "7 of 7 standing images lie beyond eps" in text
+
+
+def test_a_shortened_attack_says_its_parameters() -> None:
+    x, y = images()
+    short = ("autoattack", {"n_iter": 2, "n_queries": 5})
+    result = evaluate(Brightness(), x, y, "linf:0.11", [short])
+    assert "autoattack: n_iter 2, n_queries 5" in repr(result)
+    assert "fgsm:" not in repr(evaluate(Brightness(), x, y, "linf:0.11", ["fgsm"]))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -67,6 +67,27 @@ def noisy():
     return Net(0.5)
 
 
+class Dropping(Net):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.norm = nn.Dropout(0.5), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return super().forward(self.drop(self.norm(x)))
+
+
+def monte_carlo():
+    net = Dropping().eval()
+    net.drop.train()
+    return net
+
+
+def on_batch():
+    net = Dropping().eval()
+    net.norm.train()
+    return net
+
+
 class Wrong(Net):
     declares = {"size": "32", "channels": 3, "classes": 3}
 
@@ -212,6 +233,26 @@ def test_what_a_callable_declares_is_believed_and_probed(here: Path) -> None:
     single = {"checkpoint": mixed, "adversary": "single"}
     code, text = rbench("plan", str(write_suite(here, data, [single])), "--no-time", *trusting)
     assert code == 0, text
+
+
+def test_layers_that_a_callable_leaves_in_train_mode_stay_so(here: Path) -> None:
+    """A model in train mode is put into eval mode; one layer of a model in eval mode is meant."""
+
+    def load(name: str) -> Any:
+        uri = f"python:{module(here)}:{name}?{SHAPE}"
+        return open_model(uri, Where(here, trust_code=True)).load()
+
+    x = torch.rand(4, 3, 32, 32)
+    plain, drawing, on_batch = load("Dropping"), load("monte_carlo"), load("on_batch")
+    assert not any(m.training for m in plain.modules()) and torch.equal(plain(x), plain(x))
+    assert drawing.net.drop.training and not torch.equal(drawing(x), drawing(x))
+    assert torch.allclose(on_batch(x)[:2], on_batch(x)[:2])
+    assert not torch.allclose(on_batch(x)[:2], on_batch(x[:2]), atol=1e-6)
+    assert on_batch.net.norm.running_mean.abs().sum() == 0
+    assert on_batch.spec.norm.batch_dependent and not plain.spec.norm.batch_dependent
+    uri = f"python:{module(here)}:monte_carlo?{SHAPE}&stochastic=true"
+    (spec, *_) = specs(run_and_verify(here, [uri], "--trust-code"))
+    assert spec.n_draws == 2
 
 
 def test_what_does_not_fit_is_said_where_it_stands(here: Path) -> None:

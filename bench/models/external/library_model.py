@@ -21,6 +21,7 @@ from bench.models.build import Classifier
 from bench.norms import (
     batch_norms,
     find_paths,
+    settle,
     shares_statistics,
     use_batch_statistics,
     weights_seeded,
@@ -97,16 +98,17 @@ class LibraryModel:
                 raise UserError(f"{self.uri.text}: {error}") from None
             spec = spec.model_copy(update={"norm": norm})
             use_batch_statistics(net)  # population statistics are what the network came with
-        return Classifier(spec, net).eval()
+        return _in_eval_mode(Classifier(spec, net))
 
     def _open(self) -> tuple[nn.Module, ModelFacts]:
         net, declared = self.build()
-        net = net.eval().cpu()
+        net = net.cpu()
+        settle(net)
         fields = ("arch", "channels", "size", "classes", "mean", "std")
         values = {name: getattr(declared, name) for name in fields}
         values["norm"] = _norm(net, declared)
         spec = check_spec(values, ClassifierSpec, self.uri.text)
-        _check_logits(self.uri.text, Classifier(spec, net).eval())
+        _check_logits(self.uri.text, _in_eval_mode(Classifier(spec, net)))
         facts = ModelFacts.of(
             sha256=_identity(net, spec, declared),
             spec=spec,
@@ -116,6 +118,12 @@ class LibraryModel:
         )
         _FACTS[self.uri.text] = facts
         return net, facts
+
+
+def _in_eval_mode(model: Classifier) -> Classifier:
+    """Marks a model as in eval mode; its layers stay as they are, as Monte Carlo dropout must."""
+    model.training = False
+    return model
 
 
 def _norm(net: nn.Module, declared: Declared) -> NormSpec:
