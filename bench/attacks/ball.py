@@ -32,6 +32,8 @@ class Ball(ABC):
 
     eps: tuple[float, ...]
     norm: ClassVar[Norm]
+    SLACK: ClassVar[float] = 0.0
+    """Share of eps by which ``excess`` widens the ball, for rounding in float32."""
 
     @property
     def facts(self) -> NormFacts:

@@ -37,7 +37,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rbench run mine --track mlflow --save-adv",
     ),
     "plan": ("rbench plan table1", "rbench plan table1 --no-time --json"),
-    "verify": ("rbench verify reports/mine",),
+    "verify": (
+        "rbench verify reports/mine",
+        "rbench verify --model fmnist-resnet20-bn --data fashion-mnist --x-adv adv.pt --threat "
+        "linf:0.1",
+    ),
     "repair": ("rbench repair reports/mine",),
     "probe": ("rbench probe fmnist-resnet20-rna-at",),
     "selftest": ("rbench selftest --no-checkpoints", "rbench selftest --out selftest.md"),

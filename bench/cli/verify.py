@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli import options as completing
 from bench.cli.options import (
     EXIT_INCOMPLETE,
+    AsJson,
     Checkpoints,
     DataRoot,
     Device,
@@ -20,12 +24,14 @@ from bench.cli.options import (
     say,
     where_of,
 )
+from bench.core.cell import Adversary, DataSpec
 from bench.core.errors import UserError
 from bench.core.paths import Where, folder_at
 
 if TYPE_CHECKING:  # imported at every start
     from bench.core.cell import CellSpec
     from bench.core.result import CellInfo, Row
+    from bench.evaluation.verdict import ExamplesVerdict
     from bench.run.reverify import Verdict
     from bench.store.run_store import RunStore
 
@@ -35,20 +41,141 @@ SHOWN = 5
 
 
 def verify(
-    run: RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run folder, or its URL: checks what it stored."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="A checkpoint, or a URI.", autocompletion=completing.checkpoints
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="Its images: a name, or '{name: ..., offset: 100}' as in a suite."
+        ),
+    ] = None,
+    x_adv: Annotated[
+        Path | None,
+        typer.Option("--x-adv", help="A file of adversarial examples: .npz, .npy or .pt."),
+    ] = None,
+    threat: Annotated[
+        str | None, typer.Option("--threat", help="For example linf:8/255 or l2:0.5.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Name of x_adv, where the file holds several.")
+    ] = None,
+    stats: Annotated[
+        str | None, typer.Option("--stats", help="Inference statistics, such as batch.")
+    ] = None,
+    adversary: Annotated[
+        Adversary | None,
+        typer.Option("--adversary", help="Of a batch-dependent model: joint (default) or single."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Images that are scored together.")
+    ] = None,
+    n_draws: Annotated[
+        int | None,
+        typer.Option("--n-draws", min=1, help="Fresh draws of a stochastic model (default: 20)."),
+    ] = None,
+    as_json: AsJson = False,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Check every stored adversarial example of a run anew, without its attack."""
+    """Check adversarial examples: those of a run, or a file that another tool made."""
+    others: dict[str, object] = {
+        "--model": model,
+        "--data": data,
+        "--x-adv": x_adv,
+        "--threat": threat,
+        "--key": key,
+        "--stats": stats,
+        "--adversary": adversary,
+        "--batch-size": batch_size,
+        "--n-draws": n_draws,
+        "--json": as_json or None,
+    }
+    given = [name for name, value in others.items() if value is not None]
+    if run is not None and given:
+        raise UserError(
+            f"RUN and {', '.join(given)} do not go together: RUN alone checks what a run stored; "
+            "for a file of other tools leave RUN out"
+        )
+    where = where_of(checkpoints, data_root, device, trust_code)
+    if run is not None:
+        raise typer.Exit(_verify_run(run, where))
+    if model is None or data is None or x_adv is None or threat is None:
+        needed = [name for name in ("--model", "--data", "--x-adv", "--threat") if not others[name]]
+        raise UserError(
+            "expected RUN, the folder of a run; or --model, --data, --x-adv and --threat, to judge "
+            f"a file of other tools; found neither: {', '.join(needed)} missing"
+        )
+    options: dict[str, Any] = {"key": key, "stats": stats, "batch_size": batch_size}
+    options |= {"adversary": adversary, "n_draws": n_draws}
+    options = {name: value for name, value in options.items() if value is not None}
+    raise typer.Exit(_verify_file(model, data, x_adv, threat, where, options, as_json=as_json))
+
+
+def _verify_file(
+    model: str,
+    data: str,
+    x_adv: Path,
+    threat: str,
+    where: Where,
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+) -> int:
+    """Judges a file of other tools and prints what it proves; returns 1 if some are not valid."""
+    from bench.evaluation.examples import verify_file
+
+    with console.status(Text(f"scoring {x_adv}")):
+        verdict = verify_file(model, _data_spec(data), x_adv, threat, where, **options)
+    if as_json:
+        typer.echo(json.dumps(verdict.as_dict(), indent=2))
+    else:
+        _print_verdict(verdict, f"{x_adv} on {model}, {data}")
+    return 0 if verdict.all_valid else EXIT_FAILED
+
+
+def _data_spec(text: str) -> DataSpec:
+    from bench.untrusted.spec_file import check_spec
+    from bench.untrusted.yaml_text import YamlError, load
+
+    if not text.startswith("{"):
+        return DataSpec(name=text)
+    try:
+        return check_spec(load(text), DataSpec, "--data")
+    except YamlError as error:
+        raise UserError(f"--data: {error}") from None
+
+
+def _print_verdict(verdict: ExamplesVerdict, title: str) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, number in verdict.lines():
+        table.add_row(name, number)
+    console.print(table)
+    for line in verdict.remarks():
+        say(console, line)
+
+
+def _verify_run(run: str, where: Where) -> int:
+    """Checks every stored example of a run anew, without its attack; returns the exit code."""
     from bench.store.run_store import RunStore
 
-    where = where_of(checkpoints, data_root, device, trust_code)
     store = RunStore(folder_at(run))
     table = Table(title=f"Stored examples of {store.folder}", title_justify="left")
-    for name in ("model", "attack", "images", "claims", "claims that fail", "rows that differ"):
-        table.add_column(name, justify="left" if name in ("model", "attack") else "right")
+    for name in ("model", "attack"):
+        table.add_column(name)
+    for name in ("images", "adversarial by their rows", "of these mismatches", "mismatches"):
+        table.add_column(name, justify="right")
     table.add_column("note")
     failed = unchecked = 0
     lines: list[str] = []
@@ -73,7 +200,7 @@ def verify(
     console.print(table)
     for line in lines:
         say(console, line, "red")
-    raise typer.Exit(_conclude(failed, unchecked, table.row_count))
+    return _conclude(failed, unchecked, table.row_count)
 
 
 def _reverified(store: RunStore, info: CellInfo, rows: list[Row], where: Where) -> Verdict:
@@ -100,14 +227,18 @@ def _numbers(verdict: Verdict) -> list[str]:
 def _conclude(failed: int, unchecked: int, cells: int) -> int:
     """Prints the conclusion; returns 0, 1 if rows are wrong, or 3 if cells were not checked."""
     if failed:
-        console.print(f"{failed} cells do not hold what they claim", style="bold red")
+        text = f"mismatches in {failed} of {cells} cells: stored examples and results differ"
+        say(console, text, "bold red")
         return EXIT_FAILED
     if cells == unchecked:
         text = "nothing was checked: run with --save-adv to store adversarial examples"
         say(console, text, "yellow")
         return EXIT_INCOMPLETE
-    say(console, "every checked example is what its row says")
-    return EXIT_INCOMPLETE if unchecked else 0
+    if unchecked:
+        say(console, f"no mismatches, but {unchecked} of {cells} cells were not checked", "yellow")
+        return EXIT_INCOMPLETE
+    say(console, "All stored adversarial examples match their results")
+    return 0
 
 
 def repair(run: RunArgument) -> None:

@@ -132,7 +132,7 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
-    ball = _threat_model(threat)
+    ball = threat_model(threat)
     if ball.eps_space == "normalized" and not isinstance(model, Classifier):
         raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
     entries = _entries(attacks, ball)
@@ -172,7 +172,12 @@ def evaluate(
     return EvaluationResult(results, ball, apart, seen, mode_notes(settled))
 
 
-def _threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
+def threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
+    """Returns a threat model from ``"linf:8/255"``, or from the keys that suites have for it.
+
+    Raises:
+        UserError: When it is none.
+    """
     if isinstance(threat, ThreatModel):
         return threat
     if isinstance(threat, str):

@@ -45,6 +45,31 @@ def read_npz_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 
+def read_numpy_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads all arrays of an ``.npz`` or ``.npy`` file by name; a lone one is called ``array``.
+
+    Pickled objects are never loaded.
+
+    Raises:
+        UserError: When the file is missing, damaged, or holds anything but plain arrays.
+    """
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"array": content}
+        with content:
+            found = {name: content[name] for name in content}
+        return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected arrays of np.save or np.savez") from None
+    except _NPZ_ERRORS as error:
+        why = message_of(error, 200)
+        raise UserError(
+            f"{path}: not a readable .npy or .npz file of plain arrays ({why}); save them anew "
+            "with np.save or np.savez, as numbers, not as objects"
+        ) from None
+
+
 @contextmanager
 def tar_members_stay_inside() -> Iterator[None]:
     """Makes every tar extraction in this context refuse members that would leave its folder.

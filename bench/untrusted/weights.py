@@ -36,8 +36,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def read_torch_file(path: Path, device: torch.device | str = "cpu") -> object:
+def read_torch_file(
+    path: Path, device: torch.device | str = "cpu", wanted: str = "state dict"
+) -> object:
     """Reads a file of ``torch.save`` that holds nothing but tensors and plain containers.
+
+    Args:
+        path: The file.
+        device: Where its tensors are put.
+        wanted: What it is read for, as the message of a refused file says it.
 
     Raises:
         UserError: When the file is damaged, nests too deeply, or asks for code to be run.
@@ -52,7 +59,7 @@ def read_torch_file(path: Path, device: torch.device | str = "cpu") -> object:
         raise UserError(
             f"{path}: expected tensors alone, found a file that asks for {asked[1]}; nothing of it "
             "was run. If you trust it, read it once elsewhere with "
-            "torch.load(..., weights_only=False), and torch.save its state dict alone"
+            f"torch.load(..., weights_only=False), and torch.save its {wanted} alone"
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{path}: {_unreadable(error)}") from None

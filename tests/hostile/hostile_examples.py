@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hostile_data import flipped, png_header
-from hostile_place import Cases, Place
+import torch
+from hostile_data import flipped, npy_header, npz, png_header, zipped
+from hostile_place import Canary, Cases, Place
 from hostile_stores import DEEP_JSON, rerun
 
 CASES = Cases()
@@ -63,10 +65,79 @@ def _(place: Place) -> list[str]:
     return ["verify", "run"]
 
 
-@CASES.add("adversarial example of NaN", "do not hold what they claim", code=1)
+@CASES.add("adversarial example of NaN", "stored examples and results differ", code=1)
 def _(place: Place) -> list[str]:
     values = pa.FixedSizeListArray.from_arrays(pa.array(np.full(128, np.nan, np.float32)), 64)
     return example(images(values))(place)
+
+
+# Adversarial examples of strangers
+
+
+def foreign(name: str, content: bytes | Callable[[Place], bytes]) -> Callable[[Place], list[str]]:
+    def make(place: Place) -> list[str]:
+        place.write(name, content if isinstance(content, bytes) else content(place))
+        about = ["--model", "good", "--data", "npz:data.npz", "--threat", "linf:0.1"]
+        return ["verify", "--x-adv", name, *about]
+
+    return make
+
+
+def saved(value: Any) -> bytes:
+    target = io.BytesIO()
+    torch.save(value, target)
+    return target.getvalue()
+
+
+def nested(levels: int) -> Any:
+    value: Any = torch.zeros(1)
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def canary_array(place: Place) -> Any:
+    return np.array([Canary("mkdir", place.canary)], object)
+
+
+FOREIGN: dict[str, tuple[str, bytes | Callable[[Place], bytes], str]] = {
+    "torch-runs": ("a.pt", lambda p: saved(Canary("mkdir", p.canary)), "nothing of it was run"),
+    "pickle-as-torch": ("a.pt", lambda p: p.pickled(), "adv"),
+    "pickle-as-numpy": ("a.npy", lambda p: p.pickled(), "not a readable .npy or .npz"),
+    "object-array": ("a.npz", lambda p: npz(x_adv=canary_array(p)), "as numbers, not as objects"),
+    "terabytes": ("a.npz", zipped(npy_header("(1000000000000, 8, 8)")), "not a readable .npy"),
+    "shape-is-code": (
+        "a.npy",
+        npy_header("__import__('os').mkdir('canary')"),
+        "not a readable .npy",
+    ),
+    "one-value-for-terabytes": (
+        "a.pt",
+        lambda p: saved(torch.zeros(1).expand(2**40, 1, 8, 8)),
+        "for 128 images",
+    ),
+    "too-many-arrays": ("a.pt", lambda p: saved([torch.zeros(2)] * 1_001), "more than 1000 arrays"),
+    "nested": ("a.pt", lambda p: saved(nested(20)), "nested deeper than 8 levels"),
+    "sparse": ("a.pt", lambda p: saved(torch.zeros(2, 1, 8, 8).to_sparse()), "no plain array"),
+    "huge-labels": (
+        "a.npz",
+        npz(x_adv=np.zeros((2, 8, 8), np.float32), labels=np.array([2**63, 1], np.uint64)),
+        "its labels are not those of the data",
+    ),
+    "negative-positions": (
+        "a.npz",
+        npz(x_adv=np.zeros((2, 8, 8), np.float32), index=np.array([-1, 1])),
+        "positions: index",
+    ),
+    "control-codes": (
+        "a.pt",
+        lambda p: saved({"\x1b[31m": torch.zeros(2), "\x07": torch.zeros(2)}),
+        "expected images of shape",
+    ),
+    "another-format": ("a.pkl", lambda p: p.pickled(), "expected a file of arrays"),
+}
+for _name, (_file, _content, _says) in FOREIGN.items():
+    CASES.add(f"foreign examples {_name}", _says)(foreign(_file, _content))
 
 
 # Analyses

@@ -142,10 +142,15 @@ def test_a_row_that_claims_too_much_is_found_and_the_command_says_so(
     other.write_cell(info, [lied if row is survivor else row for row in rows])
     verify = ["verify", str(tmp_path / "run"), "--checkpoints", str(folder / "checkpoints")]
     found = CliRunner().invoke(app, [*verify, "--device", "cpu"])
-    assert found.exit_code == 1
+    assert found.exit_code == 1 and "mismatches in 1 of " in found.output
     assert f"image {survivor.index}: adv_pred is {survivor.adv_pred}" in found.output
     shutil.rmtree(tmp_path / "run/store/examples" / cell_id)
-    assert CliRunner().invoke(app, verify).exit_code == 3, "one cell cannot be checked"
+    partly = CliRunner().invoke(app, verify)
+    assert partly.exit_code == 3, "one cell cannot be checked"
+    assert "no mismatches, but 1 of " in partly.output
+    sound = CliRunner().invoke(app, [verify[0], str(store.folder), *verify[2:]])
+    assert sound.exit_code == 0
+    assert "All stored adversarial examples match their results" in sound.output
 
 
 def test_damaged_examples_and_altered_weights_are_named(
