@@ -22,7 +22,8 @@ from bench.cli.listing import list_
 from bench.cli.options import EXIT_MISUSE, DataRoot, console, errors, say
 from bench.cli.plan import plan
 from bench.cli.probe import probe
-from bench.cli.report import index, published_app, report
+from bench.cli.published import published_app
+from bench.cli.report import index, report
 from bench.cli.run import run
 from bench.cli.selftest import selftest
 from bench.cli.train import train
@@ -45,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rbench report reports/table1",
         "rbench report reports/table1 --kind leaderboard --format md,csv",
         "rbench report reports/rna_table1 --compare rna/table1",
+        "rbench report reports/mine --suite mine --compare rna/table1",
     ),
     "check": (
         "rbench check reports/smoke",
@@ -69,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "published import": ("rbench published import robustbench robustbench/model_info",),
     "published list": ("rbench published list", "rbench published list --json"),
+    "published show": ("rbench published show rna/table1",),
     "data fetch": ("rbench data fetch cifar10 --data-root data",),
     "zoo import": (
         "rbench zoo import weights.pt --arch resnet18 --norm bn --dataset cifar10 --name mine",
