@@ -61,8 +61,16 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
             built.append((name, _built(view, entry)))
     for kind in dict.fromkeys(kinds):
         if kind not in counts:
-            built.append((kind, _built(view, _unlisted(kind))))
+            report = _built(view, _unlisted(kind))
+            _refuse_empty(kind, report)
+            built.append((kind, report))
     return built
+
+
+def _refuse_empty(kind: str, report: Report) -> None:
+    """Raises ``UserError`` for a report that the suite does not list and the run cannot fill."""
+    if BUILDERS.plugin(kind) is None and not any(table.rows for table in report.tables):
+        raise UserError(f"report '{kind}': {report.head[-1]}")
 
 
 def _built(view: RunView, entry: ReportEntry) -> Report:
