@@ -22,6 +22,7 @@ from bench.cli.listing import list_
 from bench.cli.options import EXIT_MISUSE, DataRoot, console, errors, say
 from bench.cli.plan import plan
 from bench.cli.probe import probe
+from bench.cli.prune import prune
 from bench.cli.published import published_app
 from bench.cli.report import index, report
 from bench.cli.run import run
@@ -40,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan": ("rbench plan table1", "rbench plan table1 --no-time --json"),
     "verify": ("rbench verify reports/mine",),
     "repair": ("rbench repair reports/mine",),
+    "prune": ("rbench prune reports/mine --dry-run", "rbench prune reports/mine"),
     "probe": ("rbench probe fmnist-resnet20-rna-at",),
     "selftest": ("rbench selftest --no-checkpoints", "rbench selftest --out selftest.md"),
     "report": (
@@ -170,7 +172,7 @@ app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(published_app, name="published")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run, plan, check, verify, repair, probe, selftest),
+    *(run, plan, check, verify, repair, prune, probe, selftest),
     *(report, index, train, list_, query, export, init),
 )
 for _command in _COMMANDS:

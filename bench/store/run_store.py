@@ -128,6 +128,20 @@ class RunStore:
         """Returns the ids of all stored cells, complete or not, sorted."""
         return self._cells.names()
 
+    def all_ids(self) -> list[str]:
+        """Returns the ids of all cells of which anything is stored, if only examples; sorted."""
+        parts = (self.cell_ids(), self.chunks.cell_ids(), self.examples.cell_ids())
+        return sorted({cell_id for ids in parts for cell_id in ids})
+
+    def parts(self, cell_id: str) -> list[Folder]:
+        """Returns the folders that hold a cell, its chunks and its adversarial examples."""
+        folders = (
+            *([self._cells.folder(cell_id)] if self.stored(cell_id) else []),
+            *self.chunks.folders(cell_id),
+            self.examples.folder(cell_id),
+        )
+        return [folder for folder in folders if folder.is_dir()]
+
     def stored(self, cell_id: str) -> bool:
         """Returns whether the cell is stored, complete or not."""
         return self._cells.stored(cell_id)
@@ -248,6 +262,10 @@ class ChunkStore:
         """Deletes the chunks of a cell."""
         for name in self._names(cell_id):
             self._entries.remove(name)
+
+    def folders(self, cell_id: str) -> list[Folder]:
+        """Returns the folders of a cell's chunks."""
+        return [self._entries.folder(name) for name in self._names(cell_id)]
 
     def _names(self, cell_id: str) -> list[str]:
         return [name for name in self._entries.names() if name.startswith(f"{cell_id}.")]
