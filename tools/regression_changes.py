@@ -138,7 +138,8 @@ def measure(change: Change, folder: Path) -> tuple[list[dict[str, Any]], int]:
         files.append(out)
     baseline, said = folder / "baseline.jsonl", folder / "said.json"
     # A baseline should have no alarms, but some natural models raise them.
-    update = rbench(["baseline", "update", str(files[0]), "--to", str(baseline), "--force"])
+    force = ["--force", "--accept-regressions"]
+    update = rbench(["baseline", "update", str(files[0]), "--to", str(baseline), *force])
     if update.returncode:
         raise SystemExit(update.stderr)
     check = rbench(["check", str(files[1]), "--baseline", str(baseline), "--json", str(said)])

@@ -22,7 +22,9 @@ from bench.cli.listing import list_
 from bench.cli.options import EXIT_MISUSE, DataRoot, console, errors, say
 from bench.cli.plan import plan
 from bench.cli.probe import probe
-from bench.cli.report import index, published_app, report
+from bench.cli.prune import prune
+from bench.cli.published import published_app
+from bench.cli.report import index, report
 from bench.cli.run import run
 from bench.cli.selftest import selftest
 from bench.cli.train import train
@@ -43,12 +45,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "linf:0.1",
     ),
     "repair": ("rbench repair reports/mine",),
+    "prune": ("rbench prune reports/mine --dry-run", "rbench prune reports/mine"),
     "probe": ("rbench probe fmnist-resnet20-rna-at",),
     "selftest": ("rbench selftest --no-checkpoints", "rbench selftest --out selftest.md"),
     "report": (
         "rbench report reports/table1",
         "rbench report reports/table1 --kind leaderboard --format md,csv",
         "rbench report reports/rna_table1 --compare rna/table1",
+        "rbench report reports/mine --suite mine --compare rna/table1",
     ),
     "check": (
         "rbench check reports/smoke",
@@ -73,6 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "published import": ("rbench published import robustbench robustbench/model_info",),
     "published list": ("rbench published list", "rbench published list --json"),
+    "published show": ("rbench published show rna/table1",),
     "data fetch": ("rbench data fetch cifar10 --data-root data",),
     "zoo import": (
         "rbench zoo import weights.pt --arch resnet18 --norm bn --dataset cifar10 --name mine",
@@ -171,7 +176,7 @@ app.add_typer(baseline_app, name="baseline")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(published_app, name="published")
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run, plan, check, verify, repair, probe, selftest),
+    *(run, plan, check, verify, repair, prune, probe, selftest),
     *(report, index, train, list_, query, export, init),
 )
 for _command in _COMMANDS:

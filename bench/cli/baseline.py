@@ -13,6 +13,7 @@ from bench.cli.options import RunArgument, console, say
 from bench.core.errors import UserError
 
 if TYPE_CHECKING:  # imported at every start
+    from bench.check.compare import Check
     from bench.check.record import Recording
 
 baseline_app = typer.Typer(
@@ -36,6 +37,13 @@ def update(
         bool,
         typer.Option("--force", help="Also of a run that is incomplete, or has alarms."),
     ] = False,
+    accept_regressions: Annotated[
+        bool,
+        typer.Option(
+            "--accept-regressions",
+            help="Also over a better baseline, against which rbench check finds a regression.",
+        ),
+    ] = False,
 ) -> None:
     """Write a run's numbers as the baseline, and say what that changes."""
     from bench.check.record import read_run
@@ -55,7 +63,11 @@ def update(
             if _holds(file, content):
                 _say(f"{file} is this run's already")
                 return
-            _say_changes(recording, file, force)
+            check = _changes(recording, file, force)
+            if check is not None:
+                _say_changes(check)
+                if not accept_regressions:
+                    _refuse_regressions(check, file)
         write_atomically(file, content)
         n = len(recording.records)
         _say(f"wrote {n} {'cell' if n == 1 else 'cells'} to {file}; commit it")
@@ -111,19 +123,42 @@ def _holds(file: Path, content: bytes) -> bool:
         return False  # the error is reported where the file is opened
 
 
-def _say_changes(recording: Recording, file: Path, force: bool) -> None:
-    """Prints what changes compared with the file that is there."""
+def _changes(recording: Recording, file: Path, force: bool) -> Check | None:
+    """Compares a run with the baseline that is there; ``None`` for a file that is no baseline."""
     from bench.check.compare import compare
     from bench.check.source import open_baseline
-    from bench.check.text import counts, line
 
     try:
-        check = compare(recording, open_baseline(str(file)))
+        return compare(recording, open_baseline(str(file)))
     except UserError as error:
         if not force:
             raise UserError(f"{error}; --force replaces it") from None
         _say(f"replaces what was no baseline: {error}")
-        return
+        return None
+
+
+def _refuse_regressions(check: Check, file: Path) -> None:
+    """Raises ``UserError`` where numbers changed as ``rbench check`` would not let pass.
+
+    New alarms alone are the matter of ``--force``.
+    """
+    worse = [
+        cell.name
+        for cell in check.cells
+        if cell.fails and cell.adjusted is not None and cell.adjusted <= check.alpha
+    ]
+    if worse:
+        raise UserError(
+            f"{file}: expected no regression against the baseline that is there, found "
+            f"{len(worse)}: {_some(worse)}; look for the cause, or accept what changed with "
+            "--accept-regressions"
+        )
+
+
+def _say_changes(check: Check) -> None:
+    """Prints what changes compared with the file that is there."""
+    from bench.check.text import counts, line
+
     _say(f"against the baseline before: {counts(check)}")
     changed = [cell for cell in check.cells if cell.verdict != "same"]
     for cell in changed[:MOST_LINES]:

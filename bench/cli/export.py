@@ -18,6 +18,7 @@ from bench.cli.options import (
     errors,
     print_table,
     say,
+    say_unfinished,
     warn,
 )
 from bench.core.errors import UserError, did_you_mean
@@ -26,8 +27,12 @@ from bench.core.paths import Folder, folder_at
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from bench.report.run_view import RunView
+
 FORMATS = ("csv", "parquet", "robustbench", "hf")
 STDOUT = "-"
+SCREEN = "table"
+"""The format of a query that is read on the screen."""
 
 MAX_SHOWN = 1_000
 """Lines of a table on the screen; a file takes any number."""
@@ -55,16 +60,18 @@ def export(
     if to not in FORMATS:
         raise UserError(f"--to: unknown format '{to}'{did_you_mean(to, FORMATS)}")
     folder = folder_at(run)
+    view = RunView(folder)
+    say_unfinished(view)
     if to in ("csv", "parquet"):
-        _export_rows(folder, to, out)
+        _export_rows(view, to, out)
         return
     refused: Mapping[str, str] = {}
     if to == "hf":
-        files = export_cards(RunView(folder))
+        files = export_cards(view)
         if not files:
             raise UserError(f"{folder}: expected a complete cell to write a card of, found none")
     else:
-        exported = export_robustbench(RunView(folder))
+        exported = export_robustbench(view)
         files, refused = exported.files, exported.refused
     target = folder_at(out) if out else folder / "export" / to
     for name, content in files.items():
@@ -75,18 +82,17 @@ def export(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _export_rows(folder: Folder, format: str, out: str | None) -> None:
+def _export_rows(view: RunView, format: str, out: str | None) -> None:
     """Writes all rows of a run as one table."""
     from bench.export import rows_table, to_bytes
-    from bench.report.run_view import RunView
 
     if out == STDOUT and format != "csv":
         raise UserError(f"--to {format} is no text; say where with --out FILE.{format}")
-    content = to_bytes(rows_table(RunView(folder)), format)
+    content = to_bytes(rows_table(view), format)
     if out == STDOUT:
         typer.echo(content, nl=False)
     else:
-        _write(folder_at(out) if out else folder / "export" / f"rows.{format}", content)
+        _write(folder_at(out) if out else view.folder / "export" / f"rows.{format}", content)
 
 
 def query(
@@ -108,7 +114,7 @@ def query(
         for view in database.VIEWS
     )
     found = database.query(folder_at(run), sql or columns)
-    if wanted == "table":
+    if wanted == SCREEN:
         _show(console, found)
     elif out is None:
         typer.echo(to_bytes(found, wanted), nl=False)
@@ -118,10 +124,15 @@ def query(
 
 def _format(format: str, out: Path | None) -> str:
     """Returns the format asked for, else the one of the file's ending, else ``table``."""
-    wanted = format or (out.suffix.lstrip(".") if out else "table")
+    from bench.export import FORMATS as FILES
+
+    wanted = format or (out.suffix.lstrip(".") if out else SCREEN)
+    if wanted not in (SCREEN, *FILES):
+        where, known = ("--format", (SCREEN, *FILES)) if format else (f"--out {out}", tuple(FILES))
+        raise UserError(f"{where}: unknown format '{wanted}'{did_you_mean(wanted, known)}")
     if wanted == "parquet" and out is None:
         raise UserError("--format parquet is no text; say where with --out FILE.parquet")
-    if wanted == "table" and out is not None:
+    if wanted == SCREEN and out is not None:
         raise UserError(f"--format table is for reading, found --out {out}; use md or csv")
     return wanted
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -18,6 +18,9 @@ from rich.segment import Segment
 
 from bench.core.errors import UserError
 from bench.core.paths import Where, checkpoint_roots, checkpoints_folder, suite_folders
+
+if TYPE_CHECKING:
+    from bench.report.run_view import RunView
 
 EXIT_MISUSE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 3, 130
 UNFOLDED = 100_000
@@ -67,6 +70,14 @@ def duration(seconds: float) -> str:
     if total < 3600:
         return f"{total // 60} min {total % 60} s"
     return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def say_unfinished(view: RunView) -> None:
+    """Warns of cells and analyses that a run still lacks, and how to run them."""
+    from bench.report.page.summary import unfinished_words
+
+    if words := unfinished_words(view):
+        warn(errors, words)
 
 
 def print_table(console: Console, table: RenderableType) -> None:

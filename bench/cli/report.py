@@ -1,21 +1,20 @@
-"""``rbench report``, ``index`` and ``published``."""
+"""``rbench report`` and ``index``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import options as completing
-from bench.cli.options import AsJson, RunArgument, console, say, warn
-from bench.core.errors import UserError
+from bench.cli.options import RunArgument, console, say, say_unfinished
 
-published_app = typer.Typer(
-    help="Published tables, to set beside a run: list them, import others' leaderboards.",
-    no_args_is_help=True,
-)
-SOURCES = ("robustbench",)
+if TYPE_CHECKING:  # imported at every start
+    from bench.core.paths import Folder
+    from bench.store.manifest import Manifest
 
 
 def report(
@@ -36,24 +35,58 @@ def report(
         list[str] | None,
         typer.Option(
             "--compare",
-            help="Set this published table, such as rna/table1, beside the run; repeatable.",
+            help="Set this published table, such as rna/table1, beside the run, on its page too; "
+            "repeatable.",
             autocompletion=completing.tables,
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            "--suite",
+            help="The run's suite as it is now: its labels, titles, reports and published rows "
+            "count without a new run.",
+            autocompletion=completing.suites,
         ),
     ] = None,
 ) -> None:
     """Write a run's reports again from its store: tables, figures, and one page of them all."""
     from bench.core.paths import folder_at
-    from bench.report.write import FORMATS, PAGE, write_comparisons, write_reports
+    from bench.report.run_view import RunView
+    from bench.report.write import FORMATS, PAGE, write_view
 
     folder, kinds, compared = folder_at(run), kind or [], compare or []
     wanted = [name.strip() for text in formats or [] for name in text.split(",") if name.strip()]
     # The page is of the whole run: with --kind it is written only if it is asked for.
     wanted = wanted or [name for name in FORMATS if name != PAGE or not kinds]
-    paths = write_comparisons(folder, compared, wanted) if compared else []
-    if kinds or not compared:
-        paths += write_reports(folder, kinds, wanted)
-    for path in paths:
-        say(console, str(path))
+    chosen = None if compared and not kinds else kinds
+    with _manifest(folder, suite) as manifest:
+        view = RunView(folder, manifest)
+        for path in write_view(view, chosen, wanted, compared):
+            say(console, str(path))
+    say_unfinished(view)
+
+
+@contextmanager
+def _manifest(folder: Folder, suite: str | None) -> Iterator[Manifest | None]:
+    """Yields a run's manifest in the words of its edited suite, and stores it if all goes well."""
+    if suite is None:
+        yield None
+        return
+    from bench.core.paths import suite_folders
+    from bench.store.lock import locked
+    from bench.store.run_store import RunStore
+    from bench.suite.find import find_suite
+    from bench.suite.load import read_suite
+    from bench.suite.rebuild import edited_manifest
+
+    store = RunStore(folder)
+    edited = read_suite(find_suite(suite, suite_folders()))
+    store.read_manifest()  # locking makes the folder, so it must be one of a run
+    with locked(folder):
+        manifest = edited_manifest(store.read_manifest(), edited)
+        yield manifest
+        store.write_manifest(manifest)
 
 
 def index(
@@ -63,56 +96,3 @@ def index(
     from bench.report.papers.index import write_index
 
     say(console, f"wrote {write_index(reports)}")
-
-
-@published_app.command(name="import")
-def import_(
-    source: Annotated[str, typer.Argument(help="robustbench.")],
-    path: Annotated[
-        Path, typer.Argument(help="Its folder model_info, or one in it such as cifar10/Linf.")
-    ],
-    to: Annotated[
-        Path | None, typer.Option("--to", help="File (default: published/SOURCE.yaml).")
-    ] = None,
-) -> None:
-    """Turn a leaderboard's files into published tables that suites may name.
-
-    Files *.yaml of ./published, or of the folder RBENCH_PUBLISHED, are found by their names.
-    """
-    from bench.published import published_folder
-    from bench.published.robustbench import import_model_info
-    from bench.store.files import write_atomically
-    from bench.untrusted.yaml_text import MAX_BYTES
-
-    if source not in SOURCES:
-        raise UserError(f"unknown source '{source}'; expected {', '.join(SOURCES)}")
-    text, tables = import_model_info(path)
-    if len(text.encode()) > MAX_BYTES:
-        raise UserError(f"{path}: too many entries for one file; import a folder in it at a time")
-    target = to or published_folder() / f"{source}.yaml"
-    write_atomically(target, text.encode())
-    say(console, f"wrote {target}")
-    for table in tables:
-        say(console, f"published: {target.stem}/{table}")
-    if target.resolve().parent != published_folder().resolve():
-        warn(
-            console,
-            f"set RBENCH_PUBLISHED={target.parent} for suites and reports to find it",
-        )
-
-
-@published_app.command(name="list")
-def list_(as_json: AsJson = False) -> None:
-    """List the published tables that suites and reports may name."""
-    from bench.cli.listing import Listing
-    from bench.published import load_table, table_ids
-
-    rows = [
-        [table.id, len(table.rows), ", ".join(table.columns), table.unit, table.title]
-        for table in map(load_table, table_ids())
-    ]
-    listing = Listing(["table", "rows", "columns", "unit", "title"], rows)
-    if as_json:
-        typer.echo(listing.json())
-    else:
-        console.print(listing.table())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -114,3 +115,26 @@ def recipes_folder(checkpoints: Path | None = None) -> Path:
 def suite_folders() -> list[Path]:
     """Returns the folders in which a suite is looked up by name."""
     return [Path("suites"), builtin("suites")]
+
+
+def suite_called(suite: str) -> str | None:
+    """Returns the name by which ``rbench run`` finds a suite, from the key ``suite`` in its file.
+
+    Suites are told apart by their place: ``suite: rna_fig1`` is found as ``rna/fig1``. ``None`` if
+    there is no such suite.
+    """
+    for folder in suite_folders():
+        found = [path for path in sorted(folder.rglob("*.yaml")) if _suite_in(path) == suite]
+        if found:
+            return found[0].relative_to(folder).with_suffix("").as_posix()
+    return None
+
+
+def _suite_in(path: Path) -> str:
+    """Returns the key ``suite`` of a file, empty if it cannot be read; the file is not parsed."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
+    match = re.search(r"""^suite:\s*["']?([a-z0-9_-]+)["']?\s*(?:#.*)?$""", text, re.MULTILINE)
+    return match[1] if match else ""

@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from bench.core.errors import UserError, did_you_mean
 from bench.published.files import papers, read_paper
+from bench.published.rows import Key, Keys, all_keys, has_all, in_yaml, with_choices
 from bench.published.setting import Setting, resolve
-
-Key = str | float | bool
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,18 @@ class PublishedTable:
     id: str
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Mapping[str, Key], Mapping[str, float | None]], ...]
+    rows: tuple[tuple[Keys, Mapping[str, float | None]], ...]
     unit: str
     protocol: str
     measured: str
     attacks: str
     training: str
     settings: tuple[Mapping[str, Setting], ...]
+
+    @property
+    def keys(self) -> list[Keys]:
+        """The keys of each row."""
+        return [keys for keys, _ in self.rows]
 
     def setting(self, row: Mapping[str, object], column: str) -> Setting:
         """Returns the setting of the number in a row, given by all of its keys, and a column."""
@@ -132,37 +136,25 @@ def lookup(
 
 def match_row(
     table: PublishedTable, where: Mapping[str, object], row: Mapping[str, object]
-) -> tuple[Mapping[str, Key], Mapping[str, float | None]] | None:
+) -> tuple[Keys, Mapping[str, float | None]] | None:
     """Finds the one row that has all the given keys; ``None`` where no row has them.
 
     Raises:
         UserError: When a key does not exist in the table, or several rows match.
     """
     wanted = {**where, **row}
-    keys = {key for row_keys, _ in table.rows for key in row_keys}
+    keys = all_keys(table.keys)
     for key in wanted:
         if key not in keys:
             raise UserError(
                 f"the rows of published table {table.id} have no key '{key}'"
                 f"{did_you_mean(key, keys)}"
             )
-    matches = [
-        found
-        for found in table.rows
-        if all(key in found[0] and _same(found[0][key], value) for key, value in wanted.items())
-    ]
+    matches = [found for found in table.rows if has_all(found[0], wanted)]
     if len(matches) > 1:
-        open_keys = ", ".join(sorted(keys - set(wanted)))
-        raise UserError(
-            f"{len(matches)} rows of published table {table.id} have {wanted}; say more of: "
-            f"{open_keys}"
-        )
+        why = f"{len(matches)} rows of published table {table.id} have {in_yaml(wanted)}"
+        raise UserError(with_choices(why, [keys for keys, _ in matches], table.keys))
     return matches[0] if matches else None
-
-
-def _same(published: Key, wanted: object) -> bool:
-    """Compares values as such or as text, as YAML may give a number or its text."""
-    return published == wanted or str(published) == str(wanted)
 
 
 def _contents(paper: Mapping[str, Any]) -> dict[str, Any]:

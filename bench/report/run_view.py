@@ -17,7 +17,7 @@ from bench.core.paths import Folder
 from bench.core.result import CellInfo, Row
 from bench.report.table import CellStatus
 from bench.store.analysis_store import AnalysisStore
-from bench.store.manifest import ManifestAnalysis
+from bench.store.manifest import Manifest, ManifestAnalysis
 from bench.store.run_store import RunStore
 from bench.suite.entry import AnalysisEntry
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
@@ -119,14 +119,20 @@ class RunView:
 
     Args:
         run_folder: The folder of the run, which holds ``store/``.
+        manifest: Read in place of the stored one, such as that of an edited suite.
+
+    Attributes:
+        folder: The folder of the run.
+        suite: Its suite.
 
     Raises:
         UserError: When the store is missing, damaged, or of another schema version.
     """
 
-    def __init__(self, run_folder: Folder) -> None:
+    def __init__(self, run_folder: Folder, manifest: Manifest | None = None) -> None:
+        self.folder = run_folder
         store = RunStore(run_folder)
-        manifest = store.read_manifest()
+        manifest = manifest or store.read_manifest()
         try:
             self.suite = SuiteSpec.model_validate(manifest.suite)
         except ValidationError as error:

@@ -61,8 +61,16 @@ def build_from(view: RunView, kinds: Collection[str] = ()) -> list[tuple[str, Re
             built.append((name, _built(view, entry)))
     for kind in dict.fromkeys(kinds):
         if kind not in counts:
-            built.append((kind, _built(view, _unlisted(kind))))
+            report = _built(view, _unlisted(kind))
+            _refuse_empty(kind, report)
+            built.append((kind, report))
     return built
+
+
+def _refuse_empty(kind: str, report: Report) -> None:
+    """Raises ``UserError`` for a report that the suite does not list and the run cannot fill."""
+    if BUILDERS.plugin(kind) is None and not any(table.rows for table in report.tables):
+        raise UserError(f"report '{kind}': {report.head[-1]}")
 
 
 def _built(view: RunView, entry: ReportEntry) -> Report:
@@ -124,19 +132,7 @@ def write_reports(
     Raises:
         UserError: As ``build_reports`` does, and for an unknown format.
     """
-    check_formats(formats)
-    view = RunView(run_folder)
-    reports = build_from(view, kinds)
-    files = [file for name, report in reports for file in _files(name, report, formats)]
-    if PAGE in formats:
-        from bench.report.page.html import to_html  # matplotlib takes a second to import
-
-        listed = build_from(view) if kinds else reports
-        whole = [*listed, *(pair for pair in reports if pair[0] not in dict(listed))]
-        files.append(("report.html", to_html(view, whole).encode()))
-    for name, content in files:
-        write_atomically(run_folder / name, content)
-    return [run_folder / name for name, _ in files]
+    return write_view(RunView(run_folder), kinds, formats)
 
 
 def write_comparisons(
@@ -147,7 +143,7 @@ def write_comparisons(
     Args:
         run_folder: The folder of the run, which holds ``store/``.
         tables: Ids of published tables, for example ``rna/table1``.
-        formats: Some of ``FORMATS``; figures and the page do not apply and are ignored.
+        formats: Some of ``FORMATS``; a comparison has no figures, ``html`` is the page with it.
 
     Returns:
         The files written.
@@ -155,14 +151,44 @@ def write_comparisons(
     Raises:
         UserError: As ``build_comparison`` does, and for an unknown format.
     """
+    return write_view(RunView(run_folder), None, formats, tables)
+
+
+def write_view(
+    view: RunView,
+    kinds: Collection[str] | None = (),
+    formats: Sequence[str] = FORMATS,
+    tables: Collection[str] = (),
+) -> list[Folder]:
+    """Writes the reports of a run that has been read into its folder.
+
+    Args:
+        view: The run.
+        kinds: As for ``build_reports``; ``None`` for comparisons only.
+        formats: Some of ``FORMATS``.
+        tables: Published tables to set beside the run, on its page too.
+
+    Returns:
+        The files written, comparisons first.
+
+    Raises:
+        UserError: As ``build_reports`` and ``build_comparison`` do, and for an unknown format.
+    """
     check_formats(formats)
-    view = RunView(run_folder)
     texts = [ending for ending in formats if ending in _TEXTS]
-    reports = [(comparison_name(table), build_comparison(view, table)) for table in tables]
-    files = [file for name, report in reports for file in _files(name, report, texts)]
+    compared = [(comparison_name(table), build_comparison(view, table)) for table in tables]
+    reports = [] if kinds is None else build_from(view, kinds)
+    files = [file for name, report in compared for file in _files(name, report, texts)]
+    files += [file for name, report in reports for file in _files(name, report, formats)]
+    if PAGE in formats:
+        from bench.report.page.html import to_html  # matplotlib takes a second to import
+
+        listed = build_from(view) if kinds is None or kinds else reports
+        whole = [*listed, *(pair for pair in reports if pair[0] not in dict(listed))]
+        files.append(("report.html", to_html(view, whole, tables).encode()))
     for name, content in files:
-        write_atomically(run_folder / name, content)
-    return [run_folder / name for name, _ in files]
+        write_atomically(view.folder / name, content)
+    return [view.folder / name for name, _ in files]
 
 
 def _files(name: str, report: Report, formats: Sequence[str]) -> list[tuple[str, bytes]]:

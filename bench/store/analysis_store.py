@@ -69,6 +69,10 @@ class AnalysisStore:
         """Returns the ids of all stored analyses, complete or not, sorted."""
         return self._entries.names()
 
+    def folder(self, analysis_id: str) -> Folder:
+        """Returns the folder of an analysis, whether it exists or not."""
+        return self._entries.folder(analysis_id)
+
     def stored(self, analysis_id: str) -> bool:
         """Returns whether the analysis is stored, complete or not."""
         return self._entries.stored(analysis_id)

@@ -64,9 +64,19 @@ class ExampleStore:
         )
         write_atomically(self._path(cell_id, batch), sink.getvalue())
 
+    def cell_ids(self) -> list[str]:
+        """Returns the ids of the cells that have examples, sorted."""
+        if not self._root.is_dir():
+            return []
+        return sorted(path.name for path in self._root.iterdir() if not path.name.startswith("."))
+
+    def folder(self, cell_id: str) -> Folder:
+        """Returns the folder of a cell's examples, whether it exists or not."""
+        return self._root / cell_id
+
     def batches(self, cell_id: str) -> set[int]:
         """Returns the numbers of a cell's stored batches."""
-        folder = self._root / cell_id
+        folder = self.folder(cell_id)
         if not folder.is_dir():
             return set()
         stems = (path.stem for path in folder.iterdir() if path.suffix == ".parquet")

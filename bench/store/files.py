@@ -136,3 +136,10 @@ def remove_folder(target: Folder) -> None:
         else:
             for path in sorted(target.iterdir(), key=lambda path: path.name != "info.json"):
                 path.unlink()
+
+
+def folder_size(folder: Folder) -> int:
+    """Returns the bytes of the files in a folder, 0 if there is none."""
+    if not folder.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from bench.core.errors import UserError
-from bench.core.paths import Folder
+from bench.core.paths import Folder, suite_called
 from bench.core.result import CellInfo, Row
 from bench.core.spec import Spec
 from bench.store.entries import SCHEMA_VERSION, Declared, Entries, read_json, to_json
@@ -71,11 +71,31 @@ class RunStore:
         """
         remedy = "run the suite again to write it; stored cells are kept"
         if not self._manifest.is_file():
-            raise UserError(
-                f"{self._manifest}: no such file; expected {self.folder} to be the folder of a "
-                f"run, as `rbench run --out` makes it"
-            )
+            raise UserError(self._why_no_manifest())
         return read_json(Manifest, self._manifest, remedy)
+
+    def _why_no_manifest(self) -> str:
+        """Returns what a folder without ``run.json`` seems to be, and what to do."""
+        if not self.folder.is_dir():
+            return (
+                f"{self.folder}: no such folder; expected the folder of a run, as `rbench run` "
+                "makes it"
+            )
+        if self.cell_ids():
+            return (
+                f"{self._manifest}: no such file, but there are cells beside it; `rbench repair "
+                f"{self.folder}` writes it again"
+            )
+        name = suite_called(self.folder.name)
+        if name is not None:
+            return (
+                f"{self.folder}: expected the rows of a run in store/run.json, found none: the "
+                f"rows of suite '{name}' are not here; run it first: rbench run {name}"
+            )
+        return (
+            f"{self._manifest}: no such file; expected {self.folder} to be the folder of a run, as "
+            "`rbench run --out` makes it"
+        )
 
     def write_cell(self, info: CellInfo, rows: Sequence[Row]) -> None:
         """Stores a cell atomically, replacing an earlier attempt and its chunks.
@@ -107,6 +127,20 @@ class RunStore:
     def cell_ids(self) -> list[str]:
         """Returns the ids of all stored cells, complete or not, sorted."""
         return self._cells.names()
+
+    def all_ids(self) -> list[str]:
+        """Returns the ids of all cells of which anything is stored, if only examples; sorted."""
+        parts = (self.cell_ids(), self.chunks.cell_ids(), self.examples.cell_ids())
+        return sorted({cell_id for ids in parts for cell_id in ids})
+
+    def parts(self, cell_id: str) -> list[Folder]:
+        """Returns the folders that hold a cell, its chunks and its adversarial examples."""
+        folders = (
+            *([self._cells.folder(cell_id)] if self.stored(cell_id) else []),
+            *self.chunks.folders(cell_id),
+            self.examples.folder(cell_id),
+        )
+        return [folder for folder in folders if folder.is_dir()]
 
     def stored(self, cell_id: str) -> bool:
         """Returns whether the cell is stored, complete or not."""
@@ -228,6 +262,10 @@ class ChunkStore:
         """Deletes the chunks of a cell."""
         for name in self._names(cell_id):
             self._entries.remove(name)
+
+    def folders(self, cell_id: str) -> list[Folder]:
+        """Returns the folders of a cell's chunks."""
+        return [self._entries.folder(name) for name in self._names(cell_id)]
 
     def _names(self, cell_id: str) -> list[str]:
         return [name for name in self._entries.names() if name.startswith(f"{cell_id}.")]

@@ -11,6 +11,7 @@ from bench.core.checkpoint import ModelFacts
 from bench.core.errors import did_you_mean, our_words
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
+from bench.published.rows import Keys, has_all, why_none, with_choices
 from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.entry import Entry, Selector
 from bench.suite.protocols import check_draws, check_protocol
@@ -18,8 +19,6 @@ from bench.suite.report_kinds import Need, report_kind
 from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
 from bench.suite.yaml_source import KeyPath, Problem, key_path
-
-Rows = Sequence[Mapping[str, str | int | float]]
 
 
 def find_problems(
@@ -44,11 +43,24 @@ def find_problems(
         for i, attack in parts.attacks.items():
             problems += check_limit(("attacks", i), attack, found)
     problems += check_draws(parts.models, parts.attacks, parts.eot)
-    problems += _check_names(parts)
     problems += check_analyses(parts, found)
-    problems += _check_shown(parts, analyses)
-    problems += _check_published(parts, found.tables)
+    problems += check_words(parts, analyses, found.tables)
     return found, problems
+
+
+def check_words(
+    parts: Parts, analyses: Collection[object], tables: Mapping[str, PublishedTable]
+) -> Iterator[Problem]:
+    """Yields the problems of what may change without a new run: names, reports, published rows.
+
+    Args:
+        parts: The sound sections of the suite.
+        analyses: The names of its analyses.
+        tables: The published tables that its reports name.
+    """
+    yield from _check_names(parts)
+    yield from _check_shown(parts, analyses)
+    yield from _check_published(parts, tables)
 
 
 def check_reports(suite: SuiteSpec, found: Found) -> Iterator[Problem]:
@@ -256,20 +268,20 @@ def _nothing_named(path: KeyPath, what: str, name: str, known: Sequence[str]) ->
 
 
 def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Iterator[Problem]:
-    tables: dict[str, tuple[PublishedTable, Rows]] = {}
+    tables: dict[str, Sequence[Keys]] = {}
+    columns: dict[str, None] = {}
     for i, report in parts.reports.items():
         if report.published not in known:
             continue
         table = known[report.published]
-        keys = [keys for keys, _ in table.rows]
-        rows = _select(keys, report.where)
-        tables[report.published] = (table, rows)
+        rows = [keys for keys in table.keys if has_all(keys, report.where)]
+        tables[report.published] = rows
+        columns.update(dict.fromkeys(table.columns))
         if not rows:
             path: KeyPath = ("reports", i, "where")
-            yield _no_row(path, keys, report.where, f"of {report.published}")
+            yield _no_row(path, table.keys, report.where, f"of {report.published}")
     if not tables:
         return
-    columns = sorted({column for table, _ in tables.values() for column in table.columns})
     for i, attack in parts.attacks.items():
         if attack.published and attack.published not in columns:
             hint = did_you_mean(attack.published, columns)
@@ -278,33 +290,23 @@ def _check_published(parts: Parts, known: Mapping[str, PublishedTable]) -> Itera
     for i, model in parts.models.items():
         if model.published:
             path = ("models", i, "published")
-            yield from _check_row(path, model.published, {k: r for k, (_, r) in tables.items()})
+            yield from _check_row(path, model.published, tables)
 
 
-def _check_row(path: KeyPath, wanted: Selector, tables: Mapping[str, Rows]) -> Iterator[Problem]:
-    counts = {name: len(_select(rows, wanted)) for name, rows in tables.items()}
-    if not any(counts.values()):
-        rows = [row for rows in tables.values() for row in rows]
-        if rows:
-            yield _no_row(path, rows, wanted, f"of {', '.join(tables)} as narrowed by where")
-    for name, n in counts.items():
-        if n > 1:
-            keys = sorted({key for row in tables[name] for key in row} - set(wanted))
-            yield Problem(path, f"selects {n} rows of {name}; add one of: {', '.join(keys)}")
+def _check_row(
+    path: KeyPath, wanted: Selector, tables: Mapping[str, Sequence[Keys]]
+) -> Iterator[Problem]:
+    found = {name: [r for r in rows if has_all(r, wanted)] for name, rows in tables.items()}
+    every = [row for rows in tables.values() for row in rows]
+    if every and not any(found.values()):
+        yield _no_row(path, every, wanted, f"of {', '.join(tables)} as narrowed by where")
+    for name, rows in found.items():
+        if len(rows) > 1:
+            why = f"selects {len(rows)} rows of {name}"
+            yield Problem(path, with_choices(why, rows, tables[name]))
 
 
-def _select(rows: Rows, wanted: Selector) -> Rows:
-    return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
-
-
-def _no_row(path: KeyPath, rows: Rows, wanted: Selector, of: str) -> Problem:
-    """Blames the first key or value that no row has, and names the nearest."""
-    for key, value in wanted.items():
-        keys = {key for row in rows for key in row}
-        if key not in keys:
-            return Problem((*path, key), f"no row {of} has the key{did_you_mean(key, keys)}")
-        values = {row[key] for row in rows if key in row}
-        if value not in values:
-            hint = did_you_mean(str(value), map(str, values))
-            return Problem((*path, key), f"no row {of} has '{value}'{hint}")
-    return Problem(path, f"no row {of} has all of these values together")
+def _no_row(path: KeyPath, rows: Sequence[Keys], wanted: Selector, of: str) -> Problem:
+    """Blames the first key or value that no row has, and lists the rows to choose from."""
+    key, why = why_none(rows, wanted, of)
+    return Problem(path if key is None else (*path, key), with_choices(why, rows))

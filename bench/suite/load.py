@@ -16,10 +16,11 @@ from bench.core.cell import DataSpec, Eot
 from bench.core.errors import UserError, did_you_mean, our_words
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
-from bench.suite.checks import check_reports, find_problems
+from bench.published import PublishedTable
+from bench.suite.checks import check_reports, check_words, find_problems
 from bench.suite.entry import AnalysisEntry, Entry, PanelEntry, ReportEntry
 from bench.suite.grid import Grid, write_out
-from bench.suite.resolve import Lookup, Parts, ResolvedSuite
+from bench.suite.resolve import Lookup, Parts, ResolvedSuite, look_up_tables
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, SurrogateEntry
 from bench.suite.yaml_source import KeyPath, Problem, YamlSource, read_yaml
 
@@ -57,22 +58,11 @@ def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> Res
         UserError: One line for every problem found, in the order of the file:
             ``file:line: key.path: message``, with the nearest valid name where there is one.
     """
-    source = read_yaml(path)
-    if not isinstance(source.value, dict):
-        found = "a list" if isinstance(source.value, list) else "a single value"
-        raise UserError(
-            f"{path}:1: expected a mapping of keys such as 'suite:' and 'models:', found {found}"
-        )
+    source, grid = _read(path)
     problems = list(source.problems)
-    grid = write_out(source.value)
-    if grid.problems:
-        # An ``each`` must be written out before its entries can be checked.
-        raise _refusal(source, [*problems, *grid.problems])
     suite, faults = _whole(source, grid)
-    analyses = grid.value.get("analyses")
-    entries = analyses if isinstance(analyses, list) else []
-    names = [entry.get("analysis") if isinstance(entry, dict) else entry for entry in entries]
-    known, others = find_problems(_sound_parts(grid, skip_missing), names, lookup)
+    parts = _sound_parts(grid, skip_missing)
+    known, others = find_problems(parts, _analyses(grid), lookup)
     problems += faults
     problems += [Problem(grid.place(problem.path), problem.message) for problem in others]
     if suite is not None and not problems:
@@ -80,6 +70,48 @@ def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> Res
     if problems or suite is None:
         raise _refusal(source, problems)
     return ResolvedSuite.of(suite, known)
+
+
+def read_suite(path: Path) -> SuiteSpec:
+    """Reads a suite file and checks its words alone: keys, labels, reports, published rows.
+
+    Models, attacks and data are not looked up, and so need not be here.
+
+    Raises:
+        UserError: As ``load_suite`` does.
+    """
+    source, grid = _read(path)
+    suite, faults = _whole(source, grid)
+    parts = _sound_parts(grid, skip_missing=True)
+    tables: dict[str, PublishedTable] = {}
+    others = [*look_up_tables(parts, tables), *check_words(parts, _analyses(grid), tables)]
+    problems = [*source.problems, *faults]
+    problems += [Problem(grid.place(problem.path), problem.message) for problem in others]
+    if problems or suite is None:
+        raise _refusal(source, problems)
+    return suite
+
+
+def _read(path: Path) -> tuple[YamlSource, Grid]:
+    """Returns a file's values, and its suite with every ``each`` written out."""
+    source = read_yaml(path)
+    if not isinstance(source.value, dict):
+        found = "a list" if isinstance(source.value, list) else "a single value"
+        raise UserError(
+            f"{path}:1: expected a mapping of keys such as 'suite:' and 'models:', found {found}"
+        )
+    grid = write_out(source.value)
+    if grid.problems:
+        # An ``each`` must be written out before its entries can be checked.
+        raise _refusal(source, [*source.problems, *grid.problems])
+    return source, grid
+
+
+def _analyses(grid: Grid) -> list[object]:
+    """Returns the names of a suite's analyses, those of faulty entries too."""
+    given = grid.value.get("analyses")
+    entries = given if isinstance(given, list) else []
+    return [entry.get("analysis") if isinstance(entry, dict) else entry for entry in entries]
 
 
 def _whole(source: YamlSource, grid: Grid) -> tuple[SuiteSpec | None, list[Problem]]:

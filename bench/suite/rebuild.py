@@ -1,17 +1,18 @@
-"""Rebuilds the manifest of a run folder from its stored cells."""
+"""Makes the manifest of a run folder anew: from its stored cells, or from its edited suite."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError
+from bench.core.paths import suite_called
 from bench.core.spec import canonical_json
-from bench.store.manifest import Manifest, ManifestCell
+from bench.store.manifest import Manifest, ManifestAnalysis, ManifestCell
 from bench.suite.grid import attack_label, model_label
-from bench.suite.spec import SuiteSpec
+from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.untrusted.spec_file import check_spec
 
 
@@ -67,6 +68,139 @@ def rebuild_manifest(specs: Sequence[CellSpec], name: str) -> Manifest:
     ]
     cells.sort(key=lambda cell: (cell.model_index, cell.attack_index))
     return Manifest(suite=suite.model_dump(mode="json"), cells=tuple(cells))
+
+
+WORDS = frozenset({"label", "series", "varied", "published", "attacks"})
+"""Keys of an entry that decide no number."""
+
+FRAME = frozenset({"title", "description", "models", "attacks", "analyses", "reports"})
+"""Keys of a suite that are words too, or are compared entry by entry."""
+
+
+def edited_manifest(manifest: Manifest, suite: SuiteSpec) -> Manifest:
+    """Returns a run's manifest in the words of its edited suite.
+
+    Labels, titles, order, reports and published rows may have changed; entries may be gone.
+
+    Args:
+        manifest: Of the run.
+        suite: The suite as it is now.
+
+    Raises:
+        UserError: When the suite asks for anything that the run was not planned to measure.
+    """
+    old = check_spec(manifest.suite, SuiteSpec, "the suite of the run")
+    if old.search == "exact":  # --exact asks for it, whatever the suite says
+        suite = suite.model_copy(update={"search": "exact"})
+    _refuse_other_frame(old, suite)
+    models = _places(
+        suite, "models", [_key(m) for m in old.models], [_key(m) for m in suite.models]
+    )
+    attacks = _places(
+        suite, "attacks", [_key(a) for a in old.attacks], [_key(a) for a in suite.attacks]
+    )
+    analyses = _places(suite, "analyses", _analysis_keys(old), _analysis_keys(suite))
+    before = {suite.models[i].label: old.models[place].label for i, place in enumerate(models)}
+    absent = {
+        label: manifest.absent[was] for label, was in before.items() if was in manifest.absent
+    }
+    here = [i for i, model in enumerate(suite.models) if model.label not in absent]
+    return manifest.model_copy(
+        update={
+            "suite": suite.model_dump(mode="json"),
+            "cells": tuple(_edited_cells(manifest, suite, {i: models[i] for i in here}, attacks)),
+            "analyses": tuple(_edited_analyses(manifest, suite, before, analyses)),
+            "absent": absent,
+        }
+    )
+
+
+def _edited_cells(
+    manifest: Manifest, suite: SuiteSpec, models: Mapping[int, int], attacks: Sequence[int]
+) -> Iterator[ManifestCell]:
+    """Yields the cells of an edited suite; models and attacks are mapped to their old places."""
+    planned = {(cell.model_index, cell.attack_index): cell for cell in manifest.cells}
+    for i, place in models.items():
+        model = suite.models[i]
+        for j, attack in enumerate(suite.attacks):
+            if not model.meets(attack):
+                continue
+            cell = planned.get((place, attacks[j]))
+            if cell is None:
+                raise _not_planned(suite, f"'{model.label}' under '{attack.label}'")
+            labels = {"model_label": model.label, "attack_label": attack.label}
+            yield cell.model_copy(update={**labels, "model_index": i, "attack_index": j})
+
+
+def _edited_analyses(
+    manifest: Manifest, suite: SuiteSpec, before: Mapping[str, str], places: Sequence[int]
+) -> Iterator[ManifestAnalysis]:
+    """Yields the analyses of an edited suite; ``before`` has each model's old label."""
+    now = {was: label for label, was in before.items()}
+    planned = {one.index: one for one in manifest.analyses}
+    for i, place in enumerate(places):
+        if place in planned:  # it is not where too few checkpoints were here
+            named = tuple(now.get(label, label) for label in planned[place].models)
+            words = {"index": i, "label": suite.analyses[i].label, "models": named}
+            yield planned[place].model_copy(update=words)
+
+
+def _refuse_other_frame(old: SuiteSpec, suite: SuiteSpec) -> None:
+    """Raises ``UserError`` where a suite measures everything otherwise than a run did."""
+    if old.suite != suite.suite:
+        raise UserError(f"the run is one of suite '{old.suite}', found suite '{suite.suite}'")
+    before, now = old.model_dump(mode="json"), suite.model_dump(mode="json")
+    for key in before:
+        if key not in FRAME and before[key] != now[key]:
+            raise _not_planned(suite, _changed(key, before[key], now[key]))
+
+
+def _changed(key: str, before: object, now: object) -> str:
+    """Describes the first change of a value, of a part of it where it has parts."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        part = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+        return _changed(f"{key}.{part}", before.get(part), now.get(part))
+    return f"{key} {_short(now)} in place of {_short(before)}"
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _key(entry: ModelEntry | AttackEntry) -> str:
+    """Returns what an entry measures, apart from its words."""
+    return canonical_json(entry.model_dump(mode="json", exclude=set(WORDS)))
+
+
+def _analysis_keys(suite: SuiteSpec) -> list[str]:
+    """Returns what each analysis measures, with models and attack by what they are."""
+    attacks = {attack.label: _key(attack) for attack in suite.attacks}
+    keys = []
+    for one in suite.analyses:
+        named = [m for name in one.models for m in suite.models if m.named(name)]
+        chosen = named if one.models else suite.models
+        own = one.model_dump(mode="json", exclude={"label", "models", "attack"})
+        keys.append(canonical_json([own, attacks.get(one.attack), [_key(m) for m in chosen]]))
+    return keys
+
+
+def _places(suite: SuiteSpec, what: str, old: Sequence[str], new: Sequence[str]) -> list[int]:
+    """Returns the position among a run's entries of each entry of the edited suite."""
+    for i, key in enumerate(new):
+        if key not in old:
+            label = getattr(suite, what)[i].label
+            raise _not_planned(suite, f"'{label}' of its {what} as it is written there")
+    return [old.index(key) for key in new]
+
+
+def _not_planned(suite: SuiteSpec, what: str) -> UserError:
+    name = suite_called(suite.suite) or "FILE"
+    return UserError(
+        f"suite '{suite.suite}' asks for {what}, which this run has not measured: labels, titles, "
+        f"order, reports and 'published' may change without a new run; run the rest with "
+        f"rbench run {name}"
+    )
 
 
 def _common(spec: CellSpec) -> Hashable:

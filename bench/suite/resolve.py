@@ -163,7 +163,7 @@ def look_up(parts: Parts, lookup: Lookup) -> tuple[Found, list[Problem]]:
         *_look_up_models(parts, lookup, found),
         *_look_up_attacks(parts, lookup, found),
         *_look_up_analyses(parts, lookup, found),
-        *_look_up_tables(parts, found),
+        *look_up_tables(parts, found.tables),
     ]
     return found, problems
 
@@ -259,10 +259,11 @@ def _not_known(path: KeyPath, key: str, error: UserError) -> Iterator[Problem]:
         yield Problem((*path, key), str(error))
 
 
-def _look_up_tables(parts: Parts, found: Found) -> Iterator[Problem]:
+def look_up_tables(parts: Parts, tables: dict[str, PublishedTable]) -> Iterator[Problem]:
+    """Adds the published tables that reports name; yields a problem for each unknown name."""
     for i, report in parts.reports.items():
-        if report.published and report.published not in found.tables:
+        if report.published and report.published not in tables:
             try:
-                found.tables[report.published] = load_table(report.published)
+                tables[report.published] = load_table(report.published)
             except UserError as error:
                 yield Problem(("reports", i, "published"), str(error))

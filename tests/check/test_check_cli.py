@@ -139,7 +139,7 @@ def test_a_drop_of_exactly_min_drop_counts(drop: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["none"], "run.json: no such file"),
+        (["none"], "none: no such folder; expected the folder of a run"),
         (["old", "--baseline", "none"], "no such baseline"),
         (["old", "--min-drop", "-1"], "--min-drop: expected points from 0 to 100, found -1"),
         (["old", "--min-drop", "nan"], "--min-drop: expected points"),
@@ -177,7 +177,7 @@ def test_a_run_folder_and_a_revision_as_baseline() -> None:
     git(Path(), "init", "--initial-branch", "main")
     git(Path(), "add", "suites")
     git(Path(), "commit", "-m", "one")
-    assert rbench("baseline", "update", "new").exit_code == 0
+    assert rbench("baseline", "update", "new", "--accept-regressions").exit_code == 0
     assert rbench("check", "new").exit_code == 0
     done = rbench("check", "new", "--baseline", f"main:{BASELINE}")
     assert done.exit_code == 1 and f"new against main:{BASELINE}" in done.output
@@ -278,16 +278,34 @@ def test_no_label_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_update_says_what_changes() -> None:
     both(FELL)
     first = BASELINE.read_bytes()
-    done = rbench("baseline", "update", "new")
+    done = rbench("baseline", "update", "new", "--accept-regressions")
     assert done.exit_code == 0
     assert "against the baseline before: 1 of 2 cells regressed, 1 shows no change" in done.output
     assert "- m / pgd20: regressed; 80.0 % before, 70.0 % now" in done.output
     assert f"wrote 2 cells to {BASELINE}; commit it" in done.output
     assert BASELINE.read_bytes() != first
-    assert rbench("baseline", "update", "old").exit_code == 0
+    back = rbench("baseline", "update", "old", "--accept-regressions")  # the attack got weaker
+    assert back.exit_code == 0
     assert BASELINE.read_bytes() == first
     again = rbench("baseline", "update", "old")
     assert again.exit_code == 0 and "is this run's already" in again.output
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]])
+def test_a_better_baseline_is_not_lowered_by_accident(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both(FELL)
+    first = BASELINE.read_bytes()
+    said = misuse(capsys, "baseline", "update", "new", *flags)
+    assert "found 1: m / pgd20; look for the cause" in said
+    assert "--accept-regressions" in said and BASELINE.read_bytes() == first
+
+
+def test_a_drop_that_is_no_regression_needs_no_flag() -> None:
+    both([0] * 2 + RIGHT[2:])
+    assert rbench("baseline", "update", "new").exit_code == 0
+    assert rbench("check", "new").exit_code == 0
 
 
 def test_an_update_elsewhere() -> None:

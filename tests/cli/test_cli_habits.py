@@ -131,6 +131,7 @@ def loaded(*arguments: object, cache: Path) -> list[str]:
         "index RUNS",
         "check RUN --baseline RUN",
         "repair RUN",
+        "prune RUN --dry-run",
         "plan quickstart --no-time --device cpu --out OUT",
         "plan none.yaml",
         "run none.yaml --out OUT",

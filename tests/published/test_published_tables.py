@@ -90,7 +90,13 @@ def test_lookup(
         ("rna/tabel1", {}, {}, "pgd20", "did you mean 'rna/table1'"),
         ("rna/table1", {"model": "resnet18"}, {"norm": "bn"}, "pgd2", "did you mean 'pgd20'"),
         ("rna/table1", {"modle": "resnet18"}, {"norm": "bn"}, "pgd20", "did you mean 'model'"),
-        ("rna/table1", {}, {"norm": "bn"}, "pgd20", "2 rows .* say more of: model"),
+        (
+            "rna/table1",
+            {},
+            {"norm": "bn"},
+            "pgd20",
+            "2 rows .* choose one of {model: resnet18, norm: bn}, ",
+        ),
     ],
 )
 def test_lookups_that_cannot_be_meant_are_refused(

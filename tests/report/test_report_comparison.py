@@ -211,7 +211,7 @@ def test_csv_says_of_each_difference_whether_it_is_comparable(leaderboard_run: P
     ("table", "message"),
     [
         ("rna/tabel1", "did you mean 'rna/table1'"),
-        ("rna/table2", "nothing of this run stands for a number of rna/table2.*model, norm"),
+        ("rna/table2", "linked to a number of rna/table2"),
         ("robustnorm/table4", "holds no accuracies .*gain_table"),
     ],
 )
@@ -227,8 +227,38 @@ def test_what_cannot_be_compared_is_refused(
 
 def test_a_row_that_is_not_told_apart_is_an_error(builder: Build) -> None:
     run = builder(suite_of(["leaderboard"], [BN], ATTACKS)).finish()
-    with pytest.raises(UserError, match=r"2 rows .* say more of: model"):
+    with pytest.raises(UserError, match=r"published of 'bn': 2 rows .* have {norm: bn}") as caught:
         compared(run)
+    assert str(caught.value).endswith(
+        "choose one of {model: resnet18, norm: bn}, {model: wrn32, norm: bn}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "attack", "said", "silent"),
+    [
+        ({}, "", ["{model: wrn32, norm: rna}", "columns: natural, fgsm, pgd20"], []),
+        ({"model": "ResNet18"}, "", ["bn: no row", "did you mean 'resnet18'?", "rows:"], []),
+        ({"arch": "resnet18"}, "pgd20", ["no row of rna/table1 has the key 'arch'"], ["columns:"]),
+        (
+            {"model": "resnet18", "norm": "bn"},
+            "pgd2O",
+            ["PGD: no column 'pgd2O'; did you mean 'pgd20'?", "columns: natural"],
+            ["rows:"],
+        ),
+    ],
+)
+def test_what_fails_in_a_link_is_said_with_all_there_is_to_choose_from(
+    model: dict[str, Any], attack: str, said: list[str], silent: list[str], builder: Build
+) -> None:
+    column = {"attack": "pgd", "label": "PGD", "published": attack}
+    run = builder(suite_of(["leaderboard"], [{**BN, "published": model}], [column])).finish()
+    with pytest.raises(UserError) as caught:
+        compared(run)
+    text = str(caught.value)
+    again = f"then, without a new run: rbench report {run} --suite FILE --compare rna/table1"
+    assert text.endswith(again)
+    assert all(words in text for words in said) and not any(words in text for words in silent)
 
 
 def test_comparisons_are_written_beside_the_reports(leaderboard_run: Path) -> None:
@@ -237,7 +267,7 @@ def test_comparisons_are_written_beside_the_reports(leaderboard_run: Path) -> No
         f"compare-rna-table1.{e}" for e in ("md", "tex", "csv")
     ]
     first = [path.read_bytes() for path in written]
-    again = write_comparisons(leaderboard_run, ["rna/table1"], ["csv", "html", "png"])
+    again = write_comparisons(leaderboard_run, ["rna/table1"], ["csv", "png"])
     assert [path.name for path in again] == ["compare-rna-table1.csv"]
     assert [path.read_bytes() for path in written] == first
 

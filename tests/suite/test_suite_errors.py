@@ -293,7 +293,10 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "unknown published row": (
         "{norm: rna}",
         "{norm: rma}",
-        ("suite.yaml:7: models[1].published.norm:", "has 'rma'; did you mean 'rna'?"),
+        (
+            "suite.yaml:7: models[1].published.norm:",
+            "has norm 'rma'; did you mean 'rna'? choose one of {model: resnet18, norm: bn}, ",
+        ),
     ),
     "unknown key of a published row": (
         "{norm: rna}",
@@ -303,7 +306,10 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ambiguous published row": (
         "where: {model: resnet18}",
         "where: {}",
-        ("models[1].published: selects 2 rows of rna/table1; add one of: model",),
+        (
+            "models[1].published: selects 2 rows of rna/table1; choose one of "
+            "{model: resnet18, norm: rna}, {model: wrn32, norm: rna}",
+        ),
     ),
     "where without a row": (
         "{model: resnet18}",

@@ -48,7 +48,8 @@ def build(view: RunView, entry: ReportEntry, axis: Axis) -> Report:
     paper = Paper.of(entry)
     tables = tuple(_table(view, panel, axis, unit, maker, paper) for panel in panels)
     figures = (_figure(view, axis, unit, panels, tables),) if panels else ()
-    empty = f"Nothing to show yet: no cell of this run has a place on the axis of {axis.name}."
+    why = "; ".join(left)
+    empty = f"Nothing to show: no cell of this run has a place on the axis of {axis.name} ({why})."
     return Report(
         title=title(view),
         head=(*head(view), *((empty,) if not panels else ())),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
@@ -68,7 +68,9 @@ class Part:
         return list(zip(stems, self.report.figures, strict=True))
 
 
-def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
+def to_html(
+    view: RunView, reports: Sequence[tuple[str, Report]], tables: Collection[str] = ()
+) -> str:
     """Returns the page of a run.
 
     All texts are escaped, and the page's content security policy runs no script but its own and
@@ -77,11 +79,12 @@ def to_html(view: RunView, reports: Sequence[tuple[str, Report]]) -> str:
     Args:
         view: The run.
         reports: Pairs of a name and a report, in the order of the page.
+        tables: Published tables to set beside the run, besides those that the suite names.
     """
     script, style = _asset("page.js"), _asset("page.css")
     sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     title = view.suite.title or view.suite.suite
-    parts, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view)])
+    parts, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view, tables)])
     ranking = next((report.ranking for _, report in reports if report.ranking), ())
     template = _environment().get_template("page.html.j2")
     return template.render(
@@ -167,9 +170,10 @@ def _headed(reports: Sequence[tuple[str, Report]]) -> Iterator[Part]:
         yield Part(name, heading + (f" ({number})" if number else ""), report)
 
 
-def _comparisons(view: RunView) -> Iterator[Part]:
-    """Yields a part for each published table that the suite names and that can be compared."""
-    for table in dict.fromkeys(entry.published for entry in view.suite.reports if entry.published):
+def _comparisons(view: RunView, tables: Collection[str]) -> Iterator[Part]:
+    """Yields a part for each published table, named by the suite or here, that can be compared."""
+    named = (entry.published for entry in view.suite.reports if entry.published)
+    for table in dict.fromkeys((*named, *tables)):
         try:
             report = build_comparison(view, table)
         except UserError:  # it holds no accuracies, or nothing in this run matches its rows

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from bench.core.paths import suite_called
 from bench.metrics import percent
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Ranked
@@ -29,6 +31,10 @@ STATUS = {
     "absent": "not run, for lack of a checkpoint",
     "left_out": "not asked for",
 }
+
+
+STATE = {"missing": "not run yet", "incomplete": "incomplete"}
+PLURALS = {"analysis": "analyses"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def headline(view: RunView) -> tuple[str, ...]:
 
 
 def _count(n: int, word: str) -> str:
-    return f"{n} {word}" + "s" * (n != 1)
+    return f"{n} {word if n == 1 else PLURALS.get(word, word + 's')}"
 
 
 def finding(ranking: Sequence[Ranked]) -> str:
@@ -108,6 +114,24 @@ def finding(ranking: Sequence[Ranked]) -> str:
 def unfinished(view: RunView) -> bool:
     """Returns whether cells have not been run yet, so that the final checks are still to come."""
     return any(outcome.status == "missing" for _, _, outcome in view.outcomes())
+
+
+def unfinished_words(view: RunView) -> str:
+    """Returns how many cells and analyses have no number yet, and what to do; empty if none."""
+    states = [o.status for _, _, o in view.outcomes() if o.status not in ("left_out", "refused")]
+    analyses = [one.status for one in view.all_analyses()]
+    found = [
+        f"{of.count(status)} of {_count(len(of), word)} {'is' if of.count(status) == 1 else 'are'} "
+        f"{STATE[status]}"
+        for of, word in ((states, "cell"), (analyses, "analysis"))
+        for status in STATE
+        if status in of
+    ]
+    if not found:
+        return ""
+    name = view.suite.suite
+    out = "" if view.folder == Path("reports") / name else f" --out {view.folder}"
+    return f"{', '.join(found)}: to complete them, rbench run {suite_called(name) or 'FILE'}{out}"
 
 
 def alarm_words(view: RunView) -> list[tuple[str, tuple[str, ...]]]:

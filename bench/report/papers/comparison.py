@@ -9,7 +9,7 @@ from bench.core.errors import UserError
 from bench.metrics import Estimate, independent_difference, points, robust_accuracy, wilson
 from bench.published import PublishedTable, Setting, load_table
 from bench.report.cells import CellMaker, attack_columns
-from bench.report.papers.match import ACCURACY, Match, Paper, remarks, verdict
+from bench.report.papers.match import ACCURACY, Match, Paper, not_linked, remarks, verdict
 from bench.report.papers.mismatches import Mismatch
 from bench.report.run_view import RunView
 from bench.report.table import Cell, Column, Footnotes, Report, Section, Table, TableRow
@@ -74,11 +74,7 @@ def _matches(view: RunView, table: PublishedTable) -> list[Match]:
         wheres += [where] * (where not in wheres)
     found = [match for where in wheres for match in Paper(table, where).matches(view)]
     if not found:
-        raise UserError(
-            f"nothing of this run stands for a number of {table.id}; give models a 'published' of "
-            f"its keys ({', '.join(dict.fromkeys(key for keys, _ in table.rows for key in keys))}) "
-            f"and attacks one of its columns ({', '.join(table.columns)})"
-        )
+        raise not_linked(view, table, wheres[0])
     return sorted(found, key=lambda match: (match.model, match.attack))
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from bench.core.errors import UserError, did_you_mean
+from bench.core.paths import suite_called
 from bench.published import PublishedTable, Setting, load_table, match_row
+from bench.published.rows import Keys, all_keys, choices, has_all, in_yaml, shortest, why_none
 from bench.report.papers.mismatches import OF_ATTACKS, Mismatch, asides, mismatches
 from bench.report.run_view import Outcome, RunView
 from bench.suite.entry import ReportEntry
+from bench.suite.spec import ModelEntry
 
 ACCURACY = "percent accuracy"
 
@@ -70,18 +74,22 @@ class Paper:
         found = self._match(row)
         return None if found is None else found[1][column]
 
-    def _match(
-        self, row: Mapping[str, object]
-    ) -> tuple[Mapping[str, object], Mapping[str, float | None]] | None:
+    def _match(self, row: Mapping[str, object]) -> tuple[Keys, Mapping[str, float | None]] | None:
         if self.table is None or not row:
             return None
-        known = {key for keys, _ in self.table.rows for key in keys}
+        known = set(all_keys(self.table.keys))
         return match_row(self.table, self.where, row) if known.issuperset(row) else None
+
+    def _match_of(self, model: ModelEntry) -> tuple[Keys, Mapping[str, float | None]] | None:
+        try:
+            return self._match(model.published)
+        except UserError as error:
+            raise UserError(f"published of '{model.label}': {error}") from None
 
     def matches(self, view: RunView) -> Iterator[Match]:
         """Yields every published number that a planned cell of a run corresponds to."""
         for i, model in enumerate(view.models):
-            found = self._match(model.published)
+            found = self._match_of(model)
             for j, attack in enumerate(view.attacks) if found and self.table else ():
                 column, outcome = attack.published, view.outcome(i, j)
                 if found is None or self.table is None or column not in self.table.columns:
@@ -110,6 +118,44 @@ class Paper:
                 f"How the authors measured: {self.table.measured}",
             )
         )
+
+
+def not_linked(view: RunView, table: PublishedTable, where: Mapping[str, object]) -> UserError:
+    """Returns the error for a run of which no cell stands beside a number of a table.
+
+    It says why the suite's links fail, what there is to choose from, and that a changed link needs
+    no new run.
+
+    Args:
+        view: The run.
+        table: The table.
+        where: Keys that all of its rows of interest share.
+    """
+    rows = [keys for keys in table.keys if has_all(keys, where)] or table.keys
+    lines = [
+        f"{view.folder}: expected a model and an attack that are linked to a number of {table.id} "
+        f"by 'published' in the suite, found none; rbench published show {table.id} explains both",
+    ]
+    wanted = {model.label: {**where, **model.published} for model in view.models if model.published}
+    unfit = {k: row for k, row in wanted.items() if not any(has_all(one, row) for one in rows)}
+    lines += [
+        f"{label}: {why_none(rows, row, f'of {table.id}')[1]}" for label, row in unfit.items()
+    ]
+    if len(unfit) == len(wanted):
+        link = in_yaml(shortest(rows[0], rows))
+        lines.append(f"link models to rows: - {{checkpoint: NAME, published: {link}}}")
+        lines.append(f"rows: {choices(rows)}")
+    named = {attack.label: attack.published for attack in view.attacks if attack.published}
+    if not set(named.values()) & set(table.columns):
+        known = table.columns
+        lines += [f"{k}: no column '{one}'{did_you_mean(one, known)}" for k, one in named.items()]
+        lines.append(f"link attacks to columns: - {{attack: NAME, published: {known[0]}}}")
+        lines.append(f"columns: {', '.join(known)}")
+    file = suite_called(view.suite.suite) or "FILE"
+    lines.append(
+        f"then, without a new run: rbench report {view.folder} --suite {file} --compare {table.id}"
+    )
+    return UserError("\n".join(lines))
 
 
 def verdict(found: Iterable[Match]) -> str:
