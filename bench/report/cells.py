@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.core.result import NOT_AVERAGED, CellInfo, Cluster, Row, does_not_average
 from bench.metrics import (
+    Contender,
     Estimate,
     attack_success_rate,
     majority_accuracy,
@@ -51,6 +52,7 @@ class CellMaker:
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
             extra=_details(outcome, info),
+            contender=None if info.alarms else Contender(outcome.rows, info.cluster),
         )
 
     def absent(self, outcome: Outcome, published: float | None) -> Cell:
@@ -154,7 +156,8 @@ def _draws_cell(
 ) -> Cell:
     if outcome.status != "ok" or outcome.info is None:
         return Cell(("—",), status=outcome.status)
-    return Cell(maker.lines(score(outcome.rows, outcome.info.cluster)))
+    estimate = score(outcome.rows, outcome.info.cluster)
+    return Cell.of(estimate, maker.lines(estimate))
 
 
 def _distance_cell(outcome: Outcome) -> Cell:

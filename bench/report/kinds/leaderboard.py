@@ -55,7 +55,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     ]
     more_columns, more, ranking = _ranking(view, maker)
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
-    tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
+    tables = [Table("", ("model",), columns + more_columns, tuple(rows), higher_is_better=True)]
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
     if (distances := distance_table(view)) is not None:
@@ -125,6 +125,7 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
     reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
     if reason:
         marks += (maker.footnotes.mark(reason),)
+    contender = Contender(rows, cluster, upper_bound=bool(absent))
     cell = Cell.of(
         estimate,
         maker.lines(estimate),
@@ -133,8 +134,8 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
         protocol=" / ".join(dict.fromkeys(protocol_text(info.spec) for info in infos)),
         alarms=alarms,
         reason=reason,
+        contender=None if absent or alarms else contender,
     )
-    contender = Contender(rows, cluster, upper_bound=bool(absent))
     return _WorstCase(cell, estimate, contender, infos[0].spec.protocol)
 
 
