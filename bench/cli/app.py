@@ -51,6 +51,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "report": (
         "rbench report reports/table1",
         "rbench report reports/table1 --kind leaderboard --format md,csv",
+        "rbench report reports/table1 --style paper --group training",
         "rbench report reports/rna_table1 --compare rna/table1",
         "rbench report reports/mine --suite mine --compare rna/table1",
     ),

@@ -11,10 +11,14 @@ import typer
 
 from bench.cli import options as completing
 from bench.cli.options import RunArgument, console, say, say_unfinished
+from bench.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:  # imported at every start
     from bench.core.paths import Folder
     from bench.store.manifest import Manifest
+
+PAPER = "paper"
+STYLES = ("full", PAPER)
 
 
 def report(
@@ -49,6 +53,28 @@ def report(
             autocompletion=completing.suites,
         ),
     ] = None,
+    style: Annotated[
+        str,
+        typer.Option("--style", help="full, or paper: each table alone, as LaTeX for a paper."),
+    ] = "full",
+    width: Annotated[
+        str | None,
+        typer.Option("--width", help="Of tables in a paper: column, text, or auto (default)."),
+    ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Show 95 % intervals in tables for a paper.")
+    ] = False,
+    no_float: Annotated[
+        bool, typer.Option("--no-float", help="Without table, caption and label, for your own.")
+    ] = False,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            help="Group a paper's rows by training, arch, norm, dataset, stats or protocol, or put "
+            "models under a heading: HEADING=LABEL, with * and ?; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Write a run's reports again from its store: tables, figures, and one page of them all."""
     from bench.core.paths import folder_at
@@ -56,6 +82,17 @@ def report(
     from bench.report.write import FORMATS, PAGE, write_view
 
     folder, kinds, compared = folder_at(run), kind or [], compare or []
+    looks = {"--width": width, "--intervals": intervals, "--no-float": no_float, "--group": groups}
+    _check_style(style, [name for name, value in looks.items() if value], formats)
+    if style == PAPER:
+        from bench.report.write_paper import paper_style, write_paper_tables
+
+        look = paper_style(width, intervals=intervals, floats=not no_float)
+        with _manifest(folder, suite) as manifest:
+            view = RunView(folder, manifest)
+            for path in write_paper_tables(view, kinds, look, groups or [], compared):
+                say(console, str(path))
+        return say_unfinished(view)
     wanted = [name.strip() for text in formats or [] for name in text.split(",") if name.strip()]
     # The page is of the whole run: with --kind it is written only if it is asked for.
     wanted = wanted or [name for name in FORMATS if name != PAGE or not kinds]
@@ -87,6 +124,16 @@ def _manifest(folder: Folder, suite: str | None) -> Iterator[Manifest | None]:
         manifest = edited_manifest(store.read_manifest(), edited)
         yield manifest
         store.write_manifest(manifest)
+
+
+def _check_style(style: str, looks: list[str], formats: list[str] | None) -> None:
+    """Raises ``UserError`` for an unknown style, and for options of the other one."""
+    if style not in STYLES:
+        raise UserError(f"unknown style '{style}'{did_you_mean(style, STYLES)}")
+    if looks and style != PAPER:
+        raise UserError(f"{looks[0]} is for tables of a paper: add --style paper")
+    if formats and style == PAPER:
+        raise UserError("--style paper writes LaTeX only: leave --format out")
 
 
 def index(

@@ -15,6 +15,7 @@ from bench.core.result import (
     does_not_average,
 )
 from bench.metrics import (
+    Contender,
     Estimate,
     attack_success_rate,
     majority_accuracy,
@@ -59,6 +60,7 @@ class CellMaker:
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
             extra=_details(outcome, info),
+            contender=None if info.alarms else Contender(outcome.rows, info.cluster),
         )
 
     def absent(self, outcome: Outcome, published: float | None) -> Cell:
@@ -159,7 +161,8 @@ def _draws_cell(
 ) -> Cell:
     if outcome.status != "ok" or outcome.info is None:
         return Cell(("—",), status=outcome.status)
-    return Cell(maker.lines(score(outcome.rows, outcome.info.cluster)))
+    estimate = score(outcome.rows, outcome.info.cluster)
+    return Cell.of(estimate, maker.lines(estimate))
 
 
 def _distance_cell(outcome: Outcome) -> Cell:

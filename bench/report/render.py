@@ -17,6 +17,9 @@ from bench.untrusted import escape
 WIDE_COLUMNS = 9
 """A heatmap with more columns, or a third as many pictures, takes the full width of a page."""
 
+COLUMN_CELLS = 5
+"""A table with more columns, labels among them, takes the full width of a page."""
+
 
 def figure_stems(name: str, report: Report) -> list[str]:
     """Returns the file name, without its ending, of each figure: ``REPORT`` or ``REPORT-FIGURE``.
@@ -34,6 +37,11 @@ def figure_stems(name: str, report: Report) -> list[str]:
             stem, number = f"{stem.removesuffix(f'-{number - 1}')}-{number}", number + 1
         stems.append(stem)
     return stems
+
+
+def numbered(name: str, position: int) -> str:
+    """Returns the name of one of a report's tables: the first is as it is, others have a number."""
+    return f"{name}-{position + 1}" if position else name
 
 
 def is_wide(figure: Figure) -> bool:
@@ -90,7 +98,7 @@ TEMPLATES = jinja2.Environment(
     autoescape=False,  # the templates escape by filters, each for its own language
 )
 """The environment of Markdown templates."""
-_LATEX = TEMPLATES.overlay(  # braces and percent signs are LaTeX's own
+LATEX_TEMPLATES = TEMPLATES.overlay(  # braces and percent signs are LaTeX's own
     block_start_string="<%",
     block_end_string="%>",
     variable_start_string="<<",
@@ -119,20 +127,23 @@ def to_markdown(report: Report, name: str = "") -> str:
 
 
 def to_latex(report: Report, name: str = "") -> str:
-    """Renders a LaTeX fragment, which needs ``booktabs`` and, for figures, ``graphicx``.
+    """Renders a LaTeX fragment, which needs ``booktabs`` and ``graphicx``.
 
     Args:
         report: The report.
         name: As for ``to_markdown``.
     """
-    return _LATEX.get_template("report.tex.j2").render(
+    return LATEX_TEMPLATES.get_template("report.tex.j2").render(
         report=report,
         figures=_figures(report, name),
         e=escape.latex,
         cell=_latex_cell,
-        sup=_latex_marks,
+        sup=latex_marks,
         labels=shown_labels,
         is_wide=is_wide,
+        is_wide_table=lambda table: len((*table.label_names, *table.columns)) > COLUMN_CELLS,
+        name=name,
+        numbered=numbered,
     )
 
 
@@ -203,16 +214,22 @@ def _markdown_marks(marks: tuple[str, ...]) -> str:
     return (f" {signs}" if signs else "") + (f"<sup>{letters}</sup>" if letters else "")
 
 
-def _latex_marks(marks: tuple[str, ...]) -> str:
+def latex_marks(marks: tuple[str, ...]) -> str:
+    """Formats marks as one superscript."""
     signs = "".join(escape.latex(mark) for mark in marks if not mark.isalpha())
     letters = ",".join(mark for mark in marks if mark.isalpha())
     return rf"\textsuperscript{{{signs}{letters}}}" if marks else ""
 
 
+def latex_line(line: str) -> str:
+    """Formats a line of a cell, with minus signs as such."""
+    return _MINUS.sub("$-$", escape.latex(line))
+
+
 def _latex_cell(cell: Cell) -> str:
     """Formats a cell with all lines but the first stacked below it, to keep columns narrow."""
-    first, *others = [_MINUS.sub("$-$", escape.latex(line)) for line in cell.lines]
-    first += _latex_marks(cell.marks)
+    first, *others = map(latex_line, cell.lines)
+    first += latex_marks(cell.marks)
     if not others:
         return first
     stacked = "".join(rf"\\{{\tiny {line}}}" for line in others)

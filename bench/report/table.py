@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.metrics import Estimate
+from bench.metrics import Contender, Estimate
 from bench.report.figure import Figure
 
 CellStatus = Literal["ok", "partial", "incomplete", "refused", "left_out", "absent", "missing"]
@@ -37,6 +37,8 @@ class Cell:
         alarms: Reasons to doubt the number.
         reason: Explanation of a ``status`` other than ``ok``.
         extra: Further columns of the CSV file.
+        contender: Its rows, for a comparison with other cells of the column; ``None`` where the
+            number is incomplete or under an alarm.
     """
 
     lines: tuple[str, ...]
@@ -51,6 +53,7 @@ class Cell:
     alarms: tuple[str, ...] = ()
     reason: str = ""
     extra: Mapping[str, Raw] = field(default_factory=dict)
+    contender: Contender | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -108,6 +111,8 @@ class Table:
         rows: The rows.
         in_csv: Whether the cells become lines of the CSV file.
         in_text: Whether the table is shown; ``False`` for the numbers behind a figure.
+        higher_is_better: Whether the highest accuracy of each column, among the rows of a group, is
+            the best; other tables have no best.
     """
 
     caption: str
@@ -116,6 +121,7 @@ class Table:
     rows: tuple[TableRow, ...]
     in_csv: bool = True
     in_text: bool = True
+    higher_is_better: bool = False
 
 
 @dataclass(frozen=True)

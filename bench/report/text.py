@@ -12,6 +12,7 @@ from bench.core.result import CellInfo
 from bench.report.run_view import RunView
 from bench.report.table import Section
 
+SCRIPT_L = "\N{SCRIPT SMALL L}"
 STATS_TEXT = {
     "population": "population statistics",
     "batch": "batch statistics",
@@ -45,6 +46,14 @@ def head(view: RunView) -> tuple[str, ...]:
     )
     description = " ".join(suite.description.split())
     return tuple(text for text in (description, what, provenance(view.infos())) if text)
+
+
+def setting(view: RunView) -> str:
+    """Returns what a caption says of images and threat model, without their number."""
+    data, threat = view.suite.data, view.suite.threat_model
+    ball = f"{SCRIPT_L}{threat.norm[1:].replace('inf', '∞')}, ε={threat.eps_text}"
+    unit = " (normalized)" if threat.eps_space == "normalized" else ""
+    return f"Data: {data.name} ({data.split}), {ball}{unit}"
 
 
 def protocol_text(spec: CellSpec) -> str:

@@ -6,41 +6,10 @@ import html
 import re
 import unicodedata
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"$\mathdollar$",  # \$ and \dag would ask for fonts that small installations lack
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "[": "{[}",  # a bare bracket after a line break would be read as its argument
-    "]": "{]}",
-    "—": "---",
-    "\N{EN DASH}": "--",
-    "\N{LEFT SINGLE QUOTATION MARK}": "`",
-    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-    "“": "``",
-    "”": "''",
-    "†": r"$\dagger$",
-    "\N{MULTIPLICATION SIGN}": r"$\times$",
-    "±": r"$\pm$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "\N{MINUS SIGN}": "$-$",
-    "∞": r"$\infty$",
-    "\N{SCRIPT SMALL L}": r"$\ell$",
-    "ε": r"$\varepsilon$",
-    "μ": r"$\mu$",
-    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
-}
+from bench.untrusted import latex_chars
+
+_NORM = re.compile(r"\$\\ell\$(?:([012](?!\d))|\$(\\infty)\$)")
+"""The name of a norm, once it is LaTeX: the letter l and, as a subscript, what follows it."""
 
 
 def one_line(text: str) -> str:
@@ -67,16 +36,8 @@ def markdown_alt(text: str) -> str:
 def latex(text: str) -> str:
     """Returns LaTeX that any engine typesets without further packages.
 
-    Accents are dropped and unknown characters become question marks, as the default font encoding
-    lacks them.
+    Accents, umlauts and Greek letters stay what they are. Characters of other scripts become
+    question marks, as the default fonts lack them.
     """
-    return "".join(_latex_char(char) for char in one_line(text))
-
-
-def _latex_char(char: str) -> str:
-    if char in _LATEX:
-        return _LATEX[char]
-    if char.isascii():
-        return char
-    ascii_part = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()
-    return "".join(_LATEX.get(c, c) for c in ascii_part) or "?"
+    typeset = "".join(map(latex_chars.typeset, unicodedata.normalize("NFC", one_line(text))))
+    return _NORM.sub(r"$\\ell_{\1\2}$", typeset)

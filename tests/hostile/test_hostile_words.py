@@ -18,6 +18,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bench.report import write_reports
+from bench.report.run_view import RunView
+from bench.report.write_paper import write_paper_tables
 from bench.untrusted.escape import one_line
 
 WORDS = [
@@ -74,6 +76,7 @@ def worded(request: pytest.FixtureRequest, place: Place) -> tuple[str, Place]:
     shutil.rmtree(place.root / "run")
     make_run(place, word)
     write_reports(place.root / "run", formats=SENT)
+    write_paper_tables(RunView(place.root / "run"), groups=[f"{word.replace('=', '')}=*"])
     return word, place
 
 

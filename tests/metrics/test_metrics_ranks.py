@@ -9,7 +9,14 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.result import Row
-from bench.metrics import Contender, paired_difference, ranks, worst_case_accuracy, worst_case_rows
+from bench.metrics import (
+    Contender,
+    leaders,
+    paired_difference,
+    ranks,
+    worst_case_accuracy,
+    worst_case_rows,
+)
 
 BASE = Row(0, 1, 1, 1.0, 1, 1.0, 1.0, "adv", 0.1, 1.0, "ok", 0, 1.0, 1.0)
 
@@ -53,6 +60,13 @@ def test_the_coarser_batches_are_the_clusters_in_any_order() -> None:
         expected = paired_difference(batched.rows, other.rows, "batch").verdict
         assert expected == "no difference shown"
         assert ranks([batched, other]) == ranks([other, batched]) == [1, 1]
+
+
+def test_leaders_are_the_best_and_what_is_not_shown_to_be_lower() -> None:
+    contenders = [Contender(rows(share(n)), "sample") for n in (50, 80, 79, 60, 80)]
+    assert leaders(contenders) == [False, True, True, False, True]
+    assert leaders([Contender(rows(share(60)), "sample")] * 2) == [True, True]
+    assert leaders([]) == []
 
 
 def test_other_images_are_refused() -> None:

@@ -84,7 +84,10 @@ def test_csv_gives_labels_back(leaderboard_run: Path) -> None:
         (r"\input{x}", r"\textbackslash{}input\{x\}"),
         ("50 % & #1_a", r"50 \% \& \#1\_a"),
         ("[2pt]", "{[}2pt{]}"),
-        ("é ε 漢", r"e $\varepsilon$ ?"),
+        ("é ε 漢", r"\'{e} $\varepsilon$ ?"),
+        ("Müller, Łoś, naïve", r"M\"{u}ller, \L{}o\'{s}, na\"{\i}ve"),
+        ("Ω Ά µ", r"$\Omega$ $\acute{\mathrm{A}}$ $\mu$"),
+        ("\N{SCRIPT SMALL L}∞, \N{SCRIPT SMALL L}2", r"$\ell_{\infty}$, $\ell_{2}$"),
     ],
 )
 def test_latex_has_no_command_but_ours(text: str, expected: str) -> None:
@@ -92,7 +95,7 @@ def test_latex_has_no_command_but_ours(text: str, expected: str) -> None:
 
 
 @pytest.mark.slow
-def test_latex_compiles_with_booktabs_alone(
+def test_latex_compiles_with_two_packages_alone(
     tmp_path: Path, leaderboard_run: Path, request: pytest.FixtureRequest
 ) -> None:
     if shutil.which("pdflatex") is None:
@@ -105,7 +108,9 @@ def test_latex_compiles_with_booktabs_alone(
     for name, text in texts.items():
         (tmp_path / f"{name}.tex").write_text(text)
     inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in texts)
-    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}"
+    document = (
+        rf"\documentclass{{article}}\usepackage{{booktabs,graphicx}}\begin{{document}}{inputs}"
+    )
     (tmp_path / "all.tex").write_text(document + "\\end{document}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)

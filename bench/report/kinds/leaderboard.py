@@ -55,7 +55,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     ]
     more_columns, more, ranking = _ranking(view, maker)
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
-    tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
+    tables = [Table("", ("model",), columns + more_columns, tuple(rows), higher_is_better=True)]
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
     if (distances := distance_table(view)) is not None:
@@ -103,6 +103,7 @@ def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
     marks = maker.marks(estimate, found.alarms)
     if found.bound:
         marks += (maker.footnotes.mark(found.bound),)
+    contender = Contender(found.rows, found.cluster, upper_bound=bool(found.absent))
     cell = Cell.of(
         estimate,
         maker.lines(estimate),
@@ -111,8 +112,8 @@ def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
         protocol=found.protocol,
         alarms=found.alarms,
         reason=found.bound,
+        contender=None if found.absent or found.alarms else contender,
     )
-    contender = Contender(found.rows, found.cluster, upper_bound=bool(found.absent))
     return _WorstCase(cell, estimate, contender, found.infos[0].spec.protocol)
 
 

@@ -31,7 +31,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     for checkpoint in dict.fromkeys(model.checkpoint for model in view.models):
         rows += _group(view, checkpoint, maker, paper)
     columns = attack_columns(view, footnotes)
-    tables = [Table("", ("model", "stats"), columns, tuple(rows))]
+    tables = [Table("", ("model", "stats"), columns, tuple(rows), higher_is_better=True)]
     if (distances := distance_table(view)) is not None:
         tables.append(distances)
     return Report(
