@@ -62,7 +62,7 @@ for _name, _scheme in {
     ),
     "python": Scheme(
         open=Deferred("bench.models.external.from_python:open_python"),
-        keys=(*_SHAPE, "mean", "std", "stochastic", "batch_dependent"),
+        keys=(*_SHAPE, "mean", "std", "stochastic", "batch_dependent", "identity"),
         example="python:mymodels:make?size=32&channels=3&classes=10",
         needs="--trust-code",
     ),
