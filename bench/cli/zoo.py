@@ -363,6 +363,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
     """Returns what a card says, as names and values."""
     import yaml
 
+    from bench.zoo.checkpoint import identity
+
     model, clean, robust = card.model, card.clean_accuracy, card.robust_accuracy
     shape = f"{model.channels} x {model.size} x {model.size}, {model.classes} classes"
     scored = f"{clean.value:.2%} on {clean.n} images ({clean.split})"
@@ -387,7 +389,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         "PGD-20": attacked,
         "trained": card.trained,
         "versions": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
-        "sha256": card.sha256,
+        "file_sha256": card.sha256,
+        "weights_sha256": identity(card),
         "notes": card.notes,
     }
     return [(key, value) for key, value in facts.items() if value]

@@ -55,6 +55,7 @@ class Checkpoint:
             card.training,
             seed=card.seed,
             recipe=digest(card.recipe) if card.recipe else "",
+            file_sha256=card.sha256,
         )
 
     def load(self, stats: str | None = None) -> Classifier:

@@ -54,11 +54,21 @@ class WeightsFile:
 
     def facts(self) -> ModelFacts:
         """Returns what is known of the model; hashes the file without parsing it."""
-        return ModelFacts.of(self._sha256, self.spec, self.dataset, f"a file: {self.path.name}")
+        return ModelFacts.of(
+            self._sha256,
+            self.spec,
+            self.dataset,
+            f"a file: {self.path.name}",
+            file_sha256=self._file_sha256,
+        )
+
+    @cached_property
+    def _file_sha256(self) -> str:
+        return sha256_file(self.path)
 
     @cached_property
     def _sha256(self) -> str:
-        said = [sha256_file(self.path), self.spec.model_dump(mode="json", exclude_defaults=True)]
+        said = [self._file_sha256, self.spec.model_dump(mode="json", exclude_defaults=True)]
         return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
     def load(self, stats: str | None = None) -> Classifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.cli import main
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
-from bench.zoo import read_card
+from bench.zoo import open_checkpoint, read_card
 
 N = 30
 Rbench = Callable[..., tuple[int, str]]
@@ -101,7 +102,9 @@ def test_a_foreign_file_becomes_a_checkpoint_that_is_verified_and_shown(
 
     code, shown = rbench("show", folder.name)
     assert code == 0
-    for text in (card.sha256, "0.4; 0.3", "83.33% on 30 images", f"{robust.value:.1%} ["):
+    assert re.search(rf"file_sha256 +│ {sha256_file(folder / 'model.safetensors')}", shown)
+    assert re.search(rf"weights_sha256 +│ {open_checkpoint(folder).facts().sha256}", shown)
+    for text in ("0.4; 0.3", "83.33% on 30 images", f"{robust.value:.1%} ["):
         assert text in shown
 
 

@@ -327,6 +327,7 @@ def test_a_uri_is_probed(here: Path) -> None:
     data = f"npz:{make_data(here, 16)}"
     code, text = rbench("probe", TORCHVISION, "--data", data, "--device", "cpu")
     assert code in (0, 1) and "resnet18 (torchvision random), 16 images" in text, text
+    assert re.search(r"clean accuracy +│ not known +│ \d+\.\d% \[\d+\.\d%, \d+\.\d%\]", text), text
     code, text = rbench("probe", TORCHVISION)
     assert code == 2 and "give --data" in text
     code, text = rbench("probe", "torchvision:resnet18?size=40&classes=3", "--data", data)
