@@ -182,10 +182,11 @@ def _analyses(_: Path) -> Listing:
 
 
 def _models(_: Path) -> Listing:
-    from bench.core.model_spec import ARCHITECTURES, MODEL_GROUP
+    from bench.core.model_spec import ARCHITECTURES, FAMILIES, MODEL_GROUP
     from bench.core.registry import plugins
 
     own = [[name, "rbench"] for name in ARCHITECTURES]
+    own += [[f"{rule}, such as {example}", "rbench"] for rule, example in FAMILIES.items()]
     if not plugins(MODEL_GROUP):
         return Listing(["architecture", "from"], own)
     from bench.models.build import PLUGIN_MODELS  # imports torch, as plugins do
@@ -221,7 +222,8 @@ def _checkpoints(folder: Path) -> Listing:
     for one in list_folders(checkpoint_roots(folder)):
         card = read_card(one / "card.yaml")
         clean = card.clean_accuracy.value
-        rows.append([one.name, card.model.norm.label(), card.training, card.dataset, clean])
+        training = card.training.partition(" (sha256")[0]  # an import's file is hashed on its card
+        rows.append([one.name, card.model.norm.label(), training, card.dataset, clean])
     return Listing(["checkpoint", "norm", "training", "data set", "clean accuracy"], rows)
 
 

@@ -135,7 +135,7 @@ def _table(name: str, norm: NormSpec, clean_accuracy: str, result: ProbeResult) 
         ("stochastic", _yes(norm.stochastic), f"{_yes(result.stochastic)} ({result.noise:.1e})"),
         ("batch-dependent", _yes(norm.batch_dependent), batch),
         ("outputs", "logits", f"{result.outputs} (scale {result.logit_scale:.3g})"),
-        ("clean accuracy", clean_accuracy, f"{result.clean_accuracy:.1%}"),
+        ("clean accuracy", clean_accuracy, _accuracy(result)),
         ("layers in train mode", "0", str(len(result.train_mode) + len(result.unreached))),
         ("branches that never run", "0", str(len(result.unused_branches))),
         ("changed by a forward pass", "nothing", ", ".join(result.state_changes) or "nothing"),
@@ -149,6 +149,15 @@ def _table(name: str, norm: NormSpec, clean_accuracy: str, result: ProbeResult) 
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _accuracy(result: ProbeResult) -> str:
+    """Returns the accuracy on the few images of a probe with its 95 % interval."""
+    from bench.metrics import wilson
+
+    n = result.n_images
+    low, high = wilson(result.clean_accuracy * n, n)
+    return f"{result.clean_accuracy:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _yes(flag: bool) -> str:

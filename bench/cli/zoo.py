@@ -30,6 +30,7 @@ from bench.core.errors import UserError
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
 
 if TYPE_CHECKING:  # imported at every start
+    from bench.train.importing import Import
     from bench.train.quality import AuditOptions
     from bench.zoo import Card
     from bench.zoo.audit import Audit
@@ -57,13 +58,17 @@ def import_(
     classes: Annotated[int | None, typer.Option("--classes", min=2)] = None,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", help="What its authors subtracted, as 0.49,0.48,0.45."),
+        typer.Option(
+            "--mean",
+            help="What its authors subtracted, as 0.49,0.48,0.45 (default: the file's own, or "
+            "the best of those in use).",
+        ),
     ] = None,
     std: Annotated[
         str | None, typer.Option("--std", help="What its authors divided by, alike.")
     ] = None,
     shortcut: Annotated[
-        str, typer.Option("--shortcut", help="pad or conv, of ResNet-20, -38 and -50.")
+        str, typer.Option("--shortcut", help="pad or conv, of CIFAR's ResNets (6n + 2).")
     ] = "pad",
     key: Annotated[
         str | None, typer.Option("--key", help="Where in the file the state dict is.")
@@ -71,6 +76,12 @@ def import_(
     rename: Annotated[
         list[str] | None,
         typer.Option("--rename", help="OLD=NEW, prefixes of names; may be repeated."),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop", help="Leave entries of these names out, as 'aux_*'; may be repeated."
+        ),
     ] = None,
     score_on: Annotated[
         str | None,
@@ -98,17 +109,11 @@ def import_(
         shortcut=shortcut,
         key=key,
         renames=tuple(rename or ()),
+        drops=tuple(drop or ()),
         score_on=score_on,
         force=force,
     )
-    folder, card = import_checkpoint(request, where_of(checkpoints, data_root, device))
-    clean = card.clean_accuracy
-    say(console, f"{folder}: clean accuracy {clean.value:.2%} on {clean.n} images ({clean.split})")
-    if clean.value < 2 / card.model.classes:
-        warn(
-            console,
-            "that is near chance: do norm, mean, std and the order of classes belong to it?",
-        )
+    _show_import(import_checkpoint(request, where_of(checkpoints, data_root, device)))
 
 
 @zoo_app.command()
@@ -211,6 +216,40 @@ def show(
     for key, value in _facts(card):
         table.add_row(key, Text(value))
     console.print(table)
+
+
+def _show_import(done: Import) -> None:
+    """Prints what was imported, what was assumed and left out, and what is in doubt."""
+    clean, chance = done.card.clean_accuracy, 1 / done.card.model.classes
+    for note in done.notes:
+        say(console, note)
+    if done.tried:
+        say(
+            console,
+            f"The file holds no mean and std, and they were not both given. On {done.tried[0].n} "
+            "images, with those in use:",
+        )
+        for i, one in enumerate(done.tried):
+            say(console, f"  {one}" + ", taken" * (i == 0))
+    else:
+        say(console, f"Input {done.scale}, {done.scale.known_from}.")
+    where = f"{clean.n} images ({clean.split})"
+    say(console, f"{done.folder}: clean accuracy {clean.value:.2%} on {where}")
+    if rivals := done.rivals():
+        others = "; ".join(str(one.scale) for one in rivals)
+        warn(console, f"not shown to be worse: {others}; give --mean and --std if you know them")
+    if done.twin is not None:
+        arch, accuracy = done.twin
+        better = accuracy > clean.value
+        told = f"the same weights fit --arch {arch} too: clean accuracy {accuracy:.2%}"
+        (warn if better else say)(console, told)
+    if clean.value < 2 * chance:
+        warn(
+            console,
+            f"that is near chance ({chance:.2%}). Assumed were {done.scale} "
+            f"({done.scale.known_from}): check --mean, --std, --norm, --shortcut and the order of "
+            "the classes",
+        )
 
 
 def _audited(
@@ -324,6 +363,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
     """Returns what a card says, as names and values."""
     import yaml
 
+    from bench.zoo.checkpoint import identity
+
     model, clean, robust = card.model, card.clean_accuracy, card.robust_accuracy
     shape = f"{model.channels} x {model.size} x {model.size}, {model.classes} classes"
     scored = f"{clean.value:.2%} on {clean.n} images ({clean.split})"
@@ -348,7 +389,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         "PGD-20": attacked,
         "trained": card.trained,
         "versions": ", ".join(f"{k} {v}" for k, v in card.versions.items()),
-        "sha256": card.sha256,
+        "file_sha256": card.sha256,
+        "weights_sha256": identity(card),
         "notes": card.notes,
     }
     return [(key, value) for key, value in facts.items() if value]

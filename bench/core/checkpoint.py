@@ -40,6 +40,7 @@ class CheckpointFacts(Spec):
         std: Per-channel standard deviation that the model divides by.
         seed: Of its training, where the card tells it.
         recipe: Hash of its training recipe, where the card tells it.
+        file_sha256: Of the file of its weights; empty where there is none, and in older stores.
         sketch: Of its weights, see ``bench.core.weight_sketch``; empty in older stores.
         history: Its training, where the suite has a report of kind ``training_curve``.
     """
@@ -52,6 +53,7 @@ class CheckpointFacts(Spec):
     std: tuple[float, ...]
     seed: int | None = None
     recipe: str = ""
+    file_sha256: str = ""
     sketch: str = ""
     history: tuple[Epoch, ...] = ()
 
@@ -60,7 +62,8 @@ class ModelFacts(CheckpointFacts):
     """All that is known of a checkpoint that is at hand, or of a URI's model.
 
     Attributes:
-        sha256: Of its weights, and of all else that decides its logits as far as that is known.
+        sha256: Of its weights, and of all else that decides its logits as far as that is known; in
+            tables ``weights_sha256``.
         spec: Its architecture, norm and input.
         std_known: Whether ``std`` is known; a network that normalizes its input itself hides it.
     """
@@ -80,6 +83,7 @@ class ModelFacts(CheckpointFacts):
         std_known: bool = True,
         seed: int | None = None,
         recipe: str = "",
+        file_sha256: str = "",
     ) -> ModelFacts:
         """Returns the facts of a model of this specification."""
         return cls(
@@ -94,6 +98,7 @@ class ModelFacts(CheckpointFacts):
             std_known=std_known,
             seed=seed,
             recipe=recipe,
+            file_sha256=file_sha256,
         )
 
     def stored(self, *, history: bool) -> CheckpointFacts:

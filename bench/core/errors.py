@@ -26,16 +26,52 @@ class MissingCheckpointError(UserError):
     """A model's checkpoint, weights or library is not on this machine."""
 
 
+_CANDIDATES = 8
+"""Similar names among which the fewest typing errors decide."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest known name, or else the known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{close[0]}'?"
+    close = closest(name, names)
+    if close is not None:
+        return f"; did you mean '{close}'?"
     if not names:
         return "; there are none"
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"; known: {shown}"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known name that a misspelled one most likely stands for; ``None`` if none is.
+
+    Of the names that share half of their letters with it, the one with the fewest typing errors:
+    letters that are missing, added, replaced or swapped. Upper and lower case are alike.
+    """
+    plain: dict[str, list[str]] = {}
+    for one in sorted(known):
+        plain.setdefault(one.casefold(), []).append(one)
+    asked = name.casefold()
+    close = difflib.get_close_matches(asked, plain, n=_CANDIDATES, cutoff=0.5)
+    if not close:
+        return None
+    best = min(close, key=lambda one: typing_errors(asked, one))  # of equals, the most similar
+    return plain[best][0]
+
+
+def typing_errors(a: str, b: str) -> int:
+    """Returns the optimal string alignment distance of two texts: a swap of neighbours counts 1."""
+    before: list[int] = []
+    above = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        row = [i]
+        for j, right in enumerate(b, 1):
+            best = min(above[j] + 1, row[-1] + 1, above[j - 1] + (left != right))
+            if i > 1 and j > 1 and (left, a[i - 2]) == (b[j - 2], right):
+                best = min(best, before[j - 2] + 1)
+            row.append(best)
+        before, above = above, row
+    return above[-1]
 
 
 def one_line(error: BaseException, most: int | None = 300) -> str:

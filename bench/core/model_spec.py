@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, closest
 from bench.core.norm_spec import NormSpec
 from bench.core.registry import only_plugin, plugins
 from bench.core.spec import Spec
@@ -16,13 +17,92 @@ ARCHITECTURES = (
     "resnet38",
     "resnet50",
     "resnet18",
+    "resnet34",
     "resnet50-bottleneck",
+    "preact-resnet18",
+    "preact-resnet18-kuangliu",
+    "preact-resnet18-wong",
     "vgg11",
     "vgg16",
     "wrn32",
 )
-"""``resnet50`` is the 6n+2 network for CIFAR-10 of the RobustNorm paper; ``resnet50-bottleneck`` is
-ImageNet's ResNet-50, which the RNA paper uses."""
+"""Architectures that have a name of their own; ``FAMILIES`` are named by a rule.
+
+``resnet50`` is the 6n+2 network for CIFAR-10 of the RobustNorm paper; ``resnet50-bottleneck`` is
+ImageNet's ResNet-50, which the RNA paper uses. ``preact-resnet18`` is He et al.'s, with a norm and
+ReLU before the classifier (Rice et al. 2020); kuangliu/pytorch-cifar's has neither; Wong et al.'s
+(2020) moreover takes a shortcut's convolution from the block's input rather than its activation.
+"""
+
+FAMILIES = {"resnet<6n+2>": "resnet56", "wrn-<6n+4>-<k>": "wrn-28-10"}
+"""Architectures by rule, each with an example: CIFAR's ResNets of 6n+2 layers (He et al. 2016,
+section 4.2), and WideResNets of 6n+4 layers that are k times as wide (Zagoruyko & Komodakis 2016).
+"""
+
+ARCH_TWINS = {
+    "preact-resnet18-kuangliu": "preact-resnet18-wong",
+    "preact-resnet18-wong": "preact-resnet18-kuangliu",
+}
+"""Networks whose weights have the same names and shapes, though they compute different things."""
+
+_MAX_DEPTH, _MAX_WRN_DEPTH, _MAX_WIDEN = 1202, 106, 20
+_RESNET = re.compile(r"resnet(\d{1,4})")
+_WRN = re.compile(r"(?:wrn|wide-?resnet)(\d{1,3})x?(\d{1,2})")
+_WORDS = re.compile(r"[-_ ]+")
+
+
+def canonical_arch(name: str) -> str:
+    """Returns rbench's spelling of an architecture: ``ResNet-56`` is ``resnet56``.
+
+    Case, and what joins letters and digits, do not matter; other names stay as they are.
+    """
+    found = _WORDS.sub("-", name.strip().lower())
+    known = {one.replace("-", ""): one for one in ARCHITECTURES}
+    plain = found.replace("-", "")
+    if plain in known:
+        return known[plain]
+    if _RESNET.fullmatch(plain):
+        return plain
+    # Joined digits are ambiguous, so two numbers must be told apart.
+    wide = _WRN.fullmatch(re.sub(r"(?<=\d)-(?=\d)", "x", found).replace("-", ""))
+    if wide and re.search(r"\d[-x]\d", found):
+        return f"wrn-{int(wide[1])}-{int(wide[2])}"
+    return name
+
+
+def residual_depth(arch: str) -> int | None:
+    """Returns n, blocks a stage, of a CIFAR ResNet of 6n+2 layers; ``None`` for any other name."""
+    match = _RESNET.fullmatch(arch)
+    depth = int(match[1]) if match else 0
+    return (depth - 2) // 6 if 8 <= depth <= _MAX_DEPTH and depth % 6 == 2 else None
+
+
+def wide_shape(arch: str) -> tuple[int, int] | None:
+    """Returns n, blocks a stage, and k of a WideResNet ``wrn-D-K``; ``None`` for any other name."""
+    match = re.fullmatch(r"wrn-([1-9]\d{0,2})-([1-9]\d?)", arch)
+    depth, widen = (int(match[1]), int(match[2])) if match else (0, 0)
+    fits = 10 <= depth <= _MAX_WRN_DEPTH and depth % 6 == 4 and widen <= _MAX_WIDEN
+    return ((depth - 4) // 6, widen) if fits else None
+
+
+def _unknown_arch(name: str) -> str:
+    """Returns the message for a name that no architecture has."""
+    if _RESNET.fullmatch(name):
+        return (
+            f"unknown arch '{name}': CIFAR's ResNets have 6n + 2 layers, 8 to {_MAX_DEPTH} "
+            "(resnet20, resnet32, resnet44, resnet56, resnet110); ImageNet's are resnet18, "
+            "resnet34 and resnet50-bottleneck"
+        )
+    if name.startswith("wrn-"):
+        return (
+            f"unknown arch '{name}': expected wrn-D-K with D = 6n + 4 layers, 10 to "
+            f"{_MAX_WRN_DEPTH}, and K, 1 to {_MAX_WIDEN} times the width (wrn-28-10, wrn-34-10)"
+        )
+    known = (*ARCHITECTURES, *plugins(MODEL_GROUP))
+    near = closest(name, known)
+    hint = f"; did you mean '{near}'?" if near else ""
+    return f"unknown arch '{name}'{hint}; known: {', '.join((*known, *FAMILIES))}"
+
 
 MODEL_GROUP = "rbench.models"
 """Entry points by which other packages add architectures."""
@@ -34,7 +114,7 @@ class ClassifierSpec(Spec):
     The upper limits keep a stranger's card from exhausting memory.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``, a plugin's, or the name in another library.
+        arch: One of ``ARCHITECTURES`` or ``FAMILIES``, a plugin's, or the name in another library.
         norm: The normalization of every layer that has one.
         channels: Input channels.
         size: Input height and width in pixels.
@@ -69,15 +149,21 @@ class ModelSpec(ClassifierSpec):
 
     shortcut: str = "pad"
 
+    @field_validator("arch")
+    @classmethod
+    def _spelling(cls, arch: str) -> str:
+        return arch if arch in plugins(MODEL_GROUP) else canonical_arch(arch)
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
+        by_rule = residual_depth(self.arch) is not None or wide_shape(self.arch) is not None
+        own = by_rule or self.arch in ARCHITECTURES
         try:
-            plugin = only_plugin("arch", MODEL_GROUP, self.arch, own=self.arch in ARCHITECTURES)
+            plugin = only_plugin("arch", MODEL_GROUP, self.arch, own=own)
         except UserError as error:
             raise ValueError(str(error)) from None
-        if self.arch not in ARCHITECTURES and plugin is None:
-            known = ", ".join((*ARCHITECTURES, *plugins(MODEL_GROUP)))
-            raise ValueError(f"unknown arch '{self.arch}'; known: {known}")
+        if not own and plugin is None:
+            raise ValueError(_unknown_arch(self.arch))
         if self.shortcut not in ("pad", "conv"):
             raise ValueError(f"shortcut must be pad or conv, found '{self.shortcut}'")
         if self.norm.name == "foreign" or self.norm.declares:

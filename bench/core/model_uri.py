@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.spec import parse_number
@@ -99,6 +99,17 @@ def parse_uri(text: str) -> ModelUri:
         if keys.count(key) > 1 or not (key + value).isprintable():
             raise UserError(f"'{shown}': key {key!a} is given twice, or is not printable")
     return ModelUri(text, scheme, path, dict(pairs))
+
+
+def with_identity(name: str, identity: str) -> str:
+    """Returns a ``python:`` URI with the text by which its author tells its weights from others.
+
+    Raises:
+        ValueError: For any other name: its own weights tell it.
+    """
+    if not name.startswith("python:"):
+        raise ValueError("identity is for python: models; others are told apart by their weights")
+    return f"{name}{'&' if '?' in name else '?'}identity={quote(identity, safe='')}"
 
 
 def canonical_name(name: str) -> str:

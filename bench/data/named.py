@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
@@ -79,7 +80,9 @@ def get_dataset(name: str, root: Path | None = None) -> Dataset:
         return path_dataset(name, data_root(root))
     if name in DATASETS:
         return DATASETS.get(name)
-    hint, own = did_you_mean(name, DATASETS), " or ".join(f"{form}:PATH" for form in PATH_FORMS)
+    meant = _ALSO_CALLED.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+    hint = f"; did you mean '{meant}'?" if meant else did_you_mean(name, DATASETS)
+    own = " or ".join(f"{form}:PATH" for form in PATH_FORMS)
     raise UserError(f"unknown data set '{name}'{hint} (own data: {own})")
 
 
@@ -253,6 +256,19 @@ def _adopt(plugin: Plugin, found: object) -> Dataset:
         raise ValueError(f"its Dataset is named '{found.name}', expected '{plugin.name}'")
     return found
 
+
+_ALSO_CALLED = {
+    "fmnist": "fashion-mnist",
+    "fashion": "fashion-mnist",
+    "fashionmnist": "fashion-mnist",
+    "c10": "cifar10",
+    "cifar": "cifar10",
+    "c100": "cifar100",
+    "ilsvrc2012": "imagenet",
+    "imagenet1k": "imagenet",
+    "in1k": "imagenet",
+}
+"""What else people call the data sets, in small letters and digits."""
 
 DATASETS: Registry[Dataset] = Registry("data set", "rbench.datasets", _adopt)
 

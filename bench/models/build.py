@@ -7,11 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec
+from bench.core.model_spec import (
+    MODEL_GROUP,
+    ClassifierSpec,
+    ModelSpec,
+    residual_depth,
+    wide_shape,
+)
 from bench.core.registry import Plugin, Registry
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
-from bench.models.wide_resnet import WideResNet
+from bench.models.wide_resnet import PreActResNet, WideResNet
 from bench.norms import NormFactory, norm_factory, weights_seeded
 from bench.norms.plain import fixup_init
 
@@ -80,16 +86,27 @@ def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
         widths = [64, 128, 256, 512]
         return lambda: ResNet(blocks, widths, norm, *io, fixup, True, large, block)
 
+    def preact(final: bool, from_input: bool) -> Callable[[], nn.Module]:
+        return lambda: PreActResNet([2] * 4, norm, *io, fixup, final, from_input, large)
+
+    def wide(n: int, widen: int) -> Callable[[], nn.Module]:
+        return lambda: WideResNet(n, widen, norm, *io, fixup)
+
     makers: dict[str, Callable[[], nn.Module]] = {
-        "resnet20": cifar(3),
-        "resnet38": cifar(6),
-        "resnet50": cifar(8),
         "resnet18": imagenet([2, 2, 2, 2], BasicBlock),
+        "resnet34": imagenet([3, 4, 6, 3], BasicBlock),
         "resnet50-bottleneck": imagenet([3, 4, 6, 3], Bottleneck),
+        "preact-resnet18": preact(True, False),
+        "preact-resnet18-kuangliu": preact(False, False),
+        "preact-resnet18-wong": preact(False, True),
         "vgg11": lambda: VGG(11, norm, *io),
         "vgg16": lambda: VGG(16, norm, *io),
-        "wrn32": lambda: WideResNet(5, 10, norm, *io, fixup),
+        "wrn32": wide(5, 10),
     }
-    if spec.arch not in makers:
-        return PLUGIN_MODELS.get(spec.arch)(spec, norm)
-    return makers[spec.arch]()
+    if spec.arch in makers:
+        return makers[spec.arch]()
+    if (n := residual_depth(spec.arch)) is not None:
+        return cifar(n)()
+    if (shape := wide_shape(spec.arch)) is not None:
+        return wide(*shape)()
+    return PLUGIN_MODELS.get(spec.arch)(spec, norm)

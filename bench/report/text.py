@@ -71,7 +71,12 @@ def model_section(view: RunView) -> Section:
     for i, model in enumerate(view.models):
         info = view.info_of_model(i)
         facts = [f"checkpoint {model.checkpoint}"]
-        facts += [model.protocol] if info is None else _facts(info, view.eot_iters(i))
+        known = view.facts(i)
+        file_sha256 = known.file_sha256 if known is not None else ""
+        if info is None:
+            facts.append(model.protocol)
+        else:
+            facts += _facts(info, view.eot_iters(i), file_sha256)
         facts += [EOT_TEXT[eot] for eot in view.eots(i) if eot in EOT_TEXT]
         items.append((model.label, "; ".join(facts)))
     return Section("Models", tuple(items))
@@ -98,7 +103,7 @@ def attack_section(view: RunView) -> Section:
     return Section("Attacks", tuple(items))
 
 
-def _facts(info: CellInfo, eot_iters: Sequence[int]) -> list[str]:
+def _facts(info: CellInfo, eot_iters: Sequence[int], file_sha256: str) -> list[str]:
     spec = info.spec
     facts = [_protocol_fact(spec)]
     if spec.stats is not None:
@@ -107,8 +112,13 @@ def _facts(info: CellInfo, eot_iters: Sequence[int]) -> list[str]:
     facts += _draw_facts(spec, eot_iters)
     if info.cluster == "batch":
         facts.append("intervals clustered by batch")
-    facts.append(f"sha256 {spec.sha256[:12]}")
-    return facts
+    return [*facts, *hashes(spec.sha256, file_sha256)]
+
+
+def hashes(weights_sha256: str, file_sha256: str = "") -> list[str]:
+    """Returns the hashes that tell a model: of its file, if there is one, and of all of it."""
+    found = {"file_sha256": file_sha256, "weights_sha256": weights_sha256}
+    return [f"{name} {value[:12]}" for name, value in found.items() if value]
 
 
 def _protocol_fact(spec: CellSpec) -> str:
@@ -117,7 +127,7 @@ def _protocol_fact(spec: CellSpec) -> str:
     if spec.protocol == "stats_transfer":
         stats = spec.surrogate.stats or ""
         return f"{spec.protocol}: crafted under {STATS_TEXT.get(stats, stats)}"
-    return f"{spec.protocol}: crafted on {_surrogate(spec)}, sha256 {spec.surrogate.sha256[:12]}"
+    return f"{spec.protocol}: crafted on {_surrogate(spec)}, {hashes(spec.surrogate.sha256)[0]}"
 
 
 def _surrogate(spec: CellSpec) -> str:

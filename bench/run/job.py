@@ -82,8 +82,8 @@ def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Class
     found = source.facts().sha256  # of another library's model, as it was loaded
     if found != sha256:
         raise UserError(
-            f"{name}: the checkpoint changed since the run was planned (sha256 was {sha256}, is "
-            f"{found}); start the run again"
+            f"{name}: the checkpoint changed since the run was planned (its weights_sha256 was "
+            f"{sha256}, is {found}); start the run again"
         )
     return model.to(where.device)
 

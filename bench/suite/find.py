@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from bench.core.errors import UserError, did_you_mean
+from bench.core.errors import UserError, closest, did_you_mean
+
+SUFFIX = ".yaml"
 
 
 def list_suites(folders: Iterable[Path]) -> dict[str, Path]:
@@ -31,13 +33,29 @@ def find_suite(name_or_path: str, folders: Iterable[Path]) -> Path:
     if path.is_file():
         return path
     suites = list_suites(folders)
-    name = name_or_path.removesuffix(".yaml")
+    name = name_or_path.removesuffix(SUFFIX)
     if name in suites:
         return suites[name]
-    if path.parent != Path() and path.parent.is_dir():
-        siblings = [str(file) for file in path.parent.glob("*.yaml")]
-        raise UserError(f"no suite file '{path}'{did_you_mean(str(path), siblings)}")
-    raise UserError(f"no suite '{name}', as a file or by name{did_you_mean(name, suites)}")
+    if path.suffix == SUFFIX:
+        raise UserError(_no_such_file(path, suites))
+    written = path.with_name(path.name + SUFFIX) if path.name else path
+    hint = f"; did you mean the file '{written}'?" if written.is_file() else ""
+    raise UserError(f"no suite '{name}', as a file or by name{hint or did_you_mean(name, suites)}")
+
+
+def _no_such_file(path: Path, suites: Iterable[str]) -> str:
+    """Returns the message for the path of a suite at which there is no file."""
+    told = f"no suite file '{path}'" + ("" if path.is_absolute() else f" in {Path.cwd()}")
+    beside = path.parent.glob(f"*{SUFFIX}") if path.parent.is_dir() else ()
+    near = closest(str(path), map(str, beside))
+    if near is not None:
+        return f"{told}; did you mean '{near}'?"
+    parts = path.with_suffix("").parts
+    names = ["/".join(parts[i:]) for i in range(len(parts))]
+    known = next((name for name in names if name in suites), None)
+    if known is not None:
+        return f"{told}; a suite '{known}' is found by its name alone: give '{known}'"
+    return f"{told}; expected a suite file, or a name that rbench list suites shows"
 
 
 NAME = "mine"

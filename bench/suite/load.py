@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bench.core.ball import NORMS
 from bench.core.cell import DataSpec, Eot
-from bench.core.errors import UserError, did_you_mean, our_words
+from bench.core.errors import UserError, closest, did_you_mean, our_words, typing_errors
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
@@ -44,6 +44,9 @@ _EXPECTED = {
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
 }
+
+_TYPO = 2
+"""Typing errors up to which an attack's unknown key is one of its keys, not a parameter."""
 
 
 def load_suite(path: Path, lookup: Lookup, *, skip_missing: bool = False) -> ResolvedSuite:
@@ -185,7 +188,9 @@ def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
         key = str(path[-1])
         hint = did_you_mean(key, _known_keys(path[:-1]))
         if path[0] == "attacks" and len(path) == 3:
-            hint += f"; a parameter of the attack is written params: {{{key}: ...}}"
+            near = closest(key, _known_keys(path[:-1]))
+            typo = near is not None and typing_errors(key, near) <= _TYPO
+            hint = hint * typo + f"; a parameter of the attack is written params: {{{key}: ...}}"
         return Problem(path, f"unknown key{hint}")
     if kind == "too_short":
         return Problem(path, "expected at least one entry, found none")

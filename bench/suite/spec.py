@@ -32,7 +32,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search, check_eot
-from bench.core.model_uri import canonical_name
+from bench.core.model_uri import canonical_name, with_identity
 from bench.core.norm_spec import Stats
 from bench.core.spec import Number, Spec
 from bench.core.threat import ThreatModel
@@ -65,8 +65,22 @@ class SurrogateEntry(Spec):
         return {"checkpoint": value} if isinstance(value, str) else value
 
 
+def _told_apart(value: object) -> object:
+    """Returns a model's entry with its ``identity`` in the URI, where every process sees it."""
+    if not isinstance(value, dict) or not isinstance(value.get("identity"), str):
+        return value
+    name = value.get("checkpoint")
+    if not isinstance(name, str):
+        return value
+    rest = {key: one for key, one in value.items() if key != "identity"}
+    return {**rest, "checkpoint": with_identity(name, value["identity"])}
+
+
 class ModelEntry(Entry):
     """A row of the suite's tables. A bare string stands for ``{checkpoint: STRING}``.
+
+    A ``python:`` model may have ``identity: TEXT``, which becomes part of its URI: a text that
+    changes whenever its weights do.
 
     Attributes:
         checkpoint: Name of the checkpoint, or a URI (docs/models.md).
@@ -102,6 +116,7 @@ class ModelEntry(Entry):
     def _short_form(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"checkpoint": value}
+        value = _told_apart(value)
         label = model_label(value)
         return {**value, "label": label} if label and isinstance(value, dict) else value
 

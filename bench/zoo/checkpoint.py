@@ -9,15 +9,17 @@ import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.checkpoint import Epoch, ModelFacts
 from bench.core.errors import MissingCheckpointError, UserError, did_you_mean, message_of
 from bench.core.model_spec import ModelSpec
-from bench.core.paths import checkpoint_roots
+from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder
 from bench.core.spec import canonical_json, digest, sha256_file
 from bench.store.files import write_atomically
+from bench.untrusted.spec_file import read_yaml
 from bench.zoo.card import Card, read_card, write_card
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 
 WEIGHTS, CARD, HISTORY = "model.safetensors", "card.yaml", "training.csv"
+TORCH_SUFFIXES = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
+FOREIGN_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+"""Files of other people's weights that ``rbench zoo import`` reads."""
+FILE_ENDINGS = (*FOREIGN_SUFFIXES, ".pt2", ".pkl", ".onnx", ".h5", ".keras", ".npz", ".py")
+"""A model's name that ends like this is meant as a file, not as the name of a checkpoint."""
 MAX_NAME = 200
 """Characters of a checkpoint's name; file systems allow 255 bytes."""
 
@@ -48,6 +55,7 @@ class Checkpoint:
             card.training,
             seed=card.seed,
             recipe=digest(card.recipe) if card.recipe else "",
+            file_sha256=card.sha256,
         )
 
     def load(self, stats: str | None = None) -> Classifier:
@@ -173,12 +181,33 @@ def checkpoint_folder(root: Path, name: str) -> Path:
     Raises:
         UserError: When the name leads out of the folder of checkpoints.
     """
-    if Path(name).name != name or name in (".", "..") or len(name) > MAX_NAME:
+    plain = Path(name).name == name and name not in (".", "..") and len(name) <= MAX_NAME
+    folders = [folder / name for folder in checkpoint_roots(root)] if plain else []
+    there = next((folder for folder in folders if folder.is_dir()), None)
+    if there is None and name.endswith(FILE_ENDINGS) and len(name) <= MAX_NAME:
         raise UserError(
-            f"checkpoint '{name[:MAX_NAME]}': expected the name of a folder in checkpoints"
+            f"checkpoint '{name}': expected the name of a folder in checkpoints, found a file; "
+            f"{file_remedy(name)}"
         )
-    folders = [folder / name for folder in checkpoint_roots(root)]
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+    if not plain:
+        raise UserError(
+            f"checkpoint '{name[:MAX_NAME]}': expected the name of a folder in checkpoints; one "
+            "elsewhere is file:PATH"
+        )
+    return there or folders[0]
+
+
+def file_remedy(name: str) -> str:
+    """Returns how a model in a file of one's own is used: by import, or as Python code."""
+    if name.endswith(".py"):
+        return "name the function in it that returns the network, python:MODULE:FUNCTION"
+    if name.endswith(FOREIGN_SUFFIXES):
+        return (
+            f"bring it in once with: rbench zoo import {name} --arch ... --norm ... --dataset ...; "
+            "for a network that rbench list models lacks, write a function that builds and loads "
+            "it, and name that as python:MODULE:FUNCTION"
+        )
+    return "write a function that builds and loads it, and name that as python:MODULE:FUNCTION"
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -189,9 +218,32 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         UserError: When the card is missing or invalid.
     """
     if not folder.is_dir():
-        hint = did_you_mean(folder.name, list_checkpoints(folder.parent))
+        hint = _training(folder) or did_you_mean(folder.name, list_checkpoints(folder.parent))
         raise MissingCheckpointError(f"{folder}: no such checkpoint{hint}")
     return Checkpoint(folder, read_card(folder / CARD))
+
+
+def _training(folder: Path) -> str:
+    """Returns how a recipe makes a checkpoint that is not there; empty where none does."""
+    root, name = folder.parent, folder.name
+    if name not in _recipe_names(recipes_folder(root)):
+        return ""
+    out = "" if root == checkpoints_folder() else f" --out {root}"
+    return f"; its recipe makes it: rbench train {name}{out}"
+
+
+@lru_cache(maxsize=4)
+def _recipe_names(folder: Path) -> frozenset[str]:
+    """Returns the names of the recipes in a folder; files that cannot be read have none."""
+    found: list[object] = []
+    for path in folder.rglob("*.yaml"):
+        try:
+            data = read_yaml(path, "training recipes")
+        except UserError:  # rbench train and rbench list recipes report it
+            continue
+        parts = data.get("recipes", [data]) if isinstance(data, Mapping) else []
+        found += [one.get("name") for one in parts if isinstance(one, Mapping)]
+    return frozenset(name for name in found if isinstance(name, str))
 
 
 def list_checkpoints(root: Path) -> list[str]:

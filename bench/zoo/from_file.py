@@ -23,6 +23,7 @@ from bench.core.model_spec import ModelSpec
 from bench.core.model_uri import ModelUri
 from bench.core.paths import Where
 from bench.core.spec import canonical_json, sha256_file
+from bench.data.inputs import InputScale, scales_in_use
 from bench.data.named import get_dataset
 from bench.models import Classifier
 from bench.models.external.scheme import Source, missing_extra
@@ -30,7 +31,7 @@ from bench.untrusted.spec_file import check_spec
 from bench.untrusted.weights import calling_library
 from bench.untrusted.yaml_text import YamlError, load
 from bench.zoo.checkpoint import open_checkpoint
-from bench.zoo.imported import load_foreign, read_foreign
+from bench.zoo.imported import load_foreign, own_scale, read_foreign
 
 _SUFFIX = ".safetensors"
 _HUB_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -53,19 +54,33 @@ class WeightsFile:
 
     def facts(self) -> ModelFacts:
         """Returns what is known of the model; hashes the file without parsing it."""
-        return ModelFacts.of(self._sha256, self.spec, self.dataset, f"a file: {self.path.name}")
+        return ModelFacts.of(
+            self._sha256,
+            self.spec,
+            self.dataset,
+            f"a file: {self.path.name}",
+            file_sha256=self._file_sha256,
+        )
+
+    @cached_property
+    def _file_sha256(self) -> str:
+        return sha256_file(self.path)
 
     @cached_property
     def _sha256(self) -> str:
-        said = [sha256_file(self.path), self.spec.model_dump(mode="json", exclude_defaults=True)]
+        said = [self._file_sha256, self.spec.model_dump(mode="json", exclude_defaults=True)]
         return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
     def load(self, stats: str | None = None) -> Classifier:
         """Builds the network and loads the file's weights, strictly."""
-        spec = self.spec
+        spec, file = self.spec, read_foreign(self.path)
+        own = own_scale(file, spec.channels)
+        if own is not None and not own.agrees(spec.mean, spec.std):
+            other = InputScale(own.mean, own.std, own.note)
+            raise UserError(f"{self.path}: holds {other}, {own.note}, but the URI gives others")
         if stats is not None:
             spec = spec.model_copy(update={"norm": spec.norm.with_stats(stats)})
-        return load_foreign(read_foreign(self.path), spec).model
+        return load_foreign(file, spec).model
 
 
 def open_file(uri: ModelUri, where: Where) -> Source:
@@ -92,7 +107,23 @@ def weights_file(uri: ModelUri, path: Path) -> WeightsFile:
         )
     if not path.is_file():
         raise MissingCheckpointError(f"{uri.text}: no such file")
+    _refuse_guess(uri)
     return WeightsFile(path, spec, dataset)
+
+
+def _refuse_guess(uri: ModelUri) -> None:
+    """Raises ``UserError`` where mean or std is left to a data set that has several in use."""
+    if "dataset" not in uri.query or {"mean", "std"} <= uri.query.keys():
+        return
+    dataset = get_dataset(uri.query["dataset"])
+    channels = uri.whole("channels") or dataset.channels
+    given = {key: uri.numbers(key) for key in ("mean", "std")}
+    scales = scales_in_use(dataset, channels, **given)
+    listed = "; ".join(f"{one} ({one.known_from})" for one in scales)
+    raise UserError(
+        f"{uri.text}: give mean and std, as a file of weights does not tell them and several are "
+        f"in use: {listed}; rbench zoo import tries them"
+    )
 
 
 def spec_of(uri: ModelUri) -> tuple[ModelSpec, str]:
@@ -125,6 +156,7 @@ def open_hub(uri: ModelUri, where: Where) -> Source:
     if len(parts) < _HUB_PARTS or not fits:
         raise UserError(f"{uri.text}: expected hf:OWNER/REPO/FILE.safetensors")
     spec_of(uri)  # reports errors before anything is downloaded
+    _refuse_guess(uri)
     try:
         hub: Any = import_module("huggingface_hub")
     except ImportError as error:

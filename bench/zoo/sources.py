@@ -49,18 +49,20 @@ for _name, _scheme in {
     "file": Scheme(
         open=Deferred("bench.zoo.from_file:open_file"),
         keys=_FILE_KEYS,
-        example="file:weights/net.safetensors?arch=resnet20&norm=bn&dataset=cifar10",
+        example="file:weights/net.safetensors?arch=resnet20&norm=bn&dataset=cifar10"
+        "&mean=0.49,0.48,0.45&std=0.25,0.24,0.26",
         needs="the file",
     ),
     "hf": Scheme(
         open=Deferred("bench.zoo.from_file:open_hub"),
         keys=(*_FILE_KEYS, "revision"),
-        example="hf:owner/repo/model.safetensors?arch=resnet18&norm=bn&dataset=cifar10",
+        example="hf:owner/repo/model.safetensors?arch=resnet18&norm=bn&dataset=cifar10"
+        "&mean=0.49,0.48,0.45&std=0.25,0.24,0.26",
         needs="pip install 'rbench[hf]'; the file in its cache, or a network",
     ),
     "python": Scheme(
         open=Deferred("bench.models.external.from_python:open_python"),
-        keys=(*_SHAPE, "mean", "std", "stochastic", "batch_dependent"),
+        keys=(*_SHAPE, "mean", "std", "stochastic", "batch_dependent", "identity"),
         example="python:mymodels:make?size=32&channels=3&classes=10",
         needs="--trust-code",
     ),

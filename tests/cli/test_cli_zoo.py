@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bench.cli import main
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
-from bench.zoo import read_card
+from bench.zoo import open_checkpoint, read_card
 
 N = 30
 Rbench = Callable[..., tuple[int, str]]
@@ -101,21 +102,103 @@ def test_a_foreign_file_becomes_a_checkpoint_that_is_verified_and_shown(
 
     code, shown = rbench("show", folder.name)
     assert code == 0
-    for text in (card.sha256, "0.4; 0.3", "83.33% on 30 images", f"{robust.value:.1%} ["):
+    assert re.search(rf"file_sha256 +│ {sha256_file(folder / 'model.safetensors')}", shown)
+    assert re.search(rf"weights_sha256 +│ {open_checkpoint(folder).facts().sha256}", shown)
+    for text in ("0.4; 0.3", "83.33% on 30 images", f"{robust.value:.1%} ["):
         assert text in shown
 
 
-def test_an_import_keeps_to_the_usual_input_and_says_so(
+def test_the_means_and_stds_in_use_are_tried_and_each_accuracy_is_told(
+    rbench: Rbench, tmp_path: Path
+) -> None:
+    """A network that was trained with Fashion-MNIST's own values does not get MNIST's."""
+    spec = {"arch": "resnet20", "norm": "bn", "channels": 1, "size": 8, "classes": 10}
+    model = build_model(
+        ModelSpec.model_validate(spec | {"mean": [0.2860], "std": [0.3530]}), seed=3
+    )
+    model(torch.rand(64, 1, 8, 8))
+    model.eval()
+    torch.save(model.net.state_dict(), tmp_path / "mine.pt")
+    x = np.random.default_rng(0).integers(0, 256, (400, 1, 8, 8)).astype(np.uint8)
+    with torch.no_grad():
+        y = model(torch.from_numpy(x).float() / 255).argmax(1).numpy()
+    np.savez(tmp_path / "many.npz", x=x, y=y)
+    arguments = ["import", str(tmp_path / "mine.pt"), *IMPORT, "--score-on", "npz:many.npz"]
+    code, shown = rbench(*arguments)
+    card = read_card(tmp_path / "zoo" / "mine" / "card.yaml")
+    assert code == 0 and (card.model.mean, card.model.std) == ((0.2860,), (0.3530,))
+    assert card.clean_accuracy.value == 1
+    taken = "100.00% with mean 0.286, std 0.353 (Fashion-MNIST's own)"
+    lines = shown.splitlines()
+    assert (
+        lines[0].endswith("On 400 images, with those in use:") and lines[1] == f"  {taken}, taken"
+    )
+    tried = {"0.1307, std 0.3081", "0, std 1", "0.5, std 0.5", "0.286, std 0.353"}
+    assert {line.partition("mean ")[2].partition(" (")[0] for line in lines[1:5]} == tried
+    assert f"the best of those in use, on 400 images: {taken}; " in card.notes
+
+    code, shown = rbench(*arguments, "--force", "--std", "0.5")
+    card = read_card(tmp_path / "zoo" / "mine" / "card.yaml")
+    assert code == 0 and card.model.std == (0.5,) and "std 0.5 (none: images in [0, 1])" in shown
+    code, shown = rbench(*arguments, "--force", "--mean", "0.2860", "--std", "0.3530")
+    assert code == 0 and "with those in use" not in shown
+    assert "Input mean 0.286, std 0.353, as given by --mean and --std." in shown
+
+
+def test_means_and_stds_that_are_not_told_apart_are_named(
     rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
 ) -> None:
-    code, _ = rbench("import", str(foreign[0]), *IMPORT, *SCORE, "--name", "a")
+    code, shown = rbench("import", str(foreign[0]), *IMPORT, *SCORE)
+    assert code == 0 and "not shown to be worse: mean " in shown
+    assert "give --mean and --std if you know them" in shown
+
+
+def test_the_files_own_mean_and_std_are_taken(
+    rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
+) -> None:
+    content = torch.load(foreign[0], weights_only=True)
+    torch.save({**content, "mean": [0.4], "std": [0.3]}, foreign[0])
+    arguments = ["import", str(foreign[0]), *IMPORT, *SCORE, "--name", "a", "--force"]
+    code, shown = rbench(*arguments)
     card = read_card(tmp_path / "zoo" / "a" / "card.yaml")
-    assert code == 0 and (card.model.mean, card.model.std) == ((0.1307,), (0.3081,))
-    assert "usual for fashion-mnist, which the file does not confirm" in card.notes
-    rbench("import", str(foreign[0]), *IMPORT, *SCORE, "--name", "a", "--force", "--std", "0.5")
-    card = read_card(tmp_path / "zoo" / "a" / "card.yaml")
-    assert (card.model.mean, card.model.std) == ((0.1307,), (0.5,))
-    assert "as given by --std, the other usual for fashion-mnist" in card.notes
+    assert code == 0 and (card.model.mean, card.model.std) == ((0.4,), (0.3,))
+    told = "mean 0.4, std 0.3, found in the file as mean and std."
+    assert f"Input {told}" in shown and "found in the file as mean and std" in card.notes
+    code, shown = rbench(*arguments, "--mean", "0.5", "--std", "0.5")
+    assert code == 0 and f"Not taken, as others were given: {told}" in shown
+    assert "Not taken" in read_card(tmp_path / "zoo" / "a" / "card.yaml").notes
+
+
+def test_what_is_left_out_is_told(
+    rbench: Rbench, foreign: tuple[Path, Classifier], tmp_path: Path
+) -> None:
+    content = torch.load(foreign[0], weights_only=True)
+    content["state_dict"]["module.aux.weight"] = torch.ones(2, 2)
+    torch.save(content, foreign[0])
+    arguments = ["import", str(foreign[0]), *IMPORT, *SCORE, *INPUT, "--name", "a"]
+    assert "--drop 'PATTERN'" in rbench(*arguments)[1]
+    code, shown = rbench(*arguments, "--drop", "aux.*")
+    told = "Left out 1 entries (module.aux.weight): --drop aux.*."
+    assert code == 0 and told in shown
+    assert told in read_card(tmp_path / "zoo" / "a" / "card.yaml").notes
+
+
+def test_weights_that_two_networks_take_are_scored_in_both(rbench: Rbench, tmp_path: Path) -> None:
+    """kuangliu's and Wong et al.'s PreActResNet-18 have the same names and shapes."""
+    base = {"norm": "bn", "channels": 1, "size": 8, "classes": 10, "mean": [0.4], "std": [0.3]}
+    spec = ModelSpec.model_validate(base | {"arch": "preact-resnet18-wong"})
+    model = build_model(spec, seed=1)
+    model(torch.rand(64, 1, 8, 8))
+    torch.save(model.eval().net.state_dict(), tmp_path / "a.pt")
+    x = np.random.default_rng(0).integers(0, 256, (N, 1, 8, 8)).astype(np.uint8)
+    with torch.no_grad():
+        y = model(torch.from_numpy(x).float() / 255).argmax(1).numpy()
+    np.savez(tmp_path / "tiny.npz", x=x, y=y)
+    arch = ["--arch", "PreActResNet18-kuangliu"]
+    code, shown = rbench("import", str(tmp_path / "a.pt"), *IMPORT, *SCORE, *INPUT, *arch)
+    assert code == 0
+    assert "fit --arch preact-resnet18-wong too: clean accuracy 100.00%" in shown
+    assert "clean accuracy 100.00% on" not in shown
 
 
 def test_a_model_near_chance_is_doubted(
@@ -124,7 +207,8 @@ def test_a_model_near_chance_is_doubted(
     with np.load(tmp_path / "tiny.npz") as good:
         np.savez(tmp_path / "bad.npz", x=good["x"], y=(good["y"] + 1) % 10)
     code, shown = rbench("import", str(foreign[0]), *IMPORT, *INPUT, "--score-on", "npz:bad.npz")
-    assert code == 0 and "that is near chance" in shown
+    assert code == 0 and "that is near chance (10.00%)" in shown
+    assert "Assumed were mean 0.4, std 0.3 (as given by --mean and --std): check --mean," in shown
 
 
 def test_a_taken_name_is_refused_before_anything_is_read(
@@ -144,7 +228,14 @@ def test_a_taken_name_is_refused_before_anything_is_read(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--arch", "resnet99"], "error: the model: unknown arch 'resnet99'; known: resnet20"),
+        (["--arch", "resnet99"], "error: the model: unknown arch 'resnet99': CIFAR's ResNets have"),
+        (["--arch", "resnte20"], "unknown arch 'resnte20'; did you mean 'resnet20'?; known: resn"),
+        (["--arch", "wrn-29-10"], "unknown arch 'wrn-29-10': expected wrn-D-K with D = 6n + 4"),
+        (
+            ["--arch", "resnte20", "--dataset", "fmnist"],
+            "error: unknown data set 'fmnist'; did you mean 'fashion-mnist'? (own data: npz:PATH "
+            "or folder:PATH)\n  the model: unknown arch 'resnte20'; did you mean 'resnet20'?",
+        ),
         (["--arch", "resnet38"], "missing: stages.0.3.conv1.weight (16, 16, 3, 3)"),
         (["--norm", "{name: gn}"], "the model: norm: norm 'gn' needs either groups or group_size"),
         (["--norm", "[bn"], "--norm: expected a name or for example"),

@@ -33,6 +33,25 @@ def test_a_text_entry_is_not_taken_for_a_lazy_one() -> None:
     assert registry.get("greeting") == "os:getcwd"
 
 
+@pytest.mark.parametrize(
+    ("typed", "known", "meant"),
+    [
+        ("fmnist-resnet20-nb", "fmnist-resnet20-bn fmnist-resnet20-rn fmnist-resnet20-in", 0),
+        ("fmnist-resnet20-rm", "fmnist-resnet20-bn fmnist-resnet20-rn fmnist-resnet20-gn", 1),
+        ("pdg", "pgd fgsm apgd mim", 0),
+        ("natrual", "natural nattack", 0),
+        ("Linf", "l2 linf", 1),
+        ("FMNIST-ResNet20-BN", "fmnist-resnet20-bgn fmnist-resnet20-bn", 1),
+        ("n_itr", "n_iter eot_iter alpha", 0),
+    ],
+)
+def test_of_similar_names_the_one_with_the_fewest_typing_errors_is_meant(
+    typed: str, known: str, meant: int
+) -> None:
+    names = known.split()
+    assert did_you_mean(typed, names) == f"; did you mean '{names[meant]}'?"
+
+
 def test_a_name_is_taken_once() -> None:
     registry: Registry[int] = Registry("attack")
     registry.add("pgd", 1)

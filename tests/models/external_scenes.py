@@ -77,7 +77,8 @@ def rbench(*arguments: str) -> tuple[int, str]:
 
 def forget() -> None:
     """Forgets what this process has found out about models, as another process would."""
-    foreign._FACTS.clear()
+    for memory in (foreign._FACTS, foreign._OUTSIDE, foreign._BESIDE):
+        memory.clear()  # type: ignore[attr-defined]
     job.load_model.cache_clear()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.core.model_spec import ARCHITECTURES, ModelSpec
@@ -94,6 +95,15 @@ def test_224_pixels_run(arch: str) -> None:
         ("vgg11", 3, None, 8),
         ("vgg16", 3, None, 13),
         ("wrn32", 3, 46_160_474, 31),
+        # By rule, as akamaster/pytorch_resnet_cifar10 and the WideResNet paper's code count them.
+        ("resnet56", 3, 853_018, 55),
+        ("resnet110", 3, 1_727_962, 109),
+        ("wrn-34-10", 3, 46_160_474, 31),
+        ("wrn-28-10", 3, 36_479_194, 25),
+        # As kuangliu/pytorch-cifar's classes count them; a norm of 512 channels has 1,024.
+        ("resnet34", 3, 21_282_122, 36),
+        ("preact-resnet18-kuangliu", 3, 11_171_146, 16),
+        ("preact-resnet18", 3, 11_171_146 + 1_024, 17),
     ],
 )
 def test_known_sizes(arch: str, channels: int, n_parameters: int | None, n_norms: int) -> None:
@@ -110,6 +120,41 @@ def test_the_name_is_the_depth(arch: str, depth: int) -> None:
         model = build_model(spec(arch))
     weighted = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(weighted) == depth
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("ResNet-20", "resnet20"),
+        ("resnet_56", "resnet56"),
+        ("ResNet18", "resnet18"),
+        ("WRN-28-10", "wrn-28-10"),
+        ("WideResNet-34-10", "wrn-34-10"),
+        ("wide_resnet_16_8", "wrn-16-8"),
+        ("wrn-28x10", "wrn-28-10"),
+        ("PreActResNet18", "preact-resnet18"),
+        ("preact_resnet-18", "preact-resnet18"),
+        ("VGG16", "vgg16"),
+    ],
+)
+def test_architectures_as_people_spell_them(written: str, name: str) -> None:
+    assert spec(written) == spec(name) and spec(written).arch == name
+
+
+@pytest.mark.parametrize(
+    ("arch", "told"),
+    [
+        ("resnet21", "6n \\+ 2 layers.*ImageNet's are resnet18"),
+        ("resnet99998", "unknown arch"),
+        ("wrn-29-10", "wrn-D-K with D = 6n \\+ 4"),
+        ("wrn-28-99", "wrn-D-K"),
+        ("wrn2810", "unknown arch 'wrn2810'"),
+        ("resent56", "did you mean 'resnet"),
+    ],
+)
+def test_names_that_no_rule_makes_are_refused(arch: str, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        spec(arch)
 
 
 def test_a_projection_shortcut_can_be_asked_for() -> None:

@@ -24,6 +24,7 @@ from bench.core.norm_spec import NormSpec
 from bench.core.paths import Where
 from bench.evaluation.model import Target
 from bench.models import build_model
+from bench.models.external import from_robustbench, scheme
 from bench.models.external.library_model import Declared, LibraryModel
 from bench.norms import replace_norms, use_batch_statistics
 from bench.untrusted.weights import calling_library, read_safetensors, tensors_only
@@ -31,6 +32,7 @@ from bench.zoo import SCHEMES, open_model
 
 ROOT = Path(__file__).parents[2]
 LOOKUP = Where(ROOT / "checkpoints")
+GIVEN = "&mean=0.5,0.5,0.5&std=0.25,0.25,0.25"
 NET = "torchvision:resnet18?size=32&classes=3"
 
 
@@ -103,6 +105,13 @@ REFUSED = {
     "file:" + "x" * 2_000: "at most 1,000 printable characters",
     "zoo:../fmnist-resnet20-bn": "expected the name of a folder",
     "zoo:/etc": "expected the name of a folder",
+    "my.pt": "expected the name of a folder in checkpoints, found a file; bring it in once with: "
+    "rbench zoo import my.pt --arch ... --norm ... --dataset ...; for a network that rbench list "
+    "models lacks, write a function that builds and loads it, and name that as python:MODULE:FUNC",
+    "runs/my.safetensors": "rbench zoo import runs/my.safetensors --arch",
+    "my.onnx": "write a function that builds and loads it, and name that as python:MODULE:FUNCTION",
+    "nets.py": "name the function in it that returns the network, python:MODULE:FUNCTION",
+    "runs/mine": "one elsewhere is file:PATH",
     "zoo:fmnist-resnet20-bn?stats=batch": "unknown key 'stats'",
     "hf:../../etc/passwd": "expected hf:OWNER/REPO/FILE.safetensors",
     "hf:owner/repo/../x.safetensors?arch=vgg11&norm=bn": "expected hf:OWNER/REPO/FILE.safetensors",
@@ -112,6 +121,9 @@ REFUSED = {
     "file:/etc/passwd": "arch is missing",
     "file:/etc/passwd?arch=vgg11&norm=bn&dataset=cifar10": "a file in .safetensors",
     "file:/no.safetensors?arch=vgg11&norm=bn&dataset=cifar10": "no such file",
+    "hf:a/b/c.safetensors?arch=vgg11&norm=bn&dataset=fashion-mnist": "give mean and std, as a file "
+    "of weights does not tell them and several are in use: mean 0.286, std 0.353 (Fashion-MNIST's",
+    "hf:a/b/c.safetensors?arch=vgg11&norm=bn&dataset=fashion-mnist&std=0.5": "mean 0.1307, std 0.5",
     "file:/no.safetensors?arch=vgg11&norm=bn": "Field required",
     "file:/no.safetensors?arch=vgg11&norm={name: rna}&dataset=cifar10": "needs a pool",
     "file:/no.safetensors?arch=vgg11&norm=foreign&dataset=cifar10": "for networks of other",
@@ -136,7 +148,11 @@ def test_what_is_refused_in_one_line(uri: str) -> None:
     [
         ("timm", "timm:resnet18", "timm"),
         ("robustbench.utils", "robustbench:A?dataset=cifar10&threat=L2", "robustbench"),
-        ("huggingface_hub", "hf:a/b/c.safetensors?arch=vgg11&norm=bn&dataset=cifar10", "hf"),
+        (
+            "huggingface_hub",
+            f"hf:a/b/c.safetensors?arch=vgg11&norm=bn&dataset=cifar10{GIVEN}",
+            "hf",
+        ),
     ],
 )
 def test_a_missing_extra_is_named(
@@ -147,6 +163,40 @@ def test_a_missing_extra_is_named(
         open_model(uri, LOOKUP)
     setup = (ROOT / "setup.cfg").read_text()
     assert f"\n{extra} =\n" in setup
+
+
+def test_a_library_that_is_absent_is_told_from_one_that_lacks_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not by the module that its import happens to miss first."""
+    uri = "robustbench:A?dataset=cifar10&threat=L2"
+    error = ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
+    monkeypatch.setattr(scheme, "find_spec", lambda name: None)
+    absent = str(scheme.missing_extra(uri, "robustbench", error))
+    assert absent == f"{uri}: robustbench is not installed; pip install 'rbench[robustbench]'"
+    monkeypatch.setattr(scheme, "find_spec", lambda name: object())
+    broken = str(scheme.missing_extra(uri, "robustbench", error))
+    assert "robustbench is installed, but cannot be imported" in broken
+    assert "No module named 'pkg_resources'" in broken and "rbench[robustbench]" in broken
+
+
+def test_robustbench_that_is_absent_is_not_half_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stand-ins import other packages, whose faults would be reported in place of it."""
+    imported = []
+
+    def none(name: str) -> None:
+        return None
+
+    def fail(name: str) -> Any:
+        imported.append(name)
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(scheme, "find_spec", none)
+    monkeypatch.setattr(from_robustbench, "find_spec", none)
+    monkeypatch.setattr(from_robustbench, "import_module", fail)
+    with pytest.raises(MissingCheckpointError, match="robustbench is not installed; pip install"):
+        open_model("robustbench:A?dataset=cifar10&threat=L2", LOOKUP)
+    assert imported == ["robustbench.utils"]
 
 
 def test_weights_that_cannot_be_fetched_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,8 +469,14 @@ def test_a_file_of_the_hub_is_taken_from_its_cache(
 
 def test_a_file_that_does_not_fit_says_so(tmp_path: Path) -> None:
     save_file({"a.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
-    uri = f"file:{tmp_path}/a.safetensors?arch=resnet20&norm=bn&dataset=cifar10"
+    uri = f"file:{tmp_path}/a.safetensors?arch=resnet20&norm=bn&dataset=cifar10{GIVEN}"
     with pytest.raises(UserError, match="the weights do not fit resnet20"):
+        open_model(uri, LOOKUP).load()
+    with pytest.raises(UserError, match="give mean and std"):
+        open_model(uri.removesuffix(GIVEN), LOOKUP)
+    weights = {"mu": torch.tensor([0.4] * 3), "sigma": torch.tensor([0.25] * 3)}
+    save_file({"a.weight": torch.zeros(2, 2), **weights}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"holds mean 0\.4/0\.4/0\.4, .*, but the URI gives others"):
         open_model(uri, LOOKUP).load()
     (tmp_path / "a.safetensors").write_bytes(b"\x80\x02cos\nmkdir\n")
     with pytest.raises(UserError, match="not a readable safetensors file"):

@@ -218,6 +218,67 @@ def test_a_callables_code_is_part_of_its_identity(here: Path) -> None:
     assert first != sha256(uri, trust_code=True)
 
 
+def test_rows_of_other_weights_are_not_taken_for_a_networks_own(here: Path) -> None:
+    """Its weights are in a plain attribute, which its state dict lacks."""
+    torch.save(torch.ones(3, 3), here / "w.pt")
+    (here / "kept.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w = torch.load('w.pt')\n"
+        "    def forward(self, x):\n"
+        "        self.last = x.mean((2, 3)) @ self.w\n"
+        "        return self.last\n"
+        "only = Net()\n"
+        "def same():\n"
+        "    return only\n"
+    )
+    uri = f"python:kept:Net?{SHAPE}"
+    suite = str(write_suite(here, make_data(here), [uri]))
+    options = ("--trust-code", "--device", "cpu", "--workers", "1", "--no-probe")
+    for w in (torch.ones(3, 3), torch.eye(3)):
+        forget()
+        torch.save(w, here / "w.pt")
+        code, text = rbench("run", suite, *options)
+        assert code == 0 and "2 cells run" in text and "already stored" not in text, text
+    code, text = rbench("run", suite, *options)
+    assert code == 0 and "2 already stored" in text, text
+    again = f"python:kept:same?{SHAPE}"
+    code, text = rbench("run", str(write_suite(here, make_data(here), [again])), *options)
+    assert code == 0 and "2 cells run" in text, text
+
+
+def test_a_network_without_tensors_needs_a_text_to_vouch_for_it(here: Path) -> None:
+    (here / "bare.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x.mean((2, 3))\n"
+        "class Said(Net):\n"
+        "    declares = {'identity': 'first'}\n"
+    )
+    uri = f"python:bare:Net?{SHAPE}"
+    suite = write_suite(here, make_data(here), [uri])
+    code, text = rbench("plan", str(suite), "--trust-code", "--no-time")
+    assert code == 2 and "no tensor of the network can be reached" in text, text
+    assert "identity=TEXT in the URI, identity: TEXT in the suite, or declares['identity']" in text
+    named = {t: sha256(f"{uri}&identity={t}", trust_code=True) for t in ("first", "second")}
+    assert named["first"] != named["second"]
+    said = {"checkpoint": uri, "identity": "a b&c", "label": "mine"}
+    declared = f"python:bare:Said?{SHAPE}"
+    out = run_and_verify(here, [said, declared], "--trust-code")
+    found = {spec.checkpoint: spec.sha256 for spec in specs(out)}
+    assert found == {
+        f"{uri}&identity=a%20b%26c": sha256(f"{uri}&identity=a%20b%26c", trust_code=True),
+        declared: sha256(declared, trust_code=True),
+    }
+    wrong = {"checkpoint": TORCHVISION, "identity": "first"}
+    code, text = rbench("plan", str(write_suite(here, make_data(here), [wrong])), "--no-time")
+    assert code == 2 and "identity is for python: models" in text, text
+
+
 def test_what_a_callable_declares_is_believed_and_probed(here: Path) -> None:
     name = module(here)
     noisy, mixed = f"python:{name}:noisy?{SHAPE}", f"python:{name}:Mixed"
@@ -307,6 +368,7 @@ def test_a_uri_is_probed(here: Path) -> None:
     data = f"npz:{make_data(here, 16)}"
     code, text = rbench("probe", TORCHVISION, "--data", data, "--device", "cpu")
     assert code in (0, 1) and "resnet18 (torchvision random), 16 images" in text, text
+    assert re.search(r"clean accuracy +│ not known +│ \d+\.\d% \[\d+\.\d%, \d+\.\d%\]", text), text
     code, text = rbench("probe", TORCHVISION)
     assert code == 2 and "give --data" in text
     code, text = rbench("probe", "torchvision:resnet18?size=40&classes=3", "--data", data)

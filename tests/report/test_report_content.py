@@ -197,7 +197,7 @@ def test_draws_surrogates_and_adversaries_are_said(builder: Build) -> None:
     assert "gradients averaged over 1 or 20 draw(s) (eot_iter)" in notes["rna"]
     assert "single adversary: one image" in notes["single"] and "draw" not in notes["single"]
     assert "stats_transfer: crafted under population statistics" in notes["mixed"]
-    assert "transfer: crafted on fmnist-resnet20-bn (batch), sha256 eeee" in notes["in"]
+    assert "transfer: crafted on fmnist-resnet20-bn (batch), weights_sha256 eeee" in notes["in"]
     assert "joint adversary" in notes["mixed"] and "batches of 4" in notes["in"]
     assert "eot_iter 20 on stochastic models" in dict(report.sections[1].items)["pgd EOT-20"]
 
@@ -306,3 +306,16 @@ def test_footnote_letters_go_on_after_z() -> None:
     marks = [notes.mark(str(i)) for i in range(28)]
     assert marks[:2] + marks[25:] == ["a", "b", "z", "aa", "ab"]
     assert notes.mark("0") == "a"
+
+
+def test_the_hash_of_the_file_and_that_of_the_model_have_names_of_their_own(
+    builder: Build,
+) -> None:
+    """A card holds the first, a cell's id the second: the same file with another std differs."""
+    run = builder(suite_of(["leaderboard"], [MODEL], [ATTACKS[0]]))
+    run.facts = {
+        k: one.model_copy(update={"file_sha256": "f" * 64}) for k, one in run.facts.items()
+    }
+    run.add(0, 0, make_rows([1] * 16))
+    note = dict(only(run.finish()).sections[0].items)["bn"]
+    assert note.endswith("; file_sha256 ffffffffffff; weights_sha256 000000000000")

@@ -66,6 +66,19 @@ MALFORMED: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "- naturl",
         ("suite.yaml:9: attacks[0].attack:", "did you mean 'natural'?"),
     ),
+    "parameter beside params": (
+        "label: PGD20, params: {n_iter: 20}",
+        "label: PGD20, n_iter: 20",
+        (
+            "suite.yaml:10: attacks[1].n_iter: unknown key; a parameter of the attack is written "
+            "params: {n_iter: ...}",
+        ),
+    ),
+    "swapped letters": (
+        "- fmnist-resnet20-bn\n",
+        "- fmnist-resnet20-nb\n",
+        ("models[0].checkpoint: unknown", "did you mean 'fmnist-resnet20-bn'?"),
+    ),
     "unknown parameter": (
         "{n_iter: 20}",
         "{n_iters: 20}",

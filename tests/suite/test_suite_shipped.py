@@ -92,6 +92,36 @@ def test_unknown_suite_names_the_nearest(tmp_path: Path) -> None:
         find_suite(str(tmp_path / "quikstart.yaml"), [])
 
 
+def test_the_path_of_a_suite_in_another_folder_says_that_no_such_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, here = tmp_path / "shipped", tmp_path / "here"
+    _write(shipped, "quickstart", "papers/rna/table1")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for path, name in {
+        "suites/quickstart.yaml": "quickstart",
+        "rbench/suites/papers/rna/table1.yaml": "papers/rna/table1",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            find_suite(path, [shipped])
+        assert str(caught.value) == (
+            f"no suite file '{path}' in {here}; a suite '{name}' is found by its name alone: "
+            f"give '{name}'"
+        )
+    with pytest.raises(UserError, match=r"no suite file 'a/b\.yaml' in .*rbench list suites shows"):
+        find_suite("a/b.yaml", [shipped])
+
+
+def test_a_file_named_without_its_ending_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, "mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no suite 'mine'.*; did you mean the file 'mine\.yaml'\?"):
+        find_suite("mine", [])
+
+
 @pytest.mark.process
 def test_reading_and_planning_a_suite_never_imports_torch() -> None:
     code = "import bench.suite, sys; sys.exit('torch' in sys.modules)"

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from bench.core.errors import UserError
+from bench.core.errors import MissingCheckpointError, UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
 from bench.models import build_model
@@ -334,6 +334,24 @@ def test_an_unknown_name_brings_the_nearest(folder: Path) -> None:
         open_checkpoint(folder.parent / "frist")
     with pytest.raises(UserError, match="no such checkpoint; there are none"):
         open_checkpoint(folder / "nowhere" / "first")
+
+
+def test_a_missing_checkpoint_names_the_recipe_that_makes_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder.parent
+    (root / "recipes" / "paper").mkdir(parents=True)
+    several = "title: some\nrecipes:\n  - {name: frist, epochs: 1}\n  - {name: other}\n"
+    (root / "recipes" / "paper" / "some.yaml").write_text(several)
+    (root / "recipes" / "broken.yaml").write_text("{")
+    with pytest.raises(MissingCheckpointError) as caught:
+        open_checkpoint(root / "frist")
+    assert str(caught.value).endswith(
+        f"frist: no such checkpoint; its recipe makes it: rbench train frist --out {root}"
+    )
+    monkeypatch.setenv("RBENCH_CHECKPOINTS", str(root))
+    with pytest.raises(MissingCheckpointError, match=r"makes it: rbench train other$"):
+        open_checkpoint(root / "other")
 
 
 def test_only_folders_with_a_card_are_listed(folder: Path) -> None:

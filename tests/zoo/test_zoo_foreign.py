@@ -7,6 +7,7 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from bench.core.errors import UserError
 from bench.core.model_spec import ModelSpec
 from bench.core.spec import sha256_file
 from bench.models import Classifier, build_model
-from bench.zoo.imported import load_foreign, our_names, parse_renames, read_foreign
+from bench.models.external.from_robustbench import _old_names
+from bench.zoo.foreign_names import our_names, parse_renames
+from bench.zoo.imported import load_foreign, own_scale, read_foreign
 
 Weights = dict[str, Tensor]
 
@@ -172,6 +175,8 @@ def test_a_model_of_torchvision_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
+        ("1.module.conv1.weight", "conv1.weight"),
+        ("bn.running_mean", "norm.running_mean"),
         ("block1.layer.0.bn1.weight", "stages.0.0.norm1.weight"),
         ("block3.layer.4.conv2.weight", "stages.2.4.conv2.weight"),
         ("block2.layer.0.convShortcut.weight", "stages.1.0.shortcut.weight"),
@@ -189,9 +194,40 @@ def test_names_of_other_families(theirs: str, ours: str) -> None:
     assert our_names([theirs]) == {ours: theirs}
 
 
+ROBUSTBENCH = {
+    "preact-resnet18": ("PreActBlockV2", True),
+    "preact-resnet18-kuangliu": ("PreActBlockV2", False),
+    "preact-resnet18-wong": ("PreActBlock", False),
+}
+
+
+@pytest.mark.parametrize("arch", ROBUSTBENCH)
+def test_pre_activation_resnets_of_robustbench(arch: str, tmp_path: Path) -> None:
+    """Names and meaning: with the weights of RobustBench's classes, ours give their logits.
+
+    They are Rice et al.'s (2020), kuangliu's and Wong et al.'s (2020).
+    """
+    try:
+        with _old_names():
+            theirs = import_module("robustbench.model_zoo.architectures.resnet")
+    except ImportError as error:
+        pytest.skip(f"needs rbench[robustbench]: {error}")
+    block, final = ROBUSTBENCH[arch]
+    net = theirs.PreActResNet(getattr(theirs, block), [2] * 4, num_classes=5, bn_before_fc=final)
+    generator = torch.Generator().manual_seed(2)
+    for name, value in net.state_dict().items():
+        if "bn" in name and value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+    torch.save(net.eval().state_dict(), tmp_path / "a.pt")
+    spec = spec_of(arch, size=32, mean=[0.0] * 3, std=[1.0] * 3)
+    model = load_foreign(read_foreign(tmp_path / "a.pt"), spec).model
+    x = torch.rand(2, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), net(x))
+
+
 def test_a_wide_resnet_as_xternalz_and_trades_name_it() -> None:
-    with torch.device("meta"):  # 46 million weights whose values do not matter
-        names = build_model(spec_of("wrn32")).net.state_dict()
+    names = build_model(spec_of("wrn-16-2")).net.state_dict()
     theirs = []
     for name in names:
         stage, _, rest = name.removeprefix("stages.").partition(".")
@@ -366,13 +402,139 @@ def test_every_name_that_does_not_fit_is_listed(
     )
 
 
-def test_a_wrong_architecture_or_norm_is_refused_with_all_names(
+def test_a_long_list_of_names_is_summed_up_and_names_the_way_out(
     ours: Weights, tmp_path: Path
 ) -> None:
-    deeper = refusal(ours, spec_of("resnet38"), tmp_path)
-    assert sum(line.startswith("missing: stages.") for line in deeper) == 3 * 3 * 12
-    other_norm = refusal(ours, spec_of(norm="in"), tmp_path)[1:]
-    assert len(other_norm) == 19 * 3 and all("unexpected: " in line for line in other_norm)
+    strange = {f"encoder.{name}": value for name, value in ours.items()}
+    head, *lines = refusal(strange, spec_of(), tmp_path)
+    for way in ("another --arch or --norm", "--rename OLD=NEW", "python:MODULE:FUNCTION"):
+        assert way in head
+    assert len(lines) == 12 and len(strange) == 116
+    assert lines[5] == "... and 111 more missing" and lines[-1] == "... and 111 more unexpected"
+    assert sum(line.startswith("missing: ") for line in lines) == 5
+    other_norm = refusal(ours, spec_of(norm="in"), tmp_path)
+    assert other_norm[-1] == "... and 52 more unexpected" and len(other_norm) == 7
+    assert "leave out what no forward pass of its own uses with --drop" in other_norm[0]
+
+
+@pytest.mark.parametrize(
+    ("arch", "shortcut", "asked", "proposed"),
+    [
+        ("resnet20", "pad", "resnet38", "they fit --arch resnet20"),
+        ("resnet56", "pad", "resnet20", "they fit --arch resnet56"),
+        ("resnet32", "conv", "resnet18", "they fit --arch resnet32 --shortcut conv"),
+        ("wrn-16-4", "pad", "wrn-28-10", "they fit --arch wrn-16-4"),
+        (
+            "preact-resnet18-wong",
+            "pad",
+            "preact-resnet18",
+            "they fit --arch preact-resnet18-kuangliu and --arch preact-resnet18-wong",
+        ),
+    ],
+)
+def test_the_architecture_that_fits_is_proposed(
+    arch: str, shortcut: str, asked: str, proposed: str, tmp_path: Path
+) -> None:
+    weights = dict(build_model(spec_of(arch, shortcut=shortcut)).net.state_dict())
+    assert refusal(weights, spec_of(asked), tmp_path)[0].endswith(f"; {proposed}")
+
+
+def test_entries_that_no_pass_uses_are_left_out_and_told(tmp_path: Path) -> None:
+    """TRADES' WideResNet makes a second first block, and never calls it; thop leaves counters."""
+    original = trained(spec_of("wrn-10-1"))
+    weights = dict(original.net.state_dict())
+    theirs = {}
+    for name, value in weights.items():
+        stage, _, rest = name.removeprefix("stages.").partition(".")
+        block, _, leaf = rest.partition(".")
+        inside = f"block{int(stage) + 1}.layer.{block}.{leaf}" if "stages." in name else name
+        inside = inside.replace("norm", "bn").replace(".shortcut.", ".convShortcut.")
+        theirs[f"module.{inside}"] = value
+        if inside.startswith("block1."):
+            theirs[f"module.sub_{inside}"] = value + 1
+    theirs["module.total_ops"] = torch.zeros(1)
+    torch.save(theirs, tmp_path / "a.pt")
+    imported = load_foreign(read_foreign(tmp_path / "a.pt"), original.spec)
+    assert_same(imported.model, original)
+    unused, counters = imported.notes
+    assert unused.startswith("Left out 12 entries (module.sub_block1.layer.0.bn1.weight, ")
+    assert unused.endswith("TRADES' WideResNet makes a second first block, and calls it nowhere.")
+    assert counters.startswith("Left out 1 entries (module.total_ops): thop")
+
+
+def test_other_entries_are_left_out_on_request_only(
+    original: Classifier, ours: Weights, tmp_path: Path
+) -> None:
+    more = {**ours, "module.aux.weight": torch.ones(2, 2), "aux.bias": torch.ones(2), "epoch": 3}
+    torch.save(more, tmp_path / "a.pt")
+    file = read_foreign(tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"--drop 'PATTERN'.*\n  unexpected: aux\.weight"):
+        load_foreign(file, original.spec)
+    imported = load_foreign(file, original.spec, drops=["aux.*", "epoch"])
+    assert_same(imported.model, original)
+    assert imported.notes == (
+        "Left out 2 entries (module.aux.weight, aux.bias): --drop aux.*.",
+        "Left out 1 entries (epoch): --drop epoch.",
+    )
+    with pytest.raises(UserError, match=r"--drop aux: no name matches; names are conv1\.weight"):
+        load_foreign(file, original.spec, drops=["aux"])
+    with pytest.raises(UserError, match=r"missing: fc\.weight"):
+        load_foreign(file, original.spec, drops=["aux.*", "epoch", "fc.weight"])
+
+
+MEAN, STD = [0.25, 0.5, 0.125], [0.5, 0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("inside", "beside", "names"),
+    [
+        ({"mu": MEAN, "sigma": STD}, {}, "mu and sigma"),
+        ({"normalize.mean": MEAN, "normalize.std": STD}, {}, "normalize.mean and normalize.std"),
+        ({"0.mean": MEAN, "0.std": STD}, {}, "0.mean and 0.std"),
+        ({}, {"mean": MEAN, "std": STD}, "mean and std"),
+        ({}, {"mean": [255 * m for m in MEAN], "std": [255 * s for s in STD]}, "mean and std, the"),
+    ],
+)
+def test_the_mean_and_std_in_a_file_are_found_and_are_no_weights(
+    inside: dict[str, list[float]],
+    beside: dict[str, list[float]],
+    names: str,
+    original: Classifier,
+    ours: Weights,
+    tmp_path: Path,
+) -> None:
+    first = "1." if "0.mean" in inside else ""
+    weights = {f"{first}{name}": value for name, value in ours.items()}
+    weights |= {name: torch.tensor(v).view(1, 3, 1, 1) for name, v in inside.items()}
+    content = {"state_dict": weights, **beside} if beside else weights
+    torch.save(content, tmp_path / "a.pt")
+    file = read_foreign(tmp_path / "a.pt")
+    scale = own_scale(file, 3)
+    assert scale is not None and (scale.mean, scale.std) == (tuple(MEAN), tuple(STD))
+    assert scale.note.startswith(f"found in the file as {names}")
+    assert_same(load_foreign(file, original.spec).model, original)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"mean": [0.5] * 3},
+        {"mean": [0.5] * 4, "std": [0.5] * 4},
+        {"mean": [0.5] * 3, "std": [0.0] * 3},
+        {"mean": [0.5] * 3, "std": [float("nan")] * 3},
+        {"mean": [0.5] * 3, "std": [0.5] * 3, "mu": [0.4] * 3, "sigma": [0.5] * 3},
+        {"running_mean": [0.5] * 3, "running_std": [0.5] * 3},
+    ],
+    ids=str,
+)
+def test_what_is_no_mean_and_std_of_the_input_stays_unexpected(
+    entries: dict[str, list[float]], original: Classifier, ours: Weights, tmp_path: Path
+) -> None:
+    torch.save({**ours, **{k: torch.tensor(v) for k, v in entries.items()}}, tmp_path / "a.pt")
+    file = read_foreign(tmp_path / "a.pt")
+    assert own_scale(file, 3) is None
+    with pytest.raises(UserError, match="unexpected: "):
+        load_foreign(file, original.spec)
 
 
 @pytest.mark.parametrize(("file_has", "asked"), [("conv", "pad"), ("pad", "conv")])
@@ -380,7 +542,7 @@ def test_the_other_kind_of_shortcut_is_proposed(file_has: str, asked: str, tmp_p
     weights = dict(build_model(spec_of(shortcut=file_has)).net.state_dict())
     head, *lines = refusal(weights, spec_of(shortcut=asked), tmp_path)
     assert head.endswith(f"only the shortcuts differ: try --shortcut {file_has}")
-    assert len(lines) == 12
+    assert len(lines) == 6 and lines[-1].startswith("... and 7 more ")
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")

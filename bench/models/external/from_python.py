@@ -26,8 +26,8 @@ from bench.norms import weights_seeded
 
 _NAMES = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _WHOLE, _FLAGS = ("size", "channels", "classes"), ("stochastic", "batch_dependent")
-_LISTS = ("mean", "std")
-KEYS = (*_WHOLE, *_LISTS, *_FLAGS)
+_LISTS, _TEXTS = ("mean", "std"), ("identity",)
+KEYS = (*_WHOLE, *_LISTS, *_FLAGS, *_TEXTS)
 
 
 def open_python(uri: ModelUri, where: Where) -> LibraryModel:
@@ -48,6 +48,7 @@ def _said(uri: ModelUri) -> dict[str, Any]:
     found: dict[str, Any] = {key: uri.whole(key) for key in _WHOLE}
     found |= {key: uri.numbers(key) for key in _LISTS}
     found |= {key: uri.flag(key) for key in _FLAGS}
+    found |= {key: uri.query.get(key) for key in _TEXTS}
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -66,9 +67,10 @@ def _build(
     values = {**own, **said}
     unknown, missing = set(values) - set(KEYS), [key for key in _WHOLE if key not in values]
     if unknown or missing:
+        beside = ", ".join((*_LISTS, *_FLAGS, *_TEXTS))
         raise UserError(
             f"{uri.text}: expected {', '.join(_WHOLE)} in the query or in the network's declares, "
-            f"and only {', '.join(_LISTS + _FLAGS)} beside; found {', '.join(values) or 'none'}"
+            f"and only {beside} beside; found {', '.join(values) or 'none'}"
         )
     return net, _declared(uri, values, code)
 
@@ -76,6 +78,7 @@ def _build(
 def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
     """Checks the declared values; mean defaults to 0 and std to 1."""
     kinds = {"size": int, "channels": int, "classes": int, "mean": tuple, "std": tuple}
+    kinds["identity"] = str
     for key, value in values.items():
         kind = kinds.get(key, bool)
         if type(value) is not kind:

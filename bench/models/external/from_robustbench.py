@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _folder(name: str, data: str, threat: str) -> Path:
 def _old_names() -> Iterator[None]:
     """Makes AutoAttack importable by its old name, which RobustBench uses and PyPI's lacks."""
     stand_ins = {}
-    if "autoattack" not in sys.modules:
+    if "autoattack" not in sys.modules and find_spec("robustbench") is not None:
         stand_ins = {
             "autoattack": import_module("pyautoattack"),
             "autoattack.state": import_module("pyautoattack.state"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
 from bench.models.build import Classifier
+from bench.models.network_hash import hash_beside, hash_outside, network_hash
 from bench.norms import (
     batch_norms,
     find_paths,
@@ -48,6 +48,7 @@ class Declared:
         stochastic: Whether passes draw at random.
         batch_dependent: Whether images of a batch share statistics.
         code: Hash of its code, if the weights do not determine the network.
+        identity: A text that its author vouches for: it changes whenever the weights do.
         std_known: Whether ``std`` is all of its input normalization.
     """
 
@@ -62,6 +63,7 @@ class Declared:
     stochastic: bool = False
     batch_dependent: bool = False
     code: str = ""
+    identity: str = ""
     std_known: bool = True
 
 
@@ -108,9 +110,10 @@ class LibraryModel:
         values = {name: getattr(declared, name) for name in fields}
         values["norm"] = _norm(net, declared)
         spec = check_spec(values, ClassifierSpec, self.uri.text)
+        sha256 = _identity(self.uri.text, net, spec, declared)  # before a pass leaves its traces
         _check_logits(self.uri.text, _in_eval_mode(Classifier(spec, net)))
         facts = ModelFacts.of(
-            sha256=_identity(net, spec, declared),
+            sha256=sha256,
             spec=spec,
             dataset=declared.dataset,
             training=declared.training,
@@ -160,27 +163,42 @@ def _check_logits(uri: str, model: Classifier) -> None:
         raise UserError(f"{uri}: its logits are NaN or infinite on {images}")
 
 
-def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
-    """Returns the sha256 of weights, input normalization and declared properties."""
+def _identity(uri: str, net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
+    """Returns the sha256 of weights, input normalization and declared properties.
+
+    Raises:
+        UserError: When no tensor can be reached, and its author does not vouch for it either.
+    """
+    state = _state(f"{uri} {declared.code}", net)
+    if state is None and not declared.identity:
+        raise UserError(
+            f"{uri}: no tensor of the network can be reached, so rows of other weights could be "
+            "taken for its own; vouch for them with a text that changes whenever the weights do: "
+            "identity=TEXT in the URI, identity: TEXT in the suite, or declares['identity']"
+        )
     said = {
         **spec.model_dump(mode="json", exclude={"norm"}),
         "declares": spec.norm.declares,
-        "state": hash_tensors({**dict(net.named_buffers()), **net.state_dict()}),
+        "state": state or "",
         "random": declared.training == RANDOM,
         "code": declared.code,
+        **({"identity": declared.identity} if declared.identity else {}),
     }
     return hashlib.sha256(canonical_json(said).encode()).hexdigest()
 
 
-def hash_tensors(tensors: Mapping[str, Any]) -> str:
-    """Returns the sha256 of tensors: names, dtypes, shapes and values; skips other entries."""
-    hasher = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        if isinstance(value, Tensor):
-            hasher.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode() + b"\n")
-            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            hasher.update(raw.numpy().data)
-    return hasher.hexdigest()
+_OUTSIDE: dict[str, str] = {}
+"""Hashes of tensors in classes and globals, by URI and code: passes may change them."""
+_BESIDE: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
+"""What networks held when they were new; a callable may return one again after passes."""
+
+
+def _state(key: str, net: nn.Module) -> str | None:
+    if net not in _BESIDE:
+        if key not in _OUTSIDE:
+            _OUTSIDE[key] = hash_outside(net)
+        _BESIDE[net] = hash_beside(net, _OUTSIDE[key])
+    return network_hash(net, _BESIDE[net])
 
 
 def spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

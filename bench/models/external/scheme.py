@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, one_line
 from bench.core.model_uri import ModelUri
 from bench.core.paths import Where
+
+LIBRARIES = {"hf": "huggingface_hub"}
+"""The library that an extra installs, where its name is another."""
 
 if TYPE_CHECKING:  # describing a model must not import torch
     from bench.models.build import Classifier
@@ -54,5 +58,18 @@ class Scheme:
 
 
 def missing_extra(uri: str, extra: str, error: ImportError) -> MissingCheckpointError:
-    """Returns the error for a library that is not installed."""
-    return MissingCheckpointError(f"{uri} needs pip install 'rbench[{extra}]' ({one_line(error)})")
+    """Returns the error for a library that is not installed, or that cannot be imported.
+
+    Args:
+        uri: The model that needs it.
+        extra: The extra of rbench that installs it.
+        error: What its import raised.
+    """
+    remedy = f"pip install 'rbench[{extra}]'"
+    library = LIBRARIES.get(extra, extra)
+    if find_spec(library) is None:
+        return MissingCheckpointError(f"{uri}: {library} is not installed; {remedy}")
+    return MissingCheckpointError(
+        f"{uri}: {library} is installed, but cannot be imported ({one_line(error)}); {remedy} "
+        "installs what it needs"
+    )

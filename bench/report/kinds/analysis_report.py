@@ -14,7 +14,7 @@ from bench.metrics import Estimate
 from bench.report.figure import Figure
 from bench.report.run_view import AnalysisOutcome, RunView
 from bench.report.table import Cell, Column, Footnotes, Raw, Report, Section, Table, TableRow
-from bench.report.text import EOT_TEXT, STATS_TEXT, data_text, provenance, title
+from bench.report.text import EOT_TEXT, STATS_TEXT, data_text, hashes, provenance, title
 
 SHARED = (
     "images of a batch share statistics, and the interval takes them as independent: it may be too "
@@ -225,5 +225,4 @@ def _subject_text(subject: Subject) -> str:
     if subject.n_draws > 1:
         facts.append(f"stochastic: scored on {subject.n_draws} fresh draws")
         facts.append(EOT_TEXT.get(subject.eot, "") or f"gradients over {subject.eot_iter} draw(s)")
-    facts.append(f"sha256 {subject.sha256[:12]}")
-    return "; ".join(facts)
+    return "; ".join([*facts, *hashes(subject.sha256)])
