@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.threat import ThreatModel
 from bench.data.images import to_unit_range
 from bench.data.slice import Slice, hash_images
@@ -22,6 +22,7 @@ from bench.evaluation.device import no_tf32, pick_device
 from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
 from bench.models.external.library_model import hash_tensors
+from bench.models.fitted import TWO_LOGITS, Fitted, fitted
 from bench.probe.findings import Finding
 from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
@@ -142,13 +143,14 @@ def as_target(
     device = device_of(model)
     x = torch.from_numpy(data.x[:N_PROBED]).to(device)
     y = torch.from_numpy(data.y[:N_PROBED]).to(device)
+    std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
+    model = _fitted(model, x[:1], min(batch_size, len(data.y)))
     classes = _classes(model, x[:2])
     if not 0 <= int(data.y.min()) <= int(data.y.max()) < classes:
         raise UserError(
             f"y: expected labels from 0 to {classes - 1}, as the model returns {classes} logits, "
             f"found {data.y.min()} to {data.y.max()}"
         )
-    std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
     stochastic, batch_dependent = declared.stochastic, declared.batch_dependent
     if not declared.probe:
         if stochastic is None or batch_dependent is None:
@@ -156,10 +158,16 @@ def as_target(
         return Target(model, std, classes, stochastic, batch_dependent), ()
     if len(x) < 2:  # a lone image needs a companion to be compared with
         x, y = torch.cat([x, 1 - x]), y.repeat(2)
-    size = min(batch_size, len(data.y))
-    found = probe(
-        model, x, y, classes=classes, seed=seed, budget=Budget.of(threat, std), batch_size=size
-    )
+    size, budget = min(batch_size, len(data.y)), Budget.of(threat, std)
+    try:
+        found = probe(model, x, y, classes=classes, seed=seed, budget=budget, batch_size=size)
+    except UserError:
+        raise
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        raise UserError(
+            f"the model fails while it is probed: {one_line(error)}{place_of(error)}; mend it, or "
+            "say stochastic=..., batch_dependent=..., probe=False to attack it unprobed"
+        ) from error
     stochastic = found.stochastic if stochastic is None else stochastic
     batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
     differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)
@@ -182,9 +190,14 @@ def changes(
     """
     if before is None or target.stochastic:
         return ()
+    if isinstance(target.model, Fitted):
+        before = Fitted(before, target.model.dtype, target.model.batch)
     x = torch.from_numpy(data.x[:N_PROBED]).to(target.device)
-    with seeded(seed):
-        effect = changed_by(target.model, before, x, seed)
+    try:
+        with seeded(seed):
+            effect = changed_by(target.model, before, x, seed)
+    except Exception:  # it fails on so many images, as its cells say
+        return ()
     if effect <= REPEAT_TOLERANCE:
         return ()
     text = (
@@ -194,19 +207,33 @@ def changes(
     return (Finding(code="stateful", severity="error", text=text),)
 
 
+def _fitted(model: nn.Module, image: Tensor, batch_size: int) -> nn.Module:
+    """Returns a model that takes float32 images in any number (``bench.models.fitted``)."""
+    try:
+        with seeded(0):
+            return fitted(model, image, (batch_size,))
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        shape = (2, *image.shape[1:])
+        raise UserError(
+            f"the model fails on images of shape {shape}: {type(error).__name__}: {error}; it "
+            "must map float32 images in [0, 1] to logits"
+        ) from error
+
+
 def _classes(model: nn.Module, x: Tensor) -> int:
     """Returns the number of logits that a model gives an image."""
-    try:
-        with torch.no_grad(), seeded(0):
-            z = model(x)
-    except Exception as error:  # foreign code: whatever it raises is its failure
+    with torch.no_grad(), seeded(0):
+        z = model(x)
+    if isinstance(z, Tensor) and len(z) == len(x) and z.shape[1:] in ((), (1,)):
         raise UserError(
-            f"the model fails on images of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x) or z.shape[1] < 2:
+            f"expected logits of shape ({len(x)}, classes) from the model, found shape "
+            f"{tuple(z.shape)}: one output an image, as of a sigmoid; {TWO_LOGITS}"
+        )
+    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
         found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
         raise UserError(
-            f"expected logits of shape ({len(x)}, classes) from the model, found {found}"
+            f"expected logits of shape ({len(x)}, classes) from the model, found {found}; wrap it "
+            "into a model whose forward returns one row of logits an image"
         )
     return z.shape[1]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks import get_attack
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.host import installed, processor, today, usable_cores
 from bench.core.model_spec import ModelSpec
 from bench.core.paths import cache_folder
@@ -107,7 +107,16 @@ class Calibration:
         with threads(self._threads):
             for kind, job in kinds.items():
                 source, _ = self._source(job)
-                self._known[kind] = _measure(source, job, SPENT / len(kinds))
+                try:
+                    self._known[kind] = _measure(source, job, SPENT / len(kinds))
+                except UserError:
+                    raise
+                except Exception as error:  # foreign code: whatever it raises is its failure
+                    name, why = job.model_names[-1], one_line(error) + place_of(error)
+                    raise UserError(
+                        f"{name}: fails while its passes are timed: {why}; --no-time plans "
+                        "without that"
+                    ) from None
 
     def _kind(self, job: Job) -> str:
         """Returns the same for jobs whose passes take the same time on the same machine."""

@@ -18,6 +18,7 @@ from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
 from bench.models.build import Classifier
+from bench.models.fitted import TWO_LOGITS, fitted
 from bench.norms import (
     batch_norms,
     find_paths,
@@ -106,9 +107,10 @@ class LibraryModel:
         values = {name: getattr(declared, name) for name in fields}
         values["norm"] = _norm(net, declared)
         spec = check_spec(values, ClassifierSpec, self.uri.text)
-        _check_logits(self.uri.text, Classifier(spec, net).eval())
+        sha256 = _identity(net, spec, declared)
+        net = _check_logits(self.uri.text, spec, net)
         facts = ModelFacts.of(
-            sha256=_identity(net, spec, declared),
+            sha256=sha256,
             spec=spec,
             dataset=declared.dataset,
             training=declared.training,
@@ -130,26 +132,32 @@ def _norm(net: nn.Module, declared: Declared) -> NormSpec:
     return NormSpec.model_validate({"name": name, "declares": tuple(said)})
 
 
-def _check_logits(uri: str, model: Classifier) -> None:
-    """Raises ``UserError`` unless a model maps images of its size to finite logits."""
-    spec = model.spec
+def _check_logits(uri: str, spec: ClassifierSpec, net: nn.Module) -> nn.Module:
+    """Returns a network as one of float32 images in any number (``bench.models.fitted``).
+
+    Raises:
+        UserError: Unless it maps images of its size to finite logits.
+    """
     x = torch.full((2, spec.channels, spec.size, spec.size), 0.5)
     images = f"images of {spec.channels} x {spec.size} x {spec.size}"
     try:
         # A stochastic network draws from the same global generator.
         with torch.no_grad(), weights_seeded(0):
-            z = model(x)
+            net = fitted(net, Classifier(spec, nn.Identity())(x[:1]))
+            z = Classifier(spec, net)(x)
     except Exception as error:  # foreign code can raise anything
         raise UserError(f"{uri}: fails on {images}: {one_line(error)}{place_of(error)}") from None
     if not isinstance(z, Tensor):
         raise UserError(f"{uri}: expected logits as a tensor, found {type(z).__name__}")
     if z.shape != (2, spec.classes):
+        way_out = f"; {TWO_LOGITS}" * (z.shape in ((2,), (2, 1)))
         raise UserError(
             f"{uri}: expected logits of shape (2, {spec.classes}) from 2 {images}, found "
-            f"{tuple(z.shape)}"
+            f"{tuple(z.shape)}{way_out}"
         )
     if not z.isfinite().all():
         raise UserError(f"{uri}: its logits are NaN or infinite on {images}")
+    return net
 
 
 def _identity(net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
