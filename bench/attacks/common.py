@@ -146,7 +146,7 @@ def boundaries(
         yield classes, logits.gather(1, classes) - logits.gather(1, own), w
         return
     _, mine = oracle.jacobian(x, rows, own)
-    for some in classes.split(at_once, dim=1):
+    for some in torch.split(classes, at_once, dim=1):
         logits, slopes = oracle.jacobian(x, rows, some)
         yield some, logits.gather(1, some) - logits.gather(1, own), slopes.sub_(mine)
 

@@ -191,6 +191,8 @@ def run_cell(
 
 def _looks_at_gradients(spec: CellSpec, attack: Attack, target: Target) -> bool:
     """Says whether the gradients at the end of an attack tell anything: of one that needs them."""
+    if spec.threat_model.eps == 0:
+        return False
     plain = not (target.stochastic or target.batch_dependent) and spec.surrogate is None
     return plain and spec.protocol == "white_box" and attack.traits.gradients != "never"
 
@@ -337,7 +339,12 @@ def judge_batch(
 def _propose(
     attack: Attack, oracle: Oracle, batch: Batch, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
-    """Calls the attack on copies; any failure of it becomes an ``AttackError``."""
+    """Calls the attack on copies; any failure of it becomes an ``AttackError``.
+
+    In a ball of radius 0 there is nothing to search: it holds the clean image.
+    """
+    if max(budget.eps) == 0:
+        return batch.x.clone()
     try:
         proposed = attack.run(oracle, batch.x.clone(), batch.y.clone(), budget, params, seed)
         return check_candidate(batch.x, proposed)

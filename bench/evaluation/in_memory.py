@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
@@ -28,6 +29,9 @@ from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
 from bench.probe.state import changed_by
 
+FEW = 4
+"""Channels up to which a length is taken for channels."""
+
 N_PROBED = 16
 """Images that a model is looked at with."""
 
@@ -42,10 +46,22 @@ def as_slice(x: Any, y: Any) -> Slice:
     Raises:
         UserError: When shape, type or range do not fit.
     """
-    images, labels = _array(x), _array(y)
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+    images, labels = _array("x", x), _array("y", y)
+    if images.ndim == 4 and not len(images):
         raise UserError(
-            f"x: expected images (n, c, h, w) with c = 1 or 3, found shape {images.shape}"
+            f"x: expected at least one image, found shape {images.shape}; check what selected them"
+        )
+    if images.ndim != 4 or 0 in images.shape:
+        raise UserError(
+            f"x: expected images (n, c, h, w), found shape {images.shape}; gray images need a "
+            "channel too (x[:, None]), a single image a batch (x[None]), and flat rows "
+            "x.reshape(n, c, h, w)"
+        )
+    _, channels, height, width = images.shape
+    if width in (1, 3, 4) and channels > FEW and height > FEW:
+        raise UserError(
+            f"x: expected images (n, c, h, w), found shape {images.shape}, channels last; give "
+            "x.permute(0, 3, 1, 2), of an array x.transpose(0, 3, 1, 2)"
         )
     if images.dtype != np.uint8:
         _check_unit_range(images)
@@ -59,12 +75,26 @@ def as_slice(x: Any, y: Any) -> Slice:
     return Slice(pixels, integers, index, hash_images(pixels, integers))
 
 
-def _array(values: Any) -> NDArray[Any]:
+def _array(what: str, values: Any) -> NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
         return np.asarray(values.numpy())
-    return np.asarray(values)
+    if isinstance(values, DataLoader | Dataset):
+        raise UserError(
+            f"{what}: expected a tensor or an array, found a {type(values).__name__}; collect its "
+            "images and labels first: x, y = (torch.cat(part) for part in zip(*loader)), with "
+            "loader = DataLoader(dataset, 100)"
+        )
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(one, Tensor) for one in values):
+            return _array(what, torch.stack([torch.as_tensor(one) for one in values]))
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{what}: expected a tensor or an array, found {type(values).__name__} "
+            f"({error}); stack its images: torch.stack(list(x))"
+        ) from None
 
 
 def _check_unit_range(images: NDArray[Any]) -> None:
@@ -91,7 +121,7 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[None]:
     tf32 = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     no_tf32()
     if device is not None:
-        model.to(pick_device(device))
+        model.to(pick_device(device, "device="))
     model.eval()
     try:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec
+from bench.core.model_spec import MODEL_GROUP, ClassifierSpec, ModelSpec, height_width
 from bench.core.registry import Plugin, Registry
 from bench.models.resnet import BasicBlock, Bottleneck, ResNet
 from bench.models.vgg import VGG
@@ -68,7 +68,7 @@ def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
 def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
     fixup = spec.norm.name == "fixup"
     projection = spec.shortcut == "conv"
-    large = spec.size >= 96
+    large = min(height_width(spec.size)) >= 96
     io = (spec.channels, spec.classes)
 
     def cifar(n: int) -> Callable[[], nn.Module]:

@@ -70,7 +70,7 @@ class Fitted(nn.Module):
         x = x if self.dtype is None else x.to(self.dtype)
         if self.batch is None:
             return torch.as_tensor(self.net(x))
-        return torch.cat([self._padded(part, self.batch) for part in x.split(self.batch)])
+        return torch.cat([self._padded(part, self.batch) for part in torch.split(x, self.batch)])
 
     def _padded(self, x: Tensor, batch: int) -> Tensor:
         n = len(x)

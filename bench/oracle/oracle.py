@@ -220,9 +220,9 @@ class Oracle:
     def jacobian(
         self, x: Tensor, rows: Tensor | None = None, classes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns logits (n, n_classes) and gradients (n, k, c, h, w) of k of them, mean over draws.
+        """Returns logits (n, n_classes), and gradients (n, k, c, h, w) of k of them.
 
-        Costs one forward and k backward passes per image and draw, and memory for the gradients.
+        Both are means over draws. Costs one forward and k backward passes per image and draw.
 
         Args:
             x: Candidates (n, c, h, w).

@@ -115,7 +115,8 @@ class Probing:
         self._path, self._workers = folder / "store" / "probes.json", workers
         self.known = _remembered(self._path)
         self._left: dict[str, ProbeJob] = {}
-        for job in jobs:
+        # The probe looks inside the ball, and one of radius 0 has no inside.
+        for job in sorted(jobs, key=lambda job: job.spec.threat_model.eps == 0):
             for of in _models(job):
                 if probe_key(of) not in self.known:
                     spec = job.spec
@@ -213,7 +214,7 @@ def _probed(one: ProbeJob, model: Classifier) -> Probed:
         x,
         y,
         classes=target.classes,
-        budget=Budget.of(one.threat, target.std),
+        budget=Budget.of(one.threat, target.std) if one.threat.eps else None,
         batch_size=one.batch_size,
     )
     doubts = (f for f in found.findings if f.severity != "note")

@@ -121,6 +121,6 @@ def test_where_signal_0_is_ctrl_c_no_process_is_sent_it(
     left = Holder.me().model_copy(update={"host": socket.gethostname()})
     (bucket / "store").mkdir(parents=True)
     (bucket / "store" / "holder.json").write_bytes(left.model_dump_json().encode())
-    with locked(bucket):  # it gave no sign of life
-        with pytest.raises(UserError, match="in use"), locked(bucket):
-            pass
+    # The first gave no sign of life.
+    with locked(bucket), pytest.raises(UserError, match="in use"), locked(bucket):
+        pass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, one_line, place_of
-from bench.core.model_spec import ClassifierSpec
+from bench.core.model_spec import ClassifierSpec, Size, height_width, size_text
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
@@ -39,7 +39,7 @@ class Declared:
     Attributes:
         arch: The network's name there.
         channels: Input channels.
-        size: Input height and width.
+        size: Input height and width, as one number where they are equal.
         classes: Number of classes.
         mean: Subtracted from images in [0, 1], per channel.
         std: Divides them then, per channel.
@@ -53,7 +53,7 @@ class Declared:
 
     arch: str
     channels: int
-    size: int
+    size: Size
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -138,8 +138,8 @@ def _check_logits(uri: str, spec: ClassifierSpec, net: nn.Module) -> nn.Module:
     Raises:
         UserError: Unless it maps images of its size to finite logits.
     """
-    x = torch.full((2, spec.channels, spec.size, spec.size), 0.5)
-    images = f"images of {spec.channels} x {spec.size} x {spec.size}"
+    x = torch.full((2, spec.channels, *height_width(spec.size)), 0.5)
+    images = f"images of {spec.channels} x {size_text(spec.size)}"
     try:
         # A stochastic network draws from the same global generator.
         with torch.no_grad(), weights_seeded(0):
