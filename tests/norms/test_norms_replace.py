@@ -187,7 +187,7 @@ def test_a_network_that_has_learned_nothing_loses_nothing(
             "rna",
             r"norm: .*needs a pool of norms; for example .*\{'name': 'rna'",
         ),
-        ("bm", "norm: .*did you mean 'bn'"),
+        ("bm", "norm: name: .*'bn', .*found 'bm'"),
         ({"name": "gn", "grups": 4}, "norm: grups: unknown key; did you mean 'groups'"),
         ({"name": "gn"}, "norm: .*needs either groups or group_size"),
         ({"nme": "bn"}, "norm: nme: unknown key; did you mean 'name'"),

@@ -35,7 +35,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             *({"attack": name, "eps": 0, "params": short.get(name, {})} for name in attacks),
             {"attack": "pgd", "params": {"n_iter": 2}},
         ],
-        "reports": ["leaderboard", "curve_over_eps"],
+        "reports": ["leaderboard", "eps_curve"],
     }
 
 
