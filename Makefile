@@ -99,6 +99,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 bench
 	$(BIN)/lint-imports
 
 # The site, into site/: open site/index.html, or serve it for the search to work:

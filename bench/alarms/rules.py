@@ -107,6 +107,8 @@ def _images_unchanged(cell: CellResult, classes: int) -> Iterator[Alarm]:
     """Looks for attacks that gave up, as CW does with a c that is too small."""
     if cell.info.attack_kind == "none" or cell.traits.returns_clean:
         return
+    if cell.spec.threat_model.eps == 0:  # there is no other image in the ball
+        return
     right = [row for row in cell.rows if row.clean_correct > 0.5]
     idle = [row for row in right if row.linf == 0 and (row.robust or 0) > 0.5]
     if 2 * len(idle) > len(right):

@@ -263,7 +263,7 @@ def analysis_kind(name: str, params: Mapping[str, Any]) -> AnalysisKind:
     """
     analysis = get_analysis(name)
     if problems := spec_problems(analysis.params, params, f"analysis '{name}'"):
-        raise ParamsError(problems)
+        raise ParamsError(problems, f"analysis '{name}'")
     filled = analysis.params.model_validate(dict(params))
     return AnalysisKind(
         version=analysis.version,

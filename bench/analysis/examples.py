@@ -39,7 +39,11 @@ def choose(
 
 
 def to_png(image: Tensor) -> bytes:
-    """Returns an image (c, h, w) with pixels in [0, 1], 1 or 3 channels, as a PNG file."""
+    """Returns an image (c, h, w) with pixels in [0, 1] as a PNG file.
+
+    It is in colour with 3 channels, and in the gray of their mean with any other number.
+    """
+    image = image if len(image) == 3 else image.mean(0, keepdim=True)
     levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     pixels = levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, 2)
     target = io.BytesIO()

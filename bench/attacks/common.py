@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -107,6 +110,54 @@ def confirmed(oracle: Oracle, x_adv: Tensor, y: Tensor, rows: Tensor, success: T
             fresh = oracle.query(x_adv[asked], y[asked], margin, grad=False, rows=rows[asked])
             success = success.masked_scatter(asked, success[asked] & broken(fresh))
     return success
+
+
+SLOPES = 2**24
+"""Most numbers in the gradients that are held at once; more classes are asked about in turns. An
+attack makes about eight tensors of that size, so that this is half a GiB."""
+
+
+def boundaries(
+    oracle: Oracle, x: Tensor, y: Tensor, rows: Tensor, classes: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields the linearized boundaries to some classes after the other, as memory allows.
+
+    Args:
+        oracle: The oracle of the attacked model.
+        x: Points (n, c, h, w).
+        y: Labels (n,).
+        rows: Positions (n,) in the batch.
+        classes: The classes (n, k) of each point, its label among them; ``None`` for all.
+
+    Yields:
+        Classes (n, m), their logits less the label's (n, m), and the gradients of these
+        (n, m, c, h, w); of the label itself, zeros.
+    """
+    own, every = y[:, None], torch.arange(oracle.n_classes, device=x.device)
+    if classes is None:
+        classes = every.expand(len(x), -1)
+    at_once = max(1, SLOPES // x.numel())
+    if classes.shape[1] <= at_once:
+        whole = classes.shape[1] == oracle.n_classes
+        logits, slopes = oracle.jacobian(x, rows, None if whole else classes)
+        place = (classes == own).long().argmax(1)
+        i = torch.arange(len(x), device=x.device)
+        w = slopes - slopes[i, place][:, None]
+        yield classes, logits.gather(1, classes) - logits.gather(1, own), w
+        return
+    _, mine = oracle.jacobian(x, rows, own)
+    for some in torch.split(classes, at_once, dim=1):
+        logits, slopes = oracle.jacobian(x, rows, some)
+        yield some, logits.gather(1, some) - logits.gather(1, own), slopes.sub_(mine)
+
+
+def closer(new: tuple[Tensor, ...], old: tuple[Tensor, ...]) -> Any:
+    """Returns, image by image (n,), the one of two findings whose first value is less."""
+    nearer = new[0] < old[0]
+    return tuple(
+        torch.where(nearer.view(-1, *(1,) * (a.ndim - 1)), a, b)
+        for a, b in zip(new, old, strict=True)
+    )
 
 
 def closeness(oracle: Oracle, success: Tensor, distance: Tensor) -> Tensor:

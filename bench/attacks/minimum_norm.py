@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball, ball_of
 from bench.attacks.base import Budget
-from bench.attacks.common import Best, broken, closeness, confirmed
+from bench.attacks.common import Best, boundaries, broken, closeness, closer, confirmed
 from bench.attacks.declared import CWParams, DeepFoolParams
 from bench.oracle import Evaluation, Loss, Oracle, margin
 
@@ -130,39 +130,84 @@ def deepfool(
     best = Best(x, oracle.coupled)
     x_adv = x.clone()
     rows = torch.arange(len(x), device=x.device)
+    classes: Tensor | None = None
     for n in range(params.n_iter + 1):
         done = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        seen = broken(oracle.query(x_adv[rows], y[rows], margin, grad=False, rows=rows))
+        first = oracle.query(x_adv[rows], y[rows], margin, grad=False, rows=rows)
+        seen = broken(first)
         done[rows] = confirmed(oracle, x_adv[rows], y[rows], rows, seen)
         distance = ball.size((x_adv - x).flatten(1), radii) / diameter
         best.offer(x_adv, closeness(oracle, done, distance))
         rows = rows if oracle.coupled else rows[~done[rows]]
         if bool(done.all()) or n == params.n_iter:
             break
-        logits, jacobian = oracle.jacobian(x_adv[rows], rows)
-        step = _step(x_adv[rows], y[rows], logits, jacobian, ball, params.overshoot)
+        if classes is None:
+            classes = _candidates(first.logits, y, params.n_candidates)
+        step = _nearest_step(oracle, x_adv[rows], y[rows], rows, classes, ball, params.overshoot)
         step[done[rows]] = 0
         x_adv[rows] = (x_adv[rows] + step).clamp(0, 1)
     return best.x_adv
 
 
-def _step(
-    x: Tensor, y: Tensor, logits: Tensor, jacobian: Tensor, ball: Ball, overshoot: float
+def _candidates(logits: Tensor, y: Tensor, n: int) -> Tensor:
+    """Returns the label and the likeliest n - 1 other classes (b, n) by logits, in ascending order.
+
+    As in the authors' code they are chosen once, on the clean image.
+    """
+    likeliest = logits.scatter(1, y[:, None], torch.inf).topk(min(n, logits.shape[1]), dim=1)
+    return likeliest.indices.sort(1).values
+
+
+def _nearest_step(
+    oracle: Oracle,
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    classes: Tensor,
+    ball: Ball,
+    overshoot: float,
 ) -> Tensor:
     """Returns the overshot step (n, c, h, w) beyond the nearest linearized boundary in the box.
 
+    Args:
+        oracle: The oracle of the attacked model.
+        x: Where the search is (n, c, h, w).
+        y: Labels (n,).
+        rows: Positions (n,) in the batch.
+        classes: Candidates (b, k) of the whole batch.
+        ball: The norm that is minimized.
+        overshoot: Share that is added to a step.
+    """
+    best: tuple[Tensor, Tensor] | None = None
+    for some, f, w in boundaries(oracle, x, y, rows, classes[rows]):
+        found = _step(x, f, w.flatten(2), some == y[:, None], ball, overshoot)
+        best = found if best is None else closer(found, best)
+    assert best is not None
+    return best[1]
+
+
+def _step(
+    x: Tensor, f: Tensor, w: Tensor, own: Tensor, ball: Ball, overshoot: float
+) -> tuple[Tensor, Tensor]:
+    """Returns the length (n,) of the step to the nearest of k boundaries, and the overshot step.
+
     A boundary that lies beyond the box, or too far off in it, is approached by the paper's step,
     cut to the box.
+
+    Args:
+        x: Images (n, c, h, w).
+        f: Logits less that of the label (n, k).
+        w: Their gradients (n, k, m).
+        own: Which of them is the label's own (n, k).
+        ball: The norm that is minimized.
+        overshoot: Share that is added.
     """
-    slopes = jacobian.flatten(2)
-    own = y[:, None]
-    w = slopes - slopes.take_along_dim(own[..., None], 1)
     unit = w.abs().amax(2, keepdim=True)
     unit = torch.where(unit > 0, unit, 1)  # or small slopes would vanish when squared
     w = w / unit
     radii = ball.radii(x)
     along, dual = ball.along(w, radii), ball.dual_norm(w, radii)
-    need = (logits - logits.gather(1, own)).abs() / unit[..., 0] + SLACK * dual
+    need = f.abs() / unit[..., 0] + SLACK * dual
     # Scaled by 1 + overshoot, the step still has to end in the box.
     flat = x.flatten(1)[:, None]
     low, high = -flat / (1 + overshoot), (1 - flat) / (1 + overshoot)
@@ -174,9 +219,9 @@ def _step(
     reached = (gained >= 0.999 * need) & (size <= FAR * short)
     steps = torch.where(reached[..., None], steps, straight.clamp(low, high))
     cost = torch.where(dual > 0, torch.where(reached, size, short), torch.inf)
-    nearest = cost.scatter(1, own, torch.inf).argmin(1)
-    step = steps[torch.arange(len(x), device=x.device), nearest]
-    return (1 + overshoot) * step.view_as(x)
+    nearest = cost.masked_fill(own, torch.inf).argmin(1)
+    i = torch.arange(len(x), device=x.device)
+    return cost[i, nearest], (1 + overshoot) * steps[i, nearest].view_as(x)
 
 
 def _to_plane(w: Tensor, need: Tensor, along: Tensor, low: Tensor, high: Tensor) -> Tensor:

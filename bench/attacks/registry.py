@@ -102,12 +102,13 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         raise UserError(f"attack '{name}' serves norm {known}, not {norm}")
     problems = param_problems(attack, params)
     if problems:
-        raise ParamsError(problems)
+        raise ParamsError(problems, f"attack '{name}'")
     filled = parse_params(attack, params)
     alpha = getattr(filled, "alpha", None)
     if norm_facts(norm).per_pixel and isinstance(alpha, float) and alpha > 1:
         why = f"a step in units of pixels in [0, 1], so at most 1, found {alpha:g}"
-        raise ParamsError((("alpha", f"{why}; for 8-bit units write {alpha:g}/255"),))
+        problem = ("alpha", f"{why}; for 8-bit units write {alpha:g}/255")
+        raise ParamsError((problem,), f"attack '{name}'")
     return AttackInfo(
         name=name,
         version=attack.version,

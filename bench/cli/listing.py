@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bench.cli.options import AsJson, Checkpoints, console, print_table, say, starting
 from bench.core.errors import UserError, did_you_mean
+from bench.core.model_spec import size_text
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, suite_folders
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _datasets(_: Path) -> Listing:
 
     found, problems = _entries(DATASETS)
     rows = [
-        [d.name, d.classes, f"{d.channels} x {d.size} x {d.size}", _origin(DATASETS, d.name)]
+        [d.name, d.classes, f"{d.channels} x {size_text(d.size)}", _origin(DATASETS, d.name)]
         for d in found.values()
     ]
     return Listing(["data set", "classes", "image", "from"], rows, problems)

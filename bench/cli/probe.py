@@ -20,11 +20,13 @@ from bench.cli.options import (
     where_of,
 )
 from bench.core.errors import UserError
+from bench.core.model_spec import ClassifierSpec, size_text
 from bench.core.paths import Where
 
 if TYPE_CHECKING:  # imported at every start
     from bench.core.checkpoint import ModelFacts
     from bench.core.norm_spec import NormSpec
+    from bench.data.images import Dataset
     from bench.models.external.scheme import Source
     from bench.probe.findings import ProbeResult
 
@@ -114,13 +116,17 @@ def _data(checkpoint: str, facts: ModelFacts, given: str | None) -> str:
     if not name:
         raise UserError(f"{checkpoint}: what it was trained on is not known; give --data")
     has, takes = get_dataset(name), facts.spec
-    shape = "{0.channels} x {0.size} x {0.size} and {0.classes} classes".format
-    if shape(has) != shape(takes):
+    fits = has.classes <= takes.classes if has.part else has.classes == takes.classes
+    if (has.channels, has.size) != (takes.channels, takes.size) or not fits:
         raise UserError(
-            f"{checkpoint}: takes images of {shape(takes)}, but data '{name}' has {shape(has)}; "
+            f"{checkpoint}: takes images of {_shape(takes)}, but data '{name}' has {_shape(has)}; "
             "choose other --data"
         )
     return name
+
+
+def _shape(of: ClassifierSpec | Dataset) -> str:
+    return f"{of.channels} x {size_text(of.size)} and {of.classes} classes"
 
 
 def _table(name: str, norm: NormSpec, clean_accuracy: str, result: ProbeResult) -> Table:

@@ -27,6 +27,7 @@ from bench.cli.options import (
     where_of,
 )
 from bench.core.errors import UserError
+from bench.core.model_spec import size_text
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
 
 if TYPE_CHECKING:  # imported at every start
@@ -366,7 +367,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
     from bench.zoo.checkpoint import identity
 
     model, clean, robust = card.model, card.clean_accuracy, card.robust_accuracy
-    shape = f"{model.channels} x {model.size} x {model.size}, {model.classes} classes"
+    shape = f"{model.channels} x {size_text(model.size)}, {model.classes} classes"
     scored = f"{clean.value:.2%} on {clean.n} images ({clean.split})"
     scored += f", in batches of {clean.batch_size}" if clean.batch_size else ""
     scored += f", {clean.n_draws} draws an image" if clean.n_draws > 1 else ""

@@ -14,15 +14,17 @@ AttackKind = Literal["none", "bounded", "minimum-norm"]
 
 
 class ParamsError(UserError):
-    """Unknown or bad parameters of an attack, each with its own message.
+    """Unknown or bad parameters of an attack or analysis, each with its own message.
 
     Args:
         problems: Pairs of a parameter's name and what is wrong with it.
+        whose: The attack or analysis, for example ``attack 'pgd'``.
     """
 
-    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, problems: tuple[tuple[str, str], ...], whose: str = "") -> None:
         self.problems = problems
-        super().__init__("; ".join(f"{name}: {message}" for name, message in problems))
+        text = "; ".join(f"{name}: {message}" for name, message in problems)
+        super().__init__(f"{whose}: {text}" if whose else text)
 
 
 class Traits(Spec):

@@ -107,6 +107,26 @@ def _unknown_arch(name: str) -> str:
 MODEL_GROUP = "rbench.models"
 """Entry points by which other packages add architectures."""
 
+MAX_SIZE = 10_000
+
+Size = int | tuple[int, int]
+"""Height and width of images in pixels: one number for square images."""
+
+
+def as_size(height: int, width: int) -> Size:
+    """Returns the size of images of this height and width."""
+    return height if height == width else (height, width)
+
+
+def height_width(size: Size) -> tuple[int, int]:
+    """Returns the height and the width of images."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_text(size: Size) -> str:
+    """Returns for example ``"28 x 28"``, height first."""
+    return "{} x {}".format(*height_width(size))
+
 
 class ClassifierSpec(Spec):
     """What an evaluation must know of any classifier of images in [0, 1].
@@ -117,7 +137,7 @@ class ClassifierSpec(Spec):
         arch: One of ``ARCHITECTURES`` or ``FAMILIES``, a plugin's, or the name in another library.
         norm: The normalization of every layer that has one.
         channels: Input channels.
-        size: Input height and width in pixels.
+        size: Input height and width in pixels, as one number where they are equal.
         classes: Number of classes.
         mean: Per-channel mean that the model subtracts from images in [0, 1].
         std: Per-channel standard deviation that it divides by, > 0.
@@ -126,10 +146,20 @@ class ClassifierSpec(Spec):
     arch: str
     norm: NormSpec
     channels: int = Field(ge=1, le=1_000)
-    size: int = Field(ge=8, le=10_000)
+    size: Size
     classes: int = Field(ge=2, le=100_000)
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @field_validator("size")
+    @classmethod
+    def _sizes(cls, size: Size) -> Size:
+        height, width = height_width(size)
+        if not 1 <= min(height, width) <= max(height, width) <= MAX_SIZE:
+            raise ValueError(
+                f"expected height and width from 1 to {MAX_SIZE}, found {size_text(size)}"
+            )
+        return as_size(height, width)
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> ClassifierSpec:
@@ -156,6 +186,8 @@ class ModelSpec(ClassifierSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
+        if min(height_width(self.size)) < 8:
+            raise ValueError(f"expected a size of at least 8, found {size_text(self.size)}")
         by_rule = residual_depth(self.arch) is not None or wide_shape(self.arch) is not None
         own = by_rule or self.arch in ARCHITECTURES
         try:

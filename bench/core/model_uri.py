@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import parse_qsl, quote
 
 from bench.core.errors import UserError, did_you_mean
+from bench.core.model_spec import Size, as_size
 from bench.core.spec import parse_number
 
 MAX_LENGTH, MAX_KEYS = 1_000, 32
@@ -50,6 +51,18 @@ class ModelUri:
         if not re.fullmatch(r"[1-9]\d{0,8}", value):
             raise UserError(f"{self.text}: {key}: expected a whole number, found '{value}'")
         return int(value)
+
+    def size(self, key: str = "size") -> Size | None:
+        """Returns height and width, as ``32`` or ``24x40``; ``None`` if they are not given."""
+        value = self.query.get(key)
+        if value is None:
+            return None
+        match = re.fullmatch(r"([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?", value)
+        if match is None:
+            raise UserError(
+                f"{self.text}: {key}: expected a whole number, or HEIGHTxWIDTH, found '{value}'"
+            )
+        return as_size(int(match[1]), int(match[2] or match[1]))
 
     def numbers(self, key: str) -> tuple[float, ...] | None:
         """Returns the comma-separated numbers of a key, one per channel; ``None`` if not given."""

@@ -15,7 +15,9 @@ class ThreatModel(Spec):
 
     Attributes:
         norm: Norm that bounds the perturbation.
-        eps: Radius, > 0. In pixel units of [0, 1] images, unless ``eps_space`` says otherwise.
+        eps: Radius, at least 0. In pixel units of [0, 1] images, unless ``eps_space`` says
+            otherwise. A ball of radius 0 holds the clean image alone, as where a curve begins; that
+            of a whole evaluation is larger (``for_all``).
         eps_space: ``"pixel"``, or ``"normalized"``: eps is in units of the model's normalized
             input (the RobustNorm paper's way), so in pixels it is ``eps * std`` per channel.
     """
@@ -26,8 +28,8 @@ class ThreatModel(Spec):
 
     @field_validator("eps")
     @classmethod
-    def _positive(cls, eps: float) -> float:
-        if eps <= 0:
+    def _not_negative(cls, eps: float) -> float:
+        if eps < 0:
             raise ValueError(f"eps must be greater than 0, found {eps}")
         return eps
 
@@ -41,6 +43,15 @@ class ThreatModel(Spec):
             )
         if self.eps_space == "normalized" and not per_pixel:
             raise ValueError("eps_space 'normalized' is defined for norm 'linf' only")
+        return self
+
+    def for_all(self) -> ThreatModel:
+        """Returns this ball, as that of a whole evaluation; raises ``ValueError`` for eps 0."""
+        if self.eps == 0:
+            raise ValueError(
+                "eps must be greater than 0, found 0; give eps 0 to a single attack, where a curve "
+                "begins at the clean accuracy"
+            )
         return self
 
     @property

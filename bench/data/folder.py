@@ -1,6 +1,6 @@
 """Image folders: one sub-folder per class; images are decoded only when needed.
 
-``folder:PATH`` requires square images of one size; ``folder:PATH?size=N`` resizes the shorter side
+``folder:PATH`` requires images of one size; ``folder:PATH?size=N`` resizes the shorter side
 of every image to N and crops the centre.
 """
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.core.errors import UserError
+from bench.core.model_spec import MAX_SIZE, Size, as_size, height_width, size_text
 from bench.data.images import Dataset, Images, own_dataset
 from bench.data.roots import locate, missing
 from bench.untrusted.pictures import open_image
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGENET_CLASSES = 1000
-MAX_SIZE = 10_000
 _SIZE = re.compile(r"^(?P<path>.*)\?size=(?P<size>[0-9]+)$")
 _GRAY_MODES = ("1", "L")
 _COLOUR_MODES = ("P", "RGB", "RGBA", "LA", "CMYK", "YCbCr")
@@ -41,13 +41,13 @@ class Geometry:
 
     Attributes:
         channels: 1 or 3.
-        size: Height and width of the result.
+        size: Height and width of the result, as one number where they are equal.
         resize: Length of the shorter side before the centre is cropped; ``None`` requires images of
             the right size.
     """
 
     channels: int
-    size: int
+    size: Size
     resize: int | None = None
 
 
@@ -76,10 +76,10 @@ class FileImages:
         """
         g = self.geometry
         try:
-            x = np.empty((len(index), g.channels, g.size, g.size), np.uint8)
+            x = np.empty((len(index), g.channels, *height_width(g.size)), np.uint8)
         except MemoryError:
             raise UserError(
-                f"{len(index)} images of {g.size}x{g.size} pixels do not fit into memory; "
+                f"{len(index)} images of {size_text(g.size)} pixels do not fit into memory; "
                 "set a limit"
             ) from None
         with ThreadPoolExecutor() as pool:
@@ -118,14 +118,15 @@ def decode(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
             expected, or of another size without a ``resize``.
     """
     plain = read_image(path, geometry.channels)
+    height, width = height_width(geometry.size)
     if geometry.resize is None:
-        if plain.size != (geometry.size, geometry.size):
+        if plain.size != (width, height):
             raise UserError(
-                f"{path}: expected {geometry.size}x{geometry.size} pixels like the first image, "
+                f"{path}: expected {width}x{height} pixels like the first image, "
                 f"found {plain.width}x{plain.height}; add ?size=N to resize and crop every image"
             )
     else:
-        plain = _resize_and_crop(plain, geometry.resize, geometry.size)
+        plain = _resize_and_crop(plain, geometry.resize, height)
     pixels = np.asarray(plain, np.uint8)
     return pixels[None] if geometry.channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -171,8 +172,7 @@ def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
 
     Args:
         folder: Holds one sub-folder per class.
-        geometry: Of the decoded images; ``None`` takes it from the first image, which must be
-            square.
+        geometry: Of the decoded images; ``None`` takes it from the first image.
 
     Raises:
         UserError: When the folder or its images are missing.
@@ -197,12 +197,7 @@ def scan_folder(folder: Path, geometry: Geometry | None = None) -> FileImages:
 def _geometry_of(path: Path) -> Geometry:
     with open_image(path) as image:
         (width, height), mode = image.size, image.mode
-    if width != height:
-        raise UserError(
-            f"{path}: expected square images, found {width}x{height}; add ?size=N to resize and "
-            "crop every image"
-        )
-    return Geometry(1 if mode in _GRAY_MODES else 3, width)
+    return Geometry(1 if mode in _GRAY_MODES else 3, as_size(height, width))
 
 
 def load_imagenet(split: str, root: Path) -> FileImages:

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.model_spec import Size
+
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """Images (n, c, h, w): uint8 in 0..255, or float32 in [0, 1]."""
 
@@ -59,8 +61,8 @@ class Dataset:
         name: In suites and ``rbench list datasets``.
         classes: Number of classes. For ``npz:PATH``, the largest label + 1: part of a data set may
             have fewer classes than the whole.
-        channels: 1 or 3.
-        size: Height and width in pixels.
+        channels: Of its images.
+        size: Height and width in pixels, as one number where they are equal.
         mean: Usual per-channel mean of the training images in [0, 1]; 0 for a path form.
         std: Usual per-channel standard deviation; 1 for a path form.
         class_names: One per class, or empty if unknown.
@@ -68,12 +70,13 @@ class Dataset:
         licence: One line.
         homepage: Address, or the path of a path form.
         loader: Returns a split, from its name and the data root.
+        part: Whether it may hold only some of the classes that its labels are from.
     """
 
     name: str
     classes: int
     channels: int
-    size: int
+    size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
@@ -81,6 +84,7 @@ class Dataset:
     licence: str
     homepage: str
     loader: Callable[[str, Path], Split] = field(repr=False)
+    part: bool = False
 
 
 SPLIT_PLACEHOLDER = "{split}"
@@ -91,7 +95,7 @@ def own_dataset(
     path: str,
     classes: int,
     channels: int,
-    size: int,
+    size: Size,
     class_names: tuple[str, ...],
     test: Split,
     load_train: Callable[[], Split],
@@ -109,4 +113,5 @@ def own_dataset(
         licence="your own data",
         homepage=path,
         loader=lambda split, _: test if split == "test" else load_train(),
+        part=not class_names,
     )

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
+from bench.core.model_spec import as_size
 from bench.data.images import Dataset, Images, Pixels, own_dataset
 from bench.data.roots import locate
 from bench.untrusted.archives import read_npz_arrays
 
-_CHANNELS = (1, 3)
+_FEW = 4
+"""Channels up to which a length is taken for channels beside one that is longer."""
 
 
 def open_npz(name: str, path: str, root: Path) -> Dataset:
@@ -29,7 +31,7 @@ def open_npz(name: str, path: str, root: Path) -> Dataset:
             )
         return train
 
-    channels, size = test.x.shape[1], test.x.shape[2]
+    channels, size = test.x.shape[1], as_size(*test.x.shape[2:])
     return own_dataset(name, path, int(test.y.max()) + 1, channels, size, (), test, load_train)
 
 
@@ -37,7 +39,7 @@ def read_npz(path: Path) -> Images:
     """Reads keys ``x`` and ``y`` of an ``.npz`` file; other keys are ignored.
 
     ``x`` is uint8, or floating point in [0, 1]; its shape is (n, h, w), (n, h, w, c) or
-    (n, c, h, w) with square images of 1 or 3 channels. ``y`` is (n,), integers from 0.
+    (n, c, h, w), see ``_channels_first``. ``y`` is (n,), integers from 0.
 
     Raises:
         UserError: When the file is missing, damaged, or not of this form.
@@ -53,22 +55,26 @@ def read_npz(path: Path) -> Images:
 
 
 def _channels_first(path: Path, x: NDArray[Any]) -> NDArray[Any]:
-    if x.ndim == 3 and x.shape[1] == x.shape[2]:
-        candidates = [x[:, None]]
-    elif x.ndim == 4:
-        last = x.shape[3] in _CHANNELS and x.shape[1] == x.shape[2]
-        first = x.shape[1] in _CHANNELS and x.shape[2] == x.shape[3]
-        candidates = [x.transpose(0, 3, 1, 2)] if last else []
-        candidates += [x] if first else []
-    else:
-        candidates = []
-    if len(candidates) != 1 or 0 in x.shape:
-        why = ", which can be read in two ways" if len(candidates) > 1 else ""
+    """Returns images as (n, c, h, w).
+
+    Where channels may come first or last, square images are preferred, then few channels beside a
+    longer length, then the shorter length.
+    """
+    if x.ndim not in (3, 4) or 0 in x.shape:
         raise UserError(
-            f"{path}: expected 'x' as at least one square image, (n, h, w), (n, h, w, c) or "
-            f"(n, c, h, w) with c 1 or 3, found shape {x.shape}{why}"
+            f"{path}: expected 'x' as at least one image, (n, h, w), (n, h, w, c) or "
+            f"(n, c, h, w), found shape {x.shape}"
         )
-    return np.ascontiguousarray(candidates[0])
+    if x.ndim == 3:
+        return np.ascontiguousarray(x[:, None])
+    _, a, b, c = x.shape
+    for first, last in ((b == c, a == b), (a <= _FEW, c <= _FEW), (a < c, c < a)):
+        if first != last:
+            return np.ascontiguousarray(x if first else x.transpose(0, 3, 1, 2))
+    raise UserError(
+        f"{path}: expected 'x' as (n, h, w, c) or (n, c, h, w), found shape {x.shape}, which can "
+        "be read in two ways; store images of another size"
+    )
 
 
 def _pixels(path: Path, x: NDArray[Any]) -> Pixels:

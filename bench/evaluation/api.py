@@ -11,8 +11,10 @@ from torch import nn
 from bench.alarms.rules import find_alarms
 from bench.alarms.sentinel import weak_attack_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.attacks.base import Attack
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
+from bench.core.ball import NORMS
 from bench.core.cell import (
     BATCH_SIZE,
     Adversary,
@@ -61,12 +63,15 @@ keys of an attack in a suite; those for a suite's reports are refused."""
 REPORT_KEYS = ("series", "varied", "published")
 """Keys of an attack entry that only the reports of a suite use."""
 
+ThreatLike = str | tuple[str, float | str] | ThreatModel | Mapping[str, Any]
+"""A ball, as ``evaluate`` takes it."""
+
 
 def evaluate(
     model: nn.Module,
     x: Any,
     y: Any,
-    threat: str | ThreatModel | Mapping[str, Any] = "linf:8/255",
+    threat: ThreatLike = "linf:8/255",
     attacks: Sequence[AttackLike] = ("pgd", "autoattack"),
     *,
     stochastic: bool | None = None,
@@ -94,7 +99,8 @@ def evaluate(
             input.
         x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
         y: Labels (n,), whole numbers from 0.
-        threat: ``"linf:8/255"``, ``"l2:0.5"``, or a threat model as suites have it.
+        threat: ``"linf:8/255"``, ``"l2:0.5"``, ``("linf", 8 / 255)``, or a threat model as suites
+            have it.
         attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eps", "limit",
             "eot_iter", "eot"}``, which mean what they mean in a suite: an ``eps`` of its own in
             place of the threat model's, the first ``limit`` images only. An attack at a larger eps
@@ -136,7 +142,7 @@ def evaluate(
     if ball.eps_space == "normalized" and not isinstance(model, Classifier):
         raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
     entries = _entries(attacks, ball)
-    infos = [attack_info(entry.attack, entry.params, ball.norm) for entry in entries]
+    infos = _infos(entries, ball.norm)
     data = as_slice(x, y)
     declared = Declared(stochastic, batch_dependent, probe)
     with evaluation_mode(model, device) as settled:
@@ -172,33 +178,61 @@ def evaluate(
     return EvaluationResult(results, ball, apart, seen, mode_notes(settled))
 
 
-def threat_model(threat: str | ThreatModel | Mapping[str, Any]) -> ThreatModel:
-    """Returns a threat model from ``"linf:8/255"``, or from the keys that suites have for it.
+def threat_model(threat: ThreatLike) -> ThreatModel:
+    """Returns the ball of an evaluation; norms may be spelled as in AutoAttack (``Linf``).
 
     Raises:
         UserError: When it is none.
     """
-    if isinstance(threat, ThreatModel):
-        return threat
     if isinstance(threat, str):
         norm, colon, eps = threat.partition(":")
         if not colon:
             raise UserError(f"threat: expected for example linf:8/255 or l2:0.5, found '{threat}'")
-        threat = {"norm": norm.strip(), "eps": eps}
+        threat = (norm, eps)
+    if isinstance(threat, tuple) and len(threat) == 2 and str(threat[0]).lower() in (*NORMS, "inf"):
+        threat = {"norm": threat[0], "eps": threat[1]}
+    if isinstance(threat, Sequence):
+        raise UserError(
+            f"threat: expected one ball, for example 'linf:8/255', found {list(threat)!r}; for "
+            "several, give the attacks an eps of their own ({'attack': 'pgd', 'eps': '2/255', "
+            "'label': 'pgd 2/255'}), or call evaluate once for each"
+        )
     try:
-        return ThreatModel.model_validate(dict(threat))
+        if not isinstance(threat, ThreatModel):
+            threat = ThreatModel.model_validate(_spelled(threat))
+        return threat.for_all()
     except ValidationError as error:
         raise UserError(f"threat: {_first(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"threat: {error}") from None
+
+
+def _spelled(threat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a threat model with its norm in small letters."""
+    fields = dict(threat)
+    norm = fields.get("norm")
+    if isinstance(norm, str):
+        norm = norm.strip().lower()
+        fields["norm"] = "linf" if norm == "inf" else norm
+    return fields
 
 
 def _entries(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[AttackEntry]:
-    if isinstance(attacks, str) or not attacks:
+    if isinstance(attacks, str) or not isinstance(attacks, Sequence) or not attacks:
         raise UserError(f"attacks: expected a list such as ['pgd'], found {attacks!r}")
     entries = []
     for i, one in enumerate(attacks):
-        value = {"attack": one[0], "params": dict(one[1])} if isinstance(one, tuple) else one
+        if not isinstance(one, str | tuple | Mapping | AttackEntry):
+            raise UserError(f"attacks[{i}]: {_no_entry(one)}")
+        if isinstance(one, tuple):
+            if len(one) != 2 or not isinstance(one[1], Mapping):
+                raise UserError(
+                    f"attacks[{i}]: expected (name, parameters), for example ('pgd', "
+                    f"{{'n_iter': 40}}), found {one!r}"
+                )
+            one = {"attack": one[0], "params": dict(one[1])}
         try:
-            entry = AttackEntry.model_validate(value)
+            entry = AttackEntry.model_validate(one)
         except ValidationError as error:
             raise UserError(f"attacks[{i}]: {_first(error)}") from None
         _refuse_keys(f"attacks[{i}]", entry, ball)
@@ -229,6 +263,49 @@ def _refuse_keys(where: str, entry: AttackEntry, ball: ThreatModel) -> None:
         entry.threat_model(ball)
     except ValidationError as error:
         raise UserError(f"{where}.eps: {_first(error).removeprefix('eps: ')}") from None
+
+
+def _no_entry(attack: object) -> str:
+    """Says how to give an attack's declaration, a library's object, or a function."""
+    if isinstance(attack, Attack):
+        return (
+            f"expected a name, found an Attack; register it, ATTACKS.add('{attack.name}', attack), "
+            f"and give '{attack.name}'"
+        )
+    kind = attack if isinstance(attack, type) else type(attack)
+    library = kind.__module__.partition(".")[0]
+    prefix = _PREFIXES.get(library)
+    if prefix is not None:
+        return (
+            f"expected a name, found a {kind.__name__} of {library}; give '{prefix}:"
+            f"{kind.__name__}' with its parameters, as ('{prefix}:{kind.__name__}', {{...}})"
+        )
+    what = "a function" if callable(attack) else f"a {kind.__name__}"
+    return (
+        f"expected a name, (name, parameters) or a mapping, found {what}; an attack of your own is "
+        "declared as an Attack and registered: ATTACKS.add(name, Attack(name=name, run=...)), "
+        "see docs/extend.md"
+    )
+
+
+_PREFIXES = {
+    "torchattacks": "torchattacks",
+    "foolbox": "foolbox",
+    "adv_lib": "advlib",
+    "art": "art",
+}
+"""Prefixes of attacks by the package that their classes are in."""
+
+
+def _infos(entries: Sequence[AttackEntry], norm: str) -> list[AttackInfo]:
+    """Returns the attacks with their parameters filled in; errors name the argument to change."""
+    infos = []
+    for i, entry in enumerate(entries):
+        try:
+            infos.append(attack_info(entry.attack, entry.params, norm))
+        except UserError as error:
+            raise UserError(f"attacks[{i}]: {error}") from None
+    return infos
 
 
 def _first(error: ValidationError) -> str:

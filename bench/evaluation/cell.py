@@ -15,6 +15,7 @@ from bench.attacks import get_attack, parse_params
 from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
 from bench.core.cell import CellSpec, Surrogate
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.host import now
 from bench.core.result import CellInfo, Row, violations
 from bench.core.spec import Spec, digest
@@ -112,7 +113,8 @@ def run_cell(
     """Attacks, verifies and scores a cell, or some of its batches.
 
     An attack that raises, returns something that is not a batch of images, or changes the model
-    makes the cell incomplete; it never counts for or against robustness. Models that draw from
+    makes the cell incomplete, and so does a model that raises, while it is attacked or while it is
+    scored; it never counts for or against robustness. Models that draw from
     the global generators of torch, numpy or Python are seeded, and score on other draws than
     they were attacked on.
 
@@ -159,6 +161,14 @@ def run_cell(
             except AttackError as failure:
                 error = f"batch {batch.number}: {failure}"
                 break
+            except UserError:  # a caller's mistake, not a failure of the model
+                raise
+            except Exception as failure:  # foreign code: whatever a model raises is its failure
+                error = (
+                    f"batch {batch.number}: the model failed on {len(batch.y)} images: "
+                    f"{one_line(failure)}{place_of(failure)}"
+                )
+                break
     error = error or violations(rows)
     info = CellInfo(
         cell_id=spec.cell_id,
@@ -181,6 +191,8 @@ def run_cell(
 
 def _looks_at_gradients(spec: CellSpec, attack: Attack, target: Target) -> bool:
     """Says whether the gradients at the end of an attack tell anything: of one that needs them."""
+    if spec.threat_model.eps == 0:
+        return False
     plain = not (target.stochastic or target.batch_dependent) and spec.surrogate is None
     return plain and spec.protocol == "white_box" and attack.traits.gradients != "never"
 
@@ -200,7 +212,7 @@ def _add_flat(
         with torch.enable_grad():
             loss = margin(torch.as_tensor(target.model(x)), batch.y[left]).sum()
             (grad,) = torch.autograd.grad(loss, x)
-    except RuntimeError:  # no gradient reaches the input, which the probe reports
+    except Exception:  # no gradient reaches the input, or it does not take so few images
         return None
     return before + int((grad.flatten(1) == 0).all(1).sum())
 
@@ -327,7 +339,12 @@ def judge_batch(
 def _propose(
     attack: Attack, oracle: Oracle, batch: Batch, budget: Budget, params: Spec, seed: int
 ) -> Tensor:
-    """Calls the attack on copies; any failure of it becomes an ``AttackError``."""
+    """Calls the attack on copies; any failure of it becomes an ``AttackError``.
+
+    In a ball of radius 0 there is nothing to search: it holds the clean image.
+    """
+    if max(budget.eps) == 0:
+        return batch.x.clone()
     try:
         proposed = attack.run(oracle, batch.x.clone(), batch.y.clone(), budget, params, seed)
         return check_candidate(batch.x, proposed)

@@ -20,15 +20,20 @@ def no_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def pick_device(name: str) -> str:
+def pick_device(name: str, option: str = "--device ") -> str:
     """Returns a torch device; ``auto`` is CUDA if there is a GPU. On a GPU, turns TF32 off.
+
+    Args:
+        name: The device asked for.
+        option: What a caller writes before it, for messages.
 
     Raises:
         UserError: When the device does not exist here.
     """
     kind, _, number = name.partition(":")
     if name != "auto" and (kind not in ("cpu", "cuda") or (number and not number.isdigit())):
-        raise UserError(f"--device: expected cpu, cuda, cuda:N or auto, found '{name}'")
+        key = option.rstrip(" =")
+        raise UserError(f"{key}: expected cpu, cuda, cuda:N or auto, found '{name}'")
     if kind == "cpu":
         return name
     found = _n_gpus()
@@ -36,7 +41,8 @@ def pick_device(name: str) -> str:
         name = "cuda" if found else "cpu"
     elif int(number or 0) >= found:
         raise UserError(
-            f"--device {name}: this machine has {found} CUDA device(s); use --device cpu"
+            f"{option}{name}: this machine has {found} CUDA device(s); use {option}cpu, or "
+            f"{option}auto for what there is"
         )
     if found:
         no_tf32()

@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.threat import ThreatModel
 from bench.data.images import to_unit_range
 from bench.data.slice import Slice, hash_images
 from bench.evaluation.device import no_tf32, pick_device
 from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
+from bench.models.fitted import TWO_LOGITS, Fitted, fitted
 from bench.models.network_hash import network_hash
 from bench.norms import Settled, settle
 from bench.oracle import input_kept
@@ -29,6 +31,9 @@ from bench.probe.findings import Finding, some
 from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
 from bench.probe.state import changed_by
+
+FEW = 4
+"""Channels up to which a length is taken for channels."""
 
 N_PROBED = 16
 """Images that a model is looked at with."""
@@ -44,10 +49,22 @@ def as_slice(x: Any, y: Any) -> Slice:
     Raises:
         UserError: When shape, type or range do not fit.
     """
-    images, labels = _array(x), _array(y)
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+    images, labels = _array("x", x), _array("y", y)
+    if images.ndim == 4 and not len(images):
         raise UserError(
-            f"x: expected images (n, c, h, w) with c = 1 or 3, found shape {images.shape}"
+            f"x: expected at least one image, found shape {images.shape}; check what selected them"
+        )
+    if images.ndim != 4 or 0 in images.shape:
+        raise UserError(
+            f"x: expected images (n, c, h, w), found shape {images.shape}; gray images need a "
+            "channel too (x[:, None]), a single image a batch (x[None]), and flat rows "
+            "x.reshape(n, c, h, w)"
+        )
+    _, channels, height, width = images.shape
+    if width in (1, 3, 4) and channels > FEW and height > FEW:
+        raise UserError(
+            f"x: expected images (n, c, h, w), found shape {images.shape}, channels last; give "
+            "x.permute(0, 3, 1, 2), of an array x.transpose(0, 3, 1, 2)"
         )
     if images.dtype != np.uint8:
         _check_unit_range(images)
@@ -61,12 +78,26 @@ def as_slice(x: Any, y: Any) -> Slice:
     return Slice(pixels, integers, index, hash_images(pixels, integers))
 
 
-def _array(values: Any) -> NDArray[Any]:
+def _array(what: str, values: Any) -> NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
         return np.asarray(values.numpy())
-    return np.asarray(values)
+    if isinstance(values, DataLoader | Dataset):
+        raise UserError(
+            f"{what}: expected a tensor or an array, found a {type(values).__name__}; collect its "
+            "images and labels first: x, y = (torch.cat(part) for part in zip(*loader)), with "
+            "loader = DataLoader(dataset, 100)"
+        )
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(one, Tensor) for one in values):
+            return _array(what, torch.stack([torch.as_tensor(one) for one in values]))
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{what}: expected a tensor or an array, found {type(values).__name__} "
+            f"({error}); stack its images: torch.stack(list(x))"
+        ) from None
 
 
 def _check_unit_range(images: NDArray[Any]) -> None:
@@ -96,7 +127,7 @@ def evaluation_mode(model: nn.Module, device: str | None) -> Iterator[Settled]:
     tf32 = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     no_tf32()
     if device is not None:
-        model.to(pick_device(device))
+        model.to(pick_device(device, "device="))
     settled = settle(model)
     try:
         with input_kept(model):
@@ -162,13 +193,14 @@ def as_target(
     device = device_of(model)
     x = torch.from_numpy(data.x[:N_PROBED]).to(device)
     y = torch.from_numpy(data.y[:N_PROBED]).to(device)
+    std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
+    model = _fitted(model, x[:1], min(batch_size, len(data.y)))
     classes = _classes(model, x[:2])
     if not 0 <= int(data.y.min()) <= int(data.y.max()) < classes:
         raise UserError(
             f"y: expected labels from 0 to {classes - 1}, as the model returns {classes} logits, "
             f"found {data.y.min()} to {data.y.max()}"
         )
-    std = model.spec.std if isinstance(model, Classifier) else (1.0,) * x.shape[1]
     stochastic, batch_dependent = declared.stochastic, declared.batch_dependent
     if not declared.probe:
         if stochastic is None or batch_dependent is None:
@@ -176,10 +208,16 @@ def as_target(
         return Target(model, std, classes, stochastic, batch_dependent), ()
     if len(x) < 2:  # a lone image needs a companion to be compared with
         x, y = torch.cat([x, 1 - x]), y.repeat(2)
-    size = min(batch_size, len(data.y))
-    found = probe(
-        model, x, y, classes=classes, seed=seed, budget=Budget.of(threat, std), batch_size=size
-    )
+    size, budget = min(batch_size, len(data.y)), Budget.of(threat, std)
+    try:
+        found = probe(model, x, y, classes=classes, seed=seed, budget=budget, batch_size=size)
+    except UserError:
+        raise
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        raise UserError(
+            f"the model fails while it is probed: {one_line(error)}{place_of(error)}; mend it, or "
+            "say stochastic=..., batch_dependent=..., probe=False to attack it unprobed"
+        ) from error
     stochastic = found.stochastic if stochastic is None else stochastic
     batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
     differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)
@@ -202,9 +240,14 @@ def changes(
     """
     if before is None or target.stochastic:
         return ()
+    if isinstance(target.model, Fitted):
+        before = Fitted(before, target.model.dtype, target.model.batch)
     x = torch.from_numpy(data.x[:N_PROBED]).to(target.device)
-    with seeded(seed):
-        effect = changed_by(target.model, before, x, seed)
+    try:
+        with seeded(seed):
+            effect = changed_by(target.model, before, x, seed)
+    except Exception:  # it fails on so many images, as its cells say
+        return ()
     if effect <= REPEAT_TOLERANCE:
         return ()
     text = (
@@ -214,19 +257,33 @@ def changes(
     return (Finding(code="stateful", severity="error", text=text),)
 
 
+def _fitted(model: nn.Module, image: Tensor, batch_size: int) -> nn.Module:
+    """Returns a model that takes float32 images in any number (``bench.models.fitted``)."""
+    try:
+        with seeded(0):
+            return fitted(model, image, (batch_size,))
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        shape = (2, *image.shape[1:])
+        raise UserError(
+            f"the model fails on images of shape {shape}: {type(error).__name__}: {error}; it "
+            "must map float32 images in [0, 1] to logits"
+        ) from error
+
+
 def _classes(model: nn.Module, x: Tensor) -> int:
     """Returns the number of logits that a model gives an image."""
-    try:
-        with torch.no_grad(), seeded(0):
-            z = model(x)
-    except Exception as error:  # foreign code: whatever it raises is its failure
+    with torch.no_grad(), seeded(0):
+        z = model(x)
+    if isinstance(z, Tensor) and len(z) == len(x) and z.shape[1:] in ((), (1,)):
         raise UserError(
-            f"the model fails on images of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x) or z.shape[1] < 2:
+            f"expected logits of shape ({len(x)}, classes) from the model, found shape "
+            f"{tuple(z.shape)}: one output an image, as of a sigmoid; {TWO_LOGITS}"
+        )
+    if not isinstance(z, Tensor) or z.ndim != 2 or len(z) != len(x):
         found = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
         raise UserError(
-            f"expected logits of shape ({len(x)}, classes) from the model, found {found}"
+            f"expected logits of shape ({len(x)}, classes) from the model, found {found}; wrap it "
+            "into a model whose forward returns one row of logits an image"
         )
     return z.shape[1]
 

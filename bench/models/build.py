@@ -11,6 +11,7 @@ from bench.core.model_spec import (
     MODEL_GROUP,
     ClassifierSpec,
     ModelSpec,
+    height_width,
     residual_depth,
     wide_shape,
 )
@@ -74,7 +75,7 @@ def build_model(spec: ModelSpec, seed: int = 0) -> Classifier:
 def _network(spec: ModelSpec, norm: NormFactory) -> nn.Module:
     fixup = spec.norm.name == "fixup"
     projection = spec.shortcut == "conv"
-    large = spec.size >= 96
+    large = min(height_width(spec.size)) >= 96
     io = (spec.channels, spec.classes)
 
     def cifar(n: int) -> Callable[[], nn.Module]:

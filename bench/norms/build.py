@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,7 @@ from bench.core.norm_spec import PLUGIN_NORMS, NormSpec, uses_batch
 from bench.norms.aggregation import Paths, RandomNormAggregation
 from bench.norms.batch import BatchGroupNorm, BatchNorm, RobustNorm
 from bench.norms.plain import FixupScale, GroupNorm, NoNorm, fixup_init, instance_norm, layer_norm
+from bench.untrusted.spec_file import check_spec
 
 NormFactory = Callable[[int], nn.Module]
 """Makes the layer for a number of channels."""
@@ -96,17 +98,26 @@ def weights_seeded(seed: int) -> Iterator[None]:
         torch.default_generator.set_state(before)
 
 
-def replace_norms(model: nn.Module, spec: NormSpec, seed: int = 0) -> int:
+def replace_norms(model: nn.Module, spec: NormSpec | str | Mapping[str, Any], seed: int = 0) -> int:
     """Replaces every ``BatchNorm2d`` of a model in place; returns how many there were.
 
-    The new layers start fresh on the device, in the dtype and in the mode of the old ones. A layer
-    used in several places stays one layer. ``fixup`` also re-initializes the residual branches it
-    finds, drawing from ``seed``.
+    The new layers are on the device, in the dtype and in the mode of the old ones. Batch
+    normalization keeps what the old layer has learned: its scale and shift, its tracked statistics,
+    eps and momentum; so does such a branch in the pool of ``rna``. Other norms start anew, of which
+    a warning tells where that loses what was learned. A layer used in several places stays one
+    layer. ``fixup`` also re-initializes the residual branches it finds, drawing from ``seed``.
+
+    Args:
+        model: Any network.
+        spec: A norm: its specification, its name (``"in"``), or its keys, as recipes have them:
+            ``{"name": "rna", "pool": ["bn", "in"]}``.
+        seed: Of what ``fixup`` draws.
 
     Raises:
-        UserError: When the model has no ``BatchNorm2d``, or the norm does not fit one of them; the
-            model is then left as it was.
+        UserError: When the norm is not known or lacks a parameter, when the model has no
+            ``BatchNorm2d``, or the norm does not fit one of them; the model is then left as it was.
     """
+    spec = _as_spec(spec)
     make = norm_factory(spec)
     places = [
         (parent, name, child)
@@ -120,19 +131,61 @@ def replace_norms(model: nn.Module, spec: NormSpec, seed: int = 0) -> int:
     for _, _, old in places:
         if old not in layers:
             layers[old] = _like(make(old.num_features), old)
+    lost = sum(_learned(old) for old in layers)
+    anew = [one.label() for one in spec.pool or (spec,) if one.name != "bn"]
     for parent, name, old in places:
         setattr(parent, name, layers[old])
     if spec.name == "fixup":
         with weights_seeded(seed):
             fixup_init(model)
+    if lost and anew:
+        kept = " (bn keeps them)" * (len(anew) < len(spec.pool))
+        warnings.warn(
+            f"replace_norms: {', '.join(anew)} start anew in place of {lost} trained layers: their "
+            f"scale, shift and statistics are not taken over{kept}; train the model before its "
+            "numbers mean anything",
+            stacklevel=2,
+        )
     return len(layers)
 
 
+def _as_spec(spec: NormSpec | str | Mapping[str, Any]) -> NormSpec:
+    """Returns a norm's specification from its name or its keys."""
+    if isinstance(spec, NormSpec):
+        return spec
+    try:
+        return check_spec(spec if isinstance(spec, str) else dict(spec), NormSpec, "norm")
+    except UserError as error:
+        text = str(error).replace("the whole file: ", "")
+        needs = "for example replace_norms(model, {'name': 'rna', 'pool': ['bn', 'in']})"
+        hint = f"; {needs}" * ("needs a pool" in text)
+        raise UserError(text + hint) from None
+
+
+def _learned(old: nn.BatchNorm2d) -> bool:
+    """Returns whether a layer differs from a new one."""
+    fresh = nn.BatchNorm2d(old.num_features)
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    pairs = [(getattr(old, kind), getattr(fresh, kind)) for kind in kinds]
+    return any(a is not None and not a.is_meta and not bool((a.cpu() == b).all()) for a, b in pairs)
+
+
+def _inherit(new: nn.Module, old: nn.BatchNorm2d) -> None:
+    """Gives what a layer has learned to the batch normalization in its place, if it is one."""
+    branches = new.branches if isinstance(new, RandomNormAggregation) else [new]
+    for branch in branches:
+        if isinstance(branch, BatchNorm):
+            branch.load_state_dict(old.state_dict(), strict=False)
+            branch.eps, branch.momentum = old.eps, old.momentum
+
+
 def _like(layer: nn.Module, old: nn.BatchNorm2d) -> nn.Module:
-    """Moves a layer to the device, dtype and mode of another."""
+    """Moves a layer to the device, dtype and mode of another, of which it keeps what it can."""
     tensors = (old.weight, old.running_mean)  # either may be missing
     anchor = next((t for t in tensors if t is not None), torch.empty(0))
-    return layer.to(anchor.device, anchor.dtype).train(old.training)
+    layer = layer.to(anchor.device, anchor.dtype).train(old.training)
+    _inherit(layer, old)
+    return layer
 
 
 def set_stats(model: nn.Module, stats: str) -> int:

@@ -217,12 +217,20 @@ class Oracle:
                 values = loss(z, y, y_target)
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
 
-    def jacobian(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns logits (n, n_classes) and gradients (n, n_classes, c, h, w), mean over draws.
+    def jacobian(
+        self, x: Tensor, rows: Tensor | None = None, classes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns logits (n, n_classes), and gradients (n, k, c, h, w) of k of them.
 
-        Costs one forward and ``n_classes`` backward passes per image and draw.
+        Both are means over draws. Costs one forward and k backward passes per image and draw.
+
+        Args:
+            x: Candidates (n, c, h, w).
+            rows: Positions (n,) in the batch; ``None`` for the whole batch in order.
+            classes: The classes (n, k) of each candidate; ``None`` for all in order.
         """
         rows = self._rows(x, rows)
+        k = self.n_classes if classes is None else classes.shape[1]
 
         def ask(one: Pass) -> tuple[Tensor, Tensor]:
             i = one.images
@@ -230,9 +238,9 @@ class Oracle:
                 x_i = x[i].detach().requires_grad_()
                 z = one.fast(x_i, rows[i])
                 exact, slopes = z.detach(), []
-                for c in range(self.n_classes):
-                    more = c + 1 < self.n_classes
-                    (g,) = torch.autograd.grad(z[:, c].sum(), x_i, retain_graph=more)
+                for c in range(k):
+                    one_class = z[:, c] if classes is None else z.gather(1, classes[i, c, None])
+                    (g,) = torch.autograd.grad(one_class.sum(), x_i, retain_graph=c + 1 < k)
                     self._runner.count_backward(rows[i])
                     slopes.append(g)
             if not self.engine.exact and not self.rules.stochastic:
@@ -241,7 +249,7 @@ class Oracle:
             return exact.float(), torch.stack(slopes, 1)
 
         logits = torch.zeros(len(x), self.n_classes, device=x.device)
-        jacobian = torch.zeros(len(x), self.n_classes, *x.shape[1:], device=x.device)
+        jacobian = torch.zeros(len(x), k, *x.shape[1:], device=x.device)
         for i, (values, slopes) in self._runner.in_passes(x, ask):
             logits.index_add_(0, i, values)
             jacobian.index_add_(0, i, slopes)

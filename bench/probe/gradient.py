@@ -143,7 +143,7 @@ def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> fl
     replay = Replay(subject, seed)
     z = replay.logits(x)
     scale = scale_of(z)
-    if not replay.repeats(x, z):
+    if subject.rounding or not replay.repeats(x, z):
         return None
     weights = torch.randn(z.shape[1], generator=torch.Generator().manual_seed(seed)).to(z)
     gradient = replay.gradient(x, lambda z: z @ weights)
@@ -178,10 +178,13 @@ def probe_inside(
         seed: Seeds points and the model's draws.
 
     Returns:
-        ``None`` where passes cannot be repeated or there is no gradient to ask for.
+        ``None`` where passes cannot be repeated, there is no gradient to ask for, or half
+        precision hides what a small step changes.
     """
     exact = subject.in_float64(x)
     subject, x = (subject, x) if exact is None else (exact, x.double())
+    if subject.rounding:
+        return None
     x, ball, replay = (
         _inside(x[:SLOPE_IMAGES] if per_sample else x, seed),
         ball_of(budget),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +84,8 @@ def probe(
     x, y = x[:MAX_IMAGES].detach(), y[:MAX_IMAGES]
     with seeded(seed), input_kept(model):
         subject = Subject(copied(model) or model, classes)
-        z, autograd_inside = subject.first_pass(x)
+        asked, (z, autograd_inside) = len(x), _first_pass(subject, x, batch_size)
+        x, y = x[: len(z)], y[: len(z)]
         state_changes = subject.restore()
         state = probe_state(subject, x, seed)
         subject.restore()
@@ -119,10 +122,25 @@ def probe(
         grad_effect=state.grad_effect,
         misled_inside=inside,
     )
+    if len(x) < asked:
+        also = filter(None, (f"{asked} images", batches.fails_on))
+        batches = replace(batches, fails_on=" and ".join(also))
     findings = [*_about_modes(result, model), *_about_forward(result, z, batches)]
     findings += _about_gradient(result, gradient)
     findings.sort(key=lambda finding: _ORDER[finding.severity])
     return result.model_copy(update={"findings": tuple(findings)})
+
+
+def _first_pass(subject: Subject, x: Tensor, batch_size: int) -> tuple[Tensor, bool]:
+    """Returns what ``Subject.first_pass`` does, on as many of the images as the model takes."""
+    fewer = sorted({batch_size, 8, 4, 2}.intersection(range(2, len(x))), reverse=True)
+    try:
+        return subject.first_pass(x)
+    except UserError:
+        for n in fewer:
+            with suppress(UserError):
+                return subject.first_pass(x[:n])
+        raise
 
 
 def _outputs(z: Tensor) -> Outputs:

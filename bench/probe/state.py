@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attacks.randomness import reseed
-from bench.probe.forward import REPEAT_TOLERANCE, REPEATS
+from bench.probe.forward import REPEAT_TOLERANCE, REPEATS, ROUNDINGS
 from bench.probe.subject import Run, Subject, deviation, held, paths_to_hold, scale_of
 
 Ask: TypeAlias = Callable[..., Tensor]
@@ -93,7 +93,8 @@ def _grad_effect(subject: Subject, x: Tensor, ask: Ask, scale: float) -> float:
         return subject.attached(images.detach().clone().requires_grad_()).detach()
 
     try:
-        return deviation(ask(subject, x, wanted), plain, scale)
+        effect = deviation(ask(subject, x, wanted), plain, scale)
+        return 0.0 if effect <= ROUNDINGS * subject.rounding else effect
     except RuntimeError:
         return 0.0  # a backward pass that cannot be prepared is reported with the gradient
 

@@ -17,6 +17,10 @@ Run = Callable[[Tensor], Tensor]
 """A forward pass: images (b, c, h, w) to logits (b, classes)."""
 
 
+HALF = (torch.bfloat16, torch.float16)
+"""Precisions whose rounding shows: in a batch of another shape, the last bits of logits move."""
+
+
 class Subject:
     """A model under probe, in its current modes.
 
@@ -24,11 +28,17 @@ class Subject:
         model: The model.
         classes: Number of classes.
         needs_autograd: Whether it fails without gradients; set by ``first_pass``.
+
+    Attributes:
+        rounding: Relative rounding of a model of half precision; 0 for any other.
     """
 
     def __init__(self, model: nn.Module, classes: int, needs_autograd: bool = False) -> None:
         self.model, self.classes, self.needs_autograd = model, classes, needs_autograd
         self._guard = ModelGuard(model)
+        self.rounding = max(
+            (torch.finfo(kind).eps for kind in _kinds(model) if kind in HALF), default=0.0
+        )
 
     def run(self, x: Tensor) -> Tensor:
         """Returns detached logits (b, classes)."""
@@ -58,6 +68,8 @@ class Subject:
                 f"expected logits of shape ({len(x)}, {self.classes}) from the model, found "
                 f"{z.dtype} of shape {tuple(z.shape)}; check the number of classes"
             )
+        if z.dtype in HALF:
+            self.rounding = max(self.rounding, torch.finfo(z.dtype).eps)
         return z, self.needs_autograd or not self._works_in_inference_mode(x)
 
     def _run_somehow(self, x: Tensor) -> Tensor:
@@ -86,7 +98,11 @@ class Subject:
     def fresh_copy(self) -> Subject | None:
         """Returns an independent copy, or ``None`` if the model cannot be copied."""
         other = copied(self.model)
-        return None if other is None else Subject(other, self.classes, self.needs_autograd)
+        if other is None:
+            return None
+        found = Subject(other, self.classes, self.needs_autograd)
+        found.rounding = self.rounding
+        return found
 
     def in_float64(self, x: Tensor) -> Subject | None:
         """Returns a double-precision copy, or ``None`` if the model fails in double precision."""
@@ -99,6 +115,11 @@ class Subject:
         except Exception:  # foreign code may not support float64
             return None
         return exact if z.dtype == torch.float64 else None
+
+
+def _kinds(model: nn.Module) -> set[torch.dtype]:
+    """Returns the types of a model's weights and buffers."""
+    return {tensor.dtype for tensor in (*model.parameters(), *model.buffers())}
 
 
 def copied(model: nn.Module) -> nn.Module | None:

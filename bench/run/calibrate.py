@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attacks import get_attack
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.host import installed, processor, today, usable_cores
-from bench.core.model_spec import ModelSpec
+from bench.core.model_spec import ModelSpec, height_width
 from bench.core.paths import cache_folder
 from bench.core.spec import digest
 from bench.run.job import Job
@@ -107,7 +107,16 @@ class Calibration:
         with threads(self._threads):
             for kind, job in kinds.items():
                 source, _ = self._source(job)
-                self._known[kind] = _measure(source, job, SPENT / len(kinds))
+                try:
+                    self._known[kind] = _measure(source, job, SPENT / len(kinds))
+                except UserError:
+                    raise
+                except Exception as error:  # foreign code: whatever it raises is its failure
+                    name, why = job.model_names[-1], one_line(error) + place_of(error)
+                    raise UserError(
+                        f"{name}: fails while its passes are timed: {why}; --no-time plans "
+                        "without that"
+                    ) from None
 
     def _kind(self, job: Job) -> str:
         """Returns the same for jobs whose passes take the same time on the same machine."""
@@ -199,7 +208,7 @@ def _measure(source: Source, job: Job, seconds: float) -> PassCost:
     stats, n = (job.spec.surrogate or job.spec).stats, min(job.spec.batch_size, FEW)
     model = source.load(stats).to(job.where.device)
     target, spec = Target.of(model), model.spec
-    x = torch.full((n, spec.channels, spec.size, spec.size), 0.5, device=job.where.device)
+    x = torch.full((n, spec.channels, *height_width(spec.size)), 0.5, device=job.where.device)
     y = torch.zeros(n, dtype=torch.int64, device=job.where.device)
     with frozen(target.model):
         ask = _query(target, x[:2], y[:2])  # some layers take no single image

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.core.attack import AttackKind
 from bench.core.cell import CellSpec, DataSpec, Surrogate
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.host import now
 from bench.core.paths import Where
 from bench.core.result import CellInfo, Row
@@ -138,7 +138,7 @@ class Done(NamedTuple):
 
 
 def execute(job: Job) -> Done:
-    """Runs a job; a missing or altered checkpoint or data set makes it incomplete."""
+    """Runs a job; an error of any kind makes it incomplete: the others must go on."""
     from bench.evaluation.cell import run_cell
 
     started = time.monotonic()
@@ -163,6 +163,9 @@ def execute(job: Job) -> Done:
         )
     except UserError as error:
         return Done(failed(job, str(error), time.monotonic() - started), [])
+    except Exception as error:  # foreign code, or too little memory
+        why = one_line(error) + place_of(error)
+        return Done(failed(job, why, time.monotonic() - started), [])
     return Done(info, rows, tuple(kept))
 
 

@@ -214,6 +214,9 @@ class Workers:
 def _how_it_died(code: int, times: int, when: str = "") -> str:
     if code >= 0:
         return f"its worker process ended with code {code}, {times} times{when}"
-    memory = ": too little memory, perhaps; try --workers 1" * (code == -signal.SIGKILL)
-    name = signal.Signals(-code).name
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # of no name on this system
+        name = f"signal {-code}"
+    memory = ": too little memory, perhaps; try --workers 1" * (name == "SIGKILL")
     return f"its worker process was ended by {name}, {times} times{when}{memory}"

@@ -144,7 +144,7 @@ def local_lookup(where: Where) -> Lookup:
 
 def _dataset(name: str, root: Path | None) -> DatasetShape:
     found = get_dataset(name, root)
-    return DatasetShape(found.channels, found.size, found.classes)
+    return DatasetShape(found.channels, found.size, found.classes, found.part)
 
 
 def _images(data: DataSpec, root: Path | None) -> SliceFacts:

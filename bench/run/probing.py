@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from bench.attacks.base import Budget
 from bench.core.cell import CellSpec, DataSpec, Surrogate
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
@@ -20,6 +20,9 @@ from bench.run.job import Job, load_slice
 from bench.run.local import Executor
 from bench.store.files import write_atomically
 from bench.zoo import open_model
+
+if TYPE_CHECKING:  # a run is planned without torch
+    from bench.models import Classifier
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -72,10 +75,12 @@ class Probed(Spec):
     Attributes:
         differs: How the model differs from what its card declares; empty if it does not.
         doubts: Warnings and errors, as ``probe_CODE: text``.
+        failed: Whether the model, or the machine, failed under the probe. That is not remembered.
     """
 
     differs: str = ""
     doubts: tuple[str, ...] = ()
+    failed: bool = Field(default=False, exclude=True)
 
 
 class _Memory(Spec):
@@ -110,7 +115,8 @@ class Probing:
         self._path, self._workers = folder / "store" / "probes.json", workers
         self.known = _remembered(self._path)
         self._left: dict[str, ProbeJob] = {}
-        for job in jobs:
+        # The probe looks inside the ball, and one of radius 0 has no inside.
+        for job in sorted(jobs, key=lambda job: job.spec.threat_model.eps == 0):
             for of in _models(job):
                 if probe_key(of) not in self.known:
                     spec = job.spec
@@ -156,7 +162,8 @@ class Probing:
         if found is None:
             return  # it cannot be loaded: its cells will say so, and the others go on
         self.known[one.key] = found
-        write_atomically(self._path, _Memory(models=self.known).model_dump_json(indent=2).encode())
+        kept = _Memory(models={key: one for key, one in self.known.items() if not one.failed})
+        write_atomically(self._path, kept.model_dump_json(indent=2).encode())
 
 
 def _models(job: Job) -> list[CellSpec | Surrogate]:
@@ -174,19 +181,31 @@ def _or_lost(lost: Callable[[Any, str], Any], job: Any, why: str) -> Any:
 
 
 def run_probe(one: ProbeJob) -> Probed | None:
-    """Probes one model; ``None`` where it cannot be loaded."""
+    """Probes one model; ``None`` where it cannot be loaded.
+
+    A model that fails under the probe is attacked all the same: the numbers that it gives, if any,
+    are under an alarm.
+    """
+    no_tf32()
+    try:
+        model = open_model(one.of.checkpoint, one.where).load(one.of.stats)
+        model = model.to(one.where.device)
+    except Exception:  # its cells will say why
+        return None
+    try:
+        return _probed(one, model)
+    except Exception as error:  # foreign code: whatever it raises is its failure
+        why = str(error) if isinstance(error, UserError) else one_line(error) + place_of(error)
+        return Probed(doubts=(f"probe_failed: the model was not probed: {why}",), failed=True)
+
+
+def _probed(one: ProbeJob, model: Classifier) -> Probed:
     import torch
 
     from bench.evaluation.model import Target
     from bench.probe.model import probe
 
-    no_tf32()
     where = one.where
-    try:
-        model = open_model(one.of.checkpoint, where).load(one.of.stats)
-        model = model.to(where.device)
-    except UserError:
-        return None
     data = load_slice(one.data, where.data_root)
     x, y = (torch.from_numpy(part).to(where.device) for part in (data.x, data.y))
     target = Target.of(model)
@@ -195,7 +214,7 @@ def run_probe(one: ProbeJob) -> Probed | None:
         x,
         y,
         classes=target.classes,
-        budget=Budget.of(one.threat, target.std),
+        budget=Budget.of(one.threat, target.std) if one.threat.eps else None,
         batch_size=one.batch_size,
     )
     doubts = (f for f in found.findings if f.severity != "note")

@@ -9,7 +9,7 @@ import torch
 
 from bench.attacks import get_attack
 from bench.attacks.base import Attack, Budget
-from bench.core.errors import UserError
+from bench.core.errors import UserError, one_line, place_of
 from bench.core.result import CellInfo, Row
 from bench.evaluation.cell import Batch, batches, judge_batch
 from bench.evaluation.model import Target
@@ -63,8 +63,8 @@ def reverify(job: Job, info: CellInfo, rows: Sequence[Row], store: RunStore) -> 
     """Scores a cell's stored examples again, with the random draws of the stored rows.
 
     Raises:
-        UserError: When checkpoint or data are not those of the cell, or a file is missing or
-            damaged.
+        UserError: When checkpoint or data are not those of the cell, a file is missing or damaged,
+            or the model fails.
     """
     target, _, data = open_job(job)
     spec, attack = info.spec, get_attack(info.spec.attack)
@@ -97,7 +97,11 @@ def _judged(
             "suite with --save-adv again"
         )
     x_adv = torch.from_numpy(images.copy()).to(target.device)
-    return judge_batch(info.spec, attack, target, batch, x_adv, budget)
+    try:
+        return judge_batch(info.spec, attack, target, batch, x_adv, budget)
+    except Exception as error:  # foreign code: whatever a model raises is its failure
+        why = one_line(error) + place_of(error)
+        raise UserError(f"the model failed on batch {batch.number}: {why}") from error
 
 
 def _compare(stored: Sequence[Row], found: Sequence[Row], index: Sequence[int]) -> list[Failure]:

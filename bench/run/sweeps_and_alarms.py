@@ -122,6 +122,7 @@ def _can_sweep(cell: PlannedCell) -> bool:
         cell.spec.protocol == "white_box"
         and traits.steps == "many"
         and traits.gradients == "only"
+        and cell.spec.threat_model.eps > 0
         and effort_of(cell.spec, "n_iter") is not None
     )
 

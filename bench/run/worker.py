@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import threading
@@ -53,9 +54,7 @@ class Worker(Generic[J]):
         self.pipe, theirs = _SPAWN.Pipe()
         self.ready = False
         self.task: Assigned[J] | None = None
-        self._process = _SPAWN.Process(
-            target=_serve, args=(theirs, threads, os.getpid()), daemon=True
-        )
+        self._process = _SPAWN.Process(target=_serve, args=(theirs, threads), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -111,14 +110,16 @@ class Worker(Generic[J]):
         return self._process.exitcode or 0
 
 
-def _serve(pipe: Connection, threads: int, parent: int) -> None:
+def _serve(pipe: Connection, threads: int) -> None:
     """Runs jobs until the pipe closes."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides
         signal.signal(number, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(threads)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(
+        target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True
+    ).start()
     try:
         pipe.send((True, None))
         while True:
@@ -140,8 +141,8 @@ def _done(work: Callable[[Any], Any], job: Any) -> memoryview:
             return ForkingPickler.dumps((False, RuntimeError(f"in a worker process:\n{trace}")))
 
 
-def _leave_with(parent: int) -> None:
+def _leave_with(parent: multiprocessing.process.BaseProcess | None) -> None:
     """Ends this worker once its parent is gone, so that a killed run leaves no processes."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    if parent is not None:
+        parent.join()
     os._exit(1)

@@ -34,7 +34,12 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's entries to disk, so that a rename survives a power failure."""
+    """Flushes a folder's entries to disk, so that a rename survives a power failure.
+
+    Windows opens no folders, and has no such call.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -27,7 +28,7 @@ BEAT = 10.0
 """Seconds between two heartbeats in an object store."""
 
 PATIENCE = 3.5
-"""Multiple of ``BEAT`` after which a silent holder on another machine counts as gone."""
+"""Multiple of ``BEAT`` after which a silent holder counts as gone."""
 
 
 class Holder(Spec):
@@ -58,17 +59,20 @@ class Holder(Spec):
         )
 
     @property
-    def gone(self) -> bool:
-        """Whether it was a process of this machine that has ended."""
-        if self.host != socket.gethostname():
-            return False
+    def alive(self) -> bool | None:
+        """Whether it runs; ``None`` where only a heartbeat tells.
+
+        That is on another machine, and on Windows, where signal 0 is Ctrl-C.
+        """
+        if self.host != socket.gethostname() or hasattr(signal, "CTRL_C_EVENT"):
+            return None
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
-            return True
+            return False
         except PermissionError:
             pass  # another user's process
-        return False
+        return True
 
 
 @contextmanager
@@ -109,8 +113,10 @@ def _in_file_system(root: Path) -> Iterator[None]:
 @contextmanager
 def _in_object_store(root: Folder) -> Iterator[None]:
     holder = _read(root)
-    if holder is not None and not holder.gone and (_local(holder) or _lives(root, holder)):
-        raise _busy(root, holder)
+    if holder is not None:
+        alive = holder.alive
+        if _lives(root, holder) if alive is None else alive:
+            raise _busy(root, holder)
     me = Holder.me()
     write_atomically(_path(root), me.model_dump_json().encode())
     found = _read(root)
@@ -127,12 +133,8 @@ def _in_object_store(root: Folder) -> Iterator[None]:
         _path(root).unlink(missing_ok=True)
 
 
-def _local(holder: Holder) -> bool:
-    return holder.host == socket.gethostname()
-
-
 def _lives(root: Folder, holder: Holder) -> bool:
-    """Returns whether a process on another machine gives a heartbeat in time."""
+    """Returns whether a holder gives a heartbeat in time."""
     ends = time.monotonic() + BEAT * PATIENCE
     while time.monotonic() < ends:
         time.sleep(BEAT / 4)

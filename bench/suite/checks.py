@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import did_you_mean, our_words
+from bench.core.model_spec import Size, height_width, size_text
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable
 from bench.published.rows import Keys, has_all, why_none, with_choices
@@ -120,7 +122,7 @@ def _steps(suite: SuiteSpec, found: Found) -> Iterable[Any]:
 _AXES: Mapping[Need, tuple[str, Callable[[SuiteSpec, Found], Iterable[Any]], str]] = {
     "eps": (
         "attacks",
-        lambda suite, _: (attack.eps or suite.threat_model.eps for attack in suite.attacks),
+        lambda suite, _: (a.threat_model(suite.threat_model).eps for a in suite.attacks),
         "each: {eps: [...]}",
     ),
     "n_iter": ("attacks", _steps, "each: {params.n_iter: [...]}"),
@@ -175,15 +177,20 @@ def _check_model(path: KeyPath, entry: ModelEntry, parts: Parts, found: Found) -
 def _check_shape(
     path: KeyPath, facts: ModelFacts, name: str, found: DatasetShape
 ) -> Iterator[Problem]:
-    expected = DatasetShape(facts.spec.channels, facts.spec.size, facts.spec.classes)
-    if expected != found:
-        words = "{} channel(s), size {}, {} classes"
+    spec = facts.spec
+    fits = found.classes <= spec.classes if found.part else found.classes == spec.classes
+    if (spec.channels, spec.size) != (found.channels, found.size) or not fits:
         trained = f" (trained on {facts.dataset})" if facts.dataset else ""
         yield Problem(
             path,
-            f"expects {words.format(*expected)}{trained}, but data "
-            f"'{name}' has {words.format(*found)}; choose another checkpoint or data set",
+            f"expects {_words(spec.channels, spec.size, spec.classes)}{trained}, but data '{name}' "
+            f"has {_words(*found[:3])}; choose another checkpoint or data set",
         )
+
+
+def _words(channels: int, size: Size, classes: int) -> str:
+    shown = size if isinstance(size, int) else size_text(size)
+    return f"{channels} channel(s), size {shown}, {classes} classes"
 
 
 def _check_std(path: KeyPath, facts: ModelFacts, threat: ThreatModel | None) -> Iterator[Problem]:
@@ -200,6 +207,10 @@ def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
     """Finds radii, of the suite and of single attacks, that norm, space or images cannot have."""
     if parts.threat is None:
         return
+    try:
+        parts.threat.for_all()
+    except ValueError as error:
+        yield Problem(("threat_model", "eps"), str(error))
     models = parts.models.values()
     known = [m.checkpoint for m in models if m.checkpoint in found.checkpoints]
     stds = [found.checkpoints[name].std for name in known]
@@ -225,7 +236,7 @@ def _check_eps(
     widths = [width for std in stds for width in threat.pixel_eps(std)]
     if not widths or dataset is None:
         return
-    largest = threat.facts.diameter(dataset.channels * dataset.size**2)
+    largest = threat.facts.diameter(dataset.channels * math.prod(height_width(dataset.size)))
     if min(widths) > largest:
         in_pixels = f" ({min(widths):g} in pixels)" if threat.facts.per_pixel else ""
         found = f"{threat.eps:g}{in_pixels}"

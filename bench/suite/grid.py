@@ -54,7 +54,7 @@ def attack_label(value: object) -> str:
         return ""
     draws = _draws(value.get("eot_iter"))
     own = [name.rpartition(":")[2] or name, f"EOT-{draws}" * bool(draws), _text(value.get("eot"))]
-    if isinstance(eps := value.get("eps"), str | float):
+    if isinstance(eps := value.get("eps"), str | float | int) and not isinstance(eps, bool):
         own.append(f"eps {eps}")
     return " ".join(filter(None, own))
 

@@ -215,5 +215,6 @@ def _passes(
     crafting = batch if source.batch_dependent else 1
     scoring = batch if model.batch_dependent else 1
     attacked = 0 if attack.kind == "none" else scoring * spec.n_draws
-    spent = attack.passes_per_image * spec.eot_iter * crafting
+    searches = spec.threat_model.eps > 0
+    spent = attack.passes_per_image * spec.eot_iter * crafting * searches
     return n_images * (spent + spec.n_draws + attacked)

@@ -12,6 +12,7 @@ from bench.core.attack import AttackInfo, ParamsError
 from bench.core.cell import CellModel, DataSpec, Eot
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import MissingCheckpointError, UserError
+from bench.core.model_spec import Size
 from bench.core.threat import ThreatModel
 from bench.published import PublishedTable, load_table
 from bench.suite.entry import AnalysisEntry, ReportEntry
@@ -20,11 +21,16 @@ from bench.suite.yaml_source import KeyPath, Problem
 
 
 class DatasetShape(NamedTuple):
-    """The shape of a data set; ``size`` is height and width in pixels."""
+    """The shape of a data set.
+
+    ``size`` is height and width in pixels; ``part`` says that it may hold only some of the classes
+    that its labels are from.
+    """
 
     channels: int
-    size: int
+    size: Size
     classes: int
+    part: bool = False
 
 
 class SliceFacts(NamedTuple):

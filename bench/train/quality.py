@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.attacks.registry import attack_info
 from bench.core.cell import CellSpec, DataSpec, Manner, make_cell
 from bench.core.errors import UserError
-from bench.core.model_spec import ClassifierSpec
+from bench.core.model_spec import ClassifierSpec, height_width
 from bench.core.threat import ThreatModel
 from bench.data.slice import Slice, open_split, take_slice
 from bench.evaluation.cell import run_cell
@@ -157,7 +157,7 @@ def score_slice(
 
 def check_images(spec: ClassifierSpec, data: Slice, split: str) -> None:
     """Raises ``UserError`` unless images and labels fit a model."""
-    expected, found = (spec.channels, spec.size, spec.size), data.x.shape[1:]
+    expected, found = (spec.channels, *height_width(spec.size)), data.x.shape[1:]
     if found != expected:
         raise UserError(f"{split}: images are {found}, the model takes {expected}")
     if int(data.y.max()) >= spec.classes:

@@ -53,7 +53,7 @@ class InnerAttack(Spec):
     def _linf(cls, threat_model: ThreatModel) -> ThreatModel:
         if threat_model.norm != "linf":
             raise ValueError("training attacks know only norm linf")
-        return threat_model
+        return threat_model.for_all()
 
 
 class Augment(Spec):

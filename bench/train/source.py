@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from bench.core.errors import UserError
 from bench.core.host import usable_cores
+from bench.core.model_spec import Size, height_width
 from bench.data.folder import FileImages, read_image
 from bench.data.images import Split
 from bench.data.named import get_dataset
@@ -88,7 +89,7 @@ def check_fit(recipe: Recipe, name: str, data: Split) -> None:
     """Raises ``UserError`` if the first image or any label does not fit the recipe's model."""
     model = recipe.model
     first = data.take(np.zeros(1, np.int64))
-    expected, found = (model.channels, model.size, model.size), first.x.shape[1:]
+    expected, found = (model.channels, *height_width(model.size)), first.x.shape[1:]
     cropped = recipe.augment.resized_crop and found[0] == model.channels
     if found != expected and not cropped:
         raise UserError(f"{name}: images are {found}, the recipe's model takes {expected}")
@@ -155,7 +156,7 @@ class StreamSource:
     def __init__(
         self,
         images: FileImages,
-        size: int,
+        size: Size,
         flip: bool,
         device: torch.device,
         n_workers: int | None = None,
@@ -242,12 +243,12 @@ class _Refusal:
 class _Crops(Dataset[Tensor | _Refusal]):
     """The workers' data set; it holds no list of files, so that there is nothing to copy."""
 
-    def __init__(self, channels: int, size: int) -> None:
-        self.channels, self.size = channels, size
+    def __init__(self, channels: int, size: Size) -> None:
+        self.channels, (self.height, self.width) = channels, height_width(size)
 
     def __getitem__(self, jobs: list[_Job]) -> Tensor | _Refusal:
-        """Returns a random crop of each file: (b, size, size, c), uint8."""
-        x = torch.empty((len(jobs), self.size, self.size, self.channels), dtype=torch.uint8)
+        """Returns a random crop of each file: (b, h, w, c), uint8."""
+        x = torch.empty((len(jobs), self.height, self.width, self.channels), dtype=torch.uint8)
         try:
             if get_worker_info() is not None:
                 _share(x)
@@ -255,7 +256,7 @@ class _Crops(Dataset[Tensor | _Refusal]):
                 image = read_image(job.path, self.channels)
                 generator = torch.Generator().manual_seed(job.seed)
                 crop = image.crop(random_box(image.width, image.height, generator))
-                crop = crop.resize((self.size, self.size), Image.Resampling.BILINEAR)
+                crop = crop.resize((self.width, self.height), Image.Resampling.BILINEAR)
                 row[:] = np.asarray(crop).reshape(row.shape)
         except UserError as error:
             return _Refusal(str(error))

@@ -137,7 +137,7 @@ def spec_of(uri: ModelUri) -> tuple[ModelSpec, str]:
     except YamlError:
         raise UserError(f"{uri.text}: norm: expected bn, or {{name: gn, groups: 8}}") from None
     fields: dict[str, Any] = {"arch": query["arch"], "norm": norm}
-    fields |= {key: uri.whole(key) for key in ("channels", "size", "classes")}
+    fields |= {key: uri.whole(key) for key in ("channels", "classes")} | {"size": uri.size()}
     fields |= {key: uri.numbers(key) for key in ("mean", "std")}
     fields |= {"shortcut": query.get("shortcut")}
     dataset = query.get("dataset", "")

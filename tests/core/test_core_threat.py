@@ -29,7 +29,7 @@ def test_it_describes_itself_as_people_write_it(given: dict[str, Any], text: str
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"eps": 0}, "greater than 0"),
+        ({"eps": -0.1}, "greater than 0"),
         ({"eps": "-8/255"}, "greater than 0"),
         ({"eps": "8/0"}, "expected a number"),
         ({"eps": ".nan"}, "expected a number"),

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.core.errors import UserError
 from bench.core.norm_spec import NormSpec
-from bench.norms import find_paths, replace_norms, set_stats
+from bench.norms import find_paths, pinned, replace_norms, set_stats
 
 SPECS: list[Any] = [
     "none",
@@ -139,3 +139,64 @@ def test_set_stats_changes_all_layers_or_none() -> None:
     with pytest.raises(UserError):
         set_stats(model, "tracked-mean")
     assert model[0].branches[0].stats == "batch"
+
+
+def trained(seed: int = 0) -> nn.Module:
+    """Two convolutions whose batch normalization has learned something."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, eps=1e-3, momentum=0.3), nn.ReLU())
+    model.append(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    for layer in (model[1], model[3][1]):
+        for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+            tensor.data = torch.rand(4) + 0.5
+    return model.eval()
+
+
+def test_batch_normalization_keeps_what_was_learned(recwarn: pytest.WarningsRecorder) -> None:
+    model, x = trained(), torch.rand(5, 1, 8, 8)
+    z = model(x)
+    assert replace_norms(model, "bn") == 2
+    assert torch.equal(model(x), z) and not recwarn.list
+    assert (model[1].eps, model[1].momentum) == (1e-3, 0.3)
+    replace_norms(model[1:], {"name": "bn", "stats": "batch"})
+    assert isinstance(model[1], nn.BatchNorm2d)
+
+
+def test_a_branch_of_batch_normalization_keeps_it_and_the_others_are_said_to_start_anew() -> None:
+    model, x = trained(), torch.rand(5, 1, 8, 8)
+    z = model(x)
+    with pytest.warns(UserWarning, match=r"in, gn2 start anew in place of 2 trained .*bn keeps"):
+        replace_norms(model, {"name": "rna", "pool": ["bn", "in", {"name": "gn", "groups": 2}]})
+    with pinned(model, torch.zeros(2, dtype=torch.int64)):
+        assert torch.equal(model(x), z)
+    with pytest.warns(UserWarning, match=r"in start anew .*train the model"):
+        replace_norms(trained(), "in")
+
+
+def test_a_network_that_has_learned_nothing_loses_nothing(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    replace_norms(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), "in")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "rna",
+            r"norm: .*needs a pool of norms; for example .*\{'name': 'rna'",
+        ),
+        ("bm", "norm: name: .*'bn', .*found 'bm'"),
+        ({"name": "gn", "grups": 4}, "norm: grups: unknown key; did you mean 'groups'"),
+        ({"name": "gn"}, "norm: .*needs either groups or group_size"),
+        ({"nme": "bn"}, "norm: nme: unknown key; did you mean 'name'"),
+        ({"name": "bn", "groups": 4}, "norm: .*takes no groups"),
+    ],
+)
+def test_a_norm_that_is_none_is_refused_in_one_line(value: Any, message: str) -> None:
+    model = trained()
+    with pytest.raises(UserError, match=message) as found:
+        replace_norms(model, value)
+    assert "pydantic" not in str(found.value) and "\n" not in str(found.value)
+    assert type(model[1]) is nn.BatchNorm2d

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.ball import Ball
-from bench.attacks.common import broken, harm, put_rows
+from bench.attacks.common import boundaries, broken, closer, harm, put_rows
 from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled
 from bench.oracle import Evaluation, Oracle, margin
 
@@ -284,15 +284,18 @@ class _Walk:
 
     def _nearest_plane(self, oracle: Oracle, ball: Ball) -> tuple[Tensor, Tensor]:
         """Returns the linearized boundary that is nearest to ``now`` among all classes'."""
-        logits, jacobian = oracle.jacobian(self.now, self.images.rows)
-        at = self.images.y[:, None]
-        f = (logits - logits.gather(1, at)).nan_to_num(0.0)
-        i = torch.arange(len(f), device=f.device)
-        w = (jacobian - jacobian[i, self.images.y][:, None]).nan_to_num(0.0, 0.0, 0.0)
-        dual = ball.dual_norm(w.flatten(2), ball.radii(self.now))
-        away = (f.abs() / dual.clamp(min=TINY)).scatter(1, at, torch.inf)
-        nearest = away.argmin(1)
-        return f[i, nearest], w[i, nearest]
+        y, rows = self.images.y, self.images.rows
+        i = torch.arange(len(rows), device=rows.device)
+        best: tuple[Tensor, Tensor, Tensor] | None = None
+        for classes, f, w in boundaries(oracle, self.now, y, rows):
+            f, w = f.nan_to_num(0.0), w.nan_to_num(0.0, 0.0, 0.0)
+            dual = ball.dual_norm(w.flatten(2), ball.radii(self.now))
+            away = (f.abs() / dual.clamp(min=TINY)).masked_fill(classes == y[:, None], torch.inf)
+            nearest = away.argmin(1)
+            found = (away[i, nearest], f[i, nearest], w[i, nearest])
+            best = found if best is None else closer(found, best)
+        assert best is not None
+        return best[1], best[2]
 
     def step(self, f: Tensor, w: Tensor, ball: Ball, stride: Stride) -> None:
         """Steps beyond the linearized boundary, from ``now`` and from the clean image at once."""

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from bench.core.errors import UserError, one_line, place_of
+from bench.core.model_spec import as_size
 from bench.core.model_uri import ModelUri
 from bench.core.paths import Where
 from bench.core.spec import sha256_file
@@ -45,7 +46,8 @@ def open_python(uri: ModelUri, where: Where) -> LibraryModel:
 
 def _said(uri: ModelUri) -> dict[str, Any]:
     """Returns the values that the query declares."""
-    found: dict[str, Any] = {key: uri.whole(key) for key in _WHOLE}
+    found: dict[str, Any] = {key: uri.whole(key) for key in _WHOLE if key != "size"}
+    found["size"] = uri.size()
     found |= {key: uri.numbers(key) for key in _LISTS}
     found |= {key: uri.flag(key) for key in _FLAGS}
     found |= {key: uri.query.get(key) for key in _TEXTS}
@@ -77,10 +79,17 @@ def _build(
 
 def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
     """Checks the declared values; mean defaults to 0 and std to 1."""
-    kinds = {"size": int, "channels": int, "classes": int, "mean": tuple, "std": tuple}
-    kinds["identity"] = str
+    size = values["size"]
+    if isinstance(size, tuple | list) and [type(part) for part in size] == [int, int]:
+        values = {**values, "size": as_size(*size)}
+    elif type(size) is not int:
+        raise UserError(
+            f"{uri.text}: declares: size must be of type int, or (height, width), found "
+            f"{type(size).__name__}"
+        )
+    kinds = {"channels": int, "classes": int, "mean": tuple, "std": tuple, "identity": str}
     for key, value in values.items():
-        kind = kinds.get(key, bool)
+        kind = type(value) if key == "size" else kinds.get(key, bool)
         if type(value) is not kind:
             must = f"{key} must be of type {kind.__name__}"
             raise UserError(f"{uri.text}: declares: {must}, found {type(value).__name__}")

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError, one_line, place_of
-from bench.core.model_spec import ClassifierSpec
+from bench.core.model_spec import ClassifierSpec, Size, height_width, size_text
 from bench.core.model_uri import ModelUri
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import canonical_json
 from bench.models.build import Classifier
+from bench.models.fitted import TWO_LOGITS, fitted
 from bench.models.network_hash import hash_beside, hash_outside, network_hash
 from bench.norms import (
     batch_norms,
@@ -39,7 +40,7 @@ class Declared:
     Attributes:
         arch: The network's name there.
         channels: Input channels.
-        size: Input height and width.
+        size: Input height and width, as one number where they are equal.
         classes: Number of classes.
         mean: Subtracted from images in [0, 1], per channel.
         std: Divides them then, per channel.
@@ -54,7 +55,7 @@ class Declared:
 
     arch: str
     channels: int
-    size: int
+    size: Size
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -111,7 +112,7 @@ class LibraryModel:
         values["norm"] = _norm(net, declared)
         spec = check_spec(values, ClassifierSpec, self.uri.text)
         sha256 = _identity(self.uri.text, net, spec, declared)  # before a pass leaves its traces
-        _check_logits(self.uri.text, _in_eval_mode(Classifier(spec, net)))
+        net = _check_logits(self.uri.text, spec, net)
         facts = ModelFacts.of(
             sha256=sha256,
             spec=spec,
@@ -141,26 +142,32 @@ def _norm(net: nn.Module, declared: Declared) -> NormSpec:
     return NormSpec.model_validate({"name": name, "declares": tuple(said)})
 
 
-def _check_logits(uri: str, model: Classifier) -> None:
-    """Raises ``UserError`` unless a model maps images of its size to finite logits."""
-    spec = model.spec
-    x = torch.full((2, spec.channels, spec.size, spec.size), 0.5)
-    images = f"images of {spec.channels} x {spec.size} x {spec.size}"
+def _check_logits(uri: str, spec: ClassifierSpec, net: nn.Module) -> nn.Module:
+    """Returns a network as one of float32 images in any number (``bench.models.fitted``).
+
+    Raises:
+        UserError: Unless it maps images of its size to finite logits.
+    """
+    x = torch.full((2, spec.channels, *height_width(spec.size)), 0.5)
+    images = f"images of {spec.channels} x {size_text(spec.size)}"
     try:
         # A stochastic network draws from the same global generator.
         with torch.no_grad(), weights_seeded(0):
-            z = model(x)
+            net = fitted(net, Classifier(spec, nn.Identity())(x[:1]))
+            z = _in_eval_mode(Classifier(spec, net))(x)
     except Exception as error:  # foreign code can raise anything
         raise UserError(f"{uri}: fails on {images}: {one_line(error)}{place_of(error)}") from None
     if not isinstance(z, Tensor):
         raise UserError(f"{uri}: expected logits as a tensor, found {type(z).__name__}")
     if z.shape != (2, spec.classes):
+        way_out = f"; {TWO_LOGITS}" * (z.shape in ((2,), (2, 1)))
         raise UserError(
             f"{uri}: expected logits of shape (2, {spec.classes}) from 2 {images}, found "
-            f"{tuple(z.shape)}"
+            f"{tuple(z.shape)}{way_out}"
         )
     if not z.isfinite().all():
         raise UserError(f"{uri}: its logits are NaN or infinite on {images}")
+    return net
 
 
 def _identity(uri: str, net: nn.Module, spec: ClassifierSpec, declared: Declared) -> str:
