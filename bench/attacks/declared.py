@@ -169,6 +169,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/1412.6572",
         passes=lambda params: 2.0,
         traits=Traits(steps="one"),
+        takes_loss=True,
     ),
     Attack(
         name="bim",
@@ -182,6 +183,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: 2.0 * params.n_iter,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="pgd",
@@ -195,6 +197,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=PGDParams.passes,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="mim",
@@ -208,6 +211,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: 2.0 * params.n_iter,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="noise",

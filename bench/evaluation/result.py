@@ -10,12 +10,12 @@ from tabulate import tabulate
 
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
-    NOT_AVERAGED,
     CellInfo,
     Row,
+    adaptive_notes,
     alarms_of,
     cluster_of,
-    does_not_average,
+    notes_of,
 )
 from bench.metrics import (
     Estimate,
@@ -125,7 +125,8 @@ class EvaluationResult:
         """Returns one line for the clean images, each attack and the worst case.
 
         Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
-        ``method`` of the interval, ``alarms``, and ``reason`` of an incomplete attack.
+        ``method`` of the interval, ``alarms``, ``notes`` on the attack (an adaptive one, one that
+        does not average over draws), and ``reason`` of an incomplete attack.
         """
         import pandas as pd
 
@@ -138,6 +139,7 @@ class EvaluationResult:
                 "n": 0 if found is None else found.n,
                 "method": "" if found is None else found.method,
                 "alarms": "; ".join(self._alarms(label)),
+                "notes": "; ".join(self._notes_on(label)),
                 "reason": self._reasons().get(label, ""),
             }
             for label, found in self._estimates()
@@ -174,13 +176,24 @@ class EvaluationResult:
             if found is None:
                 yield label, "incomplete", "", ""
                 continue
-            mark = " !" * bool(self._alarms(label))
+            mark = " adaptive" * bool(self._adaptive(label)) + " !" * bool(self._alarms(label))
             yield label, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
         chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
         return alarms_of(cell.info for cell in chosen if cell is not None)
+
+    def _adaptive(self, label: str) -> tuple[str, ...]:
+        """Returns what adaptive attacks behind a number brought."""
+        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
+        return adaptive_notes(cell.info for cell in chosen if cell and cell.info.complete)
+
+    def _notes_on(self, label: str) -> tuple[str, ...]:
+        """Returns what is to be known of an attack beside its name."""
+        if label == WORST_CASE:
+            return self._adaptive(label)
+        return notes_of(self.cells[label].info) if label in self.cells else ()
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
@@ -197,11 +210,7 @@ class EvaluationResult:
 
     def _notes(self) -> list[str]:
         notes = [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
-        notes += [
-            f"{label}: {NOT_AVERAGED}"
-            for label, cell in self.cells.items()
-            if does_not_average(cell.info)
-        ]
+        notes += [f"{label}: {note}" for label in self.cells for note in self._notes_on(label)]
         notes += [self.sentinel] if self.sentinel else []
         for label in self.cells:
             notes += [f"! {label}: {alarm}" for alarm in self._alarms(label)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.core.result import NOT_AVERAGED, CellInfo, Cluster, Row, does_not_average
+from bench.core.result import CellInfo, Cluster, Row, adaptive_notes, notes_of
 from bench.metrics import (
     Estimate,
     attack_success_rate,
@@ -46,7 +46,7 @@ class CellMaker:
         return Cell.of(
             estimate,
             self.lines(estimate, published),
-            (*self.marks(estimate, info.alarms), *self.averaging_marks(info)),
+            (*self.marks(estimate, info.alarms), *self.attack_marks(info)),
             published=None if published is None else published / 100,
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
@@ -82,9 +82,18 @@ class CellMaker:
             marks += (self.footnotes.mark(estimate.method),)
         return marks
 
-    def averaging_marks(self, info: CellInfo) -> tuple[str, ...]:
-        """Returns the mark of an attack that followed single draws of a stochastic model."""
-        return (self.footnotes.mark(NOT_AVERAGED),) if does_not_average(info) else ()
+    def attack_marks(self, info: CellInfo) -> tuple[str, ...]:
+        """Returns the marks of an attack that is more, or less, than its name says.
+
+        An adaptive one, and one that followed single draws of a stochastic model.
+        """
+        return tuple(self.footnotes.mark(text) for text in notes_of(info))
+
+    def adaptive_marks(self, *outcomes: Outcome) -> tuple[str, ...]:
+        """Returns the marks of a number that rests on cells of adaptive attacks."""
+        infos = (outcome.info for outcome in outcomes)
+        notes = adaptive_notes(info for info in infos if info is not None)
+        return tuple(self.footnotes.mark(note) for note in notes)
 
     def alarm_marks(self, alarms: Sequence[str]) -> tuple[str, ...]:
         """Returns the marks of a number under alarms."""
@@ -110,13 +119,13 @@ def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def distance_table(view: RunView) -> Table | None:
+def distance_table(view: RunView, maker: CellMaker) -> Table | None:
     """Returns the median distances of minimum-norm attacks; ``None`` without such attacks."""
     chosen = [j for j in range(len(view.attacks)) if view.attack_kind(j) == "minimum-norm"]
     if not chosen:
         return None
     rows = tuple(
-        TableRow((model.label,), tuple(_distance_cell(view.outcome(i, j)) for j in chosen))
+        TableRow((model.label,), tuple(_distance_cell(view.outcome(i, j), maker) for j in chosen))
         for i, model in enumerate(view.models)
     )
     caption = (
@@ -154,16 +163,18 @@ def _draws_cell(
 ) -> Cell:
     if outcome.status != "ok" or outcome.info is None:
         return Cell(("—",), status=outcome.status)
-    return Cell(maker.lines(score(outcome.rows, outcome.info.cluster)))
+    lines = maker.lines(score(outcome.rows, outcome.info.cluster))
+    return Cell(lines, maker.adaptive_marks(outcome))
 
 
-def _distance_cell(outcome: Outcome) -> Cell:
+def _distance_cell(outcome: Outcome, maker: CellMaker) -> Cell:
     if outcome.status != "ok":
         return Cell(("—",), status=outcome.status)
     linf, l2 = median_distance(outcome.rows, "linf"), median_distance(outcome.rows, "l2")
     if linf is None or l2 is None:
         return Cell(("none broken",))
-    return Cell((f"{linf.value:.3f} / {l2.value:.2f}", f"n={linf.n}"))
+    lines = (f"{linf.value:.3f} / {l2.value:.2f}", f"n={linf.n}")
+    return Cell(lines, maker.adaptive_marks(outcome))
 
 
 def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:

@@ -58,7 +58,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
-    if (distances := distance_table(view)) is not None:
+    if (distances := distance_table(view, maker)) is not None:
         tables.append(distances)
     return Report(
         title=title(view),
@@ -122,6 +122,7 @@ def _worst_case(view: RunView, model: int, attacked: list[int], maker: CellMaker
     estimate = robust_accuracy(rows, cluster)
     alarms = alarms_of(infos)
     marks = maker.marks(estimate, alarms)
+    marks += maker.adaptive_marks(*(outcome for _, outcome in outcomes if outcome.status == "ok"))
     reason = f"worst case without {', '.join(absent)}: an upper bound" if absent else ""
     if reason:
         marks += (maker.footnotes.mark(reason),)
