@@ -32,19 +32,31 @@ def pair_alarms(cells: Sequence[CellResult]) -> Iterator[Alarm]:
 
 
 def _control_beats_gradient(cells: Sequence[CellResult]) -> Iterator[Alarm]:
-    """Compares attacks that need no gradient of the model with the best that follows its gradient.
+    """Compares attacks that follow the same gradients with all that need none of them.
+
+    Those are attacks without gradients, crafted on other models, or adaptive in another way.
+    """
+    kinds = dict.fromkeys(cell.spec.adaptive for cell in cells if cell.follows_gradient)
+    for adaptive in kinds:
+        mine = [c for c in cells if c.follows_gradient and c.spec.adaptive == adaptive]
+        controls = [
+            c
+            for c in cells
+            if (c.white_box and not c.follows_gradient)
+            or (c.spec.protocol != "white_box" and c.info.attack_kind != "none")
+            or (c.follows_gradient and c.spec.adaptive != adaptive)
+        ]
+        yield from _beaten_by(controls, mine)
+
+
+def _beaten_by(controls: Sequence[CellResult], cells: Sequence[CellResult]) -> Iterator[Alarm]:
+    """Yields alarms about cells that follow the same gradients where a control beats the best.
 
     Ensembles with a gradient-free part count as the best only where there is no other attack. If
     the best is beaten, so is every other, and all of their numbers are in doubt.
     """
-    iterative = [c for c in cells if c.follows_gradient and c.iterates]
+    iterative = [c for c in cells if c.iterates]
     pure = [c for c in iterative if c.traits.gradients == "only"] or iterative
-    controls = [
-        c
-        for c in cells
-        if (c.white_box and not c.follows_gradient)
-        or (c.spec.protocol != "white_box" and c.info.attack_kind != "none")
-    ]
     if not pure:
         return
     best = min(pure, key=lambda c: robust_accuracy(c.rows, c.info.cluster).value)
@@ -53,22 +65,34 @@ def _control_beats_gradient(cells: Sequence[CellResult]) -> Iterator[Alarm]:
     if not shown:
         return
     control, difference = max(shown, key=lambda pair: pair[1].value)
-    how = "" if control.spec.protocol == "white_box" else f" under {control.spec.protocol}"
+    followed = "the model's gradient"
+    if best.spec.adaptive is not None:
+        followed = f"{' and '.join(best.spec.adaptive.words())}"
     for cell in cells:
-        if cell.follows_gradient:
-            yield cell.alarm(
-                "control_beats_gradient",
-                f"{control.spec.attack}{how} breaks more images than the best attack that follows "
-                f"the model's gradient, {best.spec.attack} ({points(difference)}): the gradients "
-                "mislead",
-            )
+        yield cell.alarm(
+            "control_beats_gradient",
+            f"{control.spec.attack}{_how(control)} breaks more images than the best attack that "
+            f"follows {followed}, {best.spec.attack} ({points(difference)}): the gradients mislead",
+        )
+
+
+def _how(control: CellResult) -> str:
+    """Returns how a control was made, where its attack's name does not tell."""
+    if control.spec.protocol != "white_box":
+        return f" under {control.spec.protocol}"
+    adaptive = control.spec.adaptive
+    return "" if adaptive is None else f" with {' and '.join(adaptive.words())}"
 
 
 def _single_step_beats_iterative(cells: Sequence[CellResult]) -> Iterator[Alarm]:
-    steps = [c for c in cells if c.white_box and c.traits.steps == "one"]
     for cell in cells:
         if not cell.iterates:
             continue
+        steps = [
+            c
+            for c in cells
+            if c.white_box and c.traits.steps == "one" and c.spec.adaptive == cell.spec.adaptive
+        ]
         shown = [(s, d) for s in steps if (d := compare(cell, s)).verdict == "higher"]
         if shown:
             step, difference = max(shown, key=lambda pair: pair[1].value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.alarms.shared import Alarm, CellResult
 from bench.attacks.registry import attack_info, get_attack
+from bench.core.adaptive import Adaptive, GradientModel
 from bench.core.cell import CellSpec, DataSpec
 from bench.metrics import at_least, worst_case_rows
 from bench.metrics.accuracy import robust_scores
@@ -107,17 +108,29 @@ def wants_sentinel(specs: Iterable[CellSpec], *, batch_dependent: bool) -> bool:
     return bool(asked) and not batch_dependent and not any(as_strong(spec) for spec in asked)
 
 
-def sentinel_cell(base: CellSpec, data: DataSpec, data_hash: str) -> CellSpec:
-    """Returns the sentinel of a cell's model on some images.
+def sentinel_cell(about: Sequence[CellSpec], data: DataSpec, data_hash: str) -> CellSpec:
+    """Returns the sentinel behind some cells of one model, on some images.
+
+    It follows the gradients of a ``gradient_model`` where one of them does: those of the model
+    itself are not to be trusted there. A loss it takes none.
+
+    Args:
+        about: White-box cells, at least one.
+        data: The images.
+        data_hash: Of their pixels and labels.
 
     Raises:
         UserError: When it cannot serve the norm of the threat model.
     """
+    base = next((one for one in about if _stand_in(one) is not None), about[0])
     info = attack_info(ATTACK, PARAMS, base.threat_model.norm)
     changes = {"attack": info.name, "attack_version": info.version, "library": info.library}
-    return base.model_copy(
-        update={**changes, "attack_params": info.params, "data": data, "data_hash": data_hash}
-    )
+    changes |= {"attack_params": info.params, "data": data, "data_hash": data_hash}
+    return base.model_copy(update={**changes, "adaptive": Adaptive.of(_stand_in(base), None)})
+
+
+def _stand_in(spec: CellSpec) -> GradientModel | None:
+    return None if spec.adaptive is None else spec.adaptive.gradient_model
 
 
 def look_again(cells: Sequence[CellResult], sentinel: CellResult) -> SecondLook | None:

@@ -83,6 +83,11 @@ class CellResult:
         """Whether it is a white-box attack that takes many steps up the loss."""
         return self.white_box and self.traits.steps == "many"
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether it follows the gradients of a ``gradient_model``."""
+        return self.spec.adaptive is not None and self.spec.adaptive.gradient_model is not None
+
     def alarm(self, code: Code, text: str) -> Alarm:
         """Returns an alarm about this cell."""
         return Alarm(self.info.cell_id, code, text)
@@ -94,6 +99,28 @@ def alarms_by_cell(alarms: Iterable[Alarm]) -> dict[str, tuple[str, ...]]:
     for alarm in alarms:
         found[alarm.cell_id] = (*found.get(alarm.cell_id, ()), f"{alarm.code}: {alarm.text}")
     return found
+
+
+def trusts_own_gradients(cell: CellResult, cells: Iterable[CellResult]) -> bool:
+    """Says whether faults of the model's own gradients are a reason to doubt a cell.
+
+    They are none where its attack follows those of a stand-in, nor for the clean images and attacks
+    without gradients beside such attacks alone.
+
+    Args:
+        cell: The cell.
+        cells: All cells that its model was evaluated with.
+    """
+    if cell.info.attack_kind != "none" and cell.traits.gradients != "never":
+        return not cell.stands_in
+    mine = (cell.spec.checkpoint, cell.spec.sha256, cell.spec.stats)
+    beside = [
+        other.stands_in
+        for other in cells
+        if (other.spec.checkpoint, other.spec.sha256, other.spec.stats) == mine
+        and other.follows_gradient
+    ]
+    return not beside or not all(beside)
 
 
 def compare(first: CellResult, second: CellResult) -> Difference:

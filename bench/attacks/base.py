@@ -107,6 +107,8 @@ class Attack:
             with a smaller ``n_iter`` ends.
         traits: How it searches.
         min_classes: Maps parameters to the fewest classes for which its losses are defined.
+        takes_loss: Whether all that it climbs is one untargeted loss, which a user's own may
+            replace.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Attack:
     extends: bool = False
     traits: Traits = _UNKNOWN
     min_classes: Callable[[Mapping[str, object]], int] = dlr_classes
+    takes_loss: bool = False
 
     @property
     def may_be_fast(self) -> bool:

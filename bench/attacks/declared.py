@@ -186,6 +186,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/1412.6572",
         passes=lambda params: 2.0,
         traits=Traits(steps="one"),
+        takes_loss=True,
     ),
     Attack(
         name="bim",
@@ -199,6 +200,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: 2.0 * params.n_iter,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="pgd",
@@ -212,6 +214,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=PGDParams.passes,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="mim",
@@ -225,6 +228,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: 2.0 * params.n_iter,
         extends=True,
         traits=_CLIMBS,
+        takes_loss=True,
     ),
     Attack(
         name="noise",

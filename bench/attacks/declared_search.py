@@ -198,6 +198,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/2003.01690",
         passes=lambda params: params.n_restarts * (2.0 * params.n_iter + 1),
         traits=Traits(steps="many"),
+        takes_loss=True,
     ),
     Attack(
         name="apgd_t",

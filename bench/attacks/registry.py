@@ -19,6 +19,7 @@ from bench.core.errors import UserError, did_you_mean
 from bench.core.host import installed
 from bench.core.registry import Plugin, Registry
 from bench.core.result import CellInfo
+from bench.core.spec import Spec
 
 LIBRARIES = {
     "torchattacks": "bench.attacks.adapters.torchattacks",
@@ -121,7 +122,17 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         keeps_batch=attack.keeps_batch,
         may_be_fast=attack.may_be_fast,
         passes_per_image=attack.passes(filled) if attack.passes else None,
+        follows_gradient=attack.kind != "none" and attack.traits.gradients != "never",
+        takes_loss=attack.takes_loss,
+        loss=_named_loss(attack, filled),
     )
+
+
+def _named_loss(attack: Attack, params: Spec) -> str:
+    """Returns the loss that parameters name in place of the attack's default; empty if none."""
+    field = attack.params.model_fields.get("loss")
+    found = getattr(params, "loss", None)
+    return str(found) if field is not None and found != field.default else ""
 
 
 def traits_of(info: CellInfo) -> Traits:

@@ -39,13 +39,26 @@ def differences(before: Record, now: Record) -> tuple[str, ...]:
 
 def _of_specs(before: CellSpec, now: CellSpec) -> Iterator[str]:
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    for part in old:
-        if part in SUBJECT or old[part] == new[part]:
+    for part in dict.fromkeys((*old, *new)):  # what is not given may be left out
+        then, now_ = old.get(part), new.get(part)
+        if part in SUBJECT or then == now_:
             continue
-        if isinstance(old[part], dict) and isinstance(new[part], dict):
-            yield from _of_parts(part, old[part], new[part])
+        if part == "adaptive":
+            yield f"attack {_brought(now)}, was {_brought(before)}"
+        elif isinstance(then, dict) and isinstance(now_, dict):
+            yield from _of_parts(part, then, now_)
         else:
-            yield f"{part} {_shown(new[part])}, was {_shown(old[part])}"
+            yield f"{part} {_shown(now_)}, was {_shown(then)}"
+
+
+def _brought(spec: CellSpec) -> str:
+    """Says what an adaptive attack brings, with the first digits of its hashes."""
+    adaptive = spec.adaptive
+    if adaptive is None:
+        return "not adaptive"
+    found = [one for one in (adaptive.gradient_model, adaptive.loss) if one is not None]
+    hashes = ", ".join(one.sha256[:12] for one in found)
+    return f"with {' and '.join(adaptive.words())} (sha256 {hashes})"
 
 
 def _of_parts(part: str, old: dict[str, object], new: dict[str, object]) -> Iterator[str]:

@@ -165,6 +165,8 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
         return Text("incomplete", style="red")
     estimate = robust_accuracy(rows, info.cluster)
     text = Text(percent(estimate.value), style="bold")
+    if info.spec.adaptive is not None:
+        text.append(" adaptive", style="cyan not bold")
     if info.alarms:
         text.append(" !", style="yellow")
     if interval := estimate.brackets(lambda share: f"{100 * share:.0f}"):

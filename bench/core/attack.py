@@ -63,6 +63,9 @@ class AttackInfo:
         may_be_fast: Whether it may search in low precision.
         passes_per_image: Forward plus backward passes that it spends on an image; ``None`` where
             that cannot be known beforehand.
+        follows_gradient: Whether its search follows gradients at all.
+        takes_loss: Whether a user's own loss may replace the one that it climbs.
+        loss: The loss that its parameters name in place of the default; empty if none.
     """
 
     name: str
@@ -73,6 +76,9 @@ class AttackInfo:
     keeps_batch: bool
     may_be_fast: bool
     passes_per_image: float | None
+    follows_gradient: bool = True
+    takes_loss: bool = False
+    loss: str = ""
 
 
 def params_text(params: Mapping[str, object]) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from bench.core.adaptive import Adaptive
 from bench.core.attack import AttackInfo
 from bench.core.errors import UserError
 from bench.core.spec import Spec, digest
@@ -144,6 +145,8 @@ class CellSpec(Spec):
             is fastest on the device, with what it finds confirmed in float32. Scoring is always
             exact.
         seed: Of everything random in the cell.
+        adaptive: What the attack brings that was made for the defence; ``None``, and left out of
+            the id, for any other attack, and for one that follows no gradient.
     """
 
     checkpoint: str
@@ -165,6 +168,14 @@ class CellSpec(Spec):
     n_draws: int = Field(ge=1)
     search: Search = "exact"
     seed: int = Field(ge=0)
+    adaptive: Adaptive | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.adaptive is None:
+            written.pop("adaptive", None)
+        return written
 
     @property
     def cell_id(self) -> str:
@@ -240,6 +251,7 @@ class Manner(Spec):
         seed: Of everything random.
         asked: The options that were given for this model, and not as a default for many. They are
             refused where the model has no use for them; defaults are ignored there.
+        adaptive: What attacks bring; passed over by those that follow no gradient.
     """
 
     protocol: Protocol = "white_box"
@@ -251,6 +263,7 @@ class Manner(Spec):
     search: Search = "exact"
     seed: int = Field(default=0, ge=0)
     asked: frozenset[Aspect] = frozenset()
+    adaptive: Adaptive | None = None
 
 
 class RefusedCellError(UserError):
@@ -258,7 +271,7 @@ class RefusedCellError(UserError):
 
     Args:
         aspect: The part that is to blame: ``protocol``, ``surrogate``, ``adversary``, ``eot``,
-            ``eot_iter`` or ``attack``.
+            ``eot_iter``, ``gradient_model`` or ``attack``.
         why: What is wrong with it.
         cell: The identity that the cell would have, by which tables keep its place.
     """
@@ -296,6 +309,8 @@ def make_cell(
     protocol, surrogate = _resolve_protocol(manner.protocol, model, source)
     averages = source.stochastic and protocol != "fixed_path"
     eot, eot_iter = averaging(manner.eot, manner.eot_iter if averages else 1)
+    adaptive = manner.adaptive if attack.follows_gradient else None
+    exact = not attack.may_be_fast or (adaptive is not None and adaptive.exact)
     cell = CellSpec(
         checkpoint=model.checkpoint,
         sha256=model.sha256,
@@ -314,8 +329,9 @@ def make_cell(
         eot=eot if averages else "plain",
         batch_size=manner.batch_size,
         n_draws=manner.n_draws if model.stochastic else 1,
-        search=manner.search if attack.may_be_fast else "exact",
+        search="exact" if exact else manner.search,
         seed=manner.seed,
+        adaptive=adaptive,
     )
     for refusal in refusals(manner, model, source, attack):
         raise RefusedCellError(refusal.aspect, str(refusal), cell)
@@ -352,6 +368,7 @@ def refusals(
             "in stats, or use white_box",
         )
     yield from _refused_draws(manner, source)
+    yield from _refused_aids(manner, model, source, attack)
     single = manner.adversary == "single" and "adversary" in manner.asked
     if single and not _shares_batch(model, source):
         yield RefusedCellError(
@@ -373,6 +390,18 @@ def _refused_draws(manner: Manner, source: CellModel) -> Iterator[RefusedCellErr
                 "fixed_path attacks one path, so there is nothing to average; "
                 f"remove {key}, or use white_box",
             )
+
+
+def _refused_aids(
+    manner: Manner, model: CellModel, source: CellModel, attack: AttackInfo | None
+) -> Iterator[RefusedCellError]:
+    """Yields what an adaptive attack brings where it has no meaning."""
+    if manner.adaptive is not None:
+        elsewhere = _resolve_protocol(manner.protocol, model, source)[1] is not None
+        averaged = manner.eot == "mean_field" and source.stochastic
+        crafted_on = source.called if elsewhere else ""
+        for aspect, why in manner.adaptive.faults(attack, crafted_on, averaged=averaged):
+            yield RefusedCellError(aspect, why)
 
 
 def _resolve_protocol(

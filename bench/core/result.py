@@ -154,6 +154,18 @@ NOT_AVERAGED = (
 )
 
 
+def notes_of(info: CellInfo) -> tuple[str, ...]:
+    """Returns what every table says of a cell's attack, beside its name."""
+    averages = () if not does_not_average(info) else (NOT_AVERAGED,)
+    return (*averages, *adaptive_notes([info]))
+
+
+def adaptive_notes(infos: Iterable[CellInfo]) -> tuple[str, ...]:
+    """Returns what a number that rests on several cells says of adaptive attacks among them."""
+    found = (info.spec.adaptive for info in infos)
+    return tuple(dict.fromkeys(adaptive.note() for adaptive in found if adaptive is not None))
+
+
 def cluster_of(infos: Iterable[CellInfo]) -> Cluster:
     """Returns what is independent of what in a number that rests on several cells."""
     return "batch" if any(info.cluster == "batch" for info in infos) else "sample"

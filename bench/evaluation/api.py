@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from bench.alarms.rules import find_alarms
 from bench.alarms.sentinel import weak_attack_alarms
-from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks.base import Attack
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
@@ -32,6 +32,12 @@ from bench.core.cell import (
 from bench.core.errors import UserError, key_path, our_words
 from bench.core.threat import ThreatModel
 from bench.data.slice import Slice, first_images
+from bench.evaluation.adaptive import (
+    adaptive_of,
+    aids_for,
+    stand_in_mode,
+    try_out,
+)
 from bench.evaluation.cell import run_cell
 from bench.evaluation.in_memory import (
     Declared,
@@ -47,6 +53,7 @@ from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES, second_look
 from bench.models import Classifier
 from bench.norms import find_paths
+from bench.probe.findings import ABOUT_GRADIENTS
 from bench.probe.subject import copied
 from bench.suite.spec import AttackEntry, repeated_labels
 
@@ -87,6 +94,8 @@ def evaluate(
     search: Search = "fast",
     seed: int = 0,
     device: str | None = None,
+    gradient_model: nn.Module | None = None,
+    loss: Callable[..., Tensor] | None = None,
 ) -> EvaluationResult:
     """Attacks a model and returns verified, per-image results, as a suite would store them.
 
@@ -130,6 +139,13 @@ def evaluate(
         seed: Of everything random; the model's own draws are seeded too, where they come from the
             global generators.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``; ``None`` stays where the model is.
+        gradient_model: Gives attacks their gradients in place of the model, whose logits they see
+            nevertheless (BPDA); for a model that cuts or masks its gradients. Attacks that follow
+            no gradient pass it over.
+        loss: ``loss(logits, y)``, one value (b,) for each image, higher for a more harmful one, is
+            climbed in place of the attack's own; by fgsm, bim, mim, pgd and apgd. With an attribute
+            ``loss.outputs``, names of layers of the model, it is called
+            ``loss(logits, y, outputs)`` with what they return.
 
     Raises:
         UserError: When an argument does not fit; when the probe finds the model to be other than
@@ -143,19 +159,28 @@ def evaluate(
         raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
     entries = _entries(attacks, ball)
     infos = _infos(entries, ball.norm)
+    adaptive, aids = adaptive_of(gradient_model, loss, model, infos)
     data = as_slice(x, y)
     declared = Declared(stochastic, batch_dependent, probe)
-    with evaluation_mode(model, device) as settled:
+    with (
+        evaluation_mode(model, device) as settled,
+        stand_in_mode(gradient_model, model, device),
+    ):
         before = copied(model) if probe else None
         target, doubts = as_target(model, data, declared, seed, ball, batch_size or BATCH_SIZE)
         asked: dict[str, Any]
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
+        asked |= {"adaptive": adaptive}
         planned = _plan(entries, infos, _cell_model(target), data, ball, asked)
-        cells = [CellResult(*run_cell(spec, target, part)) for spec, part in planned]
+        try_out(target, data, aids)
+        cells = [
+            CellResult(*run_cell(spec, target, part, aids=aids_for(spec, aids)))
+            for spec, part in planned
+        ]
         doubts = (*doubts, *changes(target, before, data, seed))
         behind = [cell for cell in cells if _whole(cell.spec, data, ball)]
-        look = second_look(target, data, behind) if sentinel else None
+        look = second_look(target, data, behind, aids) if sentinel else None
     raised = [*find_alarms(cells, target.classes), *weak_attack_alarms(behind, look)]
     alarms = alarms_by_cell(raised)
     results = {
@@ -163,7 +188,12 @@ def evaluate(
             cell.info.model_copy(
                 update={
                     "alarms": (
-                        *(f"probe_{doubt.code}: {doubt.text}" for doubt in doubts),
+                        *(
+                            f"probe_{doubt.code}: {doubt.text}"
+                            for doubt in doubts
+                            if doubt.code not in ABOUT_GRADIENTS
+                            or trusts_own_gradients(cell, cells)
+                        ),
                         *alarms.get(cell.info.cell_id, ()),
                     )
                 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.attacks import get_attack, parse_params
 from bench.attacks.base import Attack, Budget
 from bench.attacks.randomness import seeded
+from bench.core.adaptive import Adaptive
 from bench.core.cell import CellSpec, Surrogate
 from bench.core.errors import UserError, one_line, place_of
 from bench.core.host import now
@@ -22,7 +23,7 @@ from bench.core.spec import Spec, digest
 from bench.data.slice import Slice
 from bench.evaluation.model import Target, machine, versions
 from bench.norms import find_paths, pinned
-from bench.oracle import EXACT, Memo, Oracle, Passes, QueryRules, frozen, margin
+from bench.oracle import EXACT, Aids, Memo, Oracle, Passes, QueryRules, frozen, margin
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
 
 
@@ -74,7 +75,13 @@ bytes a pixel."""
 _MEMOS: OrderedDict[tuple[object, ...], tuple[int, Memo]] = OrderedDict()
 
 
-def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int) -> Memo | None:
+def memo_of(
+    model: CellSpec | Surrogate,
+    spec: CellSpec,
+    x: Tensor,
+    number: int,
+    adaptive: Adaptive | None = None,
+) -> Memo | None:
     """Returns the cache of a batch and a model in this process; ``None`` for a batch too large.
 
     A cell's rows are the same with it and without: passes that another cell made count here too.
@@ -84,10 +91,12 @@ def memo_of(model: CellSpec | Surrogate, spec: CellSpec, x: Tensor, number: int)
         spec: The cell.
         x: The batch (b, c, h, w).
         number: Its number in the cell's slice.
+        adaptive: What the attack brings, which changes the answers that it gets.
     """
     if x.numel() > PIXELS:
         return None
-    key = (model.sha256, model.stats, spec.data_hash, spec.batch_size, number, str(x.device))
+    of_model = (model.sha256, model.stats, adaptive)
+    key = (*of_model, spec.data_hash, spec.batch_size, number, str(x.device))
     _, memo = _MEMOS.setdefault(key, (x.numel(), Memo()))
     _MEMOS.move_to_end(key)
     while sum(pixels for pixels, _ in _MEMOS.values()) > PIXELS:
@@ -109,6 +118,7 @@ def run_cell(
     first: int = 0,
     last: int | None = None,
     keep: Callable[[Tensor], None] | None = None,
+    aids: Aids | None = None,
 ) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell, or some of its batches.
 
@@ -130,12 +140,16 @@ def run_cell(
         last: Number of the one after the last; ``None`` for all. Rows of a batch do not depend on
             which others are run (``bench.run.chunks`` puts them together).
         keep: Called with the x_adv (b, c, h, w) of each batch that has rows.
+        aids: What ``spec.adaptive`` names: the attack sees it, the verifier does not.
 
     Raises:
-        ValueError: When there is a surrogate that the cell does not name, or the reverse.
+        ValueError: When there is a surrogate, or an aid, that the cell does not name, or the
+            reverse.
     """
     if (spec.surrogate is None) != (surrogate is None):
         raise ValueError("a cell is run with a surrogate if, and only if, its spec names one")
+    if _aids_of(spec) != _given(aids):
+        raise ValueError("a cell is run with the gradient_model and the loss that its spec names")
     started = time.monotonic()
     attack = get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
@@ -144,13 +158,13 @@ def run_cell(
     rows: list[Row] = []
     error, precision = "", str(EXACT)
     flat: int | None = 0 if _looks_at_gradients(spec, attack, target) else None
-    with frozen(source.model):
+    with frozen(source.model), _frozen_aids(aids):
         guard = ModelGuard(source.model)
         for batch in batches(data, spec.batch_size, target.device, first, last):
             try:
                 memos = _memos(spec, batch) if share else (None, None)
                 x_adv, oracle = _craft(
-                    spec, attack, params, source, guard, batch, budget, len(data.y), memos[0]
+                    spec, attack, params, source, guard, batch, budget, len(data.y), memos[0], aids
                 )
                 precision = str(EXACT if oracle.engine.exact else oracle.engine)
                 scored = _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
@@ -189,11 +203,34 @@ def run_cell(
     return info, rows
 
 
+def _aids_of(spec: CellSpec) -> tuple[bool, tuple[str, ...] | None]:
+    """Says whether a cell names a gradient_model, and which layers its loss takes."""
+    adaptive = spec.adaptive
+    if adaptive is None:
+        return False, None
+    outputs = None if adaptive.loss is None else adaptive.loss.outputs
+    return adaptive.gradient_model is not None, outputs
+
+
+def _given(aids: Aids | None) -> tuple[bool, tuple[str, ...] | None]:
+    """Says the same of what is at hand."""
+    if aids is None:
+        return False, None
+    return aids.gradient_model is not None, None if aids.loss is None else aids.loss.outputs
+
+
+def _frozen_aids(aids: Aids | None) -> AbstractContextManager[None]:
+    """Returns the context in which a gradient_model's parameters have no gradients."""
+    model = None if aids is None else aids.gradient_model
+    return nullcontext() if model is None else frozen(model)
+
+
 def _looks_at_gradients(spec: CellSpec, attack: Attack, target: Target) -> bool:
     """Says whether the gradients at the end of an attack tell anything: of one that needs them."""
     if spec.threat_model.eps == 0:
         return False
     plain = not (target.stochastic or target.batch_dependent) and spec.surrogate is None
+    plain = plain and spec.adaptive is None  # which climbs no gradient of this margin
     return plain and spec.protocol == "white_box" and attack.traits.gradients != "never"
 
 
@@ -220,7 +257,10 @@ def _add_flat(
 def _memos(spec: CellSpec, batch: Batch) -> tuple[Memo | None, Memo | None]:
     """Returns the caches for crafting and for scoring."""
     sources = (spec.surrogate or spec, spec)
-    crafting, scoring = (memo_of(model, spec, batch.x, batch.number) for model in sources)
+    crafting, scoring = (
+        memo_of(model, spec, batch.x, batch.number, adaptive)
+        for model, adaptive in zip(sources, (spec.adaptive, None), strict=True)
+    )
     return crafting, scoring
 
 
@@ -240,6 +280,7 @@ def _craft(
     budget: Budget,
     n_images: int,
     memo: Memo | None = None,
+    aids: Aids | None = None,
 ) -> tuple[Tensor, Oracle]:
     """Returns the attack's candidates for a batch, and the oracle that they were found through.
 
@@ -256,7 +297,12 @@ def _craft(
         fast=spec.search == "fast",
         passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
     )
-    oracle = Oracle(source.model, batch.x, source.classes, rules, memo)
+    try:
+        oracle = Oracle(source.model, batch.x, source.classes, rules, memo, aids)
+    except UserError as error:  # the loss names a layer that is not there
+        if aids is None:
+            raise
+        raise AttackError(str(error)) from error
     with seeded(seed), _held_path(spec, source.model, seed):
         x_adv = _propose(attack, oracle, batch, budget, params, seed)
         changes = guard.changes()

@@ -13,13 +13,13 @@ from bench.core.attack import params_text
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
     MINIMUM_NORM,
-    NOT_AVERAGED,
     CellInfo,
     Row,
+    adaptive_notes,
     alarms_of,
     cluster_of,
-    does_not_average,
     minimum_norm_note,
+    notes_of,
     standing_beyond,
 )
 from bench.core.threat import ThreatModel
@@ -150,8 +150,9 @@ class EvaluationResult:
 
         Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
         ``method`` of the interval, ``kind`` of the attack (``none``, ``bounded``,
-        ``minimum-norm``; empty for the worst case), ``threat_model``, ``alarms``, and ``reason``
-        of an incomplete attack.
+        ``minimum-norm``; empty for the worst case), ``threat_model``, ``alarms``, ``notes`` on the
+        attack (an adaptive one, one that does not average over draws), and ``reason`` of an
+        incomplete attack.
         """
         import pandas as pd
 
@@ -166,6 +167,7 @@ class EvaluationResult:
                 "kind": "none" if label == CLEAN else self._kind(label),
                 "threat_model": self._ball(label).describe(),
                 "alarms": "; ".join(self._alarms(label)),
+                "notes": "; ".join(self._notes_on(label)),
                 "reason": self._reasons().get(label, ""),
             }
             for label, found in self._estimates()
@@ -211,7 +213,7 @@ class EvaluationResult:
             if found is None:
                 yield name, "incomplete", "", ""
                 continue
-            mark = " !" * bool(self._alarms(label))
+            mark = " adaptive" * bool(self._adaptive(label)) + " !" * bool(self._alarms(label))
             yield name, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
@@ -219,6 +221,17 @@ class EvaluationResult:
         worst = list(self._in_worst_case().values())
         chosen = worst if label == WORST_CASE else [self.cells.get(label)]
         return alarms_of(cell.info for cell in chosen if cell is not None)
+
+    def _adaptive(self, label: str) -> tuple[str, ...]:
+        """Returns what adaptive attacks behind a number brought."""
+        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
+        return adaptive_notes(cell.info for cell in chosen if cell and cell.info.complete)
+
+    def _notes_on(self, label: str) -> tuple[str, ...]:
+        """Returns what is to be known of an attack beside its name."""
+        if label == WORST_CASE:
+            return self._adaptive(label)
+        return notes_of(self.cells[label].info) if label in self.cells else ()
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
@@ -249,11 +262,7 @@ class EvaluationResult:
     def _notes(self) -> list[str]:
         notes = list(self.notes)
         notes += [f"{label}: incomplete: {reason}" for label, reason in self._reasons().items()]
-        notes += [
-            f"{label}: {NOT_AVERAGED}"
-            for label, cell in self.cells.items()
-            if does_not_average(cell.info)
-        ]
+        notes += [f"{label}: {note}" for label in self.cells for note in self._notes_on(label)]
         notes += [f"{label}: {said}" for label in self.cells if (said := self._own(label))]
         notes += [
             f"{MINIMUM_NORM} {label}: {minimum_norm_note(*standing_beyond(cell.rows))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,12 @@ from bench.alarms.sentinel import N_IMAGES, SecondLook, sentinel_cell, wants_sen
 from bench.alarms.shared import CellResult
 from bench.core.cell import CellSpec, DataSpec
 from bench.data.slice import Slice, hash_images
+from bench.evaluation.adaptive import aids_for
 from bench.evaluation.cell import run_cell
 from bench.evaluation.model import Target
 from bench.metrics import worst_case_rows
 from bench.metrics.accuracy import robust_scores
+from bench.oracle import Aids
 
 Scores = npt.NDArray[np.float64]
 
@@ -28,7 +31,9 @@ MORE = 4 * N_IMAGES
 """Images that it looks at in all where the first leave it in doubt."""
 
 
-def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> SecondLook | None:
+def second_look(
+    target: Target, data: Slice, cells: Sequence[CellResult], aids: Aids | None = None
+) -> SecondLook | None:
     """Attacks at most 32 images that all attacks left right; ``None`` where that is needless.
 
     Where these show a gap that may be chance, it attacks up to 128.
@@ -37,6 +42,7 @@ def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> Sec
         target: The model.
         data: The images of the cells.
         cells: All cells of the evaluation.
+        aids: What adaptive attacks among them brought.
     """
     asked = [cell for cell in cells if cell.white_box and cell.info.complete]
     specs = [cell.spec for cell in cells]
@@ -45,29 +51,36 @@ def second_look(target: Target, data: Slice, cells: Sequence[CellResult]) -> Sec
     before = np.array(robust_scores(worst_case_rows([cell.rows for cell in asked])))
     standing = np.flatnonzero(before > 0.5)
     first, more = standing[:N_IMAGES], standing[N_IMAGES:MORE]
-    lost = _lost(target, data, asked[0].spec, before, first)
+    lose = partial(_lost, target, data, [cell.spec for cell in asked], aids, before)
+    lost = lose(first)
     if lost is None:
         return None
     asked_for, share = float(before.mean()), len(standing) / len(before)
     look = SecondLook.of(asked_for, share, len(first), lost)
     if not look.in_doubt or not len(more):
         return look
-    further = _lost(target, data, asked[0].spec, before, more)
+    further = lose(more)
     if further is None:
         return look
     return SecondLook.of(asked_for, share, len(first) + len(more), lost + further)
 
 
 def _lost(
-    target: Target, data: Slice, base: CellSpec, before: Scores, some: npt.NDArray[np.intp]
+    target: Target,
+    data: Slice,
+    about: Sequence[CellSpec],
+    aids: Aids | None,
+    before: Scores,
+    some: npt.NDArray[np.intp],
 ) -> float | None:
     """Returns how many of some images a sentinel breaks, by mean score; ``None`` if it fails."""
     if not len(some):
         return None
     x, y = data.x[some], data.y[some]
     part = Slice(x, y, np.arange(len(some)), hash_images(x, y))
-    where = DataSpec(name=base.data.name, limit=len(some))
-    _, rows = run_cell(sentinel_cell(base, where, part.sha256), target, part)
+    where = DataSpec(name=about[0].data.name, limit=len(some))
+    sentinel = sentinel_cell(about, where, part.sha256)
+    _, rows = run_cell(sentinel, target, part, aids=aids_for(sentinel, aids))
     scores = [row.robust for row in rows]
     if len(scores) < len(some) or None in scores:
         return None

@@ -109,6 +109,8 @@ def _lacking(info: CellInfo) -> Iterator[str]:
         yield f"expected {' or '.join(known)} in pixels, found {threat.describe()}"
     if spec.protocol != "white_box":
         yield f"expected protocol white_box, found {spec.protocol}"
+    if spec.adaptive is not None:
+        yield f"expected the attack alone, found {' and '.join(spec.adaptive.words())}"
     if spec.n_draws > 1:
         yield "expected a deterministic model, found a stochastic one"
     if info.cluster == "batch" or uses_batch(spec.stats):

@@ -69,6 +69,8 @@ CELLS = pa.schema(
         pa.field("attack_kind", pa.string()),
         pa.field("protocol", pa.string()),
         pa.field("surrogate", pa.string()),
+        pa.field("gradient_model", pa.string()),
+        pa.field("loss", pa.string()),
         pa.field("adversary", pa.string()),
         pa.field("eot", pa.string()),
         pa.field("eot_iter", pa.int64()),
@@ -214,7 +216,8 @@ def _mean(values: list[float]) -> float:
 def _identity(info: CellInfo) -> dict[str, Any]:
     """Returns what decides a cell's rows, and how it was run."""
     spec = info.spec
-    surrogate = spec.surrogate
+    surrogate, aids = spec.surrogate, spec.adaptive
+    stand_in, loss = (aids.gradient_model, aids.loss) if aids else (None, None)
     return {
         "alarms": list(info.alarms),
         "seconds": info.seconds,
@@ -234,6 +237,8 @@ def _identity(info: CellInfo) -> dict[str, Any]:
         "attack_kind": info.attack_kind,
         "protocol": spec.protocol,
         "surrogate": surrogate.checkpoint if surrogate else None,
+        "gradient_model": stand_in.name if stand_in else None,
+        "loss": loss.name if loss else None,
         "adversary": spec.adversary,
         "eot": spec.eot,
         "eot_iter": spec.eot_iter,

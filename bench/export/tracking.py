@@ -100,7 +100,10 @@ def params_of(plan: Plan) -> dict[str, Value]:
             params[key] = _short(value)
     for key in ("models", "attacks"):
         params[key] = _short(", ".join(entry["label"] for entry in suite[key]))
-    params["protocols"] = ", ".join(dict.fromkeys(cell.spec.protocol for cell in plan.cells))
+    specs = [cell.spec for cell in plan.cells]
+    params["protocols"] = ", ".join(dict.fromkeys(spec.protocol for spec in specs))
+    if aids := dict.fromkeys(" and ".join(s.adaptive.words()) for s in specs if s.adaptive):
+        params["adaptive"] = _short("; ".join(aids))
     return params
 
 

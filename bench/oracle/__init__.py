@@ -1,5 +1,6 @@
 """What an attack sees of a model: losses, gradients and logits, with every pass counted."""
 
+from bench.oracle.adaptive import AidedPass, Aids, CustomLoss
 from bench.oracle.answers import (
     LOSSES,
     AscentState,
@@ -17,8 +18,11 @@ from bench.oracle.passes import Passes
 __all__ = [
     "EXACT",
     "LOSSES",
+    "AidedPass",
+    "Aids",
     "AscentState",
     "Confirm",
+    "CustomLoss",
     "Engine",
     "Evaluation",
     "Loss",

@@ -9,7 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.oracle.answers import AscentState, Evaluation, Loss, Memo, margin, mean_over_draws
+from bench.core.errors import UserError
+from bench.oracle.adaptive import Aids, Outputs
+from bench.oracle.answers import (
+    LOSSES,
+    AscentState,
+    Evaluation,
+    Loss,
+    Memo,
+    margin,
+    mean_over_draws,
+)
 from bench.oracle.engine import Engine, QueryRules
 from bench.oracle.passes import Passes, Spent, counting_backward
 from bench.oracle.runner import Pass, Runner
@@ -40,10 +50,14 @@ class Oracle:
         n_classes: Number of classes.
         rules: What the model is and how to query it.
         memo: Shared by the oracles of several attacks on the same batch of a deterministic model.
-            Passes are counted as if each attack had asked alone.
+            Passes are counted as if each attack had asked alone. Attacks that bring other ``aids``
+            have another one.
+        aids: What an adaptive attack brings. Its loss answers every untargeted query about one of
+            ``LOSSES``.
 
     Raises:
-        UserError: When ``rules.eot`` needs RNA layers that the model lacks.
+        UserError: When ``rules.eot`` needs RNA layers that the model lacks, or the loss of ``aids``
+            layers that it lacks.
     """
 
     def __init__(
@@ -53,10 +67,12 @@ class Oracle:
         n_classes: int,
         rules: QueryRules,
         memo: Memo | None = None,
+        aids: Aids | None = None,
     ) -> None:
         self.n_classes, self.rules = n_classes, rules
         self._memo, self._queries = memo, 0
-        self._runner = Runner(model, x, rules)
+        self._custom = None if aids is None else aids.loss
+        self._runner = Runner(model, x, rules, aids)
 
     @property
     def x(self) -> Tensor:
@@ -204,18 +220,32 @@ class Oracle:
         """Answers a query in one pass, with one draw for each candidate."""
         with torch.set_grad_enabled(grad):
             x = x.detach().requires_grad_(grad)
-            z = one.fast(x, rows)
-            values = loss(z, y, y_target)
+            z, seen = one.fast(x, rows)
+            values = self._values(loss, z, y, y_target, seen)
         slope = None
         if grad:
+            if self._custom is not None and not values.requires_grad:
+                raise UserError(
+                    "loss: no gradient reaches the image from its values; use no "
+                    "detach, no argmax and no comparison on the way"
+                )
             (slope,) = torch.autograd.grad(values, x, torch.ones_like(values))
             self._runner.count_backward(rows)
         z, values = z.detach(), values.detach()
         if not (self.engine.exact or self.rules.stochastic):
-            lead = values if loss is margin and y_target is None else margin(z, y)
+            plain = loss is margin and y_target is None and self._custom is None
+            lead = values if plain else margin(z, y)
             if self._confirm(one, x.detach(), rows, z, lead, confirm):
-                values = loss(z, y, y_target)
+                values = self._values(loss, z, y, y_target, seen).detach()
         return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
+
+    def _values(
+        self, loss: Loss, z: Tensor, y: Tensor, y_target: Tensor | None, seen: Outputs
+    ) -> Tensor:
+        """Returns the loss (m,) of logits: the attack's own, or the one that replaces it."""
+        if self._custom is not None and y_target is None and loss in LOSSES.values():
+            return self._custom(z, y, seen)
+        return loss(z, y, y_target)
 
     def jacobian(
         self, x: Tensor, rows: Tensor | None = None, classes: Tensor | None = None
@@ -236,7 +266,7 @@ class Oracle:
             i = one.images
             with torch.enable_grad():
                 x_i = x[i].detach().requires_grad_()
-                z = one.fast(x_i, rows[i])
+                z, _ = one.fast(x_i, rows[i])
                 exact, slopes = z.detach(), []
                 for c in range(k):
                     one_class = z[:, c] if classes is None else z.gather(1, classes[i, c, None])

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from bench.oracle.adaptive import AidedPass, Aids, Outputs
 from bench.oracle.draws import Draws
 from bench.oracle.engine import (
     EXACT,
@@ -127,13 +128,18 @@ class Pass:
     images: Tensor
     path: Tensor | None
 
-    def fast(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Runs one draw of each candidate on the engine; returns float32 logits (m, n_classes)."""
+    def fast(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Outputs]:
+        """Runs one draw of each candidate on the engine.
+
+        Returns:
+            Float32 logits (m, n_classes), and the outputs of watched layers.
+        """
         return self.runner.run(self.lane, x, rows, self.path)
 
     def exactly(self, x: Tensor, rows: Tensor) -> Tensor:
         """Runs some candidates on the exact, deterministic model."""
-        return self.runner.run(Lane(self.lane.model, PreparedModel(EXACT)), x, rows, self.path)
+        exact = Lane(self.lane.model, PreparedModel(EXACT))
+        return self.runner.run(exact, x, rows, self.path)[0]
 
 
 class Runner:
@@ -143,13 +149,22 @@ class Runner:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
         x: The clean batch (b, c, h, w).
         rules: What the model is and how to query it.
+        aids: What an adaptive attack brings. With any but a loss of logits alone, the model itself
+            is run, in one thread.
 
     Raises:
-        UserError: When ``rules.eot`` needs RNA layers that the model lacks.
+        UserError: When ``rules.eot`` needs RNA layers that the model lacks, or the loss of ``aids``
+            layers that it lacks.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, rules: QueryRules) -> None:
+    def __init__(
+        self, model: nn.Module, x: Tensor, rules: QueryRules, aids: Aids | None = None
+    ) -> None:
         self._model, self.x, self._rules = model, x, rules
+        self._aided: AidedPass | None = None
+        if aids is not None and (aids.gradient_model is not None or aids.watched):
+            self._aided = AidedPass(model, aids, stochastic=rules.stochastic)
+            self._rules = rules = replace(rules, fast=False)
         self.draws = Draws(model, rules)
         # Without a path for each image, all images of a pass share one draw.
         self.one_draw_a_pass = rules.stochastic and self.draws.paths is None
@@ -209,14 +224,22 @@ class Runner:
             begun: Candidates of the query that were run before, draw after draw.
         """
         lane = Lane(self._model, PreparedModel(EXACT))
-        return self.run(lane, x, rows, self._path(begun, len(x)))
+        return self.run(lane, x, rows, self._path(begun, len(x)))[0]
 
-    def run(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
-        """Runs and counts one draw for each candidate; returns float32 logits."""
+    def run(
+        self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None
+    ) -> tuple[Tensor, Outputs]:
+        """Runs and counts one draw for each candidate.
+
+        Returns:
+            Float32 logits (n, n_classes), and the outputs of watched layers.
+        """
+        times = 2 if self._aided is not None and self._aided.is_double(x) else 1
         with self._lock:
-            self.passes.add("forwards", rows, len(x) if rows is None else self.cost)
-            self._run += len(x)
-        return self._logits(lane, x, rows, path).float()
+            self.passes.add("forwards", rows, times * (len(x) if rows is None else self.cost))
+            self._run += times * len(x)
+        z, seen = self._logits(lane, x, rows, path)
+        return z.float(), seen
 
     def count_backward(self, rows: Tensor) -> None:
         """Counts a backward pass for each of ``rows``."""
@@ -259,7 +282,7 @@ class Runner:
 
     def _lanes_for(self, parts: int) -> list[Lane]:
         """Returns one lane per thread; they are made once there is work for more than one."""
-        n = torch.get_num_threads()
+        n = torch.get_num_threads() if self._aided is None else 1
         if parts > 1 and len(self._lanes) < n:
             models = replicas(self._model, n)
             prepared = one_per_thread(self.prepared, models)
@@ -294,16 +317,29 @@ class Runner:
         with self.draws.held(prepared.copy or self._model, self.draws.throwaway(len(x))):
             return prepared(self._model, x)
 
-    def _logits(self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None) -> Tensor:
-        net = lane.prepared.copy or lane.model
+    def _logits(
+        self, lane: Lane, x: Tensor, rows: Tensor | None, path: Tensor | None
+    ) -> tuple[Tensor, Outputs]:
         if not self._rules.batch_dependent or self.coupled:
-            with self.draws.held(net, path):
-                return lane.prepared(lane.model, x)
+            return self._forward(lane, x, path)
         assert rows is not None
-        answers = []
+        answers: list[Tensor] = []
+        outputs: list[Outputs] = []
         for i, (candidate, row) in enumerate(zip(x, rows, strict=True)):
             companions = self.x.index_copy(0, row[None], candidate[None])
             own = path[:, i] if path is not None and path.ndim > 1 else path
-            with self.draws.held(net, own):
-                answers.append(lane.prepared(lane.model, companions)[row])
-        return torch.stack(answers)
+            z, seen = self._forward(lane, companions, own)
+            answers.append(z[row])
+            outputs.append({name: value[row] for name, value in seen.items()})
+        names = outputs[0] if outputs else ()
+        return torch.stack(answers), {n: torch.stack([o[n] for o in outputs]) for n in names}
+
+    def _forward(self, lane: Lane, x: Tensor, path: Tensor | None) -> tuple[Tensor, Outputs]:
+        """Runs images that the model sees together."""
+        net = lane.prepared.copy or lane.model
+
+        def own(x: Tensor) -> Tensor:
+            with self.draws.held(net, path):
+                return lane.prepared(lane.model, x)
+
+        return (own(x), {}) if self._aided is None else self._aided(own, x, path)

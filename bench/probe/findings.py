@@ -15,6 +15,19 @@ they should be, or a property may be hidden. ``note``: harmless, but good to kno
 
 Outputs = Literal["logits", "probabilities", "log_probabilities"]
 
+ABOUT_GRADIENTS = frozenset(
+    {
+        "autograd_inside",
+        "detached_gradient",
+        "nonfinite_gradient",
+        "misleading_gradient",
+        "masked_gradient",
+        "zero_gradient",
+        "wrong_gradient",
+    }
+)
+"""Codes of findings that concern only attacks that follow the model's own gradients."""
+
 Share = Field(ge=0, le=1)
 
 

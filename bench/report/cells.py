@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from bench.core.result import (
     MINIMUM_NORM,
     MINIMUM_NORM_TEXT,
-    NOT_AVERAGED,
     CellInfo,
     Cluster,
     Row,
-    does_not_average,
+    adaptive_notes,
+    notes_of,
 )
 from bench.metrics import (
     Contender,
@@ -55,7 +55,7 @@ class CellMaker:
         return Cell.of(
             estimate,
             self.lines(estimate, published),
-            (*self.marks(estimate, info.alarms), *self.averaging_marks(info)),
+            (*self.marks(estimate, info.alarms), *self.attack_marks(info)),
             published=None if published is None else published / 100,
             protocol=protocol_text(info.spec),
             alarms=info.alarms,
@@ -92,9 +92,17 @@ class CellMaker:
             marks += (self.footnotes.mark(estimate.method),)
         return marks
 
-    def averaging_marks(self, info: CellInfo) -> tuple[str, ...]:
-        """Returns the mark of an attack that followed single draws of a stochastic model."""
-        return (self.footnotes.mark(NOT_AVERAGED),) if does_not_average(info) else ()
+    def attack_marks(self, info: CellInfo) -> tuple[str, ...]:
+        """Returns the marks of an attack that is more, or less, than its name says.
+
+        An adaptive one, and one that followed single draws of a stochastic model.
+        """
+        return tuple(self.footnotes.mark(text) for text in notes_of(info))
+
+    def adaptive_marks(self, *infos: CellInfo | None) -> tuple[str, ...]:
+        """Returns the marks of a number that rests on cells of adaptive attacks."""
+        notes = adaptive_notes(info for info in infos if info is not None)
+        return tuple(self.footnotes.mark(note) for note in notes)
 
     def alarm_marks(self, alarms: Sequence[str]) -> tuple[str, ...]:
         """Returns the marks of a number under alarms."""
@@ -117,13 +125,13 @@ def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def distance_table(view: RunView) -> Table | None:
+def distance_table(view: RunView, maker: CellMaker) -> Table | None:
     """Returns the median distances of minimum-norm attacks; ``None`` without such attacks."""
     chosen = [j for j in range(len(view.attacks)) if view.attack_kind(j) == "minimum-norm"]
     if not chosen:
         return None
     rows = tuple(
-        TableRow((model.label,), tuple(_distance_cell(view.outcome(i, j)) for j in chosen))
+        TableRow((model.label,), tuple(_distance_cell(view.outcome(i, j), maker) for j in chosen))
         for i, model in enumerate(view.models)
     )
     caption = (
@@ -162,16 +170,17 @@ def _draws_cell(
     if outcome.status != "ok" or outcome.info is None:
         return Cell(("—",), status=outcome.status)
     estimate = score(outcome.rows, outcome.info.cluster)
-    return Cell.of(estimate, maker.lines(estimate))
+    return Cell.of(estimate, maker.lines(estimate), maker.adaptive_marks(outcome.info))
 
 
-def _distance_cell(outcome: Outcome) -> Cell:
+def _distance_cell(outcome: Outcome, maker: CellMaker) -> Cell:
     if outcome.status != "ok":
         return Cell(("—",), status=outcome.status)
     linf, l2 = median_distance(outcome.rows, "linf"), median_distance(outcome.rows, "l2")
     if linf is None or l2 is None:
         return Cell(("none broken",))
-    return Cell((f"{linf.value:.3f} / {l2.value:.2f}", f"n={linf.n}"))
+    lines = (f"{linf.value:.3f} / {l2.value:.2f}", f"n={linf.n}")
+    return Cell(lines, maker.adaptive_marks(outcome.info))
 
 
 def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:

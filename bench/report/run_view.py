@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from bench.core.adaptive import Adaptive
 from bench.core.analysis import AnalysisInfo
 from bench.core.cell import CellSpec, Eot
 from bench.core.checkpoint import CheckpointFacts
@@ -231,6 +232,11 @@ class RunView:
     def eots(self, model: int) -> list[Eot]:
         """Returns the distinct ways in which attacks on a model averaged over draws."""
         return sorted({spec.eot for spec in self._attacked(model)})
+
+    def adaptives(self, model: int) -> list[Adaptive]:
+        """Returns what adaptive attacks on a model brought, each once."""
+        found = (spec.adaptive for spec in self._attacked(model) if spec.adaptive is not None)
+        return list(dict.fromkeys(found))
 
     def _attacked(self, model: int) -> list[CellSpec]:
         infos = [o.info for o in self.outcomes_of(model) if o.info is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.core.adaptive import Adaptive
 from bench.core.analysis import AnalysisInfo
 from bench.core.attack import params_text
 from bench.core.cell import CellSpec, DataSpec
@@ -62,6 +63,7 @@ def protocol_text(spec: CellSpec) -> str:
     parts = [text, f"eot {spec.eot_iter}" * (spec.eot_iter > 1)]
     parts.append(spec.eot * (spec.eot != "plain"))
     parts.append("single" * (spec.adversary == "single"))
+    parts += spec.adaptive.words() if spec.adaptive is not None else []
     return ", ".join(filter(None, parts))
 
 
@@ -78,6 +80,7 @@ def model_section(view: RunView) -> Section:
         else:
             facts += _facts(info, view.eot_iters(i), file_sha256)
         facts += [EOT_TEXT[eot] for eot in view.eots(i) if eot in EOT_TEXT]
+        facts += [aids_text(aids) for aids in view.adaptives(i)]
         items.append((model.label, "; ".join(facts)))
     return Section("Models", tuple(items))
 
@@ -101,6 +104,13 @@ def attack_section(view: RunView) -> Section:
         shown = ", ".join(pairs)
         items.append((attack.label, f"{attack.attack}{version}" + (f": {shown}" if shown else "")))
     return Section("Attacks", tuple(items))
+
+
+def aids_text(adaptive: Adaptive) -> str:
+    """Says what adaptive attacks bring, with the first digits of its hashes."""
+    found = [one for one in (adaptive.gradient_model, adaptive.loss) if one is not None]
+    hashes = ", ".join(f"{one.name} sha256 {one.sha256[:12]}" for one in found)
+    return f"{adaptive.note()} ({hashes})"
 
 
 def _facts(info: CellInfo, eot_iters: Sequence[int], file_sha256: str) -> list[str]:

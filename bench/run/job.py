@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # jobs are planned without importing torch
 
     from bench.evaluation.model import Target
     from bench.models import Classifier
+    from bench.oracle import Aids
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,13 @@ class Job:
     @property
     def model_names(self) -> tuple[str, ...]:
         """Names or URIs of the models that it opens."""
-        surrogate = self.spec.surrogate
-        return (self.spec.checkpoint, *([surrogate.checkpoint] if surrogate else []))
+        surrogate, adaptive = self.spec.surrogate, self.spec.adaptive
+        stand_in = adaptive.gradient_model if adaptive else None
+        return (
+            self.spec.checkpoint,
+            *([surrogate.checkpoint] if surrogate else []),
+            *([stand_in.name] if stand_in else []),
+        )
 
     @property
     def data(self) -> DataSpec:
@@ -160,6 +166,7 @@ def execute(job: Job) -> Done:
             first=job.first,
             last=job.last,
             keep=keep if job.save_adv else None,
+            aids=open_aids(job),
         )
     except UserError as error:
         return Done(failed(job, str(error), time.monotonic() - started), [])
@@ -184,6 +191,33 @@ def open_job(job: Job) -> tuple[Target, Target | None, Slice]:
     target = opened(spec)
     surrogate = None if spec.surrogate is None else opened(spec.surrogate)
     return target, surrogate, planned_slice(spec.data, spec.data_hash, job.where.data_root)
+
+
+def open_aids(job: Job) -> Aids | None:
+    """Returns what the attack of a job brings; ``None`` if it is nothing.
+
+    Raises:
+        UserError: When it cannot be loaded, or is not what the job was planned with.
+    """
+    from bench.models.external.losses import open_loss
+    from bench.oracle import Aids, CustomLoss
+
+    adaptive = job.spec.adaptive
+    if adaptive is None:
+        return None
+    stand_in, said = adaptive.gradient_model, adaptive.loss
+    model = (
+        None if stand_in is None else load_model(stand_in.name, job.where, None, stand_in.sha256)
+    )
+    loss = None
+    if said is not None:
+        function, found = open_loss(said.name, job.where)
+        if found != said:
+            raise UserError(
+                f"{said.name}: the loss changed since the run was planned; start the run again"
+            )
+        loss = CustomLoss(function, said.outputs)
+    return Aids(model, loss)
 
 
 def failed(job: Job, why: str, seconds: float = 0.0) -> CellInfo:

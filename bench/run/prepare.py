@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from bench.analysis.declared import analysis_kind
 from bench.attacks.registry import attack_info
+from bench.core.adaptive import LossFunction
 from bench.core.cell import DataSpec
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import UserError
@@ -139,7 +140,15 @@ def local_lookup(where: Where) -> Lookup:
         dataset=partial(_dataset, root=where.data_root),
         images=partial(_images, root=where.data_root),
         checkpoint=partial(_checkpoint, where=where),
+        loss=partial(_loss, where=where),
     )
+
+
+def _loss(name: str, where: Where) -> LossFunction:
+    """Returns what is known of a loss; its module is imported for that."""
+    from bench.models.external.losses import open_loss
+
+    return open_loss(name, where)[1]
 
 
 def _dataset(name: str, root: Path | None) -> DatasetShape:

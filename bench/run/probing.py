@@ -16,6 +16,7 @@ from bench.core.paths import Folder, Where
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
 from bench.evaluation.device import no_tf32
+from bench.probe.findings import ABOUT_GRADIENTS
 from bench.run.job import Job, load_slice
 from bench.run.local import Executor
 from bench.store.files import write_atomically
@@ -81,6 +82,11 @@ class Probed(Spec):
     differs: str = ""
     doubts: tuple[str, ...] = ()
     failed: bool = Field(default=False, exclude=True)
+
+
+def about_gradients(doubt: str) -> bool:
+    """Says whether a doubt, ``probe_CODE: text``, concerns the model's own gradients alone."""
+    return doubt.partition(":")[0].removeprefix("probe_") in ABOUT_GRADIENTS
 
 
 class _Memory(Spec):

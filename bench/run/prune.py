@@ -135,7 +135,7 @@ def _tests_of(base: CellSpec, spec: CellSpec) -> Iterator[CellSpec]:
         yield from sweep.cells
     if base.attack != "natural":
         try:
-            yield sentinel_cell(base, spec.data, spec.data_hash)
+            yield sentinel_cell([base], spec.data, spec.data_hash)
         except UserError:  # no sentinel serves its norm
             return
 

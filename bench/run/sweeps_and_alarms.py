@@ -17,12 +17,12 @@ from bench.alarms.sentinel import (
     wants_sentinel,
     weak_attack_alarms,
 )
-from bench.alarms.shared import CellResult, alarms_by_cell
+from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks import get_attack
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.paths import Where
 from bench.run.job import Job
-from bench.run.probing import Probed, probe_key
+from bench.run.probing import Probed, about_gradients, probe_key
 from bench.store.run_store import RunStore
 from bench.suite.plan import Plan, PlannedCell
 
@@ -66,7 +66,7 @@ def raise_alarms(
     found: dict[str, tuple[str, ...]] = {}
     for cell in cells:
         cell_id = cell.info.cell_id
-        mine = (*_doubts(cell, probed), *by_cell.get(cell_id, ()))
+        mine = (*_doubts(cell, cells, probed), *by_cell.get(cell_id, ()))
         if mine:
             found[cell_id] = mine
         if cell.info.alarms != mine:
@@ -78,11 +78,16 @@ def _stored(store: RunStore, ids: Iterable[str]) -> list[CellResult]:
     return [CellResult(*store.read_cell(i)) for i in dict.fromkeys(ids) if store.stored(i)]
 
 
-def _doubts(cell: CellResult, probed: Mapping[str, Probed]) -> tuple[str, ...]:
+def _doubts(
+    cell: CellResult, cells: Sequence[CellResult], probed: Mapping[str, Probed]
+) -> tuple[str, ...]:
     """Returns the probe's doubts about a cell's model and its surrogate."""
     models = (cell.spec, cell.spec.surrogate)
     keys = [probe_key(model) for model in models if model is not None]
-    return tuple(dict.fromkeys(d for key in keys if key in probed for d in probed[key].doubts))
+    found = dict.fromkeys(d for key in keys if key in probed for d in probed[key].doubts)
+    if found and not trusts_own_gradients(cell, cells):
+        return tuple(doubt for doubt in found if not about_gradients(doubt))
+    return tuple(found)
 
 
 def plan_sweeps(
@@ -145,7 +150,8 @@ def plan_sentinels(plan: Plan, data_hash: Callable[[DataSpec], str]) -> list[Sen
         shared = any(cell.batch_dependent for cell in cells)
         if wants_sentinel((cell.spec for cell in cells), batch_dependent=shared):
             data = cells[0].spec.data.first(min(N_IMAGES, plan.n_images))
-            found.append((sentinel_cell(cells[0].spec, data, data_hash(data)), cells))
+            about = [cell.spec for cell in cells]
+            found.append((sentinel_cell(about, data, data_hash(data)), cells))
     return found
 
 

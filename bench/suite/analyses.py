@@ -112,6 +112,13 @@ def _check_model(
             f"'{model.label}' is attacked through a surrogate ({model.protocol}), and an analysis "
             "looks at a model by itself; list one of protocol white_box or fixed_path",
         )
+    for key in ("gradient_model", "loss"):
+        if getattr(model, key) is not None:
+            yield Problem(
+                at,
+                f"'{model.label}' is attacked with a {key} of its own, and an analysis looks at a "
+                "model by itself; list one without",
+            )
     if model.checkpoint not in found.checkpoints:
         return  # reported for the model itself
     norm = found.checkpoints[model.checkpoint].spec.norm

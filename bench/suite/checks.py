@@ -16,7 +16,7 @@ from bench.published import PublishedTable
 from bench.published.rows import Keys, has_all, why_none, with_choices
 from bench.suite.analyses import check_analyses, check_limit
 from bench.suite.entry import Entry, Selector
-from bench.suite.protocols import check_draws, check_protocol
+from bench.suite.protocols import check_adaptive, check_draws, check_protocol
 from bench.suite.report_kinds import Need, report_kind
 from bench.suite.resolve import DatasetShape, Found, Lookup, Parts, look_up
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec, repeated_labels
@@ -103,11 +103,11 @@ def _lacking(need: Need, suite: SuiteSpec, found: Found) -> str:
 
 def _has_both_statistics(suite: SuiteSpec, stats: Sequence[str | None]) -> bool:
     under = {
-        (model.checkpoint, model.protocol, own)
+        ((model.checkpoint, model.protocol, model.gradient_model, model.loss), own)
         for model, own in zip(suite.models, stats, strict=True)
         if model.surrogate is None
     }
-    return any((name, how, "batch") in under for name, how, own in under if own == "population")
+    return any((alike, "batch") in under for alike, own in under if own == "population")
 
 
 def _powers(suite: SuiteSpec, found: Found) -> Iterator[float]:
@@ -171,7 +171,9 @@ def _check_model(path: KeyPath, entry: ModelEntry, parts: Parts, found: Found) -
             if parts.data is not None and found.dataset is not None:
                 yield from _check_shape(place, facts, parts.data.name, found.dataset)
             yield from _check_std(place, facts, parts.threat)
-    yield from check_protocol(path, entry, found.models.get(int(path[1])))
+    i = int(path[1])
+    yield from check_protocol(path, entry, found.models.get(i), found.adaptive.get(i))
+    yield from check_adaptive(path, entry, found.checkpoints, parts.attacks, found.attacks)
 
 
 def _check_shape(

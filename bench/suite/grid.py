@@ -17,6 +17,8 @@ _WORDS = {
     "batch_size": "batch size {}",
     "eot_iter": "EOT {}",
     "eps": "eps {}",
+    "gradient_model": "gradients of {}",
+    "loss": "loss {}",
 }
 
 
@@ -24,7 +26,7 @@ def model_label(value: object) -> str:
     """Returns the default label of a model entry; an empty string if it has its own.
 
     The label is the checkpoint's name (short for a URI) with the entry's statistics, protocol,
-    draws and adversary.
+    draws, adversary, gradient_model and loss.
     """
     name = short_name(_unlabelled(value, "checkpoint"))
     if not isinstance(value, dict) or not name:
@@ -34,13 +36,17 @@ def model_label(value: object) -> str:
 
 
 def model_traits(value: Mapping[str, object]) -> list[str]:
-    """Returns the parts of a label for statistics, protocol, draws and adversary of an entry."""
+    """Returns the parts of a label for all that an entry says of how it is attacked and scored."""
     own = [_text(value.get("stats")), _text(value.get("protocol"))]
     if source := source_name(value.get("surrogate")):
         own[1] = f"{own[1]} from {source}".strip()
     if draws := _draws(value.get("eot_iter")):
         own.append(f"eot {draws}")
     own += [_text(value.get("eot")), _text(value.get("adversary"))]
+    for name in ("gradient_model", "loss"):
+        own.append(
+            varied_word(name, short_name(given)) if (given := _text(value.get(name))) else ""
+        )
     return list(filter(None, own))
 
 
@@ -101,6 +107,8 @@ MODEL_FIELDS = (
     "adversary",
     "eot_iter",
     "protocol",
+    "gradient_model",
+    "loss",
 )
 ATTACK_FIELDS = ("eps", "eot_iter", "params.NAME")
 _FIELDS = {"models": MODEL_FIELDS, "attacks": ATTACK_FIELDS}
@@ -249,7 +257,7 @@ def _word(name: str, value: object) -> str:
     if name == "surrogate" and (source := source_name(value)):
         return source
     if isinstance(value, str):
-        return short_name(value) if name == "checkpoint" else value
+        return short_name(value) if name in ("checkpoint", "gradient_model", "loss") else value
     return f"default {name}" if value is None else json.dumps(value, sort_keys=True)
 
 

@@ -133,11 +133,7 @@ def make_plan(suite: ResolvedSuite) -> Plan:
         for j, column in enumerate(spec.attacks)
         if spec.models[i].meets(column)
     ]
-    named = [
-        name
-        for entry in (spec.models[i] for i in here)
-        for name in (entry.checkpoint, entry.source_checkpoint)
-    ]
+    named = [name for entry in (spec.models[i] for i in here) for name in entry.model_names]
     return Plan(
         suite=spec,
         n_images=suite.images(spec.data).n_images,
@@ -181,7 +177,8 @@ def _planned(suite: ResolvedSuite, i: int, j: int) -> PlannedCell:
     data = column.slice_of(spec.data)
     images = suite.images(data)
     threat_model = column.threat_model(spec.threat_model)
-    manner = manner_of(spec, entry, column, (model, source), images.n_images)
+    aids = suite.adaptive.get(i)
+    manner = manner_of(spec, entry, column, (model, source), images.n_images, adaptive=aids)
     refused = ""
     try:
         cell = make_cell(model, attack, data, images.sha256, threat_model, manner, source)
@@ -217,4 +214,6 @@ def _passes(
     attacked = 0 if attack.kind == "none" else scoring * spec.n_draws
     searches = spec.threat_model.eps > 0
     spent = attack.passes_per_image * spec.eot_iter * crafting * searches
+    if spec.adaptive is not None and spec.adaptive.gradient_model is not None:
+        spent *= 1.5  # beside each forward pass for a gradient, the stand-in's own
     return n_images * (spent + spec.n_draws + attacked)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from bench.core.adaptive import Adaptive
+from bench.core.attack import AttackInfo
 from bench.core.cell import (
     Aspect,
     CellModel,
@@ -16,6 +18,7 @@ from bench.core.cell import (
     default_batch_size,
     refusals,
 )
+from bench.core.checkpoint import ModelFacts
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.suite.yaml_source import KeyPath, Problem
 
@@ -27,6 +30,7 @@ def manner_of(
     models: Iterable[CellModel],
     n_images: int,
     search: Search | None = None,
+    adaptive: Adaptive | None = None,
 ) -> Manner:
     """Returns the manner of a cell: the attack's draws override the model's, those the suite's.
 
@@ -37,6 +41,7 @@ def manner_of(
         models: The model, and the one that attacks are crafted on.
         n_images: Images of the cell, which decide the size of its batches where nothing else does.
         search: In place of the suite's.
+        adaptive: What attacks on it bring.
     """
     own = column or AttackEntry(attack="natural")
     shared = any(model.shares_draws for model in models)
@@ -51,28 +56,33 @@ def manner_of(
         n_draws=suite.n_draws,
         search=search or suite.search,
         seed=suite.seed,
+        adaptive=adaptive,
     )
 
 
 def check_protocol(
-    path: KeyPath, entry: ModelEntry, models: tuple[CellModel, CellModel] | None
+    path: KeyPath,
+    entry: ModelEntry,
+    models: tuple[CellModel, CellModel] | None,
+    adaptive: Adaptive | None = None,
 ) -> Iterator[Problem]:
-    """Yields the problems of a model's protocol, surrogate, draws and adversary.
+    """Yields the problems of a model's protocol, surrogate, draws, adversary and adaptive attacks.
 
     Args:
         path: The entry's place in the file.
         entry: The model.
         models: The model, and the one that attacks are crafted on; ``None`` while one of them is
             not known.
+        adaptive: What attacks on it bring.
     """
     faults = list(_check_surrogate(path, entry))
     yield from faults
-    for refusal in refusals(_asked(entry), *models) if models else ():
+    for refusal in refusals(_asked(entry, adaptive), *models) if models else ():
         if refusal.aspect != "surrogate" or not faults:
             yield Problem((*path, refusal.aspect), str(refusal))
 
 
-def _asked(entry: ModelEntry) -> Manner:
+def _asked(entry: ModelEntry, adaptive: Adaptive | None) -> Manner:
     """Returns the manner that an entry itself asks for.
 
     Where ``each`` varies the models, an option may fit only some of them, and is not held against
@@ -89,7 +99,52 @@ def _asked(entry: ModelEntry) -> Manner:
         batch_size=1,
         n_draws=1,
         asked=frozenset(asked),
+        adaptive=adaptive,
     )
+
+
+def check_adaptive(
+    path: KeyPath,
+    entry: ModelEntry,
+    facts: Mapping[str, ModelFacts],
+    attacks: Mapping[int, AttackEntry],
+    infos: Mapping[int, AttackInfo],
+) -> Iterator[Problem]:
+    """Yields a gradient_model that fits no model, and aids that no attack would use.
+
+    Args:
+        path: The entry's place in the file.
+        entry: The model.
+        facts: What is known of checkpoints, by name.
+        attacks: The suite's, by position.
+        infos: What is known of them, by position.
+    """
+    own, stand_in = facts.get(entry.checkpoint), facts.get(entry.gradient_model or "")
+    if entry.gradient_model == entry.checkpoint:
+        yield Problem(
+            (*path, "gradient_model"),
+            "is the model itself, whose gradients attacks follow anyway; name a differentiable "
+            "stand-in for it, or remove gradient_model",
+        )
+    elif own is not None and stand_in is not None and _input(own) != _input(stand_in):
+        words = "{} channel(s), size {}, {} classes"
+        yield Problem(
+            (*path, "gradient_model"),
+            f"expected a model of {words.format(*_input(own))}, as '{entry.checkpoint}' is, found "
+            f"{words.format(*_input(stand_in))}",
+        )
+    keys = [key for key in ("gradient_model", "loss") if getattr(entry, key) is not None]
+    met = [infos[j] for j, attack in attacks.items() if j in infos and entry.meets(attack)]
+    if keys and met and not any(info.follows_gradient for info in met):
+        names = ", ".join(f"'{info.name}'" for info in met)
+        yield Problem(
+            (*path, keys[0]),
+            f"none of its attacks ({names}) follows a gradient; add pgd, or remove {keys[0]}",
+        )
+
+
+def _input(facts: ModelFacts) -> tuple[int, str, int]:
+    return facts.spec.channels, size_text(facts.spec.size), facts.spec.classes
 
 
 def _check_surrogate(path: KeyPath, entry: ModelEntry) -> Iterator[Problem]:

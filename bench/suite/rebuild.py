@@ -217,6 +217,9 @@ def _model(spec: CellSpec) -> dict[str, Any]:
     if spec.surrogate is not None:
         named = {"checkpoint": spec.surrogate.checkpoint} if spec.protocol == "transfer" else {}
         entry["surrogate"] = {**named, "stats": spec.surrogate.stats}
+    if (aids := spec.adaptive) is not None:
+        entry["gradient_model"] = aids.gradient_model and aids.gradient_model.name
+        entry["loss"] = aids.loss and aids.loss.name
     return {key: value for key, value in entry.items() if value is not None}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from bench.core.adaptive import Adaptive, GradientModel, LossFunction
 from bench.core.analysis import AnalysisKind
 from bench.core.attack import AttackInfo, ParamsError
 from bench.core.cell import CellModel, DataSpec, Eot
@@ -62,6 +63,7 @@ class Lookup:
         images: A slice. Raises ``UserError`` when it cannot be had.
         checkpoint: A checkpoint by name, or the model of a URI. Raises ``MissingCheckpointError``
             if it is not here, ``UserError`` if it is damaged.
+        loss: A loss by its name, ``python:MODULE:FUNCTION``.
     """
 
     attack: Callable[[str, Mapping[str, Any], str], AttackInfo]
@@ -69,6 +71,7 @@ class Lookup:
     dataset: Callable[[str], DatasetShape]
     images: Callable[[DataSpec], SliceFacts]
     checkpoint: Callable[[str], ModelFacts]
+    loss: Callable[[str], LossFunction]
 
 
 @dataclass
@@ -98,7 +101,8 @@ class Found:
 
     ``images`` looks up each slice once. ``n_images`` is the size of the suite's own. ``missing``
     are the names of the checkpoints that are not here. Each of ``models`` is the model that is
-    scored, and the one that attacks are crafted on. ``tables`` are the published ones, by name.
+    scored, and the one that attacks are crafted on; ``adaptive`` is what attacks on it bring.
+    ``tables`` are the published ones, by name.
     """
 
     images: Callable[[DataSpec], SliceFacts]
@@ -107,6 +111,7 @@ class Found:
     checkpoints: dict[str, ModelFacts] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     models: dict[int, tuple[CellModel, CellModel]] = field(default_factory=dict)
+    adaptive: dict[int, Adaptive] = field(default_factory=dict)
     attacks: dict[int, AttackInfo] = field(default_factory=dict)
     analyses: dict[int, AnalysisKind] = field(default_factory=dict)
     tables: dict[str, PublishedTable] = field(default_factory=dict)
@@ -122,6 +127,7 @@ class ResolvedSuite:
         images: Looks up a slice, once.
         checkpoints: Those that the models need and that are here, by name.
         models: The model that is scored, and the one that attacks are crafted on, by position.
+        adaptive: What attacks on a model bring, by its position.
         attacks: In the suite's order.
         analyses: In the suite's order.
         absent: The missing checkpoint of each model that is left out, by position.
@@ -132,6 +138,7 @@ class ResolvedSuite:
     images: Callable[[DataSpec], SliceFacts]
     checkpoints: Mapping[str, ModelFacts]
     models: Mapping[int, tuple[CellModel, CellModel]]
+    adaptive: Mapping[int, Adaptive]
     attacks: tuple[AttackInfo, ...]
     analyses: tuple[AnalysisKind, ...]
     absent: Mapping[int, str]
@@ -142,7 +149,7 @@ class ResolvedSuite:
         assert found.dataset is not None
         absent: dict[int, str] = {}
         for i, model in enumerate(spec.models):
-            for name in (model.source_checkpoint, model.checkpoint):
+            for name in reversed(model.model_names):
                 if name in found.missing:
                     absent[i] = name
         return cls(
@@ -151,6 +158,7 @@ class ResolvedSuite:
             images=found.images,
             checkpoints=found.checkpoints,
             models=found.models,
+            adaptive=found.adaptive,
             attacks=tuple(found.attacks[i] for i in range(len(spec.attacks))),
             analyses=tuple(found.analyses[i] for i in range(len(spec.analyses))),
             absent=absent,
@@ -194,6 +202,8 @@ def _look_up_models(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Prob
         path: KeyPath = ("models", i)
         places: dict[str, KeyPath] = {entry.checkpoint: (*path, "checkpoint")}
         places.setdefault(entry.source_checkpoint, (*path, "surrogate", "checkpoint"))
+        if entry.gradient_model is not None:
+            places.setdefault(entry.gradient_model, (*path, "gradient_model"))
         for name, place in places.items():
             if name not in found.checkpoints and name not in failed:
                 try:
@@ -203,6 +213,24 @@ def _look_up_models(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Prob
             if name in failed:
                 yield from _unavailable(place, name, failed[name], parts.skip_missing, found)
         yield from _put_in_force(i, entry, found)
+        yield from _look_up_adaptive(i, entry, lookup, found)
+
+
+def _look_up_adaptive(i: int, entry: ModelEntry, lookup: Lookup, found: Found) -> Iterator[Problem]:
+    """Finds what attacks on a model bring."""
+    loss: LossFunction | None = None
+    if entry.loss is not None:
+        try:
+            loss = lookup.loss(entry.loss)
+        except UserError as error:
+            yield Problem(("models", i, "loss"), str(error))
+    facts = found.checkpoints.get(entry.gradient_model or "")
+    model = None
+    if facts is not None and entry.gradient_model is not None:
+        model = GradientModel(name=entry.gradient_model, sha256=facts.sha256)
+    adaptive = Adaptive.of(model, loss)
+    if adaptive is not None:
+        found.adaptive[i] = adaptive
 
 
 def _unavailable(

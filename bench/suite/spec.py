@@ -10,11 +10,12 @@ lists. It is written out as the Cartesian product of the lists, in order, before
       - {attack: pgd, each: {eps: [2/255, 4/255, 8/255], params.n_iter: [10, 100]}}
 
 A model may vary in ``checkpoint``, ``surrogate``, ``stats``, ``batch_size``, ``adversary``,
-``eot_iter`` and ``protocol``, an attack in ``eps``, ``eot_iter`` and ``params.NAME``, which is any
-parameter. A mapping in place of a list gives its values short names. The labels are the entry's
-own followed by the varied values (``bn, batch size 8``; ``rna, EOT 5``; ``pgd, eps 2/255, n_iter
-10``). Where labels are asked for, in ``attacks`` of a model and in panels of a report, ``pgd`` or
-``n_iter 10`` means all entries of an ``each`` that have it among the parts of their labels.
+``eot_iter``, ``protocol``, ``gradient_model`` and ``loss``, an attack in ``eps``, ``eot_iter`` and
+``params.NAME``, which is any parameter. A mapping in place of a list gives its values short names.
+The labels are the entry's own followed by the varied values (``bn, batch size 8``; ``rna, EOT 5``;
+``pgd, eps 2/255, n_iter 10``). Where labels are asked for, in ``attacks`` of a model and in panels
+of a report, ``pgd`` or ``n_iter 10`` means all entries of an ``each`` that have it among the parts
+of their labels.
 
 Under ``transfer``, a model whose surrogate is its own checkpoint under the same statistics is
 attacked as under ``white_box`` (its cell is that one), and under other statistics as under
@@ -28,7 +29,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search, check_eot
@@ -85,7 +93,8 @@ class ModelEntry(Entry):
     Attributes:
         checkpoint: Name of the checkpoint, or a URI (docs/models.md).
         label: Name in tables; by default the checkpoint's, a URI's in short, with ``stats``,
-            ``protocol``, ``eot_iter``, ``eot`` and ``adversary`` if they are given.
+            ``protocol``, ``eot_iter``, ``eot``, ``adversary``, ``gradient_model`` and ``loss`` if
+            they are given.
         stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
         protocol: How it is attacked and scored.
         surrogate: The model that attacks are crafted on. ``transfer`` needs a checkpoint
@@ -96,6 +105,11 @@ class ModelEntry(Entry):
         eot: How these draws are averaged over, in place of the suite's; for a stochastic model.
         adversary: ``joint`` or ``single``, for a batch-dependent model.
         batch_size: In place of the suite's.
+        gradient_model: Name or URI of the model whose backward pass attacks follow in place of the
+            entry's own, while they see its logits (BPDA); attacks that follow no gradient pass it
+            over (docs/adaptive.md).
+        loss: ``python:MODULE:FUNCTION`` of a loss that attacks climb in place of their own; for
+            fgsm, bim, mim, pgd and apgd.
         attacks: Labels of the attacks that it meets, or series of them; empty for all.
         published: The row of the published tables to show beside it.
     """
@@ -108,8 +122,18 @@ class ModelEntry(Entry):
     eot: Eot | None = None
     adversary: Adversary = "joint"
     batch_size: int | None = Field(default=None, ge=1)
+    gradient_model: Annotated[Line, AfterValidator(canonical_name)] | None = None
+    loss: Line | None = None
     attacks: tuple[Line, ...] = ()
     published: Selector = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        for name in ("gradient_model", "loss"):
+            if written.get(name) is None:
+                written.pop(name, None)
+        return written
 
     @model_validator(mode="before")
     @classmethod
@@ -138,6 +162,12 @@ class ModelEntry(Entry):
     def source_checkpoint(self) -> str:
         """The checkpoint that attacks are crafted on: the surrogate's, or its own."""
         return (self.surrogate.checkpoint if self.surrogate else "") or self.checkpoint
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Every model that it needs, each once, its own first."""
+        names = (self.checkpoint, self.source_checkpoint, self.gradient_model or self.checkpoint)
+        return tuple(dict.fromkeys(names))
 
 
 class AttackEntry(Entry):

@@ -143,7 +143,18 @@ def test_ten_models_in_one_run(here: Path) -> None:
     code, text = rbench(
         *("zoo", "import", "trades.pt", "--name", "trades", "--arch", "resnet20", "--norm", "bn"),
         *("--dataset", f"npz:{data}"),
-        *("--mean", "0,0,0", "--std", "1,1,1", "--classes", "10", "--channels", "3", "--size", "32"),
+        *(
+            "--mean",
+            "0,0,0",
+            "--std",
+            "1,1,1",
+            "--classes",
+            "10",
+            "--channels",
+            "3",
+            "--size",
+            "32",
+        ),
         *("--drop", "*sub_block1*", "--drop", "epoch"),
     )
     assert code == 0 and "Left out" in text, text

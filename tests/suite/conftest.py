@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.core.adaptive import LossFunction
 from bench.core.analysis import AnalysisKind
 from bench.core.attack import AttackInfo, ParamsError
 from bench.core.cell import DataSpec
@@ -81,7 +82,9 @@ class Fake:
 
     @property
     def lookup(self) -> Lookup:
-        return Lookup(self.attack, self.analysis, self.dataset, self.images, self.checkpoint)
+        return Lookup(
+            self.attack, self.analysis, self.dataset, self.images, self.checkpoint, self.loss
+        )
 
     def attack(self, name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         if name not in ATTACKS:
@@ -111,7 +114,14 @@ class Fake:
             and name not in ("natural", "pyautoattack")
             and ":" not in name,
             passes_per_image=None if name == "autoattack" else 2.0 * n_iter,
+            follows_gradient=name != "natural",
+            takes_loss=name in ("fgsm", "pgd"),
         )
+
+    def loss(self, name: str) -> LossFunction:
+        if not name.startswith("python:"):
+            raise UserError(f"'{name}': expected a loss such as python:mylosses:one")
+        return LossFunction(name=name, sha256=f"{self.salt}{name}")
 
     def analysis(self, name: str, params: Mapping[str, Any]) -> AnalysisKind:
         if name not in ANALYSES:

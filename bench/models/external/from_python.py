@@ -33,6 +33,22 @@ KEYS = (*_WHOLE, *_LISTS, *_FLAGS, *_TEXTS)
 
 def open_python(uri: ModelUri, where: Where) -> LibraryModel:
     """Returns the network of a callable; nothing is imported until it is described or loaded."""
+    module, name = _trusted(uri, where)
+    said = _said(uri)
+    return LibraryModel(uri, lambda: _build(uri, module, name, said))
+
+
+def import_callable(uri: ModelUri, where: Where) -> tuple[Callable[..., Any], str]:
+    """Returns the callable of a URI, and the sha256 of the file that defines its module.
+
+    Raises:
+        UserError: When its code is not trusted, or cannot be imported.
+    """
+    return _import(uri, *_trusted(uri, where))
+
+
+def _trusted(uri: ModelUri, where: Where) -> tuple[str, str]:
+    """Returns module and name of a URI; raises ``UserError`` unless its code is trusted."""
     module, _, name = uri.path.partition(":")
     if not _NAMES.fullmatch(module) or not _NAMES.fullmatch(name):
         raise UserError(f"{uri.text}: expected python:MODULE:CALLABLE, found '{uri.path}'")
@@ -40,8 +56,7 @@ def open_python(uri: ModelUri, where: Where) -> LibraryModel:
         raise UserError(
             f"{uri.text}: runs code of the module '{module}'; if you trust it, add --trust-code"
         )
-    said = _said(uri)
-    return LibraryModel(uri, lambda: _build(uri, module, name, said))
+    return module, name
 
 
 def _said(uri: ModelUri) -> dict[str, Any]:
@@ -103,7 +118,7 @@ def _declared(uri: ModelUri, values: dict[str, Any], code: str) -> Declared:
     )
 
 
-def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[[], Any], str]:
+def _import(uri: ModelUri, module: str, name: str) -> tuple[Callable[..., Any], str]:
     """Returns the callable, and the sha256 of the file that defines its module."""
     here = os.getcwd()
     if here not in sys.path:  # last, so that it shadows nothing that is installed

@@ -60,11 +60,12 @@ def _compared(first: Outcome, second: Outcome, maker: CellMaker) -> tuple[Cell, 
     difference = Cell.of(
         result,
         result.shown(points),
-        maker.marks(result, ()),
+        (*maker.marks(result, ()), *maker.adaptive_marks(first.info, second.info)),
         extra={"p_value": result.p_value, "verdict": result.verdict},
     )
     alike = agreement(first.rows, second.rows, cluster)
-    return difference, Cell.of(alike, maker.lines(alike), maker.marks(alike, ()))
+    marks = (*maker.marks(alike, ()), *maker.adaptive_marks(first.info, second.info))
+    return difference, Cell.of(alike, maker.lines(alike), marks)
 
 
 def _passes(outcome: Outcome) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 
 from bench.core.result import alarms_of, cluster_of
@@ -53,10 +54,10 @@ def build(view: RunView, entry: ReportEntry) -> Report:
 
 def _pairs(view: RunView) -> list[tuple[int, int]]:
     """Returns the models P and B of each checkpoint that is attacked alike under both."""
-    population: dict[tuple[str, str], int] = {}
-    batch: list[tuple[tuple[str, str], int]] = []
+    population: dict[Hashable, int] = {}
+    batch: list[tuple[Hashable, int]] = []
     for i, model in enumerate(view.models):
-        key = (model.checkpoint, model.protocol)
+        key = (model.checkpoint, model.protocol, model.gradient_model, model.loss)
         stats = view.stats(i)
         if model.surrogate is not None:
             continue
@@ -119,7 +120,7 @@ def _gain_cell(
     b, p = robust_accuracy(b_rows).value, robust_accuracy(p_rows).value
     alarms = alarms_of(infos)
     undefined = "" if gain else "not defined: P is 0"
-    marks = maker.alarm_marks(alarms)
+    marks = (*maker.alarm_marks(alarms), *maker.adaptive_marks(*(outcome.info for outcome in pair)))
     if gain is None or gain.interval is None:
         marks += (maker.footnotes.mark(gain.method if gain else undefined),)
     lines = gain.shown(_signed) if gain else ("undefined",)

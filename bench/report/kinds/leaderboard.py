@@ -58,7 +58,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     tables = [Table("", ("model",), columns + more_columns, tuple(rows), higher_is_better=True)]
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
-    if (distances := distance_table(view)) is not None:
+    if (distances := distance_table(view, maker)) is not None:
         tables.append(distances)
     return Report(
         title=title(view),
@@ -100,7 +100,7 @@ def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
         mark = maker.footnotes.mark(reason)
         return _WorstCase(Cell(("incomplete",), (mark,), status="incomplete", reason=reason))
     estimate = found.accuracy
-    marks = maker.marks(estimate, found.alarms)
+    marks = maker.marks(estimate, found.alarms) + maker.adaptive_marks(*found.infos)
     if found.bound:
         marks += (maker.footnotes.mark(found.bound),)
     contender = Contender(found.rows, found.cluster, upper_bound=bool(found.absent))

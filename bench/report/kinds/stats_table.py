@@ -32,7 +32,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         rows += _group(view, checkpoint, maker, paper)
     columns = attack_columns(view, footnotes)
     tables = [Table("", ("model", "stats"), columns, tuple(rows), higher_is_better=True)]
-    if (distances := distance_table(view)) is not None:
+    if (distances := distance_table(view, maker)) is not None:
         tables.append(distances)
     return Report(
         title=title(view),
@@ -98,7 +98,7 @@ def _difference_cell(
     return Cell.of(
         result,
         _lines(result, published),
-        maker.marks(result, alarms),
+        (*maker.marks(result, alarms), *maker.adaptive_marks(first.info, second.info)),
         published=None if published is None else published / 100,
         protocol=infos[0].spec.protocol,
         alarms=alarms,

@@ -129,7 +129,7 @@ def _difference(match: Match, paper: Estimate, maker: CellMaker) -> Cell:
     if match.outcome.status != "ok" or info is None:
         return Cell(("—",), status=match.outcome.status, reason=match.outcome.reason)
     result = independent_difference(robust_accuracy(match.outcome.rows, info.cluster), paper)
-    marks = maker.alarm_marks(info.alarms)
+    marks = (*maker.alarm_marks(info.alarms), *maker.adaptive_marks(match.outcome.info))
     if match.mismatches:
         names = ", ".join(dict.fromkeys(one.what for one in match.mismatches))
         marks += (maker.footnotes.mark(f"not comparable: {names} differ, see below"),)
