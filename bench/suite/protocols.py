@@ -19,6 +19,7 @@ from bench.core.cell import (
     refusals,
 )
 from bench.core.checkpoint import ModelFacts
+from bench.core.model_spec import size_text
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
 from bench.suite.yaml_source import KeyPath, Problem
 
