@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rbench train fmnist-natural",
         "rbench train fmnist-natural --only fmnist-resnet20-bn",
     ),
-    "list": ("rbench list attacks", "rbench list checkpoints --json"),
+    "list": ("rbench list", "rbench list attacks", "rbench list checkpoints --json"),
     "init": ("rbench init", "rbench init my-project"),
     "query": (
         'rbench query reports/table1 "select model, attack, accuracy, low, high, n from cells"',

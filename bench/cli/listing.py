@@ -64,8 +64,13 @@ def listings(incomplete: str) -> list[str]:
 
 def list_(
     what: Annotated[
-        str, typer.Argument(help=f"One of {', '.join(LISTINGS)}.", autocompletion=listings)
-    ],
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(LISTINGS)}. Without it: what each of these lists.",
+            autocompletion=listings,
+            show_default=False,
+        ),
+    ] = "",
     checkpoints: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,9 +84,13 @@ def list_command(console: Console, what: str, checkpoints: Path | None, as_json:
     Raises:
         UserError: When there is no such listing.
     """
-    if what not in LISTINGS:
+    if what and what not in LISTINGS:
         raise UserError(f"nothing to list under '{what}'{did_you_mean(what, LISTINGS)}")
-    found = LISTINGS[what](checkpoints_folder(checkpoints))
+    if what:
+        found = LISTINGS[what].make(checkpoints_folder(checkpoints))
+    else:
+        rows = [[f"rbench list {name}", kind.about] for name, kind in LISTINGS.items()]
+        found = Listing(["command", "what it lists"], rows)
     if as_json:
         typer.echo(found.json())
     else:
@@ -160,10 +169,23 @@ def _norms(_: Path) -> Listing:
 
 
 def _reports(_: Path) -> Listing:
-    from bench.report.kinds import BUILDERS
+    from bench.core.registry import plugins
+    from bench.suite.report_kinds import PLUGINS, REPORT_KINDS
 
-    found, problems = _entries(BUILDERS)
-    return Listing(["report", "from"], [[n, _origin(BUILDERS, n)] for n in found], problems)
+    rows = [[n, kind.summary, kind.wants(n), "rbench"] for n, kind in REPORT_KINDS.items()]
+    problems: list[str] = []
+    if plugins(PLUGINS):  # the builders are imported for the words of plugins alone
+        from bench.report.kinds import BUILDERS
+
+        found, problems = _entries(BUILDERS)
+        more = [name for name in found if name not in REPORT_KINDS]
+        rows += [[n, _first_line(found[n]), "", _origin(BUILDERS, n)] for n in more]
+    return Listing(["report", "what it shows", "what a suite needs for it", "from"], rows, problems)
+
+
+def _first_line(thing: object) -> str:
+    """Returns the first line of a docstring; empty without one."""
+    return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def _params(params: type[Spec]) -> str:
@@ -183,18 +205,22 @@ def _analyses(_: Path) -> Listing:
 
 
 def _models(_: Path) -> Listing:
-    from bench.core.model_spec import ARCHITECTURES, FAMILIES, MODEL_GROUP
+    from bench.core.model_spec import ARCHITECTURES, FAMILIES, FAMILY_SUMMARIES, MODEL_GROUP
     from bench.core.registry import plugins
 
-    own = [[name, "rbench"] for name in ARCHITECTURES]
-    own += [[f"{rule}, such as {example}", "rbench"] for rule, example in FAMILIES.items()]
+    columns = ["architecture", "what it is", "from"]
+    own = [[name, summary, "rbench"] for name, summary in ARCHITECTURES.items()]
+    own += [
+        [f"{rule}, such as {example}", FAMILY_SUMMARIES[rule], "rbench"]
+        for rule, example in FAMILIES.items()
+    ]
     if not plugins(MODEL_GROUP):
-        return Listing(["architecture", "from"], own)
+        return Listing(columns, own)
     from bench.models.build import PLUGIN_MODELS  # imports torch, as plugins do
 
     found, problems = _entries(PLUGIN_MODELS)
-    more = [[name, _origin(PLUGIN_MODELS, name)] for name in found]
-    return Listing(["architecture", "from"], own + more, problems)
+    more = [[n, _first_line(found[n]), _origin(PLUGIN_MODELS, n)] for n in found]
+    return Listing(columns, own + more, problems)
 
 
 def _schemes(_: Path) -> Listing:
@@ -240,16 +266,26 @@ def _suites(_: Path) -> Listing:
     return Listing(["suite", "title"], rows)
 
 
-LISTINGS: dict[str, Callable[[Path], Listing]] = {
-    "analyses": _analyses,
-    "attacks": _attacks,
-    "norms": _norms,
-    "models": _models,
-    "schemes": _schemes,
-    "datasets": _datasets,
-    "reports": _reports,
-    "checkpoints": _checkpoints,
-    "recipes": _recipes,
-    "suites": _suites,
+@dataclass(frozen=True)
+class Kind:
+    """A kind of listing: what it lists, and its maker, from the folder of checkpoints."""
+
+    about: str
+    make: Callable[[Path], Listing]
+
+
+LISTINGS: dict[str, Kind] = {
+    "analyses": Kind("measurements that need more than rows, for a suite's analyses", _analyses),
+    "attacks": Kind(
+        "attacks of rbench and of installed libraries, with their parameters", _attacks
+    ),
+    "norms": Kind("normalization layers", _norms),
+    "models": Kind("architectures that recipes and zoo import build", _models),
+    "schemes": Kind("where models of other libraries and files come from: their URIs", _schemes),
+    "datasets": Kind("data sets by name", _datasets),
+    "reports": Kind("kinds of report: tables and figures of a run", _reports),
+    "checkpoints": Kind("trained models that are here", _checkpoints),
+    "recipes": Kind("trainings, for rbench train", _recipes),
+    "suites": Kind("suites by name, for rbench run", _suites),
 }
-"""Makers of the listings, each from the folder of checkpoints."""
+"""All listings, by name."""

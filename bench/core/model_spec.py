@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,27 +13,34 @@ from bench.core.norm_spec import NormSpec
 from bench.core.registry import only_plugin, plugins
 from bench.core.spec import Spec
 
-ARCHITECTURES = (
-    "resnet20",
-    "resnet38",
-    "resnet50",
-    "resnet18",
-    "resnet34",
-    "resnet50-bottleneck",
-    "preact-resnet18",
-    "preact-resnet18-kuangliu",
-    "preact-resnet18-wong",
-    "vgg11",
-    "vgg16",
-    "wrn32",
-)
-"""Architectures that have a name of their own; ``FAMILIES`` are named by a rule.
+ARCHITECTURES: Mapping[str, str] = {
+    "resnet20": "CIFAR's ResNet of 20 layers (He et al. 2016, section 4.2); 0.3 M parameters",
+    "resnet38": "CIFAR's ResNet of 38 layers, which the RobustNorm paper uses; 0.6 M",
+    "resnet50": "CIFAR's ResNet of 50 layers, which the RobustNorm paper uses; 0.8 M",
+    "resnet18": "ImageNet's ResNet-18, with a 3x3 stem for small images; 11.2 M",
+    "resnet34": "ImageNet's ResNet-34, with a 3x3 stem for small images",
+    "resnet50-bottleneck": "ImageNet's ResNet-50, which the RNA paper uses; 23.5 M",
+    "preact-resnet18": "ResNet-18 with norms before convolutions, as in Rice et al. 2020",
+    "preact-resnet18-kuangliu": "the same without the last norm and ReLU, as in pytorch-cifar",
+    "preact-resnet18-wong": "the same with shortcuts from a block's input, as in Wong et al. 2020",
+    "vgg11": "VGG, configuration A (Simonyan & Zisserman 2015), one linear layer; 9.2 M",
+    "vgg16": "VGG, configuration D, one linear layer; 14.7 M",
+    "wrn32": "WideResNet-34-10 (Zagoruyko & Komodakis 2016), the RNA paper's 32; 46.2 M",
+}
+"""What each architecture is, by name; parameters are those with BatchNorm, for ten classes.
+``FAMILIES`` are named by a rule.
 
 ``resnet50`` is the 6n+2 network for CIFAR-10 of the RobustNorm paper; ``resnet50-bottleneck`` is
 ImageNet's ResNet-50, which the RNA paper uses. ``preact-resnet18`` is He et al.'s, with a norm and
 ReLU before the classifier (Rice et al. 2020); kuangliu/pytorch-cifar's has neither; Wong et al.'s
 (2020) moreover takes a shortcut's convolution from the block's input rather than its activation.
 """
+
+FAMILY_SUMMARIES = {
+    "resnet<6n+2>": "CIFAR's ResNets of 6n + 2 layers (He et al. 2016, section 4.2)",
+    "wrn-<6n+4>-<k>": "WideResNets of 6n + 4 layers, k times as wide",
+}
+"""What each of ``FAMILIES`` is."""
 
 FAMILIES = {"resnet<6n+2>": "resnet56", "wrn-<6n+4>-<k>": "wrn-28-10"}
 """Architectures by rule, each with an example: CIFAR's ResNets of 6n+2 layers (He et al. 2016,

@@ -34,6 +34,7 @@ def _adopt(plugin: Plugin, found: object) -> NetworkMaker:
     def make(spec: ModelSpec, norm: NormFactory) -> nn.Module:
         return plugin.call("arch", found, nn.Module, spec, norm)
 
+    make.__doc__ = found.__doc__  # for listings
     return make
 
 

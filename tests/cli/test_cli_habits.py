@@ -77,6 +77,32 @@ def test_listings_are_json_if_asked(rbench: Rbench, what: str) -> None:
     assert first in table
 
 
+def test_list_alone_says_what_can_be_listed(rbench: Rbench) -> None:
+    code, text, _ = rbench("list")
+    assert code == 0 and all(f"rbench list {what} " in text for what in LISTINGS)
+    lines = json.loads(rbench("list", "--json")[1])
+    assert [line["command"] for line in lines] == [f"rbench list {what}" for what in LISTINGS]
+    assert all(line["what_it_lists"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("what", "column"), [("reports", "what_it_shows"), ("models", "what_it_is")]
+)
+def test_reports_and_models_are_listed_with_what_they_are(
+    what: str, column: str, rbench: Rbench
+) -> None:
+    lines = json.loads(rbench("list", what, "--json")[1])
+    told = [line[column] for line in lines]
+    assert all(len(words) > 10 for words in told) and len(set(told)) == len(told)
+
+
+def test_reports_are_listed_with_what_a_suite_needs_for_them(rbench: Rbench) -> None:
+    lines = {line["report"]: line for line in json.loads(rbench("list", "reports", "--json")[1])}
+    needs = {name: line["what_a_suite_needs_for_it"] for name, line in lines.items()}
+    assert needs["power_curve"] == "RobustNorm checkpoints of two powers or more"
+    assert needs["examples"] == "analyses: - examples" and needs["leaderboard"] == ""
+
+
 def test_the_help_names_every_listing() -> None:
     shown = CliRunner().invoke(app, ["list", "--help"], env={"COLUMNS": "300"}).output
     assert f"One of {', '.join(LISTINGS)}." in shown

@@ -290,7 +290,7 @@ def test_csv_is_raw_and_in_one_unit(leaderboard_run: Path) -> None:
 
 
 def test_what_cannot_be_reported_is_refused(builder: Build, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"run\.json: no such file"):
+    with pytest.raises(UserError, match="nothing: no such folder; expected the folder of a run"):
         write_reports(tmp_path / "nothing")
     run = builder(suite_of([{"kind": "leaderbord"}], [MODEL], ATTACKS[:1]))
     with pytest.raises(UserError, match=r"run\.json: suite\.reports\.0"):

@@ -194,7 +194,7 @@ def test_parquet_with_other_columns_is_refused(tmp_path: Path) -> None:
 
 def test_the_manifest_survives_and_its_damage_is_named(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run")
-    with pytest.raises(UserError, match=r"run\.json: no such file"):
+    with pytest.raises(UserError, match=r"run: no such folder; expected the folder of a run"):
         store.read_manifest()
     cell = ManifestCell(
         model_index=0, attack_index=0, model_label="m", attack_label="a", cell_id="0" * 16
