@@ -14,7 +14,6 @@ from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks.base import Attack
 from bench.attacks.registry import attack_info
 from bench.core.attack import AttackInfo
-from bench.core.ball import NORMS
 from bench.core.cell import (
     BATCH_SIZE,
     Adversary,
@@ -219,7 +218,7 @@ def threat_model(threat: ThreatLike) -> ThreatModel:
         if not colon:
             raise UserError(f"threat: expected for example linf:8/255 or l2:0.5, found '{threat}'")
         threat = (norm, eps)
-    if isinstance(threat, tuple) and len(threat) == 2 and str(threat[0]).lower() in (*NORMS, "inf"):
+    if isinstance(threat, tuple) and len(threat) == 2 and ":" not in str(threat):
         threat = {"norm": threat[0], "eps": threat[1]}
     if isinstance(threat, Sequence):
         raise UserError(

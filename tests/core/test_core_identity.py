@@ -85,6 +85,12 @@ CHANGES: list[dict[str, Any]] = [
     {"n_draws": 2},
     {"search": "fast"},
     {"seed": 1},
+    {"adaptive": {"gradient_model": {"name": "b", "sha256": "2" * 64}}},
+    {"adaptive": {"gradient_model": {"name": "b", "sha256": "3" * 64}}},
+    {"adaptive": {"loss": {"name": "python:a:b", "sha256": "2" * 64}}},
+    {"adaptive": {"loss": {"name": "python:a:c", "sha256": "2" * 64}}},
+    {"adaptive": {"loss": {"name": "python:a:b", "sha256": "3" * 64}}},
+    {"adaptive": {"loss": {"name": "python:a:b", "sha256": "2" * 64, "outputs": ["fc"]}}},
 ]
 
 
