@@ -78,9 +78,9 @@ def settle(model: nn.Module) -> Settled:
     layers = reachable(model)
     modes = [(module, module.training) for module in layers.values()]
     buffers = [
-        (buffer, buffer.detach().clone())
+        (module, name, buffer, buffer.detach().clone())
         for module in layers.values()
-        for buffer in module.buffers(recurse=False)
+        for name, buffer in module.named_buffers(recurse=False)
     ]
     switched: tuple[str, ...] = ()
     if model.training:
@@ -97,8 +97,10 @@ def settle(model: nn.Module) -> Settled:
             put_back()
         for module, training in modes:
             module.training = training
-        for buffer, before in buffers:
+        for module, name, buffer, before in buffers:
             buffer.detach().copy_(before)
+            if getattr(module, name, None) is not buffer:
+                setattr(module, name, buffer)
 
     return Settled(switched, kept, undo)
 

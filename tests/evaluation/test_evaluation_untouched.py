@@ -154,14 +154,18 @@ def test_running_means_never_change(kind: Any) -> None:
     assert "probe_train_mode" in codes(result)
 
 
-def test_a_statistic_of_a_layer_of_ones_own_comes_back() -> None:
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_statistic_of_a_layer_of_ones_own_comes_back(replaced: bool) -> None:
     class Own(Brightness):
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("mean", torch.zeros(()))
 
         def forward(self, x: Tensor) -> Tensor:
-            self.mean += 1
+            if replaced:
+                self.mean = self.mean + 1
+            else:
+                self.mean += 1
             return super().forward(x)
 
     x, y = images()
