@@ -153,9 +153,7 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
-    ball = threat_model(threat)
-    if ball.eps_space == "normalized" and not isinstance(model, Classifier):
-        raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
+    ball = threat_for(model, threat)
     entries = _entries(attacks, ball)
     infos = _infos(entries, ball.norm)
     adaptive, aids = adaptive_of(gradient_model, loss, model, infos)
@@ -207,12 +205,20 @@ def evaluate(
     return EvaluationResult(results, ball, apart, seen, mode_notes(settled))
 
 
-def threat_model(threat: ThreatLike) -> ThreatModel:
-    """Returns the ball of an evaluation; norms may be spelled as in AutoAttack (``Linf``).
+def threat_for(model: nn.Module, threat: ThreatLike) -> ThreatModel:
+    """Returns a threat model as ``evaluate`` takes it.
 
     Raises:
-        UserError: When it is none.
+        UserError: When it is none, or is not defined for the model.
     """
+    ball = threat_model(threat)
+    if ball.eps_space == "normalized" and not isinstance(model, Classifier):
+        raise UserError("threat: eps in normalized units needs the model's std; give it in pixels")
+    return ball
+
+
+def threat_model(threat: ThreatLike) -> ThreatModel:
+    """Returns a ball; norms may be spelled as in AutoAttack (``Linf``)."""
     if isinstance(threat, str):
         norm, colon, eps = threat.partition(":")
         if not colon:

@@ -29,7 +29,7 @@ from bench.core.result import VIOLATIONS, Row
 from bench.core.threat import ThreatModel
 from bench.data.examples import Examples, check_beside, n_held, pick_examples, slice_of
 from bench.data.slice import Slice, take_slice
-from bench.evaluation.api import threat_model
+from bench.evaluation.api import threat_for
 from bench.evaluation.cell import Batch, batch_seed, batches
 from bench.evaluation.in_memory import Declared, as_slice, as_target, evaluation_mode
 from bench.evaluation.model import Target
@@ -97,7 +97,9 @@ def verify_examples(
         UserError: When an argument or a file does not fit; when the examples are of other images;
             when the model fails, or is not what it is declared to be.
     """
-    data, ball = as_slice(x, y), threat_model(threat)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
+    data, ball = as_slice(x, y), threat_for(model, threat)
     if isinstance(x_adv, str | Path):
         where, arrays = str(x_adv), read_arrays(Path(x_adv))
     else:
@@ -143,14 +145,13 @@ def verify_file(
     Raises:
         UserError: As ``verify_examples``; when the model or the data are missing.
     """
-    ball, name = threat_model(threat), str(path)
-    arrays = read_arrays(path)
+    name, arrays = str(path), read_arrays(path)
     c, h, w = take_slice(data.first(1), where.data_root).x.shape[1:]
     found = pick_examples(arrays, (c, h, w), n_held(data, where.data_root), name, key)
     images = slice_of(found, data, name, where.data_root)
     found = check_beside(found, images, name)
     net = open_model(model, where).load(stats).to(where.device)
-    known = Target.of(net)
+    ball, known = threat_for(net, threat), Target.of(net)
     declared = Declared(known.stochastic, known.batch_dependent)
     asked = {"adversary": adversary, "n_draws": n_draws, "seed": seed}
     with evaluation_mode(net, None):
