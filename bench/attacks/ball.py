@@ -28,12 +28,12 @@ class Ball(ABC):
     Attributes:
         eps: Radius per channel (c,), or a single value, in pixel units.
         norm: Name of its norm.
+        SLACK: Share of eps by which ``excess`` widens the ball, for rounding in float32.
     """
 
     eps: tuple[float, ...]
     norm: ClassVar[Norm]
     SLACK: ClassVar[float] = 0.0
-    """Share of eps by which ``excess`` widens the ball, for rounding in float32."""
 
     @property
     def facts(self) -> NormFacts:

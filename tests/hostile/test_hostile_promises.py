@@ -32,7 +32,7 @@ LIMITS = {
     "deeper than {:,} levels": pickles.MAX_DEPTH,
     "{:,} classes": upper(model_spec.ModelSpec, "classes"),
     "{:,} channels": upper(model_spec.ModelSpec, "channels"),
-    "{:,} pixels a side": upper(model_spec.ModelSpec, "size"),
+    "{:,} pixels a side": model_spec.MAX_SIZE,
     "{} norms in a pool": upper(norm_spec.NormSpec, "pool"),
     "{:,} bytes once unpacked": named.MAX_BYTES,
     "{:,} pixels, a stored": pictures.MAX_PIXELS,

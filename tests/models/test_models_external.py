@@ -97,7 +97,6 @@ REFUSED = {
     "torchvision:resnet18?size=9999999999": "size: expected a whole number",
     "torchvision:resnet18?size=%00": "not printable",
     "torchvision:resnet18?size": "expected KEY=VALUE",
-    "torchvision:resnet18?size=4": "size: Input should be greater than or equal to 8",
     "torchvision:vit_b_16?size=30&classes=3": "vit_b_16?size=30&classes=3: AssertionError",
     "torchvision:": "expected a name or path",
     "Torchvision:resnet18": "expected a checkpoint's name, or SCHEME:PATH",

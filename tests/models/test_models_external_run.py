@@ -136,7 +136,7 @@ def run_and_verify(here: Path, models: list[Any], *options: str, data: Path | No
     assert code == 0, text
     forget()
     code, text = rbench("verify", str(out), "--device", "cpu", *options)
-    assert code == 0 and "every checked example is what its row says" in text, text
+    assert code == 0 and "All stored adversarial examples match their results" in text, text
     code, text = rbench(*arguments, "--workers", "1")
     assert code == 0 and "0 cells run" in text, text
     return out
@@ -336,7 +336,11 @@ def test_what_does_not_fit_is_said_where_it_stands(here: Path) -> None:
         (f"python:{name}:Net", {}, "expected size, channels, classes in the query"),
         (f"python:{name}:none?{SHAPE}", {}, "cannot be imported"),
         (f"python:{name}x:plain?{SHAPE}", {}, "cannot be imported"),
-        (f"python:{name}:Wrong", {}, "declares: size must be of type int, found str"),
+        (
+            f"python:{name}:Wrong",
+            {},
+            "declares: size must be of type int, or (height, width), found",
+        ),
         (f"python:{name}:fails?{SHAPE}", {}, "FileNotFoundError: no weights"),
         (f"python:{name}:number?{SHAPE}", {}, "expected an nn.Module, found int"),
         (f"python:{name}:plain?{SHAPE}&mean=0.5", {}, "mean and std need 3 values"),

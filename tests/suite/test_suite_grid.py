@@ -289,7 +289,11 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "[8/255, 8]",
         ("s.yaml:14: attacks[1].each.eps[1]: linf eps", "found 8; write 8/255"),
     ),
-    "eps of zero": ("[8/255, 0.2]", "[0, 0.2]", ("attacks[1].each.eps[0]: eps must be greater",)),
+    "eps below zero": (
+        "[8/255, 0.2]",
+        "[-0.1, 0.2]",
+        ("attacks[1].each.eps[0]: eps must be greater",),
+    ),
     "no values": ("[8, 16]", "[]", ("models[1].each.batch_size: expected a list of values",)),
     "one value": ("[8, 16]", "8", ("models[1].each.batch_size: expected a list of", "found 8")),
     "no each": (
