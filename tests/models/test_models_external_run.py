@@ -339,7 +339,7 @@ def test_what_does_not_fit_is_said_where_it_stands(here: Path) -> None:
         (
             f"python:{name}:Wrong",
             {},
-            "declares: size must be of type int, or (height, width), found",
+            "declares: size must be of type int, or (height, width)",
         ),
         (f"python:{name}:fails?{SHAPE}", {}, "FileNotFoundError: no weights"),
         (f"python:{name}:number?{SHAPE}", {}, "expected an nn.Module, found int"),
