@@ -16,6 +16,9 @@ Norm = Literal["linf", "l2", "l1"]
 
 NORMS: tuple[Norm, ...] = get_args(Norm)
 
+LIBRARY_NORMS: tuple[Norm, ...] = ("linf", "l2")
+"""Norms in which attacks of other libraries are served. AutoAttack by its authors serves l1 too."""
+
 
 @dataclass(frozen=True)
 class NormFacts:
