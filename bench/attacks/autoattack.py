@@ -24,7 +24,7 @@ from bench.attacks.declared_search import (
     FABParams,
     SquareParams,
 )
-from bench.attacks.search.ascent import ascend
+from bench.attacks.search.ascent import ascend_inward
 from bench.attacks.search.boundary import Stride, walk
 from bench.attacks.search.lanes import (
     Lanes,
@@ -190,7 +190,7 @@ def _apgd(
     return search_all(
         oracle,
         images,
-        lambda lanes, start: ascend(
+        lambda lanes, start: ascend_inward(
             oracle, lanes, start, LOSSES[loss], ball, n_iter=n_iter, early_stop=early_stop
         ),
         lambda restart: starts(oracle, images, ball, generator),
@@ -215,7 +215,7 @@ def _fab(
 
     The first run starts from the clean image, others from within half of eps of it.
     """
-    half = ball.halved()
+    half = ball.scaled(0.5)
     return search_all(
         oracle,
         images,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.attacks.base import Budget
+from bench.attacks.planes import sparse_step_to_plane, step_to_plane
 from bench.core.ball import Norm, NormFacts, norm_facts
 
 
@@ -29,11 +30,13 @@ class Ball(ABC):
         eps: Radius per channel (c,), or a single value, in pixel units.
         norm: Name of its norm.
         SLACK: Share of eps by which ``excess`` widens the ball, for rounding in float32.
+        sparse: Whether few pixels make the shortest perturbation, so that steps change few.
     """
 
     eps: tuple[float, ...]
     norm: ClassVar[Norm]
     SLACK: ClassVar[float] = 0.0
+    sparse: ClassVar[bool] = False
 
     @property
     def facts(self) -> NormFacts:
@@ -45,9 +48,9 @@ class Ball(ABC):
         """The radius if it is the same for every channel, else ``None``."""
         return self.eps[0] if len(set(self.eps)) == 1 else None
 
-    def halved(self) -> Ball:
-        """Returns the ball with half the radius."""
-        return type(self)(tuple(eps / 2 for eps in self.eps))
+    def scaled(self, factor: float) -> Ball:
+        """Returns the ball with a multiple of the radius."""
+        return type(self)(tuple(eps * factor for eps in self.eps))
 
     def radius(self, x: Tensor) -> Tensor:
         """Returns the radius per channel as (1, c, 1, 1), on the device of images (b, c, h, w)."""
@@ -125,8 +128,17 @@ class Ball(ABC):
         """Returns how much a linear function of this dual norm rises over ``along``."""
 
     @abstractmethod
-    def pace(self, x: Tensor) -> Tensor | None:
-        """Returns the pace of each pixel for ``bench.attacks.search.boundary.step_to_plane``."""
+    def step_to_plane(self, x: Tensor, w: Tensor, gap: Tensor, radii: Tensor) -> Tensor:
+        """Returns the shortest delta (n, m) with ``<w, delta> = -gap`` and x + delta in [0, 1].
+
+        Where the box ends before the plane, the delta ends in the box's corner nearest to it.
+
+        Args:
+            x: Points (n, m).
+            w: Normals (n, m).
+            gap: ``<w, x> + b`` (n,).
+            radii: As ``radii`` returns them.
+        """
 
     @abstractmethod
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,8 +199,8 @@ class _LinfBall(Ball):
     def rise(self, dual: Tensor) -> Tensor:
         return dual
 
-    def pace(self, x: Tensor) -> Tensor | None:
-        return self.radii(x)
+    def step_to_plane(self, x: Tensor, w: Tensor, gap: Tensor, radii: Tensor) -> Tensor:
+        return step_to_plane(x, w, gap, radii)
 
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gradient's sign, and the same with a random half of its signs flipped.
@@ -263,8 +275,8 @@ class _L2Ball(Ball):
     def rise(self, dual: Tensor) -> Tensor:
         return dual.square()
 
-    def pace(self, x: Tensor) -> Tensor | None:
-        return None
+    def step_to_plane(self, x: Tensor, w: Tensor, gap: Tensor, radii: Tensor) -> Tensor:
+        return step_to_plane(x, w, gap, None)
 
     def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gradient, and a vector of random signs less its part along the gradient."""
@@ -280,7 +292,135 @@ class _L2Ball(Ball):
         return torch.mul(delta, shrink).to(delta.dtype)
 
 
-BALLS: dict[str, type[Ball]] = {ball.norm: ball for ball in (_LinfBall, _L2Ball)}
+class _L1Ball(Ball):
+    """The absolute values of the perturbation sum to at most eps; of several radii, the smallest.
+
+    Source: https://arxiv.org/abs/2103.01208, for the projection onto ball and box; the sparse
+    direction is that of https://arxiv.org/abs/1904.13000, section 2.
+    """
+
+    norm = "l1"
+    sparse = True
+
+    SHARE: ClassVar[float] = 0.01
+    """Share of the pixels that a step changes: those with the largest gradients. The single largest
+    one, which is steepest, soon meets its wall in the box."""
+
+    SLACK: ClassVar[float] = 1e-5
+    """Share of eps by which ``excess`` widens the ball, for sums in float32."""
+
+    ROUNDING: ClassVar[float] = 3e-8
+    """By how much a pixel in [0, 1] may be rounded in float32, which adds up over all pixels."""
+
+    @property
+    def step_radius(self) -> float:
+        return min(self.eps)
+
+    def surface_step(self, x: Tensor) -> Tensor | float:
+        return self.step_radius
+
+    def relative_radii(self, x: Tensor) -> Tensor:
+        return torch.ones_like(self.radius(x))
+
+    def project(self, x_adv: Tensor, x: Tensor, *, spend: bool = False) -> Tensor:
+        """Returns the nearest point of ball and box together (proposition 2.1).
+
+        Clipping the nearest point of the ball would leave a part of eps unused. Every pixel moves
+        toward the point until it meets its wall, less one threshold for all.
+        """
+        delta = (x_adv.sub_(x) if spend else x_adv - x).flatten(1)
+        room = torch.where(delta > 0, 1 - x.flatten(1), x.flatten(1)).double()
+        size = delta.abs().double()
+        left = (size - _threshold(size, room, self.step_radius)).clamp_(min=0)
+        moved = torch.minimum(left, room).to(x.dtype) * delta.sign()
+        return moved.view_as(x).add_(x).clamp_(0, 1)
+
+    def ascent_direction(self, grad: Tensor) -> Tensor:
+        """Returns the signs of the largest entries of the gradients, divided by their number."""
+        return sparse_signs(grad, grad.new_full((len(grad),), self.SHARE))
+
+    def random_point(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        draws = torch.rand(x.shape, generator=generator).to(x)
+        signs = torch.rand(x.shape, generator=generator).to(x).sub_(0.5).sign_()
+        away = -torch.log(draws.clamp(min=1e-12))
+        length = torch.rand(len(x), generator=generator).to(x) ** (1 / x[0].numel())
+        share = (length * self.step_radius / away.flatten(1).sum(1)).view(-1, 1, 1, 1)
+        return self.project(x + signs * away * share, x)
+
+    def excess(self, delta: Tensor) -> Tensor:
+        size = delta.abs().flatten(1)
+        rounding = self.ROUNDING * (size > 0).sum(1)
+        return size.sum(1) - min(self.eps) * (1 + self.SLACK) - rounding
+
+    def relative_size(self, delta: Tensor) -> Tensor:
+        return delta.abs().flatten(1).sum(1) / self.step_radius
+
+    def size(self, delta: Tensor, radii: Tensor) -> Tensor:
+        return delta.abs().sum(-1)
+
+    def dual_norm(self, w: Tensor, radii: Tensor) -> Tensor:
+        return w.abs().amax(-1)
+
+    def along(self, w: Tensor, radii: Tensor) -> Tensor:
+        at = w.abs().argmax(-1, keepdim=True)
+        return torch.zeros_like(w).scatter(-1, at, w.gather(-1, at).sign())
+
+    def rise(self, dual: Tensor) -> Tensor:
+        return dual
+
+    def step_to_plane(self, x: Tensor, w: Tensor, gap: Tensor, radii: Tensor) -> Tensor:
+        return sparse_step_to_plane(x, w, gap)
+
+    def orthogonal_directions(self, grad: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the largest pixel of the gradient, and another one at random."""
+        up = self.along(grad, grad)
+        return up, self.along(torch.where(up == 0, draws + 1, 0), grad)
+
+    def _within(self, delta: Tensor) -> Tensor:
+        size = delta.abs().flatten(1).double()
+        kept = (size - _threshold(size, size, self.step_radius)).clamp_(min=0)
+        return kept.view_as(delta).to(delta.dtype) * delta.sign()
+
+
+def _threshold(size: Tensor, room: Tensor, eps: float) -> Tensor:
+    """Returns the least t >= 0 (n, 1) at which ``min((size - t)+, room)`` adds up to at most eps.
+
+    As t falls, a pixel starts to move at ``size`` and stops at ``size - room``; between these
+    points the sum rises evenly, so that sorting them finds t exactly.
+
+    Args:
+        size: Lengths (n, m) that pixels want to go, float64.
+        room: Lengths (n, m) that they may go.
+        eps: Length that they may go together.
+    """
+    marks = torch.cat([size, (size - room).clamp(min=0), torch.zeros_like(size[:, :1])], 1)
+    starts = torch.ones_like(size)
+    change = torch.cat([starts, -starts, torch.zeros_like(size[:, :1])], 1)
+    marks, order = marks.sort(dim=1, descending=True)
+    moving = change.gather(1, order).cumsum(1)[:, :-1]
+    gained = (moving * (marks[:, :-1] - marks[:, 1:])).cumsum(1)
+    before = torch.cat([torch.zeros_like(gained[:, :1]), gained], 1)
+    last = (gained < eps).sum(1, keepdim=True)  # the stretch in which eps is reached
+    inside = last.clamp(max=gained.shape[1] - 1)
+    rest = (eps - before.gather(1, inside)) / moving.gather(1, inside).clamp(min=1)
+    found = marks.gather(1, inside) - rest
+    return torch.where(last < gained.shape[1], found, 0.0).clamp(min=0)
+
+
+def sparse_signs(grad: Tensor, share: Tensor) -> Tensor:
+    """Returns the signs of a share (b,) of each gradient (b, c, h, w), the largest, of l1 length 1.
+
+    At least one entry is kept; entries of zero are none.
+    """
+    flat = grad.flatten(1).abs()
+    n = flat.shape[1]
+    kept = (share * n).ceil().clamp(1, n).long() - 1
+    least = flat.sort(dim=1, descending=True).values.gather(1, kept[:, None])
+    signs = torch.where(flat >= least, grad.flatten(1).sign(), 0.0)
+    return (signs / signs.abs().sum(1, keepdim=True).clamp(min=1)).view_as(grad)
+
+
+BALLS: dict[str, type[Ball]] = {ball.norm: ball for ball in (_LinfBall, _L2Ball, _L1Ball)}
 
 
 @lru_cache(maxsize=256)

@@ -159,7 +159,7 @@ class DeepFoolParams(Spec):
         return written
 
 
-LINF_L2 = ("linf", "l2")
+LP_NORMS = ("linf", "l2", "l1")
 _CLIMBS = Traits(steps="many")
 
 ATTACKS: tuple[Attack, ...] = (
@@ -179,7 +179,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="fgsm",
         version=1,
         kind="bounded",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=NoParams,
         run=Deferred("bench.attacks.pgd:fgsm"),
         summary="fast gradient sign method: one step of size eps",
@@ -192,7 +192,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="bim",
         version=1,
         kind="bounded",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=StepParams,
         run=Deferred("bench.attacks.pgd:bim"),
         summary="basic iterative method: small steps from x",
@@ -206,7 +206,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="pgd",
         version=2,
         kind="bounded",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=PGDParams,
         run=Deferred("bench.attacks.pgd:pgd"),
         summary="projected gradient ascent from random starts",
@@ -220,7 +220,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="mim",
         version=1,
         kind="bounded",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=MIMParams,
         run=Deferred("bench.attacks.pgd:mim"),
         summary="momentum iterative method: BIM along a decaying sum of gradients",
@@ -234,7 +234,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="noise",
         version=1,
         kind="bounded",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=NoiseParams,
         run=Deferred("bench.attacks.pgd:noise"),
         summary="random corners of the ball, or points of the sphere: the control",
@@ -269,7 +269,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="deepfool",
         version=2,
         kind="minimum-norm",
-        norms=LINF_L2,
+        norms=LP_NORMS,
         params=DeepFoolParams,
         run=Deferred("bench.attacks.minimum_norm:deepfool"),
         summary="DeepFool: steps to the nearest linearized boundary inside the box, in l2 or linf",

@@ -17,7 +17,7 @@ from bench.attacks.base import Attack
 from bench.attacks.declared_search import ENSEMBLE, N_TARGETS
 from bench.attacks.params import Count, NoParams, NotNegative, Positive
 from bench.core.attack import AttackKind, Traits
-from bench.core.ball import NORMS
+from bench.core.ball import LIBRARY_NORMS
 from bench.core.registry import Deferred
 from bench.core.spec import Spec
 
@@ -49,7 +49,7 @@ class Facts:
     @property
     def norms(self) -> tuple[str, ...]:
         """The norms of threat models that it serves."""
-        return (self.norm,) if self.bounded and self.norm else NORMS
+        return (self.norm,) if self.bounded and self.norm else LIBRARY_NORMS
 
 
 TORCHATTACKS = {
@@ -287,7 +287,7 @@ def _torchattacks(
         name=f"torchattacks:{name}",
         version=1,
         kind=kind,
-        norms=("linf",) if kind == "bounded" else NORMS,
+        norms=("linf",) if kind == "bounded" else LIBRARY_NORMS,
         params=params,
         run=partial(Deferred("bench.attacks.adapters.torchattacks:run_class"), name),
         summary=summary,
@@ -304,7 +304,7 @@ ATTACKS: tuple[Attack, ...] = (
         name="pyautoattack",
         version=1,
         kind="bounded",
-        norms=("linf", "l2"),
+        norms=("linf", "l2", "l1"),
         params=PyAutoAttackParams,
         run=Deferred("bench.attacks.adapters.pyautoattack:run"),
         summary="AutoAttack by its authors' package: APGD, FAB and Square in a row",

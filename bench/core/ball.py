@@ -11,10 +11,13 @@ from typing import Literal, get_args
 
 from bench.core.errors import UserError
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 """The norms of threat models, as suites, code and tables write them."""
 
 NORMS: tuple[Norm, ...] = get_args(Norm)
+
+LIBRARY_NORMS: tuple[Norm, ...] = ("linf", "l2")
+"""Norms in which attacks of other libraries are served. AutoAttack by its authors serves l1 too."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ _FACTS: dict[str, NormFacts] = {
         capital="L2",
         per_pixel=False,
         steepest="gradient",
+    ),
+    "l1": NormFacts(
+        order=1.0,
+        capital="L1",
+        per_pixel=False,
+        steepest="signs of the largest entries of the gradient",
     ),
 }
 

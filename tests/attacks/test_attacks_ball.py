@@ -7,12 +7,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from attack_cases import NATIVE
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from bench.attacks import Budget, get_attack
@@ -52,6 +54,25 @@ def test_what_a_ball_returns_lies_in_it(seed: int, norm: str, eps: float) -> Non
     assert torch.allclose(ball.project(inside, x), inside, atol=1e-6)
 
 
+@given(seed=st.integers(0, 10_000), eps=st.floats(0.01, 8))
+def test_l1_projects_onto_ball_and_box_together(seed: int, eps: float) -> None:
+    rng = np.random.default_rng(seed)
+    x, u = rng.random(6).round(int(rng.integers(1, 3))), rng.normal(0.5, 1.5, 6)
+    nearest = minimize(  # positive and negative parts
+        lambda d: float(((x + d[:6] - d[6:] - u) ** 2).sum()),
+        np.zeros(12),
+        jac=lambda d: np.r_[2 * (x + d[:6] - d[6:] - u), -2 * (x + d[:6] - d[6:] - u)],
+        bounds=[(0, 1 - v) for v in x] + [(0, v) for v in x],
+        constraints={"type": "ineq", "fun": lambda d: eps - d.sum(), "jac": lambda d: -np.ones(12)},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 300},
+    )
+    of_torch = torch.tensor(x).view(1, 1, 2, 3), torch.tensor(u).view(1, 1, 2, 3)
+    found = ball_of(Budget("l1", (eps,))).project(of_torch[1], of_torch[0])[0].flatten().numpy()
+    assert np.abs(found - x).sum() <= eps + 1e-9
+    assert ((found - u) ** 2).sum() == pytest.approx(nearest.fun, abs=1e-5, rel=1e-5)
+
+
 @given(seed=st.integers(0, 10_000), norm=st.sampled_from(NORMS))
 def test_the_step_to_the_surface_is_the_best_for_a_linear_function(seed: int, norm: str) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -81,7 +102,7 @@ def test_the_facts_of_a_norm_fit_its_ball(norm: str) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_half_a_ball_has_half_the_radius(norm: str) -> None:
-    assert ball_of(Budget(norm, (0.2, 0.4))).halved() == ball_of(Budget(norm, (0.1, 0.2)))
+    assert ball_of(Budget(norm, (0.2, 0.4))).scaled(0.5) == ball_of(Budget(norm, (0.1, 0.2)))
 
 
 def unknown() -> Iterator[object]:
@@ -116,7 +137,7 @@ def test_a_norm_without_shapes_of_its_own_has_no_square_attack() -> None:
     class Other(BALLS["linf"]):  # type: ignore[misc, name-defined]
         norm = "l7"
 
-    with pytest.raises(UserError, match="linf and l2, found norm 'l7'"):
+    with pytest.raises(UserError, match="linf, l2, l1, found norm 'l7'"):
         shapes_in(Other((0.1,)))
 
 

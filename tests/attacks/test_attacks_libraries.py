@@ -273,7 +273,7 @@ def test_a_wrong_parameter_is_refused(name: str, values: dict[str, Any], expecte
     ("name", "expected"),
     [
         ("foolbox:linfpgd", "did you mean 'foolbox:LinfPGD'?"),
-        ("foolbox:L1PGD", "l1; a threat model is linf or l2"),
+        ("foolbox:L1PGD", "l1; attacks of libraries serve linf or l2"),
         ("foolbox:GenAttack", "targeted attacks only"),
         ("advlib:fnm", "did you mean 'advlib:fmn'?"),
         ("advlib:sigma_zero", "minimizes l0"),

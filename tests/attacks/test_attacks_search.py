@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.ball import ball_of
 from bench.attacks.common import put_rows
+from bench.attacks.planes import sparse_step_to_plane, step_to_plane
 from bench.attacks.search.ascent import checkpoints
-from bench.attacks.search.boundary import step_to_plane
 from bench.attacks.search.square_shapes import AHEAD, Draws, shapes_in, two_humps
 from bench.attacks.search.squares import share
 from bench.oracle import LOSSES, Memo, Oracle, QueryRules
@@ -78,6 +78,24 @@ def test_the_l2_step_is_that_of_a_quadratic_program(seed: int, reachable: float)
     assert delta @ w == pytest.approx(-gap, abs=1e-5)
     assert (x + delta).min() >= -1e-6 and (x + delta).max() <= 1 + 1e-6
     assert np.linalg.norm(delta) == pytest.approx(math.sqrt(qp.fun), rel=1e-3)
+
+
+@pytest.mark.parametrize("reachable", [0.05, 0.4, 0.9, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_l1_step_is_that_of_a_linear_program(seed: int, reachable: float) -> None:
+    x, w, gap = problem(seed, reachable * 0.999)
+    lp = linprog(
+        np.ones(14),
+        A_eq=np.r_[w, -w][None],
+        b_eq=[-gap],
+        bounds=[(0, 1 - v) for v in x] + [(0, v) for v in x],
+    )
+    x_, w_ = (torch.tensor(v, dtype=torch.float32)[None] for v in (x, w))
+    delta = sparse_step_to_plane(x_, w_, torch.tensor([gap]))[0].double().numpy()
+    assert lp.success
+    assert delta @ w == pytest.approx(-gap, abs=1e-5)
+    assert (x + delta).min() >= -1e-6 and (x + delta).max() <= 1 + 1e-6
+    assert np.abs(delta).sum() == pytest.approx(lp.fun, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -161,11 +179,11 @@ def test_the_l2_shape_follows_the_papers_sum(size: int) -> None:
     k = size // 2
     expected = np.concatenate([hump(size, k), -hump(size, size - k)])
     expected /= np.linalg.norm(expected)
-    assert np.allclose(two_humps(size).numpy(), expected, atol=1e-6)
+    assert np.allclose(two_humps(size, 2, 2).numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 3, 3), (3, 3, 4, 7), (3, 1, 11, 11)])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_squares_fit_images_of_any_size_and_use_the_whole_radius(
     norm: str, shape: tuple[int, ...]
 ) -> None:

@@ -21,7 +21,7 @@ from bench.attacks.adapters.signatures import Library, missing, other_norm
 from bench.attacks.base import Attack, Budget
 from bench.attacks.declared_libraries import ART as KNOWN
 from bench.attacks.randomness import seeded
-from bench.core.ball import NORMS, norm_facts
+from bench.core.ball import LIBRARY_NORMS, norm_facts
 from bench.core.spec import Spec
 from bench.oracle import Oracle
 
@@ -63,7 +63,7 @@ ALONE = frozenset(("ZooAttack",))
 NEEDS = {"AutoAttack": "multiprocess", "BrendelBethgeAttack": "numba"}
 """Packages without which a class is not there or does not run, and which ART does not bring."""
 
-_NOT_BOUND = f"no ball of {' or '.join(NORMS)} bounds it, and it minimizes neither"
+_NOT_BOUND = f"no ball of {' or '.join(LIBRARY_NORMS)} bounds it, and it minimizes neither"
 REFUSED = {
     "CarliniL0Method": other_norm("l0"),
     "CompositeAdversarialAttackPyTorch": _NOT_BOUND,

@@ -20,7 +20,7 @@ from bench.attacks.base import Attack, Budget
 from bench.attacks.declared_libraries import Facts
 from bench.attacks.randomness import seeded
 from bench.core.attack import Traits
-from bench.core.ball import NORMS, norm_facts
+from bench.core.ball import LIBRARY_NORMS, norm_facts
 from bench.core.spec import Spec
 from bench.oracle import Oracle
 
@@ -42,7 +42,7 @@ REFUSED = {
     "DatasetAttack": "it needs other images to blend with",
     "GenAttack": "it is for targeted attacks only",
     "PointwiseAttack": other_norm("l0"),
-    "SpatialAttack": f"it turns and shifts images, which no ball of {' or '.join(NORMS)} bounds",
+    "SpatialAttack": "it turns and shifts images, which no ball bounds",
 }
 """Reasons that a class itself does not show."""
 
@@ -119,7 +119,7 @@ def _refusal(name: str, found: Any) -> str:
     """Returns why a class cannot serve, ``""`` when it can."""
     if found.__name__ in REFUSED:
         return REFUSED[found.__name__]
-    if _norm(found) not in ("", *NORMS):
+    if _norm(found) not in ("", *LIBRARY_NORMS):
         return other_norm(_norm(found))
     return missing("numba") if name in NEEDS_NUMBA else ""
 

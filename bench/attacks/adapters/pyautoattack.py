@@ -81,6 +81,7 @@ def _build(oracle: Oracle, budget: Budget, params: PyAutoAttackParams, seed: int
         "logger": _LOGGER,
     }
     # APGD plans its checkpoints from n_iter when it is made, so it is made anew.
+    shared |= {"use_largereps": norm == "L1"}  # as in the library's standard version
     ensemble.apgd = APGDAttack(view, n_restarts=params.restarts, **shared)
     ensemble.apgd_targeted = APGDAttack_targeted(view, n_target_classes=targets, **shared)
     ensemble.fab.n_iter, ensemble.fab.n_restarts = params.n_iter, params.restarts

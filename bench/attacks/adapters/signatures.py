@@ -16,7 +16,7 @@ from pydantic import Field, StrictBool, StrictInt, StrictStr, create_model
 from bench.attacks.base import Attack, AttackFunction
 from bench.attacks.declared_libraries import Facts
 from bench.attacks.params import Count, Positive
-from bench.core.ball import NORMS
+from bench.core.ball import LIBRARY_NORMS
 from bench.core.errors import UserError, did_you_mean, one_line
 from bench.core.spec import Number, Spec
 
@@ -188,7 +188,7 @@ class Library:
 
 def other_norm(norm: str) -> str:
     """Returns why an attack that minimizes another norm cannot serve."""
-    return f"it minimizes {norm}; a threat model is {' or '.join(NORMS)}"
+    return f"it minimizes {norm}; attacks of libraries serve {' or '.join(LIBRARY_NORMS)}"
 
 
 def missing(package: str) -> str:

@@ -29,7 +29,7 @@ from bench.attacks.declared_libraries import TORCHATTACKS as KNOWN
 from bench.attacks.declared_libraries import Facts
 from bench.attacks.params import ELSEWHERE, OUR_WORDS
 from bench.attacks.randomness import seeded
-from bench.core.ball import NORMS, norm_facts
+from bench.core.ball import LIBRARY_NORMS, norm_facts
 from bench.core.errors import UserError
 from bench.core.spec import Spec
 from bench.oracle import Oracle
@@ -120,7 +120,7 @@ def _documented(found: Any) -> list[str]:
 
 
 def _norms(found: Any) -> list[str]:
-    return [norm for norm in NORMS if norm_facts(norm).capital in _documented(found)]
+    return [norm for norm in LIBRARY_NORMS if norm_facts(norm).capital in _documented(found)]
 
 
 def _refusal(name: str, found: Any) -> str:
@@ -138,7 +138,7 @@ def _refusal(name: str, found: Any) -> str:
     if not any(argument.name in TORCHATTACKS.radius for argument in arguments):
         return "its constructor takes no eps, and it is not known to minimize a distance"
     if not _norms(found):
-        known = ", ".join(norm_facts(norm).capital for norm in NORMS)
+        known = ", ".join(norm_facts(norm).capital for norm in LIBRARY_NORMS)
         return f"its documentation names none of {known} as its distance"
     return ""
 

@@ -1,14 +1,18 @@
-"""The ascent of Auto-PGD. https://arxiv.org/abs/2003.01690, section 3 and algorithm 1."""
+"""The ascent of Auto-PGD. https://arxiv.org/abs/2003.01690, section 3 and algorithm 1.
+
+In l1 its steps are sparse: https://arxiv.org/abs/2103.01208, section 4 and algorithm 1.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from bench.attacks.ball import Ball
+from bench.attacks.ball import Ball, sparse_signs
 from bench.attacks.common import harm, put_rows
 from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled, somewhere
 from bench.oracle import Evaluation, Loss, Oracle
@@ -24,6 +28,19 @@ SMOOTH_PACE = 0.5
 
 RISES = 0.75
 """The paper's rho: the share of steps that must raise the loss, or the step size is halved."""
+
+SPARSE_SHARE, SPARSE_PACE = 0.2, 1.0
+"""Share of pixels that the first steps change where steps are sparse, and their length in radii."""
+
+SPARSE_REVIEWS, SPARSER, FINEST = 0.04, 1.5, 0.1
+"""Sparse steps are reviewed after this share of the steps; a review makes them this many times
+sparser than the peak, or shorter, but no shorter than this share of the first."""
+
+SAME_SUPPORT = 0.95
+"""A peak that changes at least this share of the pixels of the last one is no sparser."""
+
+INWARD = ((3.0, 0.3), (2.0, 0.3))
+"""Larger balls, in radii, in which a sparse ascent begins, each with its share of the steps."""
 
 
 def checkpoints(n_iter: int) -> list[int]:
@@ -69,9 +86,10 @@ def ascend(
         shortlist: Whether, on a stochastic model, three candidates are measured to choose one;
             else the last iterate is returned, which is no lucky choice, unmeasured.
     """
-    climb = _Climb.begin(oracle, images, start, ask(oracle, images, start, loss), pace)
+    kind = _SparseClimb if ball.sparse else _Climb
+    climb = kind.begin(oracle, images, start, ask(oracle, images, start, loss), pace)
     found = Found.nothing(start)
-    marks = checkpoints(n_iter)
+    marks = kind.marks(n_iter)
     stops = early_stop and decides(oracle)
     for step in range(1, n_iter + 1):
         if stops and not bool(climb.correct.all()):
@@ -87,7 +105,41 @@ def ascend(
     return found
 
 
-@dataclass
+def ascend_inward(
+    oracle: Oracle,
+    images: Lanes,
+    start: Tensor,
+    loss: Loss,
+    ball: Ball,
+    *,
+    n_iter: int,
+    early_stop: bool,
+) -> Found:
+    """Runs ``ascend``; in l1 it begins in larger balls, whose peaks lie on the way to its own.
+
+    Source: https://arxiv.org/abs/2103.01208, section 4.3. Costs what ``ascend`` costs.
+    """
+    steps = [int(share * n_iter) for _, share in INWARD]
+    last = n_iter - sum(steps) - 1  # each ascent asks about its start
+    if not ball.sparse or min(steps) < 1 or last < 1:
+        return ascend(oracle, images, start, loss, ball, n_iter=n_iter, early_stop=early_stop)
+    for (factor, _), some in zip(INWARD, steps, strict=True):
+        wide = ball.scaled(factor)
+        start = ascend(
+            oracle,
+            images,
+            wide.project(start, images.x),
+            loss,
+            wide,
+            n_iter=some,
+            early_stop=False,
+            shortlist=False,
+        ).x_adv
+    start = ball.project(start, images.x)
+    return ascend(oracle, images, start, loss, ball, n_iter=last, early_stop=early_stop)
+
+
+@dataclass(kw_only=True)
 class _Climb:
     """An ascent under way; every tensor has one entry for each of the n lanes still in it.
 
@@ -127,12 +179,17 @@ class _Climb:
     reviewed: int = 0
 
     @staticmethod
+    def marks(n_iter: int) -> list[int]:
+        """Returns the steps after which ``review`` is due."""
+        return checkpoints(n_iter)
+
+    @classmethod
     def begin(
-        oracle: Oracle, images: Lanes, start: Tensor, answer: Evaluation, pace: float
-    ) -> _Climb:
+        cls, oracle: Oracle, images: Lanes, start: Tensor, answer: Evaluation, pace: float
+    ) -> Self:
         assert answer.grad is not None
         loss, start = pooled(oracle, answer.loss), start.clone()
-        return _Climb(
+        return cls(
             images=images,
             lane=torch.arange(len(start), device=start.device),
             now=start,
@@ -149,7 +206,13 @@ class _Climb:
             best=start.clone(),
             score=pooled(oracle, harm(oracle, answer)),
             correct=answer.correct,
+            **cls._more(images, start, loss),
         )
+
+    @classmethod
+    def _more(cls, images: Lanes, start: Tensor, loss: Tensor) -> dict[str, Any]:
+        """Returns what a subclass adds to the fields."""
+        return {}
 
     def step(self, ball: Ball, *, momentum: bool) -> None:
         """Takes a step along the gradient, with momentum from the last step."""
@@ -176,8 +239,10 @@ class _Climb:
         self.score = torch.where(better, score, self.score)
         self.correct = torch.where(better, answer.correct, self.correct)
 
-    def _measure_peak(self, oracle: Oracle, loss: Loss) -> None:
+    def _look_again(self, oracle: Oracle, loss: Loss) -> None:
         """Measures the peak on fresh draws; ``now``, which is no choice of many, may replace it."""
+        if not oracle.rules.stochastic or oracle.mean_field:  # the surrogate repeats itself
+            return
         answer = ask(oracle, self.images, self.peak, loss)
         assert answer.grad is not None
         fresh = pooled(oracle, answer.loss)
@@ -188,8 +253,7 @@ class _Climb:
 
     def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
         """Halves the step size where the ascent stalls, and goes back to the peak there."""
-        if oracle.rules.stochastic and not oracle.mean_field:  # the surrogate repeats itself
-            self._measure_peak(oracle, loss)
+        self._look_again(oracle, loss)
         few_rises = self.rises < RISES * (step - self.reviewed)
         no_gain = ~self.halved & (self.peak_loss <= self.peak_before)
         self.halved = few_rises | no_gain
@@ -230,6 +294,47 @@ class _Climb:
         self.images = self.images.pick(keep)
 
 
+@dataclass(kw_only=True)
+class _SparseClimb(_Climb):
+    """An ascent whose steps change few pixels: as many as the peak needs, and fewer.
+
+    Attributes:
+        share: Share of pixels that a step changes (n,).
+        support: Share of pixels that the peak changed at the last review (n,).
+    """
+
+    share: Tensor
+    support: Tensor
+
+    @staticmethod
+    def marks(n_iter: int) -> list[int]:
+        """Returns the steps after which ``review`` is due."""
+        every = max(1, int(SPARSE_REVIEWS * n_iter))
+        return list(range(every, n_iter + 1, every))
+
+    @classmethod
+    def _more(cls, images: Lanes, start: Tensor, loss: Tensor) -> dict[str, Any]:
+        moved = (start != images.x).flatten(1).to(loss.dtype).mean(1)
+        share = torch.where(moved > 0, moved / SPARSER, SPARSE_SHARE).clamp(max=SPARSE_SHARE)
+        return {"share": share, "support": torch.where(moved > 0, moved, 1.0)}
+
+    def step(self, ball: Ball, *, momentum: bool) -> None:
+        """Takes a sparse step along the gradient, without momentum."""
+        length = (self.pace * SPARSE_PACE / PACE * ball.step_radius).view(-1, 1, 1, 1)
+        ahead = sparse_signs(self.grad, self.share).mul_(length).add_(self.now)
+        self.before, self.now = self.now, ball.project(ahead, self.images.x, spend=True)
+
+    def review(self, oracle: Oracle, loss: Loss, step: int) -> None:
+        """Makes steps sparser with the peak, and goes back to it; else makes them shorter."""
+        self._look_again(oracle, loss)
+        moved = (self.peak != self.images.x).flatten(1).to(self.loss.dtype).mean(1)
+        sparser = moved < SAME_SUPPORT * self.support
+        self.share, self.support = moved / SPARSER, moved
+        self.pace = torch.where(sparser, PACE, (self.pace / SPARSER).clamp(min=FINEST * PACE))
+        put_rows(sparser, (self.now, self.peak), (self.grad, self.peak_grad))
+        self.loss = torch.where(sparser, self.peak_loss, self.loss)
+
+
 def ascend_smoothed(
     oracle: Oracle,
     images: Lanes,
@@ -260,7 +365,7 @@ def ascend_smoothed(
         n_points: Points around each iterate.
         generator: Source of the points, drawn for the whole batch, whichever images are left.
     """
-    now, near = start, ball.halved()
+    now, near = start, ball.scaled(0.5)
     for step in range(n_iter):
         total = torch.zeros_like(now)
         for group in _groups_of_points(oracle, images, n_points):

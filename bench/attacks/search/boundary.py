@@ -17,77 +17,6 @@ from bench.oracle import Evaluation, Oracle, margin
 
 TINY = 1e-30
 
-LATER = 1 + 1e-6
-"""Factor by which a time must grow in a step of Newton's method, or the iteration has converged."""
-
-
-def step_to_plane(x: Tensor, w: Tensor, gap: Tensor, pace: Tensor | None) -> Tensor:
-    """Returns the smallest delta (n, d) with ``<w, delta> = -gap`` and x + delta in [0, 1].
-
-    This is problem 4 of https://arxiv.org/abs/1907.02044, section 2.2.
-
-    Every coordinate moves against the gap at its pace until it meets its wall, so the problem is to
-    find the time at which the gap is closed. The part closed so far is a concave, piecewise linear
-    function of time, so Newton's steps from the left never overshoot, and arrive as soon as no
-    further wall is met: after a handful of steps, where sorting the walls, as the paper does, takes
-    several times longer. Where the box ends before the plane, the delta ends in the corner of the
-    box nearest to it.
-
-    Args:
-        x: Points (n, d) in [0, 1].
-        w: Normals (n, d).
-        gap: ``<w, x> + b`` (n,).
-        pace: Pace of each coordinate, (1, d) or (n, d), > 0: the norm minimized is
-            ``max |delta| / pace``, which is linf for a pace of 1. ``None`` minimizes l2, for
-            which the pace is ``|w|``.
-    """
-    toward = w.sign().mul_(-gap.sign()[:, None])
-    size = w.abs()
-    scale = size.amax(1).clamp(min=TINY)  # or tiny gradients would vanish when squared
-    size, gap = size.div_(scale[:, None]), gap.abs() / scale
-    pace = size if pace is None else pace
-    # Zeros and ones are multiplied with, where a condition would choose: on a CPU that takes thirty
-    # times longer where the mask is irregular, and comes to the same bits.
-    room = toward.clamp(min=0).sub_(x).abs_()  # to the wall at 1 where toward is 1, else at 0
-    speed, wall = room.sign().mul_(size).mul_(pace), size * room
-    time = _closing_time(pace, room, wall, speed, gap).clamp_(max=1 / TINY)
-    reached = time[:, None] * pace
-    return torch.minimum(reached, room, out=reached).mul_(toward)
-
-
-def _closing_time(pace: Tensor, room: Tensor, wall: Tensor, speed: Tensor, gap: Tensor) -> Tensor:
-    """Returns when each gap (n,) is closed.
-
-    Args:
-        pace: Pace of each coordinate, (1, d) or (n, d).
-        room: Distance that each coordinate may go (n, d).
-        wall: Part of the gap that a coordinate closes when it goes all the way (n, d).
-        speed: Speed at which it closes the gap until then (n, d).
-        gap: Gap to close (n,), at least 0.
-    """
-    time = gap / speed.sum(1).clamp(min=TINY)
-    lanes, now = torch.arange(len(time), device=time.device), time.clone()
-    spare = room.new_empty(2, *room.shape)  # as fresh memory takes longer than what is done in it
-    for _ in range(room.shape[1]):  # a wall at least is met in each
-        met, part = spare[:, : len(now)]
-        torch.mul(pace, now[:, None], out=met).ge_(room)
-        closed = torch.mul(met, wall, out=part).sum(1)
-        rate = met.neg_().add_(1).mul_(speed).sum(1)
-        later = torch.where(rate > 0, (gap - closed) / rate.clamp(min=TINY), torch.inf)
-        onward = later > now * LATER
-        going = onward.nonzero()[:, 0]
-        if not len(going):
-            break
-        now = torch.where(onward, later, now)
-        if len(going) <= len(now) / 2:
-            time[lanes] = now
-            lanes, now, gap = lanes[going], now[going], gap[going]
-            room, wall, speed = (v.index_select(0, going) for v in (room, wall, speed))
-            pace = pace if len(pace) == 1 else pace.index_select(0, going)
-    time[lanes] = now
-    return time
-
-
 ROUNDING = 1 + 1e-5
 """By this factor a distance may exceed eps; the point is then pulled back onto the ball."""
 
@@ -300,10 +229,10 @@ class _Walk:
     def step(self, f: Tensor, w: Tensor, ball: Ball, stride: Stride) -> None:
         """Steps beyond the linearized boundary, from ``now`` and from the clean image at once."""
         x, now, normal = self.images.x, self.now, w.flatten(1)
-        pace = ball.pace(x)
+        radii = ball.radii(x)
         gap = f + (x - now).flatten(1).mul_(normal).sum(1)
-        near = step_to_plane(now.flatten(1), normal, f, pace).view_as(x)
-        fresh = step_to_plane(x.flatten(1), normal, gap, pace).view_as(x)
+        near = ball.step_to_plane(now.flatten(1), normal, f, radii).view_as(x)
+        fresh = ball.step_to_plane(x.flatten(1), normal, gap, radii).view_as(x)
         a, b = (ball.relative_size(delta).clamp(min=1e-8) for delta in (near, fresh))
         alpha = (a / (a + b)).clamp(max=stride.alpha_max).view(-1, 1, 1, 1)
         near.mul_(stride.eta).add_(now).mul_(1 - alpha)

@@ -264,7 +264,7 @@ class Rounds:
             targets = nearest_targets(self.oracle, images, best, self.ball, n_targets)
 
             def begin(restart: int) -> Tensor:
-                near = self.ball.halved()
+                near = self.ball.scaled(0.5)
                 return starts(self.oracle, images, near, generator) if scattered else images.x
 
             def search(lanes: Lanes, start: Tensor) -> Found:

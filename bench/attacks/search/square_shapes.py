@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from bench.attacks.ball import Ball
 from bench.core.errors import UserError
 
 TILES = 5
-"""The l2 search starts from a grid of this many squares a side."""
+"""A search with humps starts from a grid of this many squares a side."""
 
 TINY = 1e-12
 
@@ -143,6 +144,13 @@ class LinfShapes(Shapes):
 class L2Shapes(Shapes):
     """Squares with a positive and a negative half, which move mass between places (algorithm 3)."""
 
+    steepness: ClassVar[int] = 2
+    """How fast a half falls off from its centre: the exponent of ``_hump``."""
+
+    def __init__(self, ball: Ball) -> None:
+        super().__init__(ball)
+        self._order, self._eps = ball.facts.order, ball.step_radius
+
     def side(self, p: float, x: Tensor) -> int:
         """Returns an odd side of at least 3, because the shape inside has a centre."""
         h, w = x.shape[2:]
@@ -158,13 +166,13 @@ class L2Shapes(Shapes):
         n_h, n_w = h // size, w // size
         turned = _uniform((batch, 1, n_h, n_w, 1, 1), x, rows, generator) < 0.5
         signs = _signs(_uniform((batch, c, n_h, n_w, 1, 1), x, rows, generator))
-        shape = two_humps(size).to(x)
+        shape = two_humps(size, self._order, self.steepness).to(x)
         tiles = torch.where(turned, shape.T, shape) * signs
         grid = tiles.permute(0, 1, 2, 4, 3, 5).reshape(len(x), c, n_h * size, n_w * size)
         top, left = (h - n_h * size) // 2, (w - n_w * size) // 2
         delta = torch.zeros_like(x)
         delta[:, :, top : top + n_h * size, left : left + n_w * size] = grid
-        return self.ball.project(x + delta * (min(self.ball.eps) / _norm(delta, (1, 2, 3))), x)
+        return self.ball.project(x + self._grown(delta), x)
 
     def next_guess(
         self, x: Tensor, x_adv: Tensor, ends: Tensor, rows: Tensor, size: int, draws: Draws
@@ -176,8 +184,9 @@ class L2Shapes(Shapes):
         signs = _signs(u[:, 5:]).view(n, c, 1, 1)
         inside = _window(x, tops[:, 0], lefts[:, 0], size)
         delta, other = x_adv - x, _window(x, tops[:, 1], lefts[:, 1], size)
-        unused = (min(self.ball.eps) ** 2 - _norm(delta, (1, 2, 3)) ** 2).clamp(min=0) / c
-        available = (_norm(delta * (inside | other), (2, 3)) ** 2 + unused).sqrt()
+        p = self._order
+        unused = (self._eps**p - self._length(delta, (1, 2, 3)) ** p).clamp(min=0) / c
+        available = (self._length(delta * (inside | other), (2, 3)) ** p + unused) ** (1 / p)
         span = torch.arange(size, device=x.device)
         window = (
             torch.arange(n, device=x.device).view(-1, 1, 1, 1),
@@ -185,16 +194,44 @@ class L2Shapes(Shapes):
             (tops[:, :1] + span).view(n, 1, size, 1),
             (lefts[:, :1] + span).view(n, 1, 1, size),
         )
-        shape = two_humps(size).to(x)
+        shape = two_humps(size, self._order, self.steepness).to(x)
         new = torch.where((u[:, 4] < 0.5).view(-1, 1, 1, 1), shape.T, shape) * signs
         patch = delta[window]
-        patch = new + patch / _norm(patch, (2, 3))
+        patch = new + patch / self._length(patch, (2, 3))
         delta = torch.where(other, 0, delta)
-        delta[window] = patch / _norm(patch, (2, 3)) * available
+        delta[window] = patch / self._length(patch, (2, 3)) * self._played(available, c)
         return self.ball.project(x + delta, x)
 
+    def _grown(self, delta: Tensor) -> Tensor:
+        """Returns a first guess (n, c, h, w) that reaches the surface."""
+        return delta * (self._eps / self._length(delta, (1, 2, 3)))
 
-_SHAPES: dict[str, type[Shapes]] = {"linf": LinfShapes, "l2": L2Shapes}
+    def _played(self, available: Tensor, channels: int) -> Tensor:
+        """Returns the length that a new square of a channel takes, from what is available to it."""
+        return available
+
+    def _length(self, delta: Tensor, dims: tuple[int, ...]) -> Tensor:
+        length: Tensor = torch.linalg.vector_norm(delta, self._order, dim=dims, keepdim=True)
+        return length.clamp(min=TINY)
+
+
+class L1Shapes(L2Shapes):
+    """The same squares, steeper, as few pixels of them are left by the projection onto the ball.
+
+    More is asked for than the ball holds: the projection then keeps the largest pixels.
+    Source: AutoAttack in l1, https://arxiv.org/abs/2103.01208, section 5.
+    """
+
+    steepness = 4
+
+    def _grown(self, delta: Tensor) -> Tensor:
+        return delta * (self._eps / self._length(delta, (1, 2, 3))).clamp(min=1)
+
+    def _played(self, available: Tensor, channels: int) -> Tensor:
+        return available * channels
+
+
+_SHAPES: dict[str, type[Shapes]] = {"linf": LinfShapes, "l2": L2Shapes, "l1": L1Shapes}
 
 
 def shapes_in(ball: Ball) -> Shapes:
@@ -204,7 +241,7 @@ def shapes_in(ball: Ball) -> Shapes:
         UserError: When Square Attack is not defined in its norm.
     """
     if ball.norm not in _SHAPES:
-        known = " and ".join(_SHAPES)
+        known = ", ".join(_SHAPES)
         raise UserError(f"Square Attack is written for {known}, found norm '{ball.norm}'")
     return _SHAPES[ball.norm](ball)
 
@@ -234,21 +271,27 @@ def _pixels(size: int, c: int, h: int, w: int, device: torch.device) -> Tensor:
     return (torch.arange(c, device=device)[:, None] * (h * w) + square)[None]
 
 
-def two_humps(size: int) -> Tensor:
-    """Returns the l2 shape (size, size): a positive half above a negative one, of norm 1."""
+def two_humps(size: int, order: float, steepness: int) -> Tensor:
+    """Returns the shape (size, size): a positive half above a negative one, of length 1.
+
+    Args:
+        size: Its side in pixels.
+        order: The exponent of the norm that measures its length.
+        steepness: As ``_hump`` takes it.
+    """
     upper = size // 2
-    shape = torch.cat([_hump(upper, size), -_hump(size - upper, size)])
-    return shape.div(torch.linalg.vector_norm(shape))
+    shape = torch.cat([_hump(upper, size, steepness), -_hump(size - upper, size, steepness)])
+    return shape.div(torch.linalg.vector_norm(shape, order))
 
 
-def _hump(rows: int, columns: int) -> Tensor:
+def _hump(rows: int, columns: int, steepness: int) -> Tensor:
     """Returns the paper's eta^(h1, h2) for h1 columns and h2 rows: high in its centre.
 
-    A pixel at distance d from the centre, in the maximum norm, is the sum of ``1 / j ** 2`` from
-    ``j = d + 1`` to ``h1 // 2 + 1``.
+    A pixel at distance d from the centre, in the maximum norm, is the sum of
+    ``1 / j ** steepness`` from ``j = d + 1`` to ``h1 // 2 + 1``.
     """
     reach = columns // 2
-    terms = 1 / torch.arange(1, reach + 2).float() ** 2
+    terms = 1 / torch.arange(1, reach + 2).float() ** steepness
     by_distance = terms.flip(0).cumsum(0).flip(0)
     from_row = (torch.arange(rows) - rows // 2).abs()
     from_column = (torch.arange(columns) - columns // 2).abs()
@@ -261,11 +304,6 @@ def _window(x: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
     column = torch.arange(x.shape[3], device=x.device).view(1, -1) - left[:, None]
     in_rows, in_columns = (row >= 0) & (row < size), (column >= 0) & (column < size)
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-
-
-def _norm(delta: Tensor, dims: tuple[int, ...]) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(delta, dim=dims, keepdim=True)
-    return length.clamp(min=TINY)
 
 
 def _signs(u: Tensor) -> Tensor:
