@@ -35,7 +35,13 @@ def plan() -> Any:
 def cell(cell_id: str) -> tuple[Any, list[Any]]:
     """Three images stand under DeepFool, two of them beyond eps; four under PGD."""
     info = SimpleNamespace(
-        cell_id=cell_id, complete=True, alarms=(), cluster="sample", seconds=1.0, error=""
+        cell_id=cell_id,
+        complete=True,
+        alarms=(),
+        cluster="sample",
+        seconds=1.0,
+        error="",
+        spec=SimpleNamespace(adaptive=None),
     )
     kept = 3 if "deepfool" in cell_id else 4
     rows = [
