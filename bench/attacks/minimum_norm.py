@@ -16,6 +16,7 @@ the model. The caller verifies what is returned.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from bench.attacks.ball import Ball, ball_of
 from bench.attacks.base import Budget
 from bench.attacks.common import Best, boundaries, broken, closeness, closer, confirmed
 from bench.attacks.declared import CWParams, DeepFoolParams
+from bench.attacks.planes import fill
 from bench.oracle import Evaluation, Loss, Oracle, margin
 
 MARGIN = 0.1
@@ -211,12 +213,14 @@ def _step(
     # Scaled by 1 + overshoot, the step still has to end in the box.
     flat = x.flatten(1)[:, None]
     low, high = -flat / (1 + overshoot), (1 - flat) / (1 + overshoot)
-    steps = _to_plane(w, need, along, low, high)
+    find = fill if ball.sparse else partial(_to_plane, along=along)
+    steps = find(w, need, low=low, high=high)
     gained = (w * steps).sum(2)
     size = ball.size(steps, radii)
     straight = (need / ball.rise(dual)).nan_to_num(posinf=0)[..., None] * along
     short = ball.size(straight, radii)
-    reached = (gained >= 0.999 * need) & (size <= FAR * short)
+    # Where few pixels make the shortest step, the step without a box is one pixel's, which is none.
+    reached = (gained >= 0.999 * need) & (ball.sparse | (size <= FAR * short))
     steps = torch.where(reached[..., None], steps, straight.clamp(low, high))
     cost = torch.where(dual > 0, torch.where(reached, size, short), torch.inf)
     nearest = cost.masked_fill(own, torch.inf).argmin(1)

@@ -90,12 +90,24 @@ def sparse_step_to_plane(x: Tensor, w: Tensor, gap: Tensor) -> Tensor:
         w: Normals (n, d).
         gap: ``<w, x> + b`` (n,).
     """
-    toward = w.sign().mul_(-gap.sign()[:, None])
-    room = toward.clamp(min=0).sub(x).abs() * toward.abs()
-    slope, order = w.abs().sort(dim=1, descending=True)
-    room = room.gather(1, order)
-    closed = (slope.double() * room).cumsum(1)
-    before = closed - slope * room
-    part = (gap.abs()[:, None] - before).clamp(min=0) / slope.clamp(min=TINY)
-    reached = torch.minimum(part.to(room.dtype), room)
-    return torch.zeros_like(x).scatter(1, order, reached).mul_(toward)
+    return fill(-gap.sign()[:, None] * w, gap.abs(), -x, 1 - x)
+
+
+def fill(w: Tensor, need: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Returns the step (..., d) of least l1 length in a box whose product with w is ``need``.
+
+    Where the box ends before, it ends in the box's corner in which the product is largest.
+
+    Args:
+        w: Slopes (..., d).
+        need: What the linear functions have to rise by (...), at least 0.
+        low: Lower ends of the box (..., d), at most 0.
+        high: Upper ends, at least 0.
+    """
+    slope, order = w.abs().sort(dim=-1, descending=True)
+    room = torch.where(w > 0, high, -low).gather(-1, order)
+    closed = slope.double() * room
+    before = closed.cumsum(-1) - closed
+    part = (need[..., None] - before).clamp(min=0) / slope.clamp(min=TINY)
+    reached = torch.minimum(part.to(room.dtype), room).masked_fill(slope == 0, 0)
+    return torch.zeros_like(w).scatter(-1, order, reached) * w.sign()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
-from scipy.optimize import brentq
+from scipy.optimize import brentq, linprog
 from torch import Tensor, nn
 
 from bench import evaluate
@@ -47,6 +47,31 @@ def attack(
 def distance(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
     order = {"linf": float("inf"), "l2": 2.0}[norm]
     return torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
+
+
+def test_deepfool_finds_the_l1_distance_of_a_linear_model_in_the_box(
+    linear: Callable[..., Any],
+) -> None:
+    case = linear(2, b=12, size=3)
+    generator = torch.Generator().manual_seed(0)
+    case.x[:] = torch.rand(case.x.shape, generator=generator).mul(1.4).sub(0.2).clamp(0, 1)
+    case.y[:] = case.model(case.x).argmax(1)
+    found = (attack("deepfool", case, Budget("l1", (9.0,))) - case.x).abs().flatten(1).sum(1)
+    weight = case.model[1].weight.detach().double().numpy()
+    checked = 0
+    for i, y in enumerate(case.y.tolist()):
+        x, slope = case.x[i].flatten().double().numpy(), weight[1 - y] - weight[y]
+        z = case.model(case.x[i : i + 1])[0].detach().double()
+        best = linprog(
+            np.ones(18),
+            A_ub=-np.r_[slope, -slope][None],
+            b_ub=[-float(z[y] - z[1 - y])],
+            bounds=[(0, 1 - v) for v in x] + [(0, v) for v in x],
+        )
+        if best.success:
+            checked += 1
+            assert best.fun - 1e-5 <= float(found[i]) <= 1.05 * best.fun + 1e-3
+    assert checked > 5
 
 
 def wrong(case: Any, x_adv: Tensor) -> Tensor:

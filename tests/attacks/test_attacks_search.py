@@ -191,7 +191,7 @@ def test_squares_fit_images_of_any_size_and_use_the_whole_radius(
     shapes = shapes_in(ball_of(Budget(norm, (0.1,))))
     generator = torch.Generator().manual_seed(0)
     x_adv = shapes.first_guess(x, rows, 3, generator)
-    order, draws = torch.inf if norm == "linf" else 2, Draws(x, 3, generator)
+    order, draws = {"linf": torch.inf, "l2": 2, "l1": 1}[norm], Draws(x, 3, generator)
     for size in (min(shape[2:]), 3, 3):
         length = torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
         assert torch.allclose(length, torch.tensor(0.1), atol=1e-5)
