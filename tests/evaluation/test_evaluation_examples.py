@@ -274,6 +274,7 @@ def test_a_batch_dependent_model_is_scored_in_its_batches(images: Any) -> None:
         judged(images, x, adversary="single")
 
 
+@pytest.mark.process
 def test_the_probe_finds_out_what_the_model_is(images: Any) -> None:
     found = verify_examples(Noisy(), *images, images[0], "linf:0.05")
     assert found.n_draws == 20
@@ -355,6 +356,7 @@ FILE = (
 )
 
 
+@pytest.mark.process
 def test_the_command_judges_a_file(folder: Path) -> None:
     done = rbench(*FILE)
     assert done.exit_code == 0, done.exception
@@ -369,6 +371,7 @@ def test_the_command_judges_a_file(folder: Path) -> None:
     assert done.exit_code == 1 and "image 0: beyond eps: its distance is 0.05" in done.output
 
 
+@pytest.mark.process
 def test_the_command_takes_other_slices_and_positions(folder: Path) -> None:
     with np.load(folder / "data.npz") as data:
         x, y = data["x"], data["y"]
@@ -415,6 +418,7 @@ def test_more_examples_than_images_are_refused(folder: Path, images: Any) -> Non
     assert "found 48 for 24 images" in str(refused.exception)
 
 
+@pytest.mark.process
 def test_batch_statistics_are_scored_in_batches(folder: Path) -> None:
     found = json.loads(rbench(*FILE, "--stats", "batch", "--batch-size", "5", "--json").output)
     assert found["batch_size"] == 5

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from bench import verify_examples
 from bench.core.errors import UserError
 
+pytestmark = pytest.mark.process  # foolbox starts one as it is imported; all take a second
+
 N, EPS = 12, 16 / 255
 
 
@@ -41,7 +43,7 @@ def scene() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def library(name: str) -> Any:
-    """Imports a library; foolbox starts a process as it is imported."""
+    """Imports a library, or skips the test."""
     pytest.importorskip(name)
     return importlib.import_module(name)
 
@@ -129,7 +131,6 @@ def test_levels_that_torchattacks_cuts_off_leave_the_ball(scene: Any, tmp_path: 
     assert found.on_grid and "uint8, levels of 0 to 255 divided by 255" in repr(found)
 
 
-@pytest.mark.process
 def test_a_run_of_foolbox(scene: Any, tmp_path: Path) -> None:
     model, x, y = scene
     foolbox = library("foolbox")
@@ -151,7 +152,6 @@ def test_a_run_of_foolbox(scene: Any, tmp_path: Path) -> None:
     assert found.robust_accuracy().value == right(scene, several[1][1])
 
 
-@pytest.mark.process
 def test_examples_of_minimum_norm_attacks_count_where_they_are_within_eps(
     scene: Any, tmp_path: Path
 ) -> None:
