@@ -30,12 +30,14 @@ class Ball(ABC):
         eps: Radius per channel (c,), or a single value, in pixel units.
         norm: Name of its norm.
         SLACK: Share of eps by which ``excess`` widens the ball, for rounding in float32.
+        ROUNDING: How much ``excess`` allows for the rounding of each changed pixel.
         sparse: Whether few pixels make the shortest perturbation, so that steps change few.
     """
 
     eps: tuple[float, ...]
     norm: ClassVar[Norm]
     SLACK: ClassVar[float] = 0.0
+    ROUNDING: ClassVar[float] = 0.0
     sparse: ClassVar[bool] = False
 
     @property

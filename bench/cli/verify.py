@@ -62,7 +62,7 @@ def verify(
         typer.Option("--x-adv", help="A file of adversarial examples: .npz, .npy or .pt."),
     ] = None,
     threat: Annotated[
-        str | None, typer.Option("--threat", help="For example linf:8/255 or l2:0.5.")
+        str | None, typer.Option("--threat", help="For example linf:8/255, l2:0.5 or l1:12.")
     ] = None,
     key: Annotated[
         str | None, typer.Option("--key", help="Name of x_adv, where the file holds several.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,7 @@ def _verdict(
     return ExamplesVerdict(
         rows=tuple(rows),
         rounded=tuple(rounded),
+        distances=_distances(found.x_adv, data.x, ball),
         threat_model=ball,
         tolerance=_tolerance(budget),
         cluster="batch" if target.batch_dependent or target.shares_draws else "sample",
@@ -230,8 +232,23 @@ def _as_cells_see(target: Target) -> CellModel:
 
 
 def _tolerance(budget: Budget) -> str:
-    slack = ball_of(budget).SLACK
-    return f"{TOLERANCE:g}" + (f" + {slack:g} of eps" if slack else "")
+    ball = ball_of(budget)
+    parts = [f"{TOLERANCE:g}"]
+    parts += [f"{ball.SLACK:g} of eps"] if ball.SLACK else []
+    parts += [f"{ball.ROUNDING:g} for each changed pixel"] if ball.ROUNDING else []
+    return " + ".join(parts)
+
+
+def _distances(
+    x_adv: NDArray[np.float32], x: NDArray[np.float32], ball: ThreatModel
+) -> tuple[float, ...]:
+    """Returns how far each example is from its image in the ball's norm; infinite for NaN."""
+    found = []
+    for one, clean in zip(x_adv, x, strict=True):
+        delta = (one.astype(np.float64) - clean).ravel()
+        finite = bool(np.isfinite(delta).all())
+        found.append(float(np.linalg.norm(delta, ball.facts.order)) if finite else math.inf)
+    return tuple(found)
 
 
 def _judged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ class ExamplesVerdict:
             the example: ``ok`` where it is valid. Otherwise the clean image is scored in its place,
             as it is where the model is wrong on it already.
         rounded: The same of the examples as an 8-bit file would give them back.
+        distances: Of each example from its image in the threat model's norm; infinite where it is
+            not finite.
         threat_model: The ball.
         tolerance: How far beyond box or ball an example may lie, in words.
         cluster: What is independent of what, for intervals.
@@ -47,6 +50,7 @@ class ExamplesVerdict:
 
     rows: tuple[Row, ...]
     rounded: tuple[Row, ...]
+    distances: tuple[float, ...]
     threat_model: ThreatModel
     tolerance: str
     cluster: Cluster
@@ -108,6 +112,7 @@ class ExamplesVerdict:
         import pandas as pd
 
         table = pd.DataFrame([asdict(row) for row in self.rows])
+        table["distance"] = self.distances
         unused = ["forwards", "backwards", "choice"]
         table["status_8bit"] = [row.status for row in self.rounded]
         table["adv_pred_8bit"] = [row.adv_pred for row in self.rounded]
@@ -174,10 +179,10 @@ class ExamplesVerdict:
         rounding = self.counts()["lost_beyond_eps"] or (self.on_grid and not self.all_valid)
         if rounding and self.threat_model.facts.per_pixel and abs(level - round(level)) > 1e-6:
             yield f"eps is {level:.6g} levels of 8-bit images: rounding can leave the ball"
-        bad = [row for row in self.rows if row.status != "ok"]
-        norm = self.threat_model.norm
-        for row in bad[:SHOWN]:
-            why = _STATUS.get(row.status, row.status).format(distance=getattr(row, norm))
+        pairs = zip(self.rows, self.distances, strict=True)
+        bad = [(row, distance) for row, distance in pairs if row.status != "ok"]
+        for row, distance in bad[:SHOWN]:
+            why = _STATUS.get(row.status, row.status).format(distance=distance)
             yield f"image {row.index}: {why}"
         if len(bad) > SHOWN:
             yield f"and {len(bad) - SHOWN} more images that are not valid"
@@ -188,8 +193,7 @@ class ExamplesVerdict:
 
     def _largest(self) -> float:
         """Returns the largest distance of a finite example from its image."""
-        norm = self.threat_model.norm
-        return max((getattr(r, norm) for r in self.rows if r.status != "not_finite"), default=0.0)
+        return max((one for one in self.distances if math.isfinite(one)), default=0.0)
 
     def _by(self) -> str:
         return " (most draws)" if self.n_draws > 1 else ""

@@ -125,6 +125,22 @@ def test_the_tolerance_is_what_is_said(images: Any, norm: str) -> None:
     assert "1e-06" in repr(bad) and ("1e-05 of eps" in repr(bad)) is (norm == "l2")
 
 
+@pytest.mark.parametrize(("norm", "order"), [("linf", np.inf), ("l2", 2), ("l1", 1)])
+def test_every_norm_is_measured_in_its_own_distance(images: Any, norm: str, order: float) -> None:
+    pixels = images[0] / np.float32(255)
+    x_adv = steepest(*images, 8 / 255)
+    x_adv[1] = np.nan
+    flat = (x_adv - pixels).reshape(N, -1).astype(np.float64)
+    far = np.linalg.norm(flat, order, axis=1)
+    eps = float(np.median(far[2:])) * (1.01 if norm == "linf" else 1)
+    found = judged(images, x_adv, f"{norm}:{eps}")
+    np.testing.assert_allclose(found.table().distance[2:], far[2:], rtol=1e-6)
+    assert found.table().distance[1] == np.inf
+    assert found.counts()["valid"] == sum(far[~np.isnan(far)] <= eps * (1 + 2e-5))
+    assert f"largest distance ({norm})" in repr(found) and "NaN or infinite" in repr(found)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
 def test_what_8_bits_lose_is_said_with_the_reason(images: Any) -> None:
     x, y = images
     pixels, eps = (x / np.float32(255)).astype(np.float32), 0.1  # 25.5 levels
