@@ -29,7 +29,7 @@ from bench.metrics.paired import (
     paired_difference,
     relative_gain,
 )
-from bench.metrics.ranks import Contender, ranks
+from bench.metrics.ranks import Contender, leaders, ranks
 
 __all__ = [
     "Contender",
@@ -42,6 +42,7 @@ __all__ = [
     "clean_accuracy",
     "estimate_mean",
     "independent_difference",
+    "leaders",
     "majority_accuracy",
     "mean_from_moments",
     "median_distance",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from bench.core.result import Cluster, Row
+from bench.metrics.accuracy import robust_scores
 from bench.metrics.paired import paired_difference
 
 
@@ -43,6 +45,25 @@ def ranks(contenders: Sequence[Contender]) -> list[int]:
             if sign < 0 and not other.upper_bound:
                 better[i] += 1
     return [1 + n for n in better]
+
+
+def leaders(contenders: Sequence[Contender]) -> list[bool]:
+    """Returns which contenders have the best accuracy, or are not shown to be lower than it.
+
+    Each is compared with the best by ``paired_difference`` on the same samples, as for ``ranks``.
+
+    Raises:
+        UserError: When they do not hold the same samples.
+    """
+    values = [fmean(robust_scores(one.rows)) for one in contenders]
+    if not values:
+        return []
+    top = max(values)
+    best = contenders[values.index(top)]
+    return [
+        value == top or _shown(best, one) <= 0
+        for value, one in zip(values, contenders, strict=True)
+    ]
 
 
 def _shown(one: Contender, other: Contender) -> int:

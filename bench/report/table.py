@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.metrics import Estimate
@@ -36,6 +36,7 @@ class Cell:
         protocol: How the model was attacked and scored.
         alarms: Reasons to doubt the number.
         reason: Explanation of a ``status`` other than ``ok``.
+        best: Whether it is the best of its column, or not significantly worse than the best.
         extra: Further columns of the CSV file.
     """
 
@@ -50,6 +51,7 @@ class Cell:
     protocol: str = ""
     alarms: tuple[str, ...] = ()
     reason: str = ""
+    best: bool = False
     extra: Mapping[str, Raw] = field(default_factory=dict)
 
     @classmethod
@@ -77,12 +79,14 @@ class Cell:
 class Column:
     """The heading of a column of cells, with its footnote marks.
 
-    ``in_csv`` says whether the cells become lines of the CSV file.
+    ``in_csv`` says whether the cells become lines of the CSV file, ``leading`` whether the column
+    stands next to the names where a screen may show only some of the columns.
     """
 
     label: str
     marks: tuple[str, ...] = ()
     in_csv: bool = True
+    leading: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,12 @@ class Table:
     in_csv: bool = True
     in_text: bool = True
 
+    def for_screen(self) -> Table:
+        """Returns the table with its leading columns first."""
+        order = sorted(range(len(self.columns)), key=lambda j: not self.columns[j].leading)
+        rows = (replace(row, cells=tuple(row.cells[j] for j in order)) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[j] for j in order), rows=tuple(rows))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -128,21 +138,30 @@ class Section:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The place of a model in a ranking, for the summary at the top of the page.
+    """The place of a model in a ranking, for the summary and the chart of the page.
 
     Attributes:
         label: The model.
-        rank: Models that are not shown to differ share a rank.
-        accuracy: What it is ranked by, over all of its attacks.
+        accuracy: What it is ranked by: its worst case.
+        clean: Its accuracy without an attack; ``None`` where that was not measured.
         protocol: Name of the protocol of its attacks.
         alarms: Reasons to doubt the accuracy.
+        partial: Whether attacks are missing, so that the accuracy is only an upper bound.
+        best: Whether it is the best of those it can be compared with, or not significantly worse.
     """
 
     label: str
-    rank: int
     accuracy: Estimate
+    clean: Estimate | None
     protocol: str
     alarms: tuple[str, ...]
+    partial: bool
+    best: bool
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its accuracy is complete, has an interval and is under no alarm."""
+        return not self.partial and self.accuracy.interval is not None and not self.alarms
 
 
 @dataclass(frozen=True)
@@ -157,7 +176,7 @@ class Report:
         sections: Details needed to reproduce or judge the numbers.
         figures: Shown above the tables.
         quantity: Name of the CSV column that holds the column headings of the tables.
-        ranking: Models with a rank and a complete worst case, in the order of the table.
+        ranking: Models with a worst case, in the order of the table.
     """
 
     title: str

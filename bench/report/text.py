@@ -178,6 +178,14 @@ def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
     return f"Run {when} on {'; '.join(machines)}. Versions: {shown}."
 
 
+def provenances(view: RunView) -> tuple[str, ...]:
+    """Returns the provenance of a run's cells, and that of each kind of analysis."""
+    texts = [provenance(view.infos())]
+    for name in dict.fromkeys(entry.analysis for entry in view.suite.analyses):
+        texts.append(provenance([o.info for o in view.analyses(name) if o.info is not None]))
+    return tuple(dict.fromkeys(filter(None, texts)))
+
+
 def value_text(value: object) -> str:
     """Formats the value of a parameter."""
     if isinstance(value, float):
