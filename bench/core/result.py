@@ -123,6 +123,15 @@ def does_not_average(info: CellInfo) -> bool:
     return single and follows and spec.protocol == "white_box"
 
 
+MINIMUM_NORM = "†"
+"""Mark of a minimum-norm attack beside bounded ones."""
+
+MINIMUM_NORM_TEXT = (
+    "minimum-norm attack: it is not told eps and succeeds only within eps, so it is no equal of "
+    "the bounded attacks"
+)
+
+
 NOT_AVERAGED = (
     "an adversary who does not average: each gradient is of one draw (eot_iter 1) of a model that "
     "draws at random, so the number may be too high"

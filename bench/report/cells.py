@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.core.result import NOT_AVERAGED, CellInfo, Cluster, Row, does_not_average
+from bench.core.result import (
+    MINIMUM_NORM,
+    MINIMUM_NORM_TEXT,
+    NOT_AVERAGED,
+    CellInfo,
+    Cluster,
+    Row,
+    does_not_average,
+)
 from bench.metrics import (
     Estimate,
     attack_success_rate,
@@ -15,7 +23,7 @@ from bench.metrics import (
     worst_of_draws_accuracy,
 )
 from bench.report.run_view import Outcome, RunView
-from bench.report.table import ALARM, MINIMUM_NORM, Cell, Column, Footnotes, Raw, Table, TableRow
+from bench.report.table import ALARM, Cell, Column, Footnotes, Raw, Table, TableRow
 from bench.report.text import protocol_text
 
 
@@ -101,10 +109,7 @@ def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
     for j, attack in enumerate(view.attacks):
         marks: tuple[str, ...] = ()
         if view.attack_kind(j) == "minimum-norm":
-            meaning = (
-                "minimum-norm attack: it is not told eps and succeeds only within eps, so it is no "
-                "equal of the bounded attacks; its median distance is given below"
-            )
+            meaning = f"{MINIMUM_NORM_TEXT}; its median distance is given below"
             marks = (footnotes.fixed(MINIMUM_NORM, meaning),)
         columns.append(Column(attack.label, marks))
     return tuple(columns)

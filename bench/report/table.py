@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,8 +15,11 @@ suite gives this model. ``missing``: planned, not run yet."""
 
 Raw = str | float | int | None
 
-MINIMUM_NORM, ALARM = "†", "!"
-"""Marks with a fixed meaning; all others are footnote letters."""
+ALARM = "!"
+"""Mark with a fixed meaning, as ``MINIMUM_NORM`` is; all others are footnote letters."""
+
+WORST_CASE, RANK = "worst case", "rank"
+"""Columns of a leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The place of a model in a ranking, for the summary and the chart of the page.
+    """The place of a model in a ranking, for the page's summary and chart, and for the terminal.
 
     Attributes:
         label: The model.
+        rank: Models without a significant difference share one; ``None`` in a very long
+            leaderboard, which has no ranks.
         accuracy: What it is ranked by: its worst case.
         clean: Its accuracy without an attack; ``None`` where that was not measured.
         protocol: Name of the protocol of its attacks.
@@ -151,6 +156,7 @@ class Ranked:
     """
 
     label: str
+    rank: int | None
     accuracy: Estimate
     clean: Estimate | None
     protocol: str
@@ -162,6 +168,16 @@ class Ranked:
     def comparable(self) -> bool:
         """Whether its accuracy is complete, has an interval and is under no alarm."""
         return not self.partial and self.accuracy.interval is not None and not self.alarms
+
+
+def star_note(ranking: Sequence[Ranked]) -> str:
+    """Returns the meaning of a star beside the best, without a full stop; empty without a best."""
+    protocol = next((model.protocol for model in ranking if model.best), "")
+    if not protocol:
+        return ""
+    several = sum(model.best for model in ranking) > 1
+    shared = ", or not significantly different from it" * several
+    return f"best worst case under {protocol}{shared}"
 
 
 @dataclass(frozen=True)

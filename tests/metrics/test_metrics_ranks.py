@@ -9,7 +9,14 @@ import pytest
 
 from bench.core.errors import UserError
 from bench.core.result import Row
-from bench.metrics import Contender, paired_difference, ranks, worst_case_accuracy, worst_case_rows
+from bench.metrics import (
+    Contender,
+    leaders,
+    paired_difference,
+    ranks,
+    worst_case_accuracy,
+    worst_case_rows,
+)
 
 BASE = Row(0, 1, 1, 1.0, 1, 1.0, 1.0, "adv", 0.1, 1.0, "ok", 0, 1.0, 1.0)
 
@@ -66,6 +73,14 @@ def test_equal_models_are_seldom_told_apart() -> None:
         both = [rows((generator.random(64) < 0.6).astype(float).tolist()) for _ in range(2)]
         apart += ranks([Contender(one, "sample") for one in both]) != [1, 1]
     assert apart / repeats <= 0.08
+
+
+def test_leaders_are_the_highest_and_what_does_not_differ_from_it() -> None:
+    field = [Contender(rows(share(n)), "sample") for n in (50, 80, 79, 80, 10)]
+    assert leaders(field) == [False, True, True, True, False]
+    assert leaders([]) == [] and leaders(field[:1]) == [True]
+    few = [Contender(rows(share(n, 16)), "sample") for n in (15, 14, 4)]
+    assert leaders(few) == [True, True, False]
 
 
 def test_worst_case_rows_have_the_smallest_score_of_each_image() -> None:

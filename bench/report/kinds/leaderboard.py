@@ -10,11 +10,21 @@ from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
-from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
+from bench.report.table import (
+    RANK,
+    WORST_CASE,
+    Cell,
+    Column,
+    Footnotes,
+    Ranked,
+    Report,
+    Section,
+    Table,
+    TableRow,
+)
 from bench.report.text import attack_section, head, model_section, protocol_text, title
 from bench.suite.entry import ReportEntry
 
-WORST_CASE, RANK = "worst case", "rank"
 MAX_RANKED = 100
 """Largest leaderboard with ranks, which take a comparison of every two rows."""
 
@@ -55,7 +65,7 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         )
         for i, model in enumerate(view.models)
     ]
-    more_columns, more, ranking = rank_models(view, maker)
+    more_columns, more, ranking = _ranking(view, maker)
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
     tables = [Table("", ("model",), columns + more_columns, tuple(rows))]
     if (draws := draws_table(view, maker)) is not None:
@@ -72,24 +82,29 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     )
 
 
-def rank_models(
+def standings(view: RunView) -> tuple[Ranked, ...]:
+    """Returns the ranking of a run's leaderboard without its tables.
+
+    Raises:
+        UserError: When cells cannot be compared.
+    """
+    return _ranking(view, CellMaker(Footnotes(), view.common_n()))[2]
+
+
+def _ranking(
     view: RunView, maker: CellMaker
 ) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[Ranked, ...]]:
-    """Returns the columns after the attacks, their cells for each model, and the ranking.
-
-    The columns are worst case and rank; the rank is left out of very long leaderboards, and both
-    where no attack counts in a worst case.
-    """
+    """Returns the columns after the attacks, their cells for each model, and the ranking."""
     attacked = _in_worst_case(view)
     if not attacked:
         return (), [()] * len(view.models), ()
-    worst = [_worst_case(view, i, attacked, maker) for i in range(len(view.models))]
-    if len(worst) > MAX_RANKED:
-        return (Column(WORST_CASE, leading=True),), [(one.cell,) for one in worst], ()
-    ranks, worst = _ranks(worst), _with_best(worst)
+    worst = _with_best([_worst_case(view, i, attacked, maker) for i in range(len(view.models))])
+    columns = (Column(WORST_CASE, leading=True), Column(RANK, in_csv=False, leading=True))
+    ranks = _ranks(worst) if len(worst) <= MAX_RANKED else [None] * len(worst)
     ranking = tuple(
         Ranked(
             label=model.label,
+            rank=ranks[i],
             accuracy=one.accuracy,
             clean=_clean(view, i),
             protocol=one.protocol,
@@ -100,8 +115,9 @@ def rank_models(
         for i, (model, one) in enumerate(zip(view.models, worst, strict=True))
         if one.accuracy is not None
     )
+    if len(worst) > MAX_RANKED:
+        return columns[:1], [(one.cell,) for one in worst], ranking
     cells = [_rank_cells(one, rank, maker) for one, rank in zip(worst, ranks, strict=True)]
-    columns = Column(WORST_CASE, leading=True), Column(RANK, in_csv=False, leading=True)
     return columns, cells, ranking
 
 

@@ -26,13 +26,12 @@ from bench.report.page.summary import (
     lead,
     not_asked,
     protocol_words,
-    star_note,
     unfinished,
 )
 from bench.report.papers.comparison import build_comparison
 from bench.report.render import describe, figure_stems
 from bench.report.run_view import RunView
-from bench.report.table import ALARM, Cell, Ranked, Report, Section, Table
+from bench.report.table import ALARM, Cell, Ranked, Report, Section, Table, star_note
 from bench.report.text import provenances
 from bench.suite.report_kinds import report_kind
 from bench.untrusted.escape import one_line

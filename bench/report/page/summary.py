@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.metrics import percent
 from bench.report.run_view import AnalysisOutcome, RunView
-from bench.report.table import Ranked
+from bench.report.table import Ranked, star_note
 from bench.report.text import protocol_text
 
 PROTOCOLS = {
@@ -161,16 +161,6 @@ def chart_caption(ranking: Sequence[Ranked]) -> str:
     if any(model.alarms for model in ranking):
         said.append("!: under an alarm, doubt the number")
     return ". ".join(said) + "."
-
-
-def star_note(ranking: Sequence[Ranked]) -> str:
-    """Returns the meaning of a star, in a sentence without its full stop; empty without one."""
-    protocol = next((model.protocol for model in ranking if model.best), "")
-    if not protocol:
-        return ""
-    several = sum(model.best for model in ranking) > 1
-    shared = ", or not significantly different from it" * several
-    return f"best worst case under {protocol}{shared}"
 
 
 def protocol_words(view: RunView) -> list[tuple[str, str]]:
