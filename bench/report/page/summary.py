@@ -31,7 +31,7 @@ GAPS = {
 """Why a cell that the suite asks for has no number."""
 
 
-LONG = 300
+LONG = 400
 """Letters of a description that are shown at once."""
 
 
