@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,11 +16,15 @@ from rich.text import Text
 
 from bench.cli.options import duration, say, warn
 from bench.core.analysis import AnalysisInfo
+from bench.core.cell import CellSpec
 from bench.core.paths import Folder
 from bench.core.result import MINIMUM_NORM, CellInfo, Row, minimum_norm_note, standing_beyond
-from bench.metrics import percent, robust_accuracy
+from bench.metrics import Estimate, percent, robust_accuracy
 from bench.suite.plan import Plan, PlannedCell
 from bench.suite.watcher import Status, Summary, Watcher
+
+if TYPE_CHECKING:  # read once cells have ended
+    from bench.report.table import Ranked
 
 
 class RunPrinter(Watcher):
@@ -45,6 +50,8 @@ class RunPrinter(Watcher):
         for cell in plan.cells:
             self._places[cell.cell_id].append(cell)
         self._costs, self._left = dict(costs), dict(costs)
+        self._cells = [cell_id for cell_id in costs if cell_id in self._places]
+        self._checks = [cell_id for cell_id in costs if cell_id not in self._places]
         self._started = time.monotonic()
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=None))
         self._task = self._bar.add_task("", total=max(sum(costs.values()), 1e-9))
@@ -52,6 +59,9 @@ class RunPrinter(Watcher):
         if self._console.is_terminal:
             self._live.start()
             self.refresh()
+        elif costs:
+            checks = f", and {_count(len(self._checks), 'check')} of attacks" * bool(self._checks)
+            say(self._console, f"{_count(len(self._cells), 'cell')} to run{checks}")
 
     def show(self, info: CellInfo, rows: list[Row]) -> None:
         """Fills in a cell under each of its labels."""
@@ -60,13 +70,22 @@ class RunPrinter(Watcher):
         self._beyond[info.cell_id] = standing_beyond(rows)
         ran = self._left.pop(info.cell_id, None) is not None
         if ran and not self._console.is_terminal:
-            done = f"[{len(self._costs) - len(self._left)}/{len(self._costs)}]"
-            for cell in self._places.get(info.cell_id, ()):
-                name = f"{cell.model_label} / {_marked(cell)}"
-                say(self._console, f"{done} {name}: {text.plain} ({duration(info.seconds)})")
-                if info.error:
-                    say(self._console, f"    {info.error}")
+            for line in self._lines(info, text.plain):
+                say(self._console, line)
         self.refresh()
+
+    def _lines(self, info: CellInfo, text: str) -> list[str]:
+        """Returns what is printed into a pipe about a cell, or a check of attacks, that ended."""
+        ended, error = f"({duration(info.seconds)})", [f"    {info.error}"] * bool(info.error)
+        if info.cell_id not in self._places:
+            return [f"check [{self._done(self._checks)}] {_check(info.spec)} {ended}", *error]
+        done = self._done(self._cells)
+        names = [f"{c.model_label} / {_marked(c)}" for c in self._places[info.cell_id]]
+        return [line for n in names for line in (f"[{done}] {n}: {text} {ended}", *error)]
+
+    def _done(self, ids: Sequence[str], between: str = "/") -> str:
+        """Returns how many of these cells have ended, for example ``3/9``."""
+        return f"{len(ids) - sum(one in self._left for one in ids)}{between}{len(ids)}"
 
     def progress(self, cell_id: str, cost: float) -> None:
         """Counts a part of a cell as done."""
@@ -82,19 +101,24 @@ class RunPrinter(Watcher):
         remaining = (
             f"about {duration(elapsed * left / (total - left))} left" if left < total else ""
         )
-        done = len(self._costs) - len(self._left)
-        text = f"{done} of {len(self._costs)} cells, {duration(elapsed)} {remaining}"
+        done = [f"{self._done(self._cells, ' of ')} cells"]
+        done += [f"{self._done(self._checks, ' of ')} checks"] * bool(self._checks)
+        text = f"{', '.join(done)}, {duration(elapsed)} {remaining}"
         self._bar.update(self._task, completed=total - left, description=text)
         self._live.update(Group(self.table(), self._bar), refresh=True)
 
-    def cells_ended(self, summary: Summary, alarms: Mapping[str, tuple[str, ...]]) -> None:
-        """Prints the table, what ran, what failed, and the alarms."""
+    def cells_ended(
+        self, summary: Summary, alarms: Mapping[str, tuple[str, ...]], folder: Folder
+    ) -> None:
+        """Prints the table with the leaderboard's ranking, what ran, what failed, and alarms."""
         self._live.stop()
-        self._console.print(self.table())
+        ranking = _ranking(self._plan, folder)
+        self._console.print(self.table(ranking))
         refused = dict.fromkeys(cell.refused for cell in self._plan.cells if cell.refused)
         _say_summary(self._console, summary, refused)
+        _say_signs(self._console, ranking)
         for note in self._minimum_norm():
-            say(self._console, note)
+            say(self._console, note, "dim")
         for cell_id, texts in alarms.items():
             place = self._places[cell_id][0]
             for text in texts:
@@ -123,17 +147,23 @@ class RunPrinter(Watcher):
         if self._spinner is not None:
             self._spinner.stop()
 
-    def table(self) -> Table:
-        """Returns models by attacks, robust accuracy in percent with its 95 % interval."""
+    def table(self, ranking: Sequence[Ranked] = ()) -> Table:
+        """Returns models by attacks, robust accuracy in percent with its 95 % interval.
+
+        Args:
+            ranking: Adds the columns of worst case and rank, beside the names.
+        """
         models = list(dict.fromkeys(cell.model_label for cell in self._plan.cells))
         attacks = {cell.attack_label: _marked(cell) for cell in self._plan.cells}
         found = {(c.model_label, c.attack_label): c for c in self._plan.cells}
+        ranked = {one.label: one for one in ranking}
         table = Table(title=self._plan.suite.title, title_justify="left")
         table.add_column("model", no_wrap=True)
-        for attack in attacks.values():
-            table.add_column(attack, justify="right", overflow="fold")
+        for name in (*(("worst case", "rank") if ranking else ()), *attacks.values()):
+            table.add_column(name, justify="right", overflow="fold")
         for model in models:
-            table.add_row(model, *[self._cell(found.get((model, a))) for a in attacks])
+            first = _rank_cells(ranked.get(model)) if ranking else ()
+            table.add_row(model, *first, *[self._cell(found.get((model, a))) for a in attacks])
         return table
 
     def _minimum_norm(self) -> list[str]:
@@ -154,24 +184,55 @@ class RunPrinter(Watcher):
         return self._texts.get(cell.cell_id, Text("·", style="dim"))
 
 
-def _marked(cell: PlannedCell) -> str:
-    """Returns the label of a cell's attack, with a mark on minimum-norm attacks."""
-    return cell.attack_label + f" {MINIMUM_NORM}" * (cell.attack_kind == "minimum-norm")
-
-
 def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     """Returns ``71.9 [60.9, 80.7]``, or ``incomplete``."""
     if not info.complete:
         return Text("incomplete", style="red")
-    estimate = robust_accuracy(rows, info.cluster)
-    text = Text(percent(estimate.value), style="bold")
-    if info.spec.adaptive is not None:
-        text.append(" adaptive", style="cyan not bold")
-    if info.alarms:
+    text = _number(robust_accuracy(rows, info.cluster), alarmed=bool(info.alarms))
+    return text.append(" adaptive", style="cyan not bold") if info.spec.adaptive else text
+
+
+def _number(estimate: Estimate, *, alarmed: bool, bound: bool = False) -> Text:
+    text = Text("≤ " * bound + percent(estimate.value), style="bold")
+    if alarmed:
         text.append(" !", style="yellow")
     if interval := estimate.brackets(lambda share: f"{100 * share:.0f}"):
         text.append(f" {interval}", style="dim not bold")
     return text
+
+
+def _ranking(plan: Plan, folder: Folder) -> Sequence[Ranked]:
+    """Returns the ranking of a run whose suite asks for a leaderboard; else empty."""
+    from bench.report.kinds.leaderboard import standings
+    from bench.report.run_view import RunView
+
+    if all(report.kind != "leaderboard" for report in plan.suite.reports):
+        return ()
+    return standings(RunView(folder))
+
+
+def _rank_cells(ranked: Ranked | None) -> tuple[Text, Text]:
+    """Returns a model's worst case and rank; the best are starred."""
+    if ranked is None:
+        return Text("—", style="dim"), Text("—", style="dim")
+    worst = _number(ranked.accuracy, alarmed=bool(ranked.alarms), bound=ranked.partial)
+    rank = "—" if ranked.rank is None else str(ranked.rank)
+    return worst, Text("★ " * ranked.best + rank, style="bold green" if ranked.best else "")
+
+
+def _check(spec: CellSpec) -> str:
+    """Names a check of a model's attacks, for example ``bn / pgd, n_iter 20: convergence``."""
+    from bench.alarms.sentinel import ATTACK
+
+    name, n_iter = f"{spec.checkpoint} / {spec.attack}", spec.attack_params.get("n_iter")
+    if spec.attack == ATTACK:
+        return f"{name}: sentinel"
+    return f"{name}, n_iter {n_iter}: convergence" if n_iter else f"{name}: convergence"
+
+
+def _marked(cell: PlannedCell) -> str:
+    """Returns the label of a cell's attack, with a mark on minimum-norm attacks."""
+    return cell.attack_label + f" {MINIMUM_NORM}" * (cell.attack_kind == "minimum-norm")
 
 
 def say_notes(console: Console, plan: Plan) -> None:
@@ -183,10 +244,29 @@ def say_notes(console: Console, plan: Plan) -> None:
         warn(console, note)
 
 
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" + "s" * (n != 1)
+
+
+def _say_signs(console: Console, ranking: Sequence[Ranked]) -> None:
+    """Explains the signs of the table."""
+    from bench.report.table import star_note
+
+    signs = ["models without a significant difference share a rank"] * bool(ranking)
+    if note := star_note(ranking):
+        signs.append(f"★ {note}")
+    if any(one.partial for one in ranking):
+        signs.append("≤ attacks are missing, so this is only an upper bound")
+    for sign in signs:
+        say(console, sign, "dim")
+
+
 def _say_summary(console: Console, summary: Summary, refused: Iterable[str]) -> None:
     console.print("robust accuracy in percent, 95 % interval in brackets", style="dim")
-    parts = [f"{summary.ran} cells run in {duration(summary.seconds)}"]
-    parts += [f"{summary.swept} more to test the attacks"] * bool(summary.swept)
+    checks = [_count(summary.swept, "convergence check")] * bool(summary.swept)
+    checks += [_count(summary.sentinels, "sentinel")] * bool(summary.sentinels)
+    parts = [f"{_count(summary.ran, 'cell')} done in {duration(summary.seconds)}"]
+    parts += [f"plus {' and '.join(checks)}"] * bool(checks)
     parts += [f"{summary.kept} already stored"] * bool(summary.kept)
     parts += [f"{summary.refused} refused as invalid (—)"] * bool(summary.refused)
     again = "; to run them again: --out ANOTHER_FOLDER" if summary.kept and not summary.ran else ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bench.metrics import Contender, Estimate
@@ -17,6 +17,9 @@ Raw = str | float | int | None
 
 ALARM = "!"
 """Mark with a fixed meaning, as ``MINIMUM_NORM`` is; all others are footnote letters."""
+
+WORST_CASE, RANK = "worst case", "rank"
+"""Columns of a leaderboard."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Cell:
         protocol: How the model was attacked and scored.
         alarms: Reasons to doubt the number.
         reason: Explanation of a ``status`` other than ``ok``.
+        best: Whether it is the best of its column, or not significantly worse than the best.
         extra: Further columns of the CSV file.
         contender: Its rows, for a comparison with other cells of the column; ``None`` where the
             number is incomplete or under an alarm.
@@ -52,6 +56,7 @@ class Cell:
     protocol: str = ""
     alarms: tuple[str, ...] = ()
     reason: str = ""
+    best: bool = False
     extra: Mapping[str, Raw] = field(default_factory=dict)
     contender: Contender | None = field(default=None, repr=False, compare=False)
 
@@ -80,12 +85,14 @@ class Cell:
 class Column:
     """The heading of a column of cells, with its footnote marks.
 
-    ``in_csv`` says whether the cells become lines of the CSV file.
+    ``in_csv`` says whether the cells become lines of the CSV file, ``leading`` whether the column
+    stands next to the names where a screen may show only some of the columns.
     """
 
     label: str
     marks: tuple[str, ...] = ()
     in_csv: bool = True
+    leading: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,12 @@ class Table:
     in_text: bool = True
     higher_is_better: bool = False
 
+    def for_screen(self) -> Table:
+        """Returns the table with its leading columns first."""
+        order = sorted(range(len(self.columns)), key=lambda j: not self.columns[j].leading)
+        rows = (replace(row, cells=tuple(row.cells[j] for j in order)) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[j] for j in order), rows=tuple(rows))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -134,21 +147,43 @@ class Section:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The place of a model in a ranking, for the summary at the top of the page.
+    """The place of a model in a ranking, for the page's summary and chart, and for the terminal.
 
     Attributes:
         label: The model.
-        rank: Models that are not shown to differ share a rank.
-        accuracy: What it is ranked by, over all of its attacks.
+        rank: Models without a significant difference share one; ``None`` in a very long
+            leaderboard, which has no ranks.
+        accuracy: What it is ranked by: its worst case.
+        clean: Its accuracy without an attack; ``None`` where that was not measured.
         protocol: Name of the protocol of its attacks.
         alarms: Reasons to doubt the accuracy.
+        partial: Whether attacks are missing, so that the accuracy is only an upper bound.
+        best: Whether it is the best of those it can be compared with, or not significantly worse.
     """
 
     label: str
-    rank: int
+    rank: int | None
     accuracy: Estimate
+    clean: Estimate | None
     protocol: str
     alarms: tuple[str, ...]
+    partial: bool
+    best: bool
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its accuracy is complete, has an interval and is under no alarm."""
+        return not self.partial and self.accuracy.interval is not None and not self.alarms
+
+
+def star_note(ranking: Sequence[Ranked]) -> str:
+    """Returns the meaning of a star beside the best, without a full stop; empty without a best."""
+    protocol = next((model.protocol for model in ranking if model.best), "")
+    if not protocol:
+        return ""
+    several = sum(model.best for model in ranking) > 1
+    shared = ", or not significantly different from it" * several
+    return f"best worst case under {protocol}{shared}"
 
 
 @dataclass(frozen=True)
@@ -163,7 +198,7 @@ class Report:
         sections: Details needed to reproduce or judge the numbers.
         figures: Shown above the tables.
         quantity: Name of the CSV column that holds the column headings of the tables.
-        ranking: Models with a rank and a complete worst case, in the order of the table.
+        ranking: Models with a worst case, in the order of the table.
     """
 
     title: str

@@ -205,3 +205,11 @@ def provenance(infos: Sequence[CellInfo | AnalysisInfo]) -> str:
     shown = ", ".join(f"{name} {' / '.join(sorted(versions[name]))}" for name in sorted(versions))
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"Run {when} on {'; '.join(machines)}. Versions: {shown}."
+
+
+def provenances(view: RunView) -> tuple[str, ...]:
+    """Returns the provenance of a run's cells, and that of each kind of analysis."""
+    texts = [provenance(view.infos())]
+    for name in dict.fromkeys(entry.analysis for entry in view.suite.analyses):
+        texts.append(provenance([o.info for o in view.analyses(name) if o.info is not None]))
+    return tuple(dict.fromkeys(filter(None, texts)))

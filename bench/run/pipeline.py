@@ -221,7 +221,7 @@ def _run(
         if cells.open:
             return SuiteRun(plan, store, cells, stopped_by=stop.exit_code)
         alarms = _raise_alarms(run, probing, watcher)
-        watcher.cells_ended(cells, alarms)
+        watcher.cells_ended(cells, alarms, run.folder)
         analysed = run_analyses(plan, AnalysisStore(run.folder), analyses, executor, watcher)
         if analysed.open:
             return SuiteRun(plan, store, cells, analysed, alarms, stopped_by=stop.exit_code)

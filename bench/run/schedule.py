@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from bench.alarms.sentinel import ATTACK as SENTINEL
 from bench.attacks import get_attack
 from bench.core.paths import Where
 from bench.core.result import CellInfo
@@ -105,13 +106,15 @@ def run_cells(
 def _summary(
     plan: Plan, jobs: Sequence[Job], ended: Mapping[str, CellInfo], seconds: float
 ) -> Summary:
-    """Sums up a run; ``ended`` holds the cells that ran, sweeps included, by id."""
+    """Sums up a run; ``ended`` holds the cells that ran, checks of attacks included, by id."""
     wanted = {cell.cell_id for cell in plan.cells if not cell.refused}
-    ran = len(wanted.intersection(ended))
+    checks = [info.spec.attack for cell_id, info in ended.items() if cell_id not in wanted]
+    sentinels = checks.count(SENTINEL)
     failed = {cell_id: info.error for cell_id, info in ended.items() if not info.complete}
     return Summary(
-        ran=ran,
-        swept=len(ended) - ran,
+        ran=len(ended) - len(checks),
+        swept=len(checks) - sentinels,
+        sentinels=sentinels,
         kept=len(wanted.difference(job.spec.cell_id for job in jobs)),
         refused=sum(bool(cell.refused) for cell in plan.cells),
         incomplete=tuple(

@@ -26,6 +26,7 @@ class Summary:
         incomplete: ``(label, reason)`` of each that failed; a cell's label is ``MODEL / ATTACK``.
         open: How many are left because the run was stopped.
         swept: Cells of convergence sweeps that ran now.
+        sentinels: Sentinels that ran now.
         refused: Cells that the plan refuses.
         seconds: Wall-clock time.
     """
@@ -35,6 +36,7 @@ class Summary:
     incomplete: tuple[tuple[str, str], ...] = ()
     open: int = 0
     swept: int = 0
+    sentinels: int = 0
     refused: int = 0
     seconds: float = 0.0
 
@@ -50,7 +52,8 @@ class Watcher:
 
         Args:
             plan: All cells, stored ones included.
-            costs: Estimated passes of each cell that is still to run, by id.
+            costs: Estimated passes of each cell that is still to run, by id. Those that are not in
+                the plan are checks of its attacks: convergence sweeps and sentinels.
             n_analyses: How many analyses are still to run.
         """
 
@@ -63,8 +66,16 @@ class Watcher:
     def refresh(self) -> None:
         """Is called a few times a second while cells run."""
 
-    def cells_ended(self, summary: Summary, alarms: Mapping[str, tuple[str, ...]]) -> None:
-        """Is called when all cells have ended and been shown; ``alarms`` are by cell id."""
+    def cells_ended(
+        self, summary: Summary, alarms: Mapping[str, tuple[str, ...]], folder: Folder
+    ) -> None:
+        """Is called when all cells have ended and been shown.
+
+        Args:
+            summary: How they ended.
+            alarms: Reasons to doubt a number, by cell id.
+            folder: The run folder, whose store holds the cells.
+        """
 
     def analysis_ended(self, label: str, info: AnalysisInfo) -> None:
         """Is called for each analysis that ran."""

@@ -47,14 +47,14 @@ def test_a_suite_runs_to_tables_and_is_not_run_twice(tmp_path: Path) -> None:
     suite.write_text(SUITE)
     first = rbench("run", str(suite), "--out", str(out), "--workers", "1")
     assert first.returncode == 0, first.stderr
-    assert "5 cells run" in first.stdout and "1 refused" in first.stdout
+    assert "5 cells done" in first.stdout and "1 refused" in first.stdout
     names = {path.name for path in out.iterdir()}
     kinds = ("leaderboard", "stats_table")
     tables = {f"{k}.{e}" for k in kinds for e in ("md", "tex", "csv")}
     assert names == {"store", "report.html"} | tables
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     again = rbench("run", str(suite), "--out", str(out))
-    assert "0 cells run" in again.stdout and "5 already stored" in again.stdout
+    assert "0 cells done" in again.stdout and "5 already stored" in again.stdout
     assert "to run them again: --out" in again.stdout
     assert files == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     report = rbench("report", str(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,7 @@ def plan() -> Any:
         for model in MODELS
         for attack, kind in KINDS.items()
     )
-    suite = SimpleNamespace(title="A run")
+    suite = SimpleNamespace(title="A run", reports=())
     return SimpleNamespace(cells=cells, suite=suite, absent={}, notes=("sorted by class",))
 
 
@@ -65,7 +66,7 @@ def test_minimum_norm_attacks_are_marked(terminal: bool) -> None:
     assert "sorted by class" in file.getvalue()
     for cell_id in costs:
         printer.show(*cell(cell_id))
-    printer.cells_ended(Summary(ran=4, seconds=1.0), {})
+    printer.cells_ended(Summary(ran=4, seconds=1.0), {}, Path("nowhere"))
     printer.end((), "finished")
     text = file.getvalue()
     assert "deepfool †" in text and "pgd †" not in text

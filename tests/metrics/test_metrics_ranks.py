@@ -82,6 +82,14 @@ def test_equal_models_are_seldom_told_apart() -> None:
     assert apart / repeats <= 0.08
 
 
+def test_leaders_are_the_highest_and_what_does_not_differ_from_it() -> None:
+    field = [Contender(rows(share(n)), "sample") for n in (50, 80, 79, 80, 10)]
+    assert leaders(field) == [False, True, True, True, False]
+    assert leaders([]) == [] and leaders(field[:1]) == [True]
+    few = [Contender(rows(share(n, 16)), "sample") for n in (15, 14, 4)]
+    assert leaders(few) == [True, True, False]
+
+
 def test_worst_case_rows_have_the_smallest_score_of_each_image() -> None:
     cells = [rows([1.0, 0.5, 1.0]), list(reversed(rows([0.2, 0.9, 1.0])))]
     worst = worst_case_rows(cells)

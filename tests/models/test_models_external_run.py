@@ -138,7 +138,7 @@ def run_and_verify(here: Path, models: list[Any], *options: str, data: Path | No
     code, text = rbench("verify", str(out), "--device", "cpu", *options)
     assert code == 0 and "All stored adversarial examples match their results" in text, text
     code, text = rbench(*arguments, "--workers", "1")
-    assert code == 0 and "0 cells run" in text, text
+    assert code == 0 and "0 cells done" in text, text
     return out
 
 
@@ -242,12 +242,12 @@ def test_rows_of_other_weights_are_not_taken_for_a_networks_own(here: Path) -> N
         forget()
         torch.save(w, here / "w.pt")
         code, text = rbench("run", suite, *options)
-        assert code == 0 and "2 cells run" in text and "already stored" not in text, text
+        assert code == 0 and "2 cells done" in text and "already stored" not in text, text
     code, text = rbench("run", suite, *options)
     assert code == 0 and "2 already stored" in text, text
     again = f"python:kept:same?{SHAPE}"
     code, text = rbench("run", str(write_suite(here, make_data(here), [again])), *options)
-    assert code == 0 and "2 cells run" in text, text
+    assert code == 0 and "2 cells done" in text, text
 
 
 def test_a_network_without_tensors_needs_a_text_to_vouch_for_it(here: Path) -> None:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from report_picture import KEY, PICTURE, numbers_hash
 
 from bench.report.papers.index import INDEX, index_text
 from bench.report.write import write_reports
@@ -25,6 +27,11 @@ def test_tables_are_those_of_the_rows(run: str, tmp_path: Path) -> None:
     assert made
     for file in made:
         assert file.read_bytes() == (REPORTS / run / file.name).read_bytes(), file.name
+
+
+def test_the_picture_of_a_page_shows_the_numbers_that_are_committed() -> None:
+    with Image.open(PICTURE) as picture:
+        assert picture.text[KEY] == numbers_hash(), "run tests/report/report_picture.py"
 
 
 @pytest.mark.process

@@ -54,7 +54,7 @@ def test_models_without_a_checkpoint_may_be_left_out_and_be_run_later(world: Pat
     code, said = run(world)
     assert code == 2 and "no such checkpoint" in said and "--skip-missing" in said
     code, said = run(world, "--skip-missing")
-    assert code == 0 and "2 cells run" in said, said
+    assert code == 0 and "2 cells done" in said, said
     assert "left out, as checkpoint gone is not here: gone, here (transfer from gone)" in said
     reason = "not run: checkpoint gone was not at hand"
     for kind in ("leaderboard", "transfer_heatmap"):
@@ -64,7 +64,7 @@ def test_models_without_a_checkpoint_may_be_left_out_and_be_run_later(world: Pat
     assert "Not run, for lack of a checkpoint" in page
     save(world / "checkpoints" / "gone", "in", 2)
     code, said = run(world, "--skip-missing")
-    assert code == 0 and "left out" not in said and "4 cells run" in said
+    assert code == 0 and "left out" not in said and "4 cells done" in said
     assert "2 already stored" in said and "analysis gradient_similarity: complete" in said
     assert reason not in (world / "run" / "leaderboard.md").read_text()
 

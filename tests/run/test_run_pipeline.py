@@ -74,7 +74,9 @@ class Told(Watcher):
     def show(self, info: CellInfo, rows: list[Row]) -> None:
         self.calls.append("show")
 
-    def cells_ended(self, summary: Summary, alarms: Mapping[str, tuple[str, ...]]) -> None:
+    def cells_ended(
+        self, summary: Summary, alarms: Mapping[str, tuple[str, ...]], folder: Folder
+    ) -> None:
         self.calls.append(("cells", summary.ran, summary.kept))
 
     def analysis_ended(self, label: str, info: AnalysisInfo) -> None:
@@ -122,7 +124,7 @@ def test_python_and_the_command_line_run_the_same(made: Path) -> None:
     arguments = ["run", "tiny.yaml", "--out", "command", "--workers", "1", "--device", "cpu"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert done.exit_code == run.exit_code == 0, done.output
-    assert "4 cells run in" in done.output and "wrote command/leaderboard.md" in done.output
+    assert "4 cells done in" in done.output and "wrote command/leaderboard.md" in done.output
     for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex"):
         assert (made / "python" / name).read_bytes() == (made / "command" / name).read_bytes()
     assert run_suite("tiny.yaml", out="command", device="cpu").rows().equals(run.rows())

@@ -122,7 +122,7 @@ def test_an_attack_that_is_gone_goes_with_its_sweep_examples_and_analysis(
         "examples",
         "analyses",
     }
-    assert "0 cells run" in run(world, [PGD], out=copy, analyses=False)
+    assert "0 cells done" in run(world, [PGD], out=copy, analyses=False)
     assert stored(copy) == after
 
 

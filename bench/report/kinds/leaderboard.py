@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.metrics import Contender, Estimate
+from bench.metrics import Contender, Estimate, leaders, robust_accuracy
 from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
 from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
-from bench.report.table import Cell, Column, Footnotes, Ranked, Report, Section, Table, TableRow
+from bench.report.table import (
+    RANK,
+    WORST_CASE,
+    Cell,
+    Column,
+    Footnotes,
+    Ranked,
+    Report,
+    Section,
+    Table,
+    TableRow,
+)
 from bench.report.text import attack_section, head, model_section, title
 from bench.report.worst_case import in_worst_case, worst_case
 from bench.suite.entry import ReportEntry
 
-WORST_CASE, RANK = "worst case", "rank"
 MAX_RANKED = 100
 """Largest leaderboard with ranks, which take a comparison of every two rows."""
 
@@ -28,12 +38,14 @@ class _WorstCase:
         accuracy: The number; ``None`` where no attack is complete.
         contender: The rows to rank; ``None`` likewise.
         protocol: Name of the protocol of the first attack.
+        best: Whether it is among the best.
     """
 
     cell: Cell
     accuracy: Estimate | None = None
     contender: Contender | None = None
     protocol: str = ""
+    best: bool = False
 
 
 def build(view: RunView, entry: ReportEntry) -> Report:
@@ -70,23 +82,42 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     )
 
 
+def standings(view: RunView) -> tuple[Ranked, ...]:
+    """Returns the ranking of a run's leaderboard without its tables.
+
+    Raises:
+        UserError: When cells cannot be compared.
+    """
+    return _ranking(view, CellMaker(Footnotes(), view.common_n()))[2]
+
+
 def _ranking(
     view: RunView, maker: CellMaker
 ) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[Ranked, ...]]:
     """Returns the columns after the attacks, their cells for each model, and the ranking."""
     if not in_worst_case(view):
         return (), [()] * len(view.models), ()
-    worst = [_worst_case(view, i, maker) for i in range(len(view.models))]
-    if len(worst) > MAX_RANKED:
-        return (Column(WORST_CASE),), [(one.cell,) for one in worst], ()
-    ranks = _ranks(worst)
+    worst = _with_best([_worst_case(view, i, maker) for i in range(len(view.models))])
+    columns = (Column(WORST_CASE, leading=True), Column(RANK, in_csv=False, leading=True))
+    ranks = _ranks(worst) if len(worst) <= MAX_RANKED else [None] * len(worst)
     ranking = tuple(
-        Ranked(model.label, rank, one.accuracy, one.protocol, one.cell.alarms)
-        for model, one, rank in zip(view.models, worst, ranks, strict=True)
-        if rank is not None and one.accuracy is not None and one.cell.status == "ok"
+        Ranked(
+            label=model.label,
+            rank=ranks[i],
+            accuracy=one.accuracy,
+            clean=_clean(view, i),
+            protocol=one.protocol,
+            alarms=one.cell.alarms,
+            partial=one.cell.status != "ok",
+            best=one.best,
+        )
+        for i, (model, one) in enumerate(zip(view.models, worst, strict=True))
+        if one.accuracy is not None
     )
+    if len(worst) > MAX_RANKED:
+        return columns[:1], [(one.cell,) for one in worst], ranking
     cells = [_rank_cells(one, rank, maker) for one, rank in zip(worst, ranks, strict=True)]
-    return (Column(WORST_CASE), Column(RANK, in_csv=False)), cells, ranking
+    return columns, cells, ranking
 
 
 def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
@@ -121,6 +152,38 @@ def _ranks(worst: list[_WorstCase]) -> list[int | None]:
     """Returns the rank of each worst case; ``None`` where there is no number."""
     found = iter(find_ranks([one.contender for one in worst if one.contender is not None]))
     return [None if one.contender is None else next(found) for one in worst]
+
+
+def _with_best(worst: list[_WorstCase]) -> list[_WorstCase]:
+    """Marks the best of the worst cases that can be compared, of which there must be two.
+
+    These are complete, under no alarm, and of one protocol: white boxes, or else that of the first
+    model. Those not significantly lower than the best share the mark.
+    """
+    sound = [
+        i
+        for i, one in enumerate(worst)
+        if one.cell.status == "ok" and one.cell.low is not None and not one.cell.alarms
+    ]
+    protocols = [worst[i].protocol for i in sound]
+    protocol = "white_box" if "white_box" in protocols else next(iter(protocols), "")
+    alike = {i: c for i in sound if worst[i].protocol == protocol and (c := worst[i].contender)}
+    if len(alike) < 2:
+        return worst
+    flags = dict(zip(alike, leaders(list(alike.values())), strict=True))
+    return [
+        replace(one, best=True, cell=replace(one.cell, best=True)) if flags.get(i) else one
+        for i, one in enumerate(worst)
+    ]
+
+
+def _clean(view: RunView, model: int) -> Estimate | None:
+    """Returns a model's accuracy without an attack; ``None`` where it was not measured."""
+    for outcome in view.outcomes_of(model):
+        info = outcome.info
+        if outcome.status == "ok" and info is not None and info.attack_kind == "none":
+            return robust_accuracy(outcome.rows, info.cluster)
+    return None
 
 
 def _rank_cells(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[Cell, ...]:

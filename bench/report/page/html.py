@@ -19,16 +19,20 @@ from bench.report.figure import Figure, Heatmap, Panel, Tiles
 from bench.report.page.summary import (
     alarm_words,
     cell_lines,
+    chart_caption,
     finding,
     gap_words,
     headline,
+    lead,
+    not_asked,
     protocol_words,
     unfinished,
 )
 from bench.report.papers.comparison import build_comparison
 from bench.report.render import describe, figure_stems
 from bench.report.run_view import RunView
-from bench.report.table import ALARM, Cell, Report, Section, Table
+from bench.report.table import ALARM, Cell, Ranked, Report, Section, Table, star_note
+from bench.report.text import provenances
 from bench.suite.report_kinds import report_kind
 from bench.untrusted.escape import one_line
 
@@ -67,6 +71,21 @@ class Part:
         stems = figure_stems(f"figure-{self.id}", self.report)
         return list(zip(stems, self.report.figures, strict=True))
 
+    @property
+    def bars(self) -> list[Ranked]:
+        """The models of the chart, the most robust one first."""
+        return sorted(self.report.ranking, key=lambda model: -model.accuracy.value)
+
+    @property
+    def bars_caption(self) -> str:
+        """The caption of the chart."""
+        return chart_caption(self.report.ranking)
+
+    @property
+    def best_note(self) -> str:
+        """The meaning of a star; empty without one."""
+        return star_note(self.report.ranking)
+
 
 def to_html(
     view: RunView, reports: Sequence[tuple[str, Report]], tables: Collection[str] = ()
@@ -84,18 +103,22 @@ def to_html(
     script, style = _asset("page.js"), _asset("page.css")
     sha = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     title = view.suite.title or view.suite.suite
-    parts, shared = _without_repeats(title, [*_headed(reports), *_comparisons(view, tables)])
+    parts = [*_headed(reports), *_comparisons(view, tables)]
+    description = " ".join(view.suite.description.split())
+    parts, shared = _without_repeats(title, parts, (description, *provenances(view)))
     ranking = next((report.ranking for _, report in reports if report.ranking), ())
     template = _environment().get_template("page.html.j2")
     return template.render(
         title=title,
         name=view.suite.suite,
-        description=view.suite.description,
+        lead=lead(description),
         headline=headline(view),
         finding=finding(ranking),
         alarms=alarm_words(view),
         unfinished=unfinished(view),
         gaps=gap_words(view),
+        not_asked=not_asked(view),
+        provenance=provenances(view),
         protocol=protocol_words(view),
         parts=parts,
         shared=shared,
@@ -121,6 +144,7 @@ def _environment() -> jinja2.Environment:
         numeric=_numeric_columns,
         sort_key=_sort_key,
         classes=_css_classes,
+        bar_style=_bar_style,
         svg=_svg,
         data_uri=_data_uri,
         description=lambda panel: describe([panel]),
@@ -182,9 +206,17 @@ def _comparisons(view: RunView, tables: Collection[str]) -> Iterator[Part]:
         yield Part(name, f"Published ({table}) and measured", report)
 
 
-def _without_repeats(title: str, parts: Sequence[Part]) -> tuple[list[Part], list[Section]]:
-    """Returns the parts without texts of earlier ones, and the sections that they share."""
-    said: set[str] = set()
+def _without_repeats(
+    title: str, parts: Sequence[Part], elsewhere: Sequence[str]
+) -> tuple[list[Part], list[Section]]:
+    """Returns the parts without texts of earlier ones, and the sections that they share.
+
+    Args:
+        title: Title of the page.
+        parts: All parts.
+        elsewhere: Texts that have another place on the page.
+    """
+    said = set(elsewhere)
     shared: list[Section] = []
     shown = []
     for part in parts:
@@ -229,6 +261,15 @@ def _sort_key(cell: Cell) -> str:
 
 def _css_classes(cell: Cell) -> str:
     return " ".join([cell.status] * (cell.status != "ok") + ["alarm"] * (ALARM in cell.marks))
+
+
+def _bar_style(model: Ranked) -> str:
+    """Returns the lengths of a model's bars and whisker, in percent, as CSS variables."""
+    accuracy, clean = model.accuracy, model.clean
+    numbers = {"robust": accuracy.value, "clean": None if clean is None else clean.value}
+    numbers |= {"low": accuracy.low, "high": accuracy.high}
+    known = [(name, value) for name, value in numbers.items() if value is not None]
+    return "; ".join(f"--{name}: {100 * value:.2f}%" for name, value in known)
 
 
 def _svg(panel: Panel, stem: str, number: int) -> Markup:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.core.paths import suite_called
 from bench.metrics import percent
 from bench.report.run_view import AnalysisOutcome, RunView
-from bench.report.table import Ranked
+from bench.report.table import Ranked, star_note
 from bench.report.text import protocol_text
 
 PROTOCOLS = {
@@ -24,13 +24,17 @@ PROTOCOLS = {
     "stats_transfer": "The images are made on the same weights under other statistics of their "
     "normalization than those that are in force when it is decided whether the attack worked.",
 }
-STATUS = {
+GAPS = {
     "incomplete": "broke off, so there is no number",
     "missing": "not run yet",
     "refused": "not run, as the number would not be valid",
     "absent": "not run, for lack of a checkpoint",
-    "left_out": "not asked for",
 }
+"""Why a cell that the suite asks for has no number."""
+
+
+LONG = 400
+"""Letters of a description that are shown at once."""
 
 
 STATE = {"missing": "not run yet", "incomplete": "incomplete"}
@@ -75,11 +79,18 @@ def headline(view: RunView) -> tuple[str, ...]:
         look = "analyses look" if n_analyses > 1 else "analysis looks"
         what += f" {n_analyses} {look} at what they do."
     meaning = (
-        "A number is the share of images that a model still gets right when the attacker has done "
-        "its best: its robust accuracy, in percent. The brackets hold its 95 % interval: with so "
-        "many images, the number could as well have come out anywhere in it."
+        "Numbers are robust accuracies in percent: the share of images still classified correctly "
+        "under attack. Brackets: 95 % confidence interval for the sampling of test images."
     )
     return (what, meaning)
+
+
+def lead(description: str) -> tuple[str, str]:
+    """Returns what is shown of a suite's description at once, and the rest of a long one."""
+    first, stop, rest = description.partition(". ")
+    if len(description) <= LONG or not rest or len(first) > LONG:
+        return description, ""
+    return first + stop.strip(), rest
 
 
 def _count(n: int, word: str) -> str:
@@ -87,28 +98,22 @@ def _count(n: int, word: str) -> str:
 
 
 def finding(ranking: Sequence[Ranked]) -> str:
-    """Returns which models of a leaderboard stand first; empty if fewer than two can be compared.
+    """Returns which models of a leaderboard are the best; empty if none can be compared.
 
-    Only models under one protocol are compared: white boxes, or else those under the protocol of
-    the first model. A model whose number has no interval is left out; one under an alarm is marked.
+    Names are quoted, as they may hold commas.
     """
-    protocols = [model.protocol for model in ranking]
-    protocol = "white_box" if "white_box" in protocols else next(iter(protocols), "")
-    alike = [m for m in ranking if m.protocol == protocol and m.accuracy.interval is not None]
-    if len(alike) < 2:
+    best = sorted((m for m in ranking if m.best), key=lambda model: -model.accuracy.value)
+    if not best:
         return ""
-    first = min(model.rank for model in alike)
-    leaders = [model for model in alike if model.rank == first]
-    leaders.sort(key=lambda model: -model.accuracy.value)
-    shown = [
-        f"{m.label} ({percent(m.accuracy.value)} %{', under an alarm' * bool(m.alarms)})"
-        for m in leaders
-    ]
-    among = f"Of the {len(alike)} models with a worst case over all attacks under {protocol}"
+    protocol = best[0].protocol
+    n = sum(m.comparable and m.protocol == protocol for m in ranking)
+    shown = [f"“{m.label}” ({percent(m.accuracy.value)} %)" for m in best]
+    alarms = " and without an alarm" * any(m.alarms for m in ranking)
+    among = f"Of the {n} models with a worst case over all attacks under {protocol}{alarms}"
     if len(shown) == 1:
-        return f"{among}, {shown[0]} stands first."
+        return f"{among}, the best is {shown[0]}."
     listed = ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
-    return f"{among}, these share the first place, as the images do not tell them apart: {listed}."
+    return f"{among}, the best ones, without a significant difference, are {listed}."
 
 
 def unfinished(view: RunView) -> bool:
@@ -147,18 +152,39 @@ def gap_words(view: RunView) -> list[tuple[str, str, tuple[str, ...]]]:
     """Returns the cells and analyses without a number, by their outcome and the reason."""
     cells: dict[tuple[str, str], list[str]] = {}
     for model, attack, outcome in view.outcomes():
-        if outcome.status in STATUS:
-            reason = "" if outcome.status in ("missing", "left_out") else outcome.reason
-            key = (STATUS[outcome.status], reason)
+        if outcome.status in GAPS:
+            reason = "" if outcome.status == "missing" else outcome.reason
+            key = (GAPS[outcome.status], reason)
             cells.setdefault(key, []).append(f"{model} / {attack}")
     for analysis in view.all_analyses():
         if analysis.status != "ok":
             reason = analysis.reason if analysis.status == "incomplete" else ""
-            key = (STATUS[analysis.status], reason)
+            key = (GAPS[analysis.status], reason)
             cells.setdefault(key, []).append(f"analysis {analysis.entry.label}")
-    order = list(STATUS.values())
+    order = list(GAPS.values())
     found = [(what, reason, tuple(places)) for (what, reason), places in cells.items()]
     return sorted(found, key=lambda gap: order.index(gap[0]))
+
+
+def not_asked(view: RunView) -> list[str]:
+    """Returns the combinations of a model and an attack that the suite does not ask for."""
+    return [f"{model} / {attack}" for model, attack, o in view.outcomes() if o.status == "left_out"]
+
+
+def chart_caption(ranking: Sequence[Ranked]) -> str:
+    """Returns what the chart of a leaderboard shows, and the meaning of the signs in it."""
+    said = ["Accuracy in percent: the worst case over all attacks (solid bar)"]
+    if any(model.accuracy.interval for model in ranking):
+        said[0] += " with its 95 % interval (line)"
+    if any(model.clean for model in ranking):
+        said[0] += ", in front of the accuracy without an attack (pale bar)"
+    if note := star_note(ranking):
+        said.append(f"★ {note}")
+    if any(model.partial for model in ranking):
+        said.append("≤ and stripes: attacks are missing, so this is only an upper bound")
+    if any(model.alarms for model in ranking):
+        said.append("!: under an alarm, doubt the number")
+    return ". ".join(said) + "."
 
 
 def protocol_words(view: RunView) -> list[tuple[str, str]]:

@@ -89,7 +89,29 @@
 
   Array.prototype.forEach.call(document.querySelectorAll("table.sortable"), makeSortable);
 
-  // A link into a closed part opens it; so does printing, but for the lists of every cell and key.
+  // A table that is wider than the page says so, and shows on which side there is more of it.
+  function watchWidth(box) {
+    var hint = document.createElement("p");
+    hint.className = "hint";
+    hint.textContent = "scroll sideways for more columns \u2192";
+    hint.setAttribute("aria-hidden", "true");
+    function look() {
+      var room = box.scrollWidth - box.clientWidth;
+      var wide = room > 1;
+      box.classList.toggle("overflows", wide);
+      box.classList.toggle("more", wide && box.scrollLeft < room - 1);
+      box.classList.toggle("past", wide && box.scrollLeft > 1);
+      if (wide && !hint.isConnected) { box.before(hint); }
+      if (!wide) { hint.remove(); }
+    }
+    box.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(box);
+    look();
+  }
+
+  Array.prototype.forEach.call(document.querySelectorAll(".scroll[tabindex]"), watchWidth);
+
+  // A link into a closed part opens it; so does printing, but for long lists.
   function openAround(element) {
     for (var at = element; at; at = at.parentElement) {
       if (at.tagName === "DETAILS") { at.open = true; }
@@ -99,7 +121,8 @@
     openAround(document.getElementById(decodeURIComponent(location.hash.slice(1))));
   });
   window.addEventListener("beforeprint", function () {
-    Array.prototype.forEach.call(document.querySelectorAll("section:not(#cells):not(#reproduce) details"), function (part) {
+    var printed = "details.lead, section:not(#cells):not(#reproduce) details:not(.quiet)";
+    Array.prototype.forEach.call(document.querySelectorAll(printed), function (part) {
       part.open = true;
     });
   });
