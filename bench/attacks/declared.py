@@ -6,13 +6,11 @@ Square, AutoAttack and auto are in ``declared_search``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     StrictInt,
-    model_serializer,
     model_validator,
 )
 
@@ -143,20 +141,12 @@ class DeepFoolParams(Spec):
         n_iter: Largest number of steps per image.
         overshoot: Share of the perturbation that is added to cross the boundary.
         n_candidates: Classes whose boundaries are looked at: the image's own and those with the
-            highest logits on the clean image, 10 as is usual. Left out of a cell's identity at its
-            default, so that older ids stay valid.
+            highest logits on the clean image, 10 as is usual.
     """
 
     n_iter: Count = 50
     overshoot: NotNegative = 0.02
     n_candidates: Annotated[StrictInt, Field(ge=2)] = 10
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = handler(self)
-        if self.n_candidates == type(self).model_fields["n_candidates"].default:
-            written.pop("n_candidates", None)
-        return written
 
 
 LP_NORMS = ("linf", "l2", "l1")
@@ -267,7 +257,7 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     Attack(
         name="deepfool",
-        version=2,
+        version=3,
         kind="minimum-norm",
         norms=LP_NORMS,
         params=DeepFoolParams,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,23 +95,31 @@ def load_model(name: str, where: Where, stats: str | None, sha256: str) -> Class
     return model.to(where.device)
 
 
-_SENT: dict[DataSpec, Slice] = {}
-"""Slices that another machine sent to this process."""
+_SENT: dict[DataSpec, tuple[str, Slice]] = {}
+"""Slices that another machine sent to this process, each with the name of what was sent."""
 
 
-def keep_sent(spec: DataSpec, data: Slice) -> None:
-    """Makes ``load_slice`` return images that were sent, whether or not the data set is here."""
-    _SENT[spec] = data
+def keep_sent(spec: DataSpec, name: str, read: Callable[[], Slice]) -> None:
+    """Makes ``load_slice`` return images that were sent, whether or not the data set is here.
+
+    Args:
+        spec: The slice.
+        name: Of what was sent: the same name stands for the same pixels.
+        read: Receives it; called only if this process does not have it.
+    """
+    if spec not in _SENT or _SENT[spec][0] != name:
+        _SENT[spec] = name, read()
 
 
-def was_sent(spec: DataSpec) -> bool:
-    """Says whether these images were sent to this process."""
-    return spec in _SENT
+def forget_slices() -> None:
+    """Makes this process read images anew: files may have changed since an earlier run."""
+    _SENT.clear()
+    _read_slice.cache_clear()
 
 
 def load_slice(spec: DataSpec, root: Path | None) -> Slice:
     """Returns a slice; one that was read lately, or sent, is not read again."""
-    return _SENT[spec] if spec in _SENT else _read_slice(spec, root)
+    return _SENT[spec][1] if spec in _SENT else _read_slice(spec, root)
 
 
 @lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ import torch
 from bench.core.cell import DataSpec
 from bench.core.errors import UserError
 from bench.core.spec import digest
-from bench.run.job import keep_sent, load_slice, was_sent
+from bench.run.job import keep_sent, load_slice
 from bench.run.local import TRIES, Stop
 from bench.run.remote_files import (
     RayCluster,
@@ -217,8 +217,7 @@ def _run(
     check_code(code, socket.gethostname())
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for spec, ref in slices:
-        if not was_sent(spec):
-            keep_sent(spec, ray.get(ref))
+        keep_sent(spec, ref.hex(), partial(ray.get, ref))
     # Another checkpoint of this name has another reference, and so another folder.
     folder = _home() / digest(sorted((name, ref.hex()) for name, ref in checkpoints.items()))
     if not folder.exists():

@@ -13,7 +13,7 @@ from bench.evaluation.device import pick_device
 from bench.metrics import robust_accuracy
 from bench.report import write_reports
 from bench.run.analyses import AnalysisJob, run_analyses
-from bench.run.job import Job
+from bench.run.job import Job, forget_slices
 from bench.run.local import Executor, Stop, Workers, stop_on_signals
 from bench.run.prepare import PreparedRun, SuiteLike
 from bench.run.probing import Probing
@@ -177,6 +177,7 @@ def run_suite(
         stop_on_signals(lambda stop: watcher.stopping(stop.exit_code)) as stop,
     ):
         run.store.sweep()
+        forget_slices()
         jobs = [job for some in run.cell_jobs(save_adv=save_adv) for job in some]
         analyses = run.analysis_jobs()
         if cluster is None:

@@ -76,12 +76,14 @@ def test_ten_classes_are_looked_at_unless_that_is_said(model: Linear) -> None:
     assert torch.equal(attacked(model, x, y, "deepfool", {}), ten)
 
 
-def test_the_default_leaves_the_identity_of_older_cells_as_it_was() -> None:
-    assert attack_info("deepfool", {}, "l2").params == {"n_iter": 50, "overshoot": 0.02}
-    more = attack_info("deepfool", {"n_candidates": 20}, "l2")
+def test_the_number_of_classes_looked_at_is_part_of_the_identity() -> None:
+    """Once all classes were looked at: those rows are of version 2, and not served for these."""
+    usual, more = (attack_info("deepfool", p, "l2") for p in ({}, {"n_candidates": 20}))
+    assert usual.params == {"n_iter": 50, "overshoot": 0.02, "n_candidates": 10}
     assert more.params == {"n_iter": 50, "overshoot": 0.02, "n_candidates": 20}
     assert DeepFoolParams.model_validate(more.params).n_candidates == 20
-    assert attack_info("deepfool", {}, "l2").passes_per_image == 121
+    assert usual.version == more.version == 3
+    assert usual.passes_per_image == 121
     assert more.passes_per_image == 221, "the plan counts a backward pass for each class"
 
 

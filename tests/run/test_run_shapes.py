@@ -105,6 +105,16 @@ def test_a_suite_takes_images_of_any_shape_and_some_of_the_classes(
     assert max(row.linf for row in stored["pgd"]) <= 0.05 + 1e-6
 
 
+@pytest.mark.process
+def test_images_written_anew_under_the_same_name_are_read_anew_by_the_probe(here: Path) -> None:
+    for channels in (2, 4):
+        x, y = made((channels, 8, 8))
+        np.savez(here / "made.npz", x=x, y=y)
+        ended = run(here, channels, "8", "npz:made.npz")
+        assert list(ended.table()["status"]) == ["ok"] * 4
+        assert not [text for texts in ended.alarms.values() for text in texts if "probe" in text]
+
+
 def test_a_model_with_fewer_classes_than_the_data_is_refused(here: Path) -> None:
     x, y = made((2, 8, 8), labels=7)
     np.savez(here / "made.npz", x=x, y=y)
