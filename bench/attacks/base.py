@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from bench.core.attack import AttackKind, Traits
+from bench.core.attack import Again, AttackKind, Traits
 from bench.core.errors import UserError
 from bench.core.spec import Spec
 from bench.core.threat import ThreatModel
@@ -103,6 +103,8 @@ class Attack:
             that drops samples is refused on batch-dependent models.
         passes: Rough forward plus backward passes per image for given parameters, for planning;
             ``None`` where they cannot be known beforehand.
+        again: What it asks besides of a stochastic model, for given parameters; ``None`` for
+            nothing.
         extends: Whether at a given step size a run with a larger ``n_iter`` continues where one
             with a smaller ``n_iter`` ends.
         traits: How it searches.
@@ -123,6 +125,7 @@ class Attack:
     distribution: str = ""
     keeps_batch: bool = True
     passes: Callable[[Any], float] | None = None
+    again: Callable[[Any], Again] | None = None
     extends: bool = False
     traits: Traits = _UNKNOWN
     min_classes: Callable[[Mapping[str, object]], int] = dlr_classes

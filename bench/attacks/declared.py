@@ -16,7 +16,7 @@ from pydantic import (
 
 from bench.attacks.base import Attack
 from bench.attacks.params import Count, NoParams, NotNegative, Positive
-from bench.core.attack import Traits
+from bench.core.attack import Again, Traits
 from bench.core.ball import NORMS
 from bench.core.registry import Deferred
 from bench.core.spec import Spec
@@ -202,6 +202,7 @@ ATTACKS: tuple[Attack, ...] = (
         summary="projected gradient ascent from random starts",
         url="https://arxiv.org/abs/1706.06083",
         passes=PGDParams.passes,
+        again=lambda params: Again(params.n_restarts if params.n_restarts > 1 else 0),
         extends=True,
         traits=_CLIMBS,
         takes_loss=True,

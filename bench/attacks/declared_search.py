@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -9,12 +10,37 @@ from pydantic import Field, StrictInt, model_validator
 
 from bench.attacks.base import Attack
 from bench.attacks.params import Count
-from bench.core.attack import Traits
+from bench.core.attack import Again, Traits
 from bench.core.registry import Deferred
 from bench.core.spec import Number, Spec
 
 N_TARGETS = 9
 """Number of target classes in the papers on APGD, FAB and AutoAttack."""
+
+
+def checkpoints(n_iter: int) -> list[int]:
+    """Returns the steps after which the step size is reviewed: the paper's w_1, w_2, ..."""
+    marks, before, now = [], 0.0, 0.22
+    while now <= 1:
+        marks.append(math.ceil(round(now * n_iter, 6)))  # 41.000000001 is 41
+        before, now = now, now + max(now - before - 0.03, 0.06)
+    return sorted(set(marks))
+
+
+SPARSE_REVIEWS = 0.04
+"""Sparse steps, those in l1, are reviewed after this share of the steps."""
+
+
+def sparse_checkpoints(n_iter: int) -> list[int]:
+    """Returns the steps after which sparse steps are reviewed."""
+    every = max(1, int(SPARSE_REVIEWS * n_iter))
+    return list(range(every, n_iter + 1, every))
+
+
+def _climbs_again(n_climbs: int, n_iter: int) -> Again:
+    """Returns what ascents ask again: their peaks at each review, three candidates at the end."""
+    reviews = max(len(checkpoints(n_iter)), len(sparse_checkpoints(n_iter)))
+    return Again(3.0 * n_climbs, 2.0 * reviews * n_climbs)
 
 
 class APGDParams(Spec):
@@ -159,6 +185,21 @@ class AutoAttackParams(Spec):
         }
         return 1 + sum(cost[name] + 1 for name in self.sequence)
 
+    def again(self) -> Again:
+        """Returns what it asks besides of a stochastic model, for ten classes."""
+        targets = min(self.n_target_classes, N_TARGETS)
+        parts = {
+            "apgd_ce": _climbs_again(self.restarts, self.n_iter),
+            "apgd_dlr": _climbs_again(self.restarts, self.n_iter),
+            "apgd_t": _climbs_again(targets, self.n_iter),
+            "fab": Again(self.restarts),
+            "fab_t": Again(targets),
+            "square": Again(),
+        }
+        found = [parts[name] for name in self.sequence]
+        candidates = 1 + len(found) + sum(one.candidates for one in found)
+        return Again(candidates, sum(one.passes for one in found))
+
 
 def _autoattack_classes(params: Mapping[str, object]) -> int:
     """Returns the fewest classes: the targeted dlr loss ranks 4 logits, the plain one 3."""
@@ -197,6 +238,7 @@ ATTACKS: tuple[Attack, ...] = (
         summary="Auto-PGD: gradient ascent with momentum that halves its step where it stalls",
         url="https://arxiv.org/abs/2003.01690",
         passes=lambda params: params.n_restarts * (2.0 * params.n_iter + 1),
+        again=lambda params: _climbs_again(params.n_restarts, params.n_iter),
         traits=Traits(steps="many"),
         takes_loss=True,
     ),
@@ -214,6 +256,9 @@ ATTACKS: tuple[Attack, ...] = (
             + min(params.n_target_classes, N_TARGETS)
             * params.n_restarts
             * (2.0 * params.n_iter + 1)
+        ),
+        again=lambda params: _climbs_again(
+            min(params.n_target_classes, N_TARGETS) * params.n_restarts, params.n_iter
         ),
         traits=Traits(steps="many", min_classes=4),
     ),
@@ -233,6 +278,7 @@ ATTACKS: tuple[Attack, ...] = (
             * params.n_restarts
             * (4.0 * params.n_iter + 2)
         ),
+        again=lambda params: Again(min(params.n_target_classes, N_TARGETS) * params.n_restarts),
         traits=Traits(returns_clean=True),
     ),
     Attack(
@@ -257,6 +303,7 @@ ATTACKS: tuple[Attack, ...] = (
         summary="AutoAttack: APGD, FAB and Square in a row, aware of draws and of batches",
         url="https://arxiv.org/abs/2003.01690",
         passes=AutoAttackParams.passes,
+        again=AutoAttackParams.again,
         traits=ENSEMBLE,
         min_classes=_autoattack_classes,
     ),

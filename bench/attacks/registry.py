@@ -12,7 +12,7 @@ import bench.attacks.declared_libraries as declared_libraries
 import bench.attacks.declared_search as declared_search
 from bench.attacks.base import Attack, dlr_classes, resolved
 from bench.attacks.params import param_problems, parse_params
-from bench.core.attack import AttackInfo, ParamsError, Traits
+from bench.core.attack import Again, AttackInfo, ParamsError, Traits
 from bench.core.ball import norm_facts
 from bench.core.cell import CellSpec
 from bench.core.errors import UserError, did_you_mean
@@ -122,6 +122,7 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         keeps_batch=attack.keeps_batch,
         may_be_fast=attack.may_be_fast,
         passes_per_image=attack.passes(filled) if attack.passes else None,
+        again=attack.again(filled) if attack.again else Again(),
         follows_gradient=attack.kind != "none" and attack.traits.gradients != "never",
         takes_loss=attack.takes_loss,
         loss=_named_loss(attack, filled),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bench.core.errors import UserError
 from bench.core.spec import Spec
@@ -49,6 +49,31 @@ class Traits(Spec):
     min_classes: int = 2
 
 
+SELECTION_DRAWS = 20
+"""Fewest draws of a stochastic model on which finished candidates are compared."""
+
+
+class Again(NamedTuple):
+    """What an attack asks besides of a stochastic model, for an image.
+
+    Attributes:
+        candidates: Measured on draws that no search has seen; see ``SELECTION_DRAWS``.
+        passes: Forward plus backward passes of second looks during the search, each of ``eot_iter``
+            draws.
+    """
+
+    candidates: float = 0.0
+    passes: float = 0.0
+
+    def spent(self, eot_iter: int) -> float:
+        """Returns forward plus backward passes for an image."""
+        queries = max(2, -(-SELECTION_DRAWS // eot_iter))
+        return eot_iter * (self.candidates * queries + self.passes)
+
+
+NOTHING_AGAIN = Again()
+
+
 @dataclass(frozen=True)
 class AttackInfo:
     """An attack with its parameters filled in.
@@ -63,6 +88,7 @@ class AttackInfo:
         may_be_fast: Whether it may search in low precision.
         passes_per_image: Forward plus backward passes that it spends on an image; ``None`` where
             that cannot be known beforehand.
+        again: What it asks besides of a stochastic model.
         follows_gradient: Whether its search follows gradients at all.
         takes_loss: Whether a user's own loss may replace the one that it climbs.
         loss: The loss that its parameters name in place of the default; empty if none.
@@ -76,6 +102,7 @@ class AttackInfo:
     keeps_batch: bool
     may_be_fast: bool
     passes_per_image: float | None
+    again: Again = NOTHING_AGAIN
     follows_gradient: bool = True
     takes_loss: bool = False
     loss: str = ""

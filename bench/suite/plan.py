@@ -213,7 +213,9 @@ def _passes(
     scoring = batch if model.batch_dependent else 1
     attacked = 0 if attack.kind == "none" else scoring * spec.n_draws
     searches = spec.threat_model.eps > 0
-    spent = attack.passes_per_image * spec.eot_iter * crafting * searches
+    once = attack.passes_per_image * spec.eot_iter
+    once += attack.again.spent(spec.eot_iter) * source.stochastic
+    spent = once * crafting * searches
     if spec.adaptive is not None and spec.adaptive.gradient_model is not None:
         spent *= 1.5  # beside each forward pass for a gradient, the stand-in's own
     return n_images * (spent + spec.n_draws + attacked)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from bench.attacks import Budget, get_attack, parse_params
 from bench.attacks.ball import ball_of
 from bench.attacks.common import put_rows
+from bench.attacks.declared_search import checkpoints
 from bench.attacks.planes import sparse_step_to_plane, step_to_plane
-from bench.attacks.search.ascent import checkpoints
 from bench.attacks.search.square_shapes import AHEAD, Draws, shapes_in, two_humps
 from bench.attacks.search.squares import share
 from bench.oracle import LOSSES, Memo, Oracle, QueryRules

@@ -5,7 +5,6 @@ In l1 its steps are sparse: https://arxiv.org/abs/2103.01208, section 4 and algo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball, sparse_signs
 from bench.attacks.common import harm, put_rows
+from bench.attacks.declared_search import checkpoints, sparse_checkpoints
 from bench.attacks.search.lanes import Found, Lanes, appraise, ask, decides, pooled, somewhere
 from bench.oracle import Evaluation, Loss, Oracle
 
@@ -32,24 +32,15 @@ RISES = 0.75
 SPARSE_SHARE, SPARSE_PACE = 0.2, 1.0
 """Share of pixels that the first steps change where steps are sparse, and their length in radii."""
 
-SPARSE_REVIEWS, SPARSER, FINEST = 0.04, 1.5, 0.1
-"""Sparse steps are reviewed after this share of the steps; a review makes them this many times
-sparser than the peak, or shorter, but no shorter than this share of the first."""
+SPARSER, FINEST = 1.5, 0.1
+"""A review makes sparse steps this many times sparser than the peak, or shorter, but no shorter
+than this share of the first."""
 
 SAME_SUPPORT = 0.95
 """A peak that changes at least this share of the pixels of the last one is no sparser."""
 
 INWARD = ((3.0, 0.3), (2.0, 0.3))
 """Larger balls, in radii, in which a sparse ascent begins, each with its share of the steps."""
-
-
-def checkpoints(n_iter: int) -> list[int]:
-    """Returns the steps after which the step size is reviewed: the paper's w_1, w_2, ..."""
-    marks, before, now = [], 0.0, 0.22
-    while now <= 1:
-        marks.append(math.ceil(round(now * n_iter, 6)))  # 41.000000001 is 41
-        before, now = now, now + max(now - before - 0.03, 0.06)
-    return sorted(set(marks))
 
 
 def ascend(
@@ -309,8 +300,7 @@ class _SparseClimb(_Climb):
     @staticmethod
     def marks(n_iter: int) -> list[int]:
         """Returns the steps after which ``review`` is due."""
-        every = max(1, int(SPARSE_REVIEWS * n_iter))
-        return list(range(every, n_iter + 1, every))
+        return sparse_checkpoints(n_iter)
 
     @classmethod
     def _more(cls, images: Lanes, start: Tensor, loss: Tensor) -> dict[str, Any]:

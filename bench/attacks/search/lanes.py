@@ -10,10 +10,8 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import harm
+from bench.core.attack import SELECTION_DRAWS
 from bench.oracle import Confirm, Evaluation, Loss, Oracle, margin
-
-SELECTION_DRAWS = 20
-"""Fewest draws of a stochastic model on which finished candidates are compared."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bench.attacks.ball import Ball
 from bench.attacks.common import Best, harm, put_rows
-from bench.attacks.search.lanes import SELECTION_DRAWS, Found, Lanes, ask, decides, lost
+from bench.attacks.search.lanes import Found, Lanes, ask, decides, lost
 from bench.attacks.search.square_shapes import Draws, Shapes, shapes_in
+from bench.core.attack import SELECTION_DRAWS
 from bench.oracle import Evaluation, Oracle, margin
 
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
