@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import bench.attacks.declared as declared
 import bench.attacks.declared_libraries as declared_libraries
@@ -21,11 +22,24 @@ from bench.core.registry import Plugin, Registry
 from bench.core.result import CellInfo
 from bench.core.spec import Spec
 
+
+class LibraryModule(NamedTuple):
+    """Where a library's attacks come from.
+
+    Attributes:
+        module: Its adapter.
+        distribution: The library's name in package indexes.
+    """
+
+    module: str
+    distribution: str
+
+
 LIBRARIES = {
-    "torchattacks": "bench.attacks.adapters.torchattacks",
-    "foolbox": "bench.attacks.adapters.foolbox",
-    "advlib": "bench.attacks.adapters.adversarial_library",
-    "art": "bench.attacks.adapters.art",
+    "torchattacks": LibraryModule("bench.attacks.adapters.torchattacks", "torchattacks"),
+    "foolbox": LibraryModule("bench.attacks.adapters.foolbox", "foolbox"),
+    "advlib": LibraryModule("bench.attacks.adapters.adversarial_library", "adv-lib"),
+    "art": LibraryModule("bench.attacks.adapters.art", "adversarial-robustness-toolbox"),
 }
 """``PREFIX:NAME`` resolves any usable attack of a library through its adapter."""
 
@@ -60,7 +74,13 @@ class Adapter(Protocol):
 
 def adapter(prefix: str) -> Adapter:
     """Returns the adapter of a library; this does not import the library."""
-    return cast(Adapter, importlib.import_module(LIBRARIES[prefix]))
+    return cast(Adapter, importlib.import_module(LIBRARIES[prefix].module))
+
+
+def adapter_files() -> list[Path]:
+    """Returns the files that decide how the attacks of libraries are named, kept and described."""
+    folder = Path(declared.__file__).parent
+    return sorted([*folder.glob("*.py"), *folder.glob("adapters/*.py")])
 
 
 def library_attacks(prefix: str) -> list[Attack]:

@@ -5,6 +5,7 @@ Every start of ``rbench`` imports this module, so each listing imports what it n
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.options import AsJson, Checkpoints, console, print_table, say, starting
+from bench.cli.options import AsJson, Checkpoints, console, errors, print_table, say, starting
 from bench.core.errors import UserError, did_you_mean
 from bench.core.model_spec import size_text
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, suite_folders
 
 if TYPE_CHECKING:
+    from bench.attacks.base import Attack
     from bench.core.registry import Registry
     from bench.core.spec import Spec
 
@@ -142,21 +144,56 @@ def _origin(registry: Registry[T], name: str) -> str:
 
 def _attacks(_: Path) -> Listing:
     from bench.attacks import ATTACKS
-    from bench.attacks.registry import LIBRARIES, library_attacks
+    from bench.attacks.registry import LIBRARIES
 
     found, problems = _entries(ATTACKS)
-    for prefix in LIBRARIES:
-        try:
-            found |= {a.name: a for a in library_attacks(prefix) if a.name not in found}
-        except UserError as error:
-            problems.append(str(error))
     rows: list[list[object]] = []
     for name, attack in found.items():
         origin = _origin(ATTACKS, name) if ":" not in name else attack.library
-        params, norms = _params(attack.params), "/".join(attack.norms)
-        rows.append([name, attack.kind, norms, params, attack.summary, origin])
+        rows.append([*_attack_words(name, attack), origin])
+    for prefix in LIBRARIES:
+        more, problem = _library_attacks(prefix)
+        rows += [[*row] for row in more if row[0] not in found]
+        problems += [problem] * bool(problem)
     columns = ["attack", "kind", "norms", "parameters", "what it is", "from"]
     return Listing(columns, rows, problems)
+
+
+def _attack_words(name: str, attack: Attack) -> list[str]:
+    return [name, attack.kind, "/".join(attack.norms), _params(attack.params), attack.summary]
+
+
+def _library_attacks(prefix: str) -> tuple[list[list[str]], str]:
+    """Returns the rows of a library's attacks, and why there are none.
+
+    Only the library can tell, and importing it takes seconds. So what it told is kept in the cache
+    folder, for this version of it and this code.
+    """
+    from bench.attacks.registry import LIBRARIES, adapter_files, library_attacks
+    from bench.core.host import installed
+    from bench.core.paths import cache_folder
+    from bench.core.spec import digest
+    from bench.store.files import write_atomically
+
+    files = [path.read_text("utf-8") for path in adapter_files()]
+    key = digest([installed(LIBRARIES[prefix].distribution), files])
+    path = cache_folder() / "attacks" / f"{prefix}.json"
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        if kept["key"] == key:
+            return kept["rows"], kept["problem"]
+    except (OSError, ValueError, LookupError, TypeError):  # not kept yet, or damaged
+        pass
+    rows, problem = [], ""
+    say(errors, f"asking {prefix} for its attacks; the answer is kept for the next time")
+    try:
+        rows = [[*_attack_words(a.name, a), a.library] for a in library_attacks(prefix)]
+    except UserError as error:
+        problem = str(error)
+    with contextlib.suppress(UserError):  # else the next listing asks again
+        told = {"key": key, "rows": rows, "problem": problem}
+        write_atomically(path, json.dumps(told).encode())
+    return rows, problem
 
 
 def _norms(_: Path) -> Listing:

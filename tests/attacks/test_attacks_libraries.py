@@ -214,7 +214,7 @@ def test_kinds_norms_and_parameters_agree_with_the_library(prefix: str) -> None:
                 get_attack(f"{prefix}:{name}")
             continue
         entry = get_attack(f"{prefix}:{name}")
-        library = getattr(importlib.import_module(LIBRARIES[prefix]), LISTED[prefix])
+        library = getattr(importlib.import_module(LIBRARIES[prefix].module), LISTED[prefix])
         found = getattr(library.attacks(name), name)
         takes = {library.words.get(p, p) for p in inspect.signature(found).parameters}
         assert set(entry.params.model_fields) <= takes, name

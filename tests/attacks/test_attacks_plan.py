@@ -48,8 +48,8 @@ def test_no_attack_spends_more_on_a_random_model_than_its_plan(norm: str, eot_it
         for i, (name, params) in enumerate(CASES)
     ]
     found = evaluate(
-        Sure(), x, y, f"{norm}:0.05", attacks, eot_iter=eot_iter, n_draws=2, stochastic=True, batch_dependent=False,
-        probe=False, sentinel=False,
+        Sure(), x, y, f"{norm}:0.05", attacks, eot_iter=eot_iter, n_draws=2,
+        stochastic=True, batch_dependent=False, probe=False, sentinel=False,
     )  # fmt: skip
     for i, (name, params) in enumerate(CASES):
         info = attack_info(name, params, norm)

@@ -172,6 +172,28 @@ def test_commands_that_run_no_model_import_no_torch(
 
 
 @pytest.mark.process
+def test_the_attacks_of_libraries_are_asked_for_once(tmp_path: Path) -> None:
+    def listed() -> tuple[list[str], str]:
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED, "list", "attacks", "--json"],
+            cwd=ROOT,
+            env={**os.environ, "RBENCH_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        table, _, last = done.stdout.rpartition("loaded:")
+        return last.split(), table
+
+    (first, told), (second, again) = listed(), listed()
+    assert "torch" in first and second == [] and told == again
+    kept = tmp_path / "attacks" / "torchattacks.json"
+    kept.write_text(kept.read_text().replace('"key": "', '"key": "of another version '))
+    assert "torch" in listed()[0], "another version of the library is asked anew"
+    kept.write_text("{")
+    assert listed()[1] == told
+
+
+@pytest.mark.process
 def test_what_is_loaded_is_told() -> None:
     """Else the test above would show nothing."""
     code = LOADED.replace("main()\nfinally", "import torch\nfinally")
