@@ -103,7 +103,7 @@ def first_problem(error: ValidationError, whole: str) -> str:
         whole: Used in place of the path if the error concerns the whole model.
     """
     first = error.errors()[0]
-    return f"{key_path(first) or whole}: {first['msg']}"
+    return f"{key_path(first) or whole}: {our_words(first)}"
 
 
 def key_path(details: ErrorDetails) -> str:

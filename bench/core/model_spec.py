@@ -159,6 +159,14 @@ class ClassifierSpec(Spec):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_or_two(cls, size: object) -> object:
+        sides = size if isinstance(size, list | tuple) and len(size) == 2 else (size,)
+        if not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+            raise ValueError(f"expected a whole number, or height and width, found {size!r}")
+        return tuple(sides) if len(sides) == 2 else size
+
     @field_validator("size")
     @classmethod
     def _sizes(cls, size: Size) -> Size:

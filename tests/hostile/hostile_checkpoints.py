@@ -50,6 +50,10 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
         {"model__size": 10**12},
         "expected height and width from 1 to 10000",
     ),
+    "size-of-words": (
+        {"model__size": [28, "x"]},
+        "model.size: expected a whole number, or height and width, found [28, 'x']",
+    ),
     "nan-mean": ({"model__mean": [float("nan")]}, "mean and std must be finite"),
     "zero-std": ({"model__std": [0.0]}, "every std greater than 0"),
     "accuracy-of-nan": ({"clean_accuracy__value": float("nan")}, "clean_accuracy.value"),
