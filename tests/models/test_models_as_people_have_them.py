@@ -170,14 +170,18 @@ def test_ten_models_in_one_run(here: Path) -> None:
         *own,
         "python:people_have:thousand?size=32&channels=3&classes=1000",
     ]
-    suite = write_suite(here, data, models, batch_size=BATCH, n_draws=20)
+    suite = write_suite(here, data, models, batch_size=BATCH, n_draws=20, attacks=ATTACKS)
     code, text = rbench(
         *("run", str(suite), "--out", "out", "--trust-code", "--workers", "1", "--device", "cpu")
     )
     assert code == 3, text
     two, x2, y2 = images(here, 2)
     second = write_suite(
-        here, two, ["python:people_have:Two?size=32&channels=2&classes=3"], batch_size=BATCH
+        here,
+        two,
+        ["python:people_have:Two?size=32&channels=2&classes=3"],
+        batch_size=BATCH,
+        attacks=ATTACKS,
     )
     assert rbench("run", str(second), "--out", "two", "--trust-code", "--workers", "1")[0] == 0
 
@@ -195,29 +199,55 @@ def test_ten_models_in_one_run(here: Path) -> None:
         "thousand": people.thousand(),
         "Two": people.Two(),
     }
-    seen = dict(clean_rows(here / "out")) | dict(clean_rows(here / "two"))
-    assert len(seen) == 9 + 1
+    seen = rows_of(here / "out", "natural") | rows_of(here / "two", "natural")
+    broken = rows_of(here / "out", "fgsm") | rows_of(here / "two", "fgsm")
+    assert len(seen) == len(broken) == 9 + 1
+    some_fall = 0
     for name, forward in expected.items():
         (found,) = (rows for model, rows in seen.items() if name in model)
         assert found is not None, name
         inputs, labels = (x2, y2) if name == "Two" else (x, y)
-        with torch.no_grad():
-            logits = torch.cat([forward(batch) for batch in inputs.split(BATCH)])
-        right = logits.argmax(1) == labels
+        right = torch.cat([forward(batch).argmax(1) for batch in inputs.split(BATCH)]) == labels
         assert accuracy_of(found) == accuracy_of(right.tolist()), name
-    (lost,) = (rows for model, rows in seen.items() if "Even" in model)
-    assert lost is None, "it raises on the last batch"
+        if name == "quantized":  # it has no gradient
+            continue
+        x_adv = torch.cat([fgsm(forward, *both) for both in parts(inputs, labels)])
+        left = torch.cat([forward(batch).argmax(1) for batch in x_adv.split(BATCH)]) == labels
+        (stood,) = (rows for model, rows in broken.items() if name in model)
+        assert stood is not None, name
+        assert accuracy_of(stood) == accuracy_of((right & left).tolist()), name
+        some_fall += bool((right & ~left).any())
+    assert some_fall >= 4, "else the comparison under attack shows nothing"
+    for rows in (seen, broken):
+        (lost,) = (found for model, found in rows.items() if "Even" in model)
+        assert lost is None, "it raises on the last batch"
     assert "an even number of images, please" in text
 
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ATTACKS = ["natural", "fgsm"]
+EPS = 0.03
 
 
-def clean_rows(out: Path) -> Iterator[tuple[str, list[bool] | None]]:
-    """Yields of each model whether each image is right; ``None`` where the cell is incomplete."""
-    store = RunStore(out)
+def parts(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields batches of images and labels."""
+    yield from zip(x.split(BATCH), y.split(BATCH), strict=True)
+
+
+def fgsm(forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Returns one step of ``EPS`` along the sign of the gradient, in plain torch."""
+    x = x.clone().requires_grad_()
+    loss = nn.functional.cross_entropy(forward(x).float(), y, reduction="sum")
+    (grad,) = torch.autograd.grad(loss, x)
+    return (x + EPS * grad.sign()).clamp(0, 1).detach()
+
+
+def rows_of(out: Path, attack: str) -> dict[str, list[bool] | None]:
+    """Returns of each model which images are right; ``None`` where the cell is incomplete."""
+    store, found = RunStore(out), {}
     for cell_id in store.cell_ids():
         info, rows = store.read_cell(cell_id)
-        if info.spec.attack == "natural":
-            right = [row.clean_correct > 0.5 for row in rows]
-            yield info.spec.checkpoint, right if info.complete else None
+        if info.spec.attack == attack:
+            right = [(row.robust or 0) > 0.5 for row in rows]
+            found[info.spec.checkpoint] = right if info.complete else None
+    return found
