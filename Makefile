@@ -1,7 +1,8 @@
-# Two targets do all the set-up on a fresh machine: `make demo` and `make test`.
+# `make quickstart`, `make demo` and `make test` do all the set-up on a fresh machine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 EXTRAS := $(VENV)/.extras
 SITE := $(VENV)-docs
@@ -17,17 +18,25 @@ ZOO := fmnist-natural cifar10-natural fmnist-adversarial cifar10-adversarial mni
 
 install: $(READY)
 
-$(READY): setup.cfg pyproject.toml
+# What a run needs, and no more.
+$(RUNS): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("rbench needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Making $(VENV) and installing rbench with PyTorch: some gigabytes, a few minutes."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --editable .
+	@touch $(RUNS)
+
+# What tests need besides.
+$(READY): $(RUNS)
+	@echo "Installing what the tests need besides."
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	touch $(READY)
+	@touch $(READY)
 
 # Beside the committed table, not over it.
-demo: $(READY)
+demo: $(RUNS)
 	$(BIN)/rbench run suites/table1.yaml --out build/table1
 
-quickstart: $(READY)
+quickstart: $(RUNS)
 	$(BIN)/rbench run suites/quickstart.yaml
 
 test: $(READY)
@@ -56,7 +65,7 @@ $(LOWEST)/.ready: setup.cfg
 	touch $(LOWEST)/.ready
 
 # Have this project's own numbers moved? See docs/ci.md.
-regression: $(READY)
+regression: $(RUNS)
 	$(BIN)/rbench run suites/smoke.yaml --out build/smoke
 	$(BIN)/rbench check build/smoke
 
@@ -65,11 +74,11 @@ power: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.regression_power
 
 # One file with the suites, checkpoints and published tables in it, into dist/.
-wheel: $(READY)
+wheel: $(RUNS)
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # Trains what has no checkpoint yet; may be stopped and taken up again at any time.
-zoo: $(READY)
+zoo: $(RUNS)
 	for book in $(ZOO); do $(BIN)/rbench train $$book || exit 1; done
 	$(BIN)/rbench zoo verify --update
 	$(BIN)/rbench zoo readme
