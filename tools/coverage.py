@@ -7,14 +7,17 @@ python -m tools.coverage --times 500
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from bench.metrics import estimate_mean
 from bench.metrics.paired import score_difference
+from bench.metrics.trainings import crossed_mean
 
 Vector = NDArray[np.float64]
 DRAWS = 20
@@ -161,6 +164,58 @@ PAIRS = (
 )
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """Trainings of one recipe.
+
+    Attributes:
+        trainings: How many.
+        n: Images, the same for all.
+        spread: Standard deviation of what trainings reach on all images, about.
+    """
+
+    trainings: int
+    n: int
+    spread: float
+
+
+OWN, HARD = 1.0, 2.5
+"""Standard deviations, on the scale of a margin, of what an image brings and of what is left once
+image and training are known. Their mean is ``LEVEL``, which is 70 % right."""
+LEVEL = 1.41
+PER_POINT = 0.129
+"""Share of images that a shift of the margin by 1 moves, at that level."""
+
+
+def seeds_scores(kind: Seeds, draw: np.random.Generator) -> tuple[Vector, float]:
+    """Draws right and wrong (k trainings, n images), and what the recipe reaches in truth."""
+    between = kind.spread / PER_POINT
+    images = HARD * draw.standard_normal(kind.n)
+    trainings = between * draw.standard_normal(kind.trainings)
+    left = OWN * draw.standard_normal((kind.trainings, kind.n))
+    right = LEVEL + images[None] + trainings[:, None] + left > 0
+    reached = float(scipy.special.ndtr(LEVEL / math.sqrt(OWN**2 + HARD**2 + between**2)))
+    return right.astype(np.float64), reached
+
+
+SEEDS = tuple(Seeds(k, n, s) for k in (2, 3, 5) for n in (200, 1000) for s in (0.0, 0.01, 0.03))
+
+
+def seeds_rows(times: int) -> Iterator[str]:
+    """Yields the lines of the table of trainings."""
+    for kind in SEEDS:
+        draw, held, alone, width = np.random.default_rng(7), 0, 0, 0.0
+        for _ in range(times):
+            table, real = seeds_scores(kind, draw)
+            found, narrow = crossed_mean(table), estimate_mean(table.mean(0).tolist())
+            assert found.interval is not None and narrow.interval is not None
+            held += found.interval[0] <= real <= found.interval[1]
+            alone += narrow.interval[0] <= real <= narrow.interval[1]
+            width += found.interval[1] - found.interval[0]
+        numbers = f"{held / times:.1%} | {alone / times:.1%} | {100 * width / times:.1f}"
+        yield f"| {kind.trainings} | {kind.n} | {100 * kind.spread:.0f} | {numbers} |"
+
+
 def _table(head: str, rows: Iterator[str]) -> str:
     columns = head.count("|") - 1
     return "\n".join([head, "|" + " --- |" * columns, *rows])
@@ -183,7 +238,7 @@ def pair_rows(times: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=2_000)
     times: int = parser.parse_args().times
@@ -193,6 +248,11 @@ def main() -> None:
             "| scores | images | true difference, points | coverage | difference shown | "
             "mean width, points |",
             pair_rows,
+        ),
+        (
+            "| trainings | images | spread, points | coverage | of the images' part alone | "
+            "mean width, points |",
+            seeds_rows,
         ),
     )
     print("\n\n".join(_table(head, rows(times)) for head, rows in parts))

@@ -30,12 +30,14 @@ from bench.metrics.paired import (
     relative_gain,
 )
 from bench.metrics.ranks import Contender, leaders, ranks
+from bench.metrics.trainings import Trainings, trainings_accuracy, trainings_difference
 
 __all__ = [
     "Contender",
     "Difference",
     "Estimate",
     "MedianDistance",
+    "Trainings",
     "agreement",
     "at_least",
     "attack_success_rate",
@@ -54,6 +56,8 @@ __all__ = [
     "real_median",
     "relative_gain",
     "robust_accuracy",
+    "trainings_accuracy",
+    "trainings_difference",
     "wilson",
     "worst_case_accuracy",
     "worst_case_rows",
