@@ -19,8 +19,10 @@ from bench.cli.options import (
     say,
     where_of,
 )
+from bench.cli.working import Working
 from bench.core.errors import UserError
 from bench.core.model_spec import ClassifierSpec, size_text
+from bench.core.model_uri import short_name
 from bench.core.paths import Where
 
 if TYPE_CHECKING:  # imported at every start
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # imported at every start
     from bench.data.images import Dataset
     from bench.models.external.scheme import Source
     from bench.probe.findings import ProbeResult
+    from bench.zoo import Card
 
 EXIT_FINDINGS = 1
 
@@ -73,10 +76,28 @@ def probe_command(console: Console, checkpoint: str, where: Where, data: str | N
         UserError: When the checkpoint or its data cannot be read, or the model is not what its
             card declares.
     """
+    with Working(f"probing {checkpoint}"):
+        card, norm, result = _probed(checkpoint, where, data)
+    clean = f"{card.clean_accuracy.value:.1%}" if card else "not known"
+    console.print(_table(card.name if card else short_name(checkpoint), norm, clean, result))
+    for finding in result.findings:
+        console.print(finding.severity, style=_STYLES[finding.severity], end=" ")
+        say(console, f"{finding.code}: {finding.text}")
+    differs = result.disagreement(stochastic=norm.stochastic, batch_dependent=norm.batch_dependent)
+    if differs:
+        raise UserError(f"{checkpoint}: {differs}")
+    if not result.findings:
+        console.print("nothing to object to", style="green")
+    return EXIT_FINDINGS if any(one.severity != "note" for one in result.findings) else 0
+
+
+def _probed(
+    checkpoint: str, where: Where, data: str | None
+) -> tuple[Card | None, NormSpec, ProbeResult]:
+    """Returns a checkpoint's card, if it has one, its norm, and what the probe found."""
     import torch
 
     from bench.core.cell import DataSpec
-    from bench.core.model_uri import short_name
     from bench.data.slice import take_slice
     from bench.probe import model as probing
     from bench.zoo import Checkpoint, open_checkpoint, open_model
@@ -89,19 +110,8 @@ def probe_command(console: Console, checkpoint: str, where: Where, data: str | N
     model = source.load().to(where.device)
     x, y = (torch.from_numpy(part).to(where.device) for part in (images.x, images.y))
     result = probing.probe(model, x, y, classes=facts.spec.classes)
-    norm = facts.spec.norm
     card = source.card if isinstance(source, Checkpoint) else None
-    clean = f"{card.clean_accuracy.value:.1%}" if card else "not known"
-    console.print(_table(card.name if card else short_name(checkpoint), norm, clean, result))
-    for finding in result.findings:
-        console.print(finding.severity, style=_STYLES[finding.severity], end=" ")
-        say(console, f"{finding.code}: {finding.text}")
-    differs = result.disagreement(stochastic=norm.stochastic, batch_dependent=norm.batch_dependent)
-    if differs:
-        raise UserError(f"{checkpoint}: {differs}")
-    if not result.findings:
-        console.print("nothing to object to", style="green")
-    return EXIT_FINDINGS if any(one.severity != "note" for one in result.findings) else 0
+    return card, facts.spec.norm, result
 
 
 def _data(checkpoint: str, facts: ModelFacts, given: str | None) -> str:

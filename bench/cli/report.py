@@ -11,6 +11,7 @@ import typer
 
 from bench.cli import options as completing
 from bench.cli.options import RunArgument, console, say, say_unfinished
+from bench.cli.working import Working
 from bench.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:  # imported at every start
@@ -84,11 +85,12 @@ def report(
     folder, kinds, compared = folder_at(run), kind or [], compare or []
     looks = {"--width": width, "--intervals": intervals, "--no-float": no_float, "--group": groups}
     _check_style(style, [name for name, value in looks.items() if value], formats)
+    working = Working(f"writing the reports of {run}")
     if style == PAPER:
         from bench.report.write_paper import paper_style, write_paper_tables
 
         look = paper_style(width, intervals=intervals, floats=not no_float)
-        with _manifest(folder, suite) as manifest:
+        with working, _manifest(folder, suite) as manifest:
             view = RunView(folder, manifest)
             for path in write_paper_tables(view, kinds, look, groups or [], compared):
                 say(console, str(path))
@@ -97,7 +99,7 @@ def report(
     # The page is of the whole run: with --kind it is written only if it is asked for.
     wanted = wanted or [name for name in FORMATS if name != PAGE or not kinds]
     chosen = None if compared and not kinds else kinds
-    with _manifest(folder, suite) as manifest:
+    with working, _manifest(folder, suite) as manifest:
         view = RunView(folder, manifest)
         for path in write_view(view, chosen, wanted, compared):
             say(console, str(path))
@@ -140,6 +142,8 @@ def index(
     reports: Annotated[Path, typer.Argument(help="A folder of run folders.")] = Path("reports"),
 ) -> None:
     """Write the index of all runs: what each is, and which of the papers' claims hold."""
-    from bench.report.papers.index import write_index
+    with Working(f"reading the runs in {reports}"):
+        from bench.report.papers.index import write_index
 
-    say(console, f"wrote {write_index(reports)}")
+        path = write_index(reports)
+    say(console, f"wrote {path}")

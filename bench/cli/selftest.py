@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.options import Checkpoints, DataRoot, console, say
+from bench.cli.options import Checkpoints, DataRoot, console, errors, say
+from bench.cli.working import Working
 from bench.core.paths import whole_folder
 
 if TYPE_CHECKING:  # imported at every start
@@ -36,24 +37,24 @@ def selftest(
     data_root: DataRoot = None,
 ) -> None:
     """Plant every known trap and show that it is noticed (about four minutes on two cores)."""
+    say(errors, "selftest: about four minutes on two cores ..." if case is None else f"{case} ...")
     from bench.selftest import CASES, Processes, Summary, compare, pick, run_case, trials
     from bench.zoo import list_folders
 
     if case is not None:
         results = [run_case(pick(CASES, case))]
         shown = [] if no_libraries else [trial for trial in trials() if trial.id == case]
-        summary = Summary(results, _collect("libraries", map(compare, shown)))
+        summary = Summary(results, _collect("libraries", map(compare, shown), len(shown)))
     else:
         with Processes() as processes:
             folders = [] if no_checkpoints else list_folders([whole_folder(checkpoints)])
             looks = processes.check_checkpoints(folders, data_root)  # the longest first
-            compared = processes.compare([] if no_libraries else trials())
-            results = _collect("planted cases", processes.run_cases(CASES))
-            summary = Summary(
-                results,
-                _collect("libraries", compared),
-                None if no_checkpoints else _collect("checkpoints", looks),
-            )
+            tried = [] if no_libraries else list(trials())
+            compared = processes.compare(tried)
+            results = _collect("planted cases", processes.run_cases(CASES), len(CASES))
+            comparisons = _collect("libraries", compared, len(tried))
+            looked = _collect("checkpoints", looks, len(folders))
+            summary = Summary(results, comparisons, None if no_checkpoints else looked)
     _show(summary)
     if out is not None:
         _write(out, summary)
@@ -67,13 +68,13 @@ def _write(out: Path, summary: Summary) -> None:
     write_atomically(out, summary.to_markdown().encode())
 
 
-def _collect(what: str, found: Iterable[T]) -> list[T]:
-    """Returns all of an iterable; a terminal shows the count as it grows."""
+def _collect(what: str, found: Iterable[T], total: int) -> list[T]:
+    """Returns all of an iterable, and shows how far it is."""
     collected: list[T] = []
-    with console.status(f"{what} ...") as status:
+    with Working(f"selftest: {what}", total) as working:
         for one in found:
             collected.append(one)
-            status.update(f"{what}: {len(collected)} done")
+            working.step()
     return collected
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import DataRoot, Device, console, say
+from bench.cli.working import Working
 from bench.core.errors import UserError, did_you_mean
 from bench.core.paths import checkpoints_folder, recipes_folder
 
 if TYPE_CHECKING:  # imported at every start
-    from rich.progress import Progress
-
     from bench.train.compute import Compute
     from bench.train.recipe import Recipe
     from bench.train.trainer import Progress as Step
@@ -92,14 +91,11 @@ def _why_kept(recipe: Recipe, card: Card) -> str:
 
 
 def _train_one(recipe: Recipe, folder: Path, data_root: Path | None, compute: Compute) -> None:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    text = f"{recipe.name}: reading images, timing a few steps, compiling if that pays"
+    with Working(text, every=60, silent=os.environ.get("RANK", "0") != "0") as working:
+        from bench.train.build import train_checkpoint
 
-    from bench.train.build import train_checkpoint
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"
-    with Progress(*columns, console=console, disable=silent) as bar:
-        show = _display(bar, recipe)
+        show = _display(working, recipe)
         checkpoint = train_checkpoint(recipe, folder, data_root, show, compute)
     if checkpoint is not None:
         clean = checkpoint.card.clean_accuracy
@@ -107,11 +103,8 @@ def _train_one(recipe: Recipe, folder: Path, data_root: Path | None, compute: Co
         say(console, f"{checkpoint.folder}: {reached}")
 
 
-def _display(bar: Progress, recipe: Recipe) -> Callable[[Step], None]:
-    """Returns a callback that shows each step on a terminal, and each epoch's end elsewhere."""
-    from rich.markup import escape
-
-    task = bar.add_task(recipe.name, total=None)
+def _display(working: Working, recipe: Recipe) -> Callable[[Step], None]:
+    """Returns a callback that shows each step, and off a terminal the end of each epoch."""
     last: int | None = None
 
     def show(step: Step) -> None:
@@ -122,7 +115,7 @@ def _display(bar: Progress, recipe: Recipe) -> Callable[[Step], None]:
             f"{recipe.name}: epoch {step.epoch}/{recipe.epochs}, loss {step.loss:.3f}, "
             f"accuracy {step.accuracy:.1%}, {step.rate:.0f} images/s"
         )
-        bar.update(task, completed=step.step, total=step.n_steps, description=escape(text))
+        working.step(text, step.step, step.n_steps)
         finished = step.step * recipe.epochs // step.n_steps
         if finished > last and not console.is_terminal:
             say(console, text)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from bench.cli import options as completing
 from bench.cli.options import (
@@ -24,6 +23,7 @@ from bench.cli.options import (
     say,
     where_of,
 )
+from bench.cli.working import Working
 from bench.core.cell import Adversary, DataSpec
 from bench.core.errors import UserError
 from bench.core.paths import Where, folder_at
@@ -132,9 +132,9 @@ def _verify_file(
     as_json: bool,
 ) -> int:
     """Judges a file of other tools and prints what it proves; returns 1 if some are not valid."""
-    from bench.evaluation.examples import verify_file
+    with Working(f"scoring {x_adv}"):
+        from bench.evaluation.examples import verify_file
 
-    with console.status(Text(f"scoring {x_adv}")):
         verdict = verify_file(model, _data_spec(data), x_adv, threat, where, **options)
     if as_json:
         typer.echo(json.dumps(verdict.as_dict(), indent=2))
@@ -179,24 +179,26 @@ def _verify_run(run: str, where: Where) -> int:
     table.add_column("note")
     failed = unchecked = 0
     lines: list[str] = []
-    for cell in store.read_manifest().cells:
-        if cell.refused or cell.cell_id is None or not store.stored(cell.cell_id):
-            continue
-        info, rows = store.read_cell(cell.cell_id)
-        if info.attack_kind == "none":
-            continue  # the clean image itself
-        names = (cell.model_label, cell.attack_label)
-        try:
-            with console.status(Text(f"checking {names[0]} / {names[1]}")):
+    cells = store.read_manifest().cells
+    with Working(f"checking {store.folder}", len(cells)) as working:
+        for cell in cells:
+            names = (cell.model_label, cell.attack_label)
+            working.step(f"checking {names[0]} / {names[1]}")
+            if cell.refused or cell.cell_id is None or not store.stored(cell.cell_id):
+                continue
+            info, rows = store.read_cell(cell.cell_id)
+            if info.attack_kind == "none":
+                continue  # the clean image itself
+            try:
                 verdict = _reverified(store, info, rows, where)
-        except UserError as error:
-            unchecked += 1
-            table.add_row(*names, "", "", "", "", f"not checked: {error}", style="yellow")
-            continue
-        failed += bool(verdict.failures)
-        table.add_row(*names, *_numbers(verdict), style="red" if verdict.failures else None)
-        for failure in verdict.failures[:SHOWN]:
-            lines.append(f"{names[0]} / {names[1]}, image {failure.index}: {failure.why}")
+            except UserError as error:
+                unchecked += 1
+                table.add_row(*names, "", "", "", "", f"not checked: {error}", style="yellow")
+                continue
+            failed += bool(verdict.failures)
+            table.add_row(*names, *_numbers(verdict), style="red" if verdict.failures else None)
+            for failure in verdict.failures[:SHOWN]:
+                lines.append(f"{names[0]} / {names[1]}, image {failure.index}: {failure.why}")
     console.print(table)
     for line in lines:
         say(console, line, "red")

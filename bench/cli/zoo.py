@@ -26,6 +26,7 @@ from bench.cli.options import (
     warn,
     where_of,
 )
+from bench.cli.working import Working
 from bench.core.errors import UserError
 from bench.core.model_spec import size_text
 from bench.core.paths import checkpoint_roots, checkpoints_folder, recipes_folder, whole_folder
@@ -94,27 +95,29 @@ def import_(
     device: Device = "auto",
 ) -> None:
     """Bring in weights that others trained; what is not given is taken from the data set."""
-    from bench.train.importing import ImportRequest, import_checkpoint
+    with Working(f"reading {file}, and scoring it"):
+        from bench.train.importing import ImportRequest, import_checkpoint
 
-    request = ImportRequest(
-        file=file,
-        arch=arch,
-        norm=norm,
-        dataset=dataset,
-        name=name,
-        channels=channels,
-        size=size,
-        classes=classes,
-        mean=mean,
-        std=std,
-        shortcut=shortcut,
-        key=key,
-        renames=tuple(rename or ()),
-        drops=tuple(drop or ()),
-        score_on=score_on,
-        force=force,
-    )
-    _show_import(import_checkpoint(request, where_of(checkpoints, data_root, device)))
+        request = ImportRequest(
+            file=file,
+            arch=arch,
+            norm=norm,
+            dataset=dataset,
+            name=name,
+            channels=channels,
+            size=size,
+            classes=classes,
+            mean=mean,
+            std=std,
+            shortcut=shortcut,
+            key=key,
+            renames=tuple(rename or ()),
+            drops=tuple(drop or ()),
+            score_on=score_on,
+            force=force,
+        )
+        done = import_checkpoint(request, where_of(checkpoints, data_root, device))
+    _show_import(done)
 
 
 @zoo_app.command()
@@ -153,6 +156,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Hash and score checkpoints again; exit code 1 where one differs from its card."""
+    say(errors, "verifying checkpoints ...")
     from bench.evaluation.device import pick_device
     from bench.store.files import write_atomically
     from bench.train.quality import AuditOptions
