@@ -86,8 +86,8 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
         assert given <= options | {"--help"}, f"{page.name}: rbench {' '.join(words)}"
 
 
-def test_the_readme_names_everything_that_can_be_listed() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_start_page_names_everything_that_can_be_listed() -> None:
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
     found = re.search(r"^rbench list (\w+) +# or (.*(?:\n +# .*)*)", text, re.M)
     assert found
     assert {found[1], *re.findall(r"\w+", found[2])} == set(LISTINGS)
