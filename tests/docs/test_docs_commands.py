@@ -316,7 +316,7 @@ def test_slow_examples_run_in_a_fresh_clone(clone: Path) -> None:
         words = shlex.split(command)
         line = [sys.executable, "-m", "bench", *words[1:]] if words[0] == "rbench" else words
         done = subprocess.run(
-            line, cwd=clone, env=environment(clone), capture_output=True, text=True, timeout=600
+            line, cwd=clone, env=environment(clone), capture_output=True, text=True, timeout=3600
         )
         said.append((done.returncode, done.stdout + done.stderr))
     assert not failures(SLOW, said)
