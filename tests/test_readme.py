@@ -1,10 +1,15 @@
-"""The README and docs/results.md show what the committed reports say."""
+"""The README, docs/results.md and docs/comparison.md show what reports and registries say."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from bench.attacks import ATTACKS
+from bench.core.ball import Norm
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,8 +36,7 @@ def test_tables_are_those_of_the_reports(report: str) -> None:
             break
         table.append(line)
     assert len(table) > 3
-    page = "README.md" if report.startswith("table1/") else "docs/results.md"
-    assert "\n".join(table) in (ROOT / page).read_text(encoding="utf-8")
+    assert "\n".join(table) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_quotes_the_selftests_report() -> None:
@@ -40,3 +44,20 @@ def test_the_readme_quotes_the_selftests_report() -> None:
     line = report.splitlines()[2]
     assert "planted cases caught" in line
     assert f"> {line}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_comparison_counts_what_there_is() -> None:
+    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w ]+) \| ([^|]+) \|", text, re.M))
+    native = {name for name in ATTACKS if ":" not in name} - {"natural", "pyautoattack"}
+    models = list((ROOT / "checkpoints").glob("*/card.yaml"))
+    assert int(re.findall(r"\d+", rows["attacks"])[0]) == len(native)
+    assert int(re.findall(r"\d+", rows["models ready to use"])[0]) == len(models)
+    assert set(get_args(Norm)) <= set(rows["threat models"].split(", "))
+
+
+def test_the_readme_fits_a_few_screens() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    sections = "\n".join(lines).split("\n## ")
+    assert len(lines) < 130
+    assert all(section.count("\n") < 45 for section in sections), "a screen for each reader"

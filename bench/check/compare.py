@@ -300,7 +300,7 @@ def _judge(pair: _Pair, adjusted: float | None, level: float, rules: Rules) -> C
     if pair.tested.p is None:
         return _with(base, "not comparable", pair.tested.method, leaves_open=True)
     if pair.apart:
-        why = "tested unpaired: no difference is shown, which does not make two trainings the same"
+        why = "retrained (unpaired test): no difference detected, but equality is not claimed"
         return _with(base, "not comparable", why, leaves_open=not rules.accept_retrained)
     return base
 

@@ -114,7 +114,7 @@ def read_run(folder: Folder) -> Recording:
             continue
         records[key] = record_of(key, info, rows)
         infos.append(info)
-    missing |= {key: "its checkpoint was not at hand" for key in _absent(manifest)}
+    missing |= {key: "its checkpoint was missing" for key in _absent(manifest)}
     return Recording(
         suite=str(manifest.suite.get("suite", "")),
         records=records,

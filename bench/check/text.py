@@ -106,8 +106,8 @@ def numbers(cell: Checked) -> str:
 def explanation(cell: Checked) -> list[str]:
     """Returns clauses about a cell beyond its numbers and its test."""
     least = seen(cell) if cell.verdict == "same" else ""
-    found = f"a drop of {least} points would have been found nine times in ten" if least else ""
-    return [clause for clause in (flips(cell), found, *cell.reasons) if clause]
+    found = f"a drop of {least} points would have been detected with probability 90 %"
+    return [clause for clause in (flips(cell), least and found, *cell.reasons) if clause]
 
 
 def details(cell: Checked, tested: int) -> list[str]:
@@ -154,5 +154,9 @@ def sensitivity(check: Check) -> str:
     least, most = (f"{100 * drop:.{places}f}" for drop in (known[0], known[-1]))
     drops = f"a drop of {least}" if least == most else f"drops of {least} to {most}"
     unknown = len(same) - len(known)
-    rest = f"; of {unknown} of them this is not known" if unknown else ""
-    return f"where no change is shown, {drops} points would have been found nine times in ten{rest}"
+    cells = f"{unknown} cell{'s' * (unknown > 1)}"
+    rest = f"; for {cells} the detectable drop could not be computed" if unknown else ""
+    return (
+        f"cells without a significant change: {drops} points would have been detected with "
+        f"probability 90 %{rest}"
+    )

@@ -52,11 +52,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "rbench report reports/table1",
         "rbench report reports/table1 --kind leaderboard --format md,csv",
         "rbench report reports/table1 --style paper --group training",
-        "rbench report reports/rna_table1 --compare rna/table1",
-        "rbench report reports/mine --suite mine --compare rna/table1",
+        "rbench report reports/table1 --compare rna/table1",
+        "rbench report reports/table1 --suite table1 --compare rna/table1",
     ),
     "check": (
-        "rbench check reports/smoke",
+        "rbench check reports/mine",
         "rbench check reports/mine --baseline main:suites/baselines/mine.jsonl --min-drop 1",
         "rbench check reports/mine --baseline reports/before --markdown check.md --junit check.xml",
     ),
@@ -90,14 +90,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """Shown below a command's help."""
 
 app = typer.Typer(
-    help="Adversarial robustness, with its uncertainty: rbench run suites/table1.yaml",
+    help="Measure adversarial robustness with confidence intervals. Start: rbench run quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-data_app = typer.Typer(
-    help="Data sets: where they are, and how to fetch one.", no_args_is_help=True
-)
+data_app = typer.Typer(help="Download data sets.", no_args_is_help=True)
 
 
 def main() -> None:
@@ -127,7 +125,7 @@ def _options(
 
 @data_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A data set, see: rbench list datasets.")],
+    name: Annotated[str, typer.Argument(help="Name of a data set (rbench list datasets).")],
     data_root: DataRoot = None,
 ) -> None:
     """Download a data set through torchvision into the data root."""
@@ -138,10 +136,10 @@ def fetch(
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Where to work; suites/mine.yaml is written in it.")
+        Path, typer.Argument(help="Folder in which suites/mine.yaml is written.")
     ] = Path(),
 ) -> None:
-    """Write a commented suite to start from; nothing is replaced."""
+    """Write a commented suite to start from; existing files are kept."""
     from bench.store.files import write_atomically
     from bench.suite.find import NAME, starter_suite
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # imported at every start
     from bench.check.record import Recording
 
 baseline_app = typer.Typer(
-    help="Baselines: the numbers that rbench check holds a run against.", no_args_is_help=True
+    help="Manage baselines, which rbench check compares runs with.", no_args_is_help=True
 )
 
 NAMED = 10
@@ -35,17 +35,17 @@ def update(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also of a run that is incomplete, or has alarms."),
+        typer.Option("--force", help="Accept a run that is incomplete or has alarms."),
     ] = False,
     accept_regressions: Annotated[
         bool,
         typer.Option(
             "--accept-regressions",
-            help="Also over a better baseline, against which rbench check finds a regression.",
+            help="Replace the baseline even if the run is a regression.",
         ),
     ] = False,
 ) -> None:
-    """Write a run's numbers as the baseline, and say what that changes."""
+    """Write a run's results as the new baseline, and print what changes."""
     from bench.check.record import read_run
     from bench.check.source import default_file
     from bench.core.paths import folder_at

@@ -35,48 +35,50 @@ def check(
         str | None,
         typer.Option(
             "--baseline",
-            help="A baseline's file, REVISION:FILE of git, or a run folder "
+            help="Baseline file, git REVISION:FILE, or run folder "
             "(default: suites/baselines/SUITE.jsonl).",
         ),
     ] = None,
     min_drop: Annotated[
         float,
-        typer.Option("--min-drop", help="Points; a smaller drop is shown, but does not fail."),
+        typer.Option(
+            "--min-drop", help="Percentage points; a smaller drop is reported, but passes."
+        ),
     ] = 0.0,
     alpha: Annotated[
         float,
-        typer.Option("--alpha", help="Probability that a check without any change fails."),
+        typer.Option("--alpha", help="Probability that the check fails although nothing changed."),
     ] = 0.01,
     accept_retrained: Annotated[
         bool,
         typer.Option(
             "--accept-retrained",
-            help="Two trainings between which no difference is shown do not leave it incomplete.",
+            help="Pass if a retrained model shows no significant change.",
         ),
     ] = False,
     markdown: Annotated[
         str | None,
-        typer.Option("--markdown", help="Write this too, for a pull request; - for stdout."),
+        typer.Option("--markdown", help="Also write Markdown, for a pull request; - for stdout."),
     ] = None,
     junit: Annotated[
-        str | None, typer.Option("--junit", help="Write this too, as tests; - for stdout.")
+        str | None, typer.Option("--junit", help="Also write JUnit XML; - for stdout.")
     ] = None,
     json: Annotated[
-        str | None, typer.Option("--json", help="Write this too, for programs; - for stdout.")
+        str | None, typer.Option("--json", help="Also write JSON; - for stdout.")
     ] = None,
     annotations: Annotated[
         bool | None,
         typer.Option(
             "--annotations/--no-annotations",
-            help="Notes and a summary for GitHub (default: in its jobs).",
+            help="Annotations and summary for GitHub (default: on, in GitHub jobs).",
             show_default=False,
         ),
     ] = None,
     budget: Annotated[str | None, typer.Option("--budget", hidden=True)] = None,
 ) -> None:
-    """Hold a run against a baseline, cell by cell: has robustness changed?
+    """Compare a run with a baseline: has robustness changed?
 
-    Exit codes: 0 no, 1 it regressed, 2 misuse, 3 some cells could not be checked.
+    Exit codes: 0 no, 1 regression, 2 misuse, 3 some results could not be compared.
     """
     from bench.check.compare import Rules
 

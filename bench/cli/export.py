@@ -44,14 +44,14 @@ def export(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", help="File for csv (- is stdout) and parquet, folder for the others."
+            "--out", help="File for csv (- is stdout) and parquet; folder for other formats."
         ),
     ] = None,
 ) -> None:
-    """Write a run for other tools, below RUN/export: one table, RobustBench entries, model cards.
+    """Export a run for other tools: one table, RobustBench entries, model cards.
 
-    csv and parquet hold a line for each image of each cell. Exit code 3: some models are no entry
-    for RobustBench; each is named with what is missing.
+    csv and parquet have a line for each image under each attack. Exit code 3: some models do not
+    qualify as RobustBench entries; each is listed with the reason.
     """
     from bench.export.huggingface import export_cards
     from bench.export.robustbench import export_robustbench
@@ -104,10 +104,10 @@ def query(
     ] = "",
     format: Annotated[str, typer.Option("--format", help="table, csv, json, md or parquet.")] = "",
     out: Annotated[
-        Path | None, typer.Option("--out", help="A file, in the format of its ending.")
+        Path | None, typer.Option("--out", help="File to write; its extension sets the format.")
     ] = None,
 ) -> None:
-    """Ask a run by SQL (DuckDB): `rows` has a line an image, `cells` a line a cell."""
+    """Query a run with SQL (DuckDB): `rows` (images) and `cells` (a model under an attack)."""
     from bench.export import database, to_bytes
 
     wanted = _format(format, out)

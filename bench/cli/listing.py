@@ -76,7 +76,7 @@ def list_(
     checkpoints: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what a suite may name."""
+    """List what can be named in a suite."""
     list_command(console, what, checkpoints, as_json)
 
 

@@ -101,21 +101,22 @@ def where_of(
 
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", envvar="RBENCH_DATA", help="Folder with data sets."),
+    typer.Option("--data-root", envvar="RBENCH_DATA", help="Folder of data sets."),
 ]
 Checkpoints = Annotated[
     Path | None,
-    typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder with checkpoints."),
+    typer.Option("--checkpoints", envvar="RBENCH_CHECKPOINTS", help="Folder of checkpoints."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or auto.")]
 TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Let python:MODULE:CALLABLE run that code.")
+    bool, typer.Option("--trust-code", help="Allow python:MODULE:CALLABLE, which runs code.")
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes (default: one per core; GPU: 1).")
+    int | None,
+    typer.Option("--workers", min=1, help="Number of processes (default: one per core; GPU: 1)."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its URL.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run folder or URL.")]
 
 
 def suites(incomplete: str) -> list[str]:
@@ -161,14 +162,14 @@ def starting(names: Iterable[str], incomplete: str) -> list[str]:
 
 SuiteArgument = Annotated[
     str,
-    typer.Argument(help="A suite file, or the name of one in suites/.", autocompletion=suites),
+    typer.Argument(help="Suite file, or the name of one in suites/.", autocompletion=suites),
 ]
 OutFolder = Annotated[
-    str | None, typer.Option("--out", help="Run folder or its URL (default: reports/SUITE).")
+    str | None, typer.Option("--out", help="Run folder or URL (default: reports/SUITE).")
 ]
 Exact = Annotated[
-    bool, typer.Option("--exact", help="Attack in float32 throughout, whatever the suite says.")
+    bool, typer.Option("--exact", help="Attack in float32 throughout; overrides the suite.")
 ]
 SkipMissing = Annotated[
-    bool, typer.Option("--skip-missing", help="Leave out models whose checkpoint is not here.")
+    bool, typer.Option("--skip-missing", help="Skip models whose checkpoint is missing.")
 ]

@@ -44,13 +44,13 @@ def plan(
     device: Device = "auto",
     workers: Workers = None,
     timed: Annotated[
-        bool, typer.Option("--time/--no-time", help="Time a few passes, and predict from them.")
+        bool, typer.Option("--time/--no-time", help="Estimate the time from a few timed passes.")
     ] = True,
     skip_missing: SkipMissing = False,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Check a suite and list its cells, without running any."""
+    """Check a suite, list what it would run, and estimate the time."""
     from bench.cli.live import say_notes
     from bench.run.calibrate import predict
     from bench.run.prepare import PreparedRun
@@ -98,9 +98,9 @@ def _print(
         without = f", without {unknown} cells of unknown passes" * bool(unknown)
         say(
             console,
-            f"at most about {longest} with {device}{without}: an upper bound from float32 passes "
-            f"of each kind of model, timed here on {since} ({passes_file()}); broken images leave "
-            "most attacks early, and a search may run in lower precision",
+            f"at most about {longest} with {device}{without}. Upper bound, extrapolated from "
+            f"float32 passes timed here on {since} ({passes_file()}); most attacks stop early on "
+            "broken images, and may search in lower precision",
         )
 
 

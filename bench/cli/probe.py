@@ -42,19 +42,19 @@ def probe(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint's name or folder, or a URI: rbench list schemes.",
+            help="Checkpoint name or folder, or a URI (rbench list schemes).",
             autocompletion=completing.checkpoints,
         ),
     ],
     data: Annotated[
-        str | None, typer.Option("--data", help="Images to look with (default: its data set's).")
+        str | None, typer.Option("--data", help="Data set to test with (default: the model's).")
     ] = None,
     data_root: DataRoot = None,
     checkpoints: Checkpoints = None,
     device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Look at what a checkpoint does: stochastic, batch-dependent, gradients, modes."""
+    """Test what a model is: stochastic, batch-dependent, gradient-masked, stateful."""
     where = where_of(checkpoints, data_root, device, trust_code)
     raise typer.Exit(probe_command(console, checkpoint, where, data))
 

@@ -12,14 +12,14 @@ from bench.cli.options import RunArgument, console, say, warn
 def prune(
     run: RunArgument,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")
+        bool, typer.Option("--dry-run", help="Only list what would be deleted.")
     ] = False,
 ) -> None:
     """Delete the cells and analyses of a run folder that its suite no longer names.
 
-    The suite is the one that was run last, or that `rbench report --suite` read. Convergence sweeps
-    and sentinels of its cells stay, and so does all that is of a model left out for lack of its
-    checkpoint.
+    The suite is the one that was run last, or that `rbench report --suite` read. Kept as well:
+    convergence checks and sentinels of its cells, and all results of models that were skipped for
+    lack of a checkpoint.
     """
     from bench.core.paths import folder_at
     from bench.run.prune import find_leftovers

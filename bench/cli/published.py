@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.published import PublishedTable
 
 published_app = typer.Typer(
-    help="Published tables, to set beside a run: list and show them, import others' leaderboards.",
+    help="Published tables to compare runs with: list, show, import.",
     no_args_is_help=True,
 )
 SOURCES = ("robustbench",)
@@ -32,9 +32,9 @@ def import_(
         Path | None, typer.Option("--to", help="File (default: published/SOURCE.yaml).")
     ] = None,
 ) -> None:
-    """Turn a leaderboard's files into published tables that suites may name.
+    """Convert a leaderboard's files into published tables for suites.
 
-    Files *.yaml of ./published, or of the folder RBENCH_PUBLISHED, are found by their names.
+    Suites find tables in ./published/*.yaml, or in the folder that RBENCH_PUBLISHED names.
     """
     from bench.published import published_folder
     from bench.published.robustbench import import_model_info
@@ -78,11 +78,13 @@ def list_(as_json: AsJson = False) -> None:
 def show(
     table: Annotated[
         str,
-        typer.Argument(help="One of rbench published list.", autocompletion=completing.tables),
+        typer.Argument(
+            help="Name of a table (rbench published list).", autocompletion=completing.tables
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show the numbers of a published table, and how a suite names its rows and columns."""
+    """Show a published table, and how a suite refers to its rows and columns."""
     from bench.published import load_table
     from bench.published.rows import all_keys
 

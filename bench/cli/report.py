@@ -66,7 +66,7 @@ def report(
         bool, typer.Option("--intervals", help="Show 95 % intervals in tables for a paper.")
     ] = False,
     no_float: Annotated[
-        bool, typer.Option("--no-float", help="Without table, caption and label, for your own.")
+        bool, typer.Option("--no-float", help="Omit table, caption and label.")
     ] = False,
     groups: Annotated[
         list[str] | None,
@@ -77,7 +77,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a run's reports again from its store: tables, figures, and one page of them all."""
+    """Write the reports of a run again from stored rows: tables, figures, report.html."""
     from bench.core.paths import folder_at
     from bench.report.run_view import RunView
     from bench.report.write import FORMATS, PAGE, write_view
@@ -141,7 +141,7 @@ def _check_style(style: str, looks: list[str], formats: list[str] | None) -> Non
 def index(
     reports: Annotated[Path, typer.Argument(help="A folder of run folders.")] = Path("reports"),
 ) -> None:
-    """Write the index of all runs: what each is, and which of the papers' claims hold."""
+    """Write the index of all runs, with the verdicts on the papers' claims."""
     with Working(f"reading the runs in {reports}"):
         from bench.report.papers.index import write_index
 

@@ -34,44 +34,46 @@ def run(
     device: Device = "auto",
     workers: Workers = None,
     probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="Look at each model first.")
+        bool, typer.Option("--probe/--no-probe", help="Test each model before attacking it.")
     ] = True,
     exact: Exact = False,
     skip_missing: SkipMissing = False,
     time_limit: Annotated[
         float | None,
         typer.Option(
-            "--time-limit", min=1, help="Seconds after which a chunk of images is given up."
+            "--time-limit", min=1, help="Seconds after which a chunk of images is abandoned."
         ),
     ] = None,
     save_adv: Annotated[
         bool, typer.Option("--save-adv", help="Store adversarial examples, for rbench verify.")
     ] = False,
     engine: Annotated[
-        Engine, typer.Option("--engine", help="On this machine, or on what Ray manages.")
+        Engine, typer.Option("--engine", help="Run on this machine, or on Ray.")
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option("--address", help="Of a Ray cluster, such as auto (default: start Ray here)."),
+        typer.Option(
+            "--address", help="Address of a Ray cluster, such as auto (default: start Ray here)."
+        ),
     ] = None,
     task_cpus: Annotated[
-        float, typer.Option("--task-cpus", min=1, help="Cores that a chunk takes on Ray.")
+        float, typer.Option("--task-cpus", min=1, help="CPU cores per chunk on Ray.")
     ] = 1,
     task_gpus: Annotated[
         float,
-        typer.Option("--task-gpus", min=0, help="GPUs that a chunk takes on Ray, or 0.5."),
+        typer.Option("--task-gpus", min=0, help="GPUs per chunk on Ray, such as 0.5."),
     ] = 0,
     track: Annotated[
         list[str] | None,
         typer.Option(
             "--track",
-            help="Log to mlflow or wandb, by their own settings; repeatable.",
+            help="Log to mlflow or wandb, as configured there; repeatable.",
             autocompletion=completing.trackers,
         ),
     ] = None,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run a suite and write its tables; what is stored already is not run again."""
+    """Run a suite and write its tables; stored results are not computed again."""
     from bench.cli.live import RunPrinter
     from bench.export.tracking import Tracking
     from bench.run.pipeline import run_suite

@@ -23,20 +23,18 @@ T = TypeVar("T")
 
 
 def selftest(
-    case: Annotated[str | None, typer.Option("--case", help="Run this planted case only.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Markdown file that is written too.")
-    ] = None,
+    case: Annotated[str | None, typer.Option("--case", help="Run only this case.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a Markdown file.")] = None,
     no_checkpoints: Annotated[
-        bool, typer.Option("--no-checkpoints", help="Leave the checkpoints out.")
+        bool, typer.Option("--no-checkpoints", help="Skip the checkpoints.")
     ] = False,
     no_libraries: Annotated[
-        bool, typer.Option("--no-libraries", help="Leave pyautoattack and torchattacks out.")
+        bool, typer.Option("--no-libraries", help="Skip pyautoattack and torchattacks.")
     ] = False,
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Plant every known trap and show that it is noticed (about four minutes on two cores)."""
+    """Test that rbench notices known evaluation mistakes (four minutes on two cores)."""
     say(errors, "selftest: about four minutes on two cores ..." if case is None else f"{case} ...")
     from bench.selftest import CASES, Processes, Summary, compare, pick, run_case, trials
     from bench.zoo import list_folders

@@ -23,10 +23,10 @@ if TYPE_CHECKING:  # imported at every start
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, or a file of recipes in checkpoints/recipes.")
+        str, typer.Argument(help="Name of a recipe, or of a file in checkpoints/recipes.")
     ],
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Of a file, this recipe; repeatable.")
+        list[str] | None, typer.Option("--only", help="Only this recipe of the file; repeatable.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of checkpoints (default: checkpoints).")
@@ -45,10 +45,10 @@ def train(
         bool, typer.Option("--exact", help="Train in float32, even where bfloat16 is faster.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Train again what has a checkpoint.")
+        bool, typer.Option("--force", help="Train even if the checkpoint exists.")
     ] = False,
 ) -> None:
-    """Train recipes to checkpoints; a killed training goes on where it was.
+    """Train recipes to checkpoints; an interrupted training resumes.
 
     On several GPUs: torchrun --nproc-per-node 4 -m bench train NAME
     """

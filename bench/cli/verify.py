@@ -43,7 +43,7 @@ SHOWN = 5
 def verify(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="A run folder, or its URL: checks what it stored."),
+        typer.Argument(metavar="RUN", help="Run folder or URL whose stored examples are checked."),
     ] = None,
     model: Annotated[
         str | None,
@@ -65,14 +65,14 @@ def verify(
         str | None, typer.Option("--threat", help="For example linf:8/255, l2:0.5 or l1:12.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", help="Name of x_adv, where the file holds several.")
+        str | None, typer.Option("--key", help="Key of x_adv, if the file contains several arrays.")
     ] = None,
     stats: Annotated[
         str | None, typer.Option("--stats", help="Inference statistics, such as batch.")
     ] = None,
     adversary: Annotated[
         Adversary | None,
-        typer.Option("--adversary", help="Of a batch-dependent model: joint (default) or single."),
+        typer.Option("--adversary", help="joint (default) or single, for a batch-dependent model."),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Images that are scored together.")
@@ -87,7 +87,7 @@ def verify(
     device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Check adversarial examples: those of a run, or a file that another tool made."""
+    """Check adversarial examples, of a run or from another tool, without their attack."""
     others: dict[str, object] = {
         "--model": model,
         "--data": data,
@@ -244,7 +244,7 @@ def _conclude(failed: int, unchecked: int, cells: int) -> int:
 
 
 def repair(run: RunArgument) -> None:
-    """Look through a run's store, name what is damaged, and write a lost run.json again."""
+    """Check a run folder for damage, and rebuild a lost run.json."""
     from bench.store.lock import locked
     from bench.store.run_store import RunStore
     from bench.suite.rebuild import rebuild_manifest

@@ -41,19 +41,17 @@ EXIT_DIFFERS = 1
 README = "README.md"
 _STYLES = {"pass": "green", "updated": "yellow", "hash only": "yellow", "differs": "bold red"}
 
-zoo_app = typer.Typer(
-    help="Checkpoints: bring others' in, check them all, show one.", no_args_is_help=True
-)
+zoo_app = typer.Typer(help="Checkpoints: import, check and show.", no_args_is_help=True)
 
 
 @zoo_app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A .pt, .pth, .th or .safetensors file.")],
-    arch: Annotated[str, typer.Option("--arch", help="See: rbench list models.")],
+    arch: Annotated[str, typer.Option("--arch", help="Architecture (rbench list models).")],
     norm: Annotated[str, typer.Option("--norm", help="bn, or '{name: gn, groups: 8}', ...")],
-    dataset: Annotated[str, typer.Option("--dataset", help="What it was trained on.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set it was trained on.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Of the checkpoint (default: the file's).")
+        str | None, typer.Option("--name", help="Name of the checkpoint (default: the file's).")
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", min=1)] = None,
     size: Annotated[int | None, typer.Option("--size", min=8, help="Height and width.")] = None,
@@ -73,7 +71,7 @@ def import_(
         str, typer.Option("--shortcut", help="pad or conv, of CIFAR's ResNets (6n + 2).")
     ] = "pad",
     key: Annotated[
-        str | None, typer.Option("--key", help="Where in the file the state dict is.")
+        str | None, typer.Option("--key", help="Key of the state dict in the file.")
     ] = None,
     rename: Annotated[
         list[str] | None,
@@ -94,7 +92,7 @@ def import_(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Bring in weights that others trained; what is not given is taken from the data set."""
+    """Import a file of weights; options left out are inferred from file and data set."""
     with Working(f"reading {file}, and scoring it"):
         from bench.train.importing import ImportRequest, import_checkpoint
 
@@ -134,7 +132,7 @@ def verify(
         int | None,
         typer.Option("--limit", min=1, help="Score on so many images, compare by interval."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave PGD-20 out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip PGD-20.")] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Write numbers that are missing or differ.")
     ] = False,
@@ -146,16 +144,14 @@ def verify(
             help="Images of PGD-20 (default: 128, by interval; with --update the card's, or 512).",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Markdown file that is written too.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write a Markdown file.")] = None,
     checkpoints: Checkpoints = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hash and score checkpoints again; exit code 1 where one differs from its card."""
+    """Hash and score checkpoints again; exit code 1 if one differs from its card."""
     say(errors, "verifying checkpoints ...")
     from bench.evaluation.device import pick_device
     from bench.store.files import write_atomically
@@ -176,7 +172,9 @@ def verify(
 
 @zoo_app.command()
 def readme(
-    check: Annotated[bool, typer.Option("--check", help="Exit 1 if it is stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if it is out of date.")
+    ] = False,
     recipes: Annotated[
         Path | None, typer.Option("--recipes", help="(default: recipes/ beside the checkpoints).")
     ] = None,

@@ -64,14 +64,15 @@ class DataSpec(Spec):
     """A fixed slice of a data set's split.
 
     Attributes:
-        name: The data set, as ``rbench list datasets`` names it.
-        split: ``test`` or ``train``.
-        limit: Number of images; ``None`` takes all from ``offset`` on.
-        offset: Images skipped, after shuffling if there is a seed.
-        seed: Shuffles before slicing; ``None`` keeps the split's own order.
-        stratified: Takes the same number of images of each class, as far as ``limit`` divides.
-        index: Explicit positions in the split, in evaluation order; excludes limit, offset, seed
-            and stratified. Left out of the id when unset, so that older ids stay valid.
+        name: A data set of ``rbench list datasets``, or your own: ``npz:PATH``, ``folder:PATH``
+            (docs/data.md).
+        split: The split of the data set.
+        limit: Number of images. Default: all from ``offset`` on.
+        offset: Images to skip, after shuffling if there is a seed.
+        seed: Shuffles the images before they are sliced. Default: the split's own order.
+        stratified: Whether to take equally many images of each class, as far as ``limit`` divides.
+        index: Positions in the split, in the order of evaluation, instead of limit, offset, seed
+            and stratified.
     """
 
     name: str
@@ -103,7 +104,7 @@ class DataSpec(Spec):
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)
-        if self.index is None:
+        if self.index is None:  # left out of the id when unset, so that older ids stay valid
             written.pop("index", None)
         return written
 

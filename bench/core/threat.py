@@ -15,11 +15,10 @@ class ThreatModel(Spec):
 
     Attributes:
         norm: Norm that bounds the perturbation.
-        eps: Radius, at least 0. In pixel units of [0, 1] images, unless ``eps_space`` says
-            otherwise. A ball of radius 0 holds the clean image alone, as where a curve begins; that
-            of a whole evaluation is larger (``for_all``).
-        eps_space: ``"pixel"``, or ``"normalized"``: eps is in units of the model's normalized
-            input (the RobustNorm paper's way), so in pixels it is ``eps * std`` per channel.
+        eps: Radius, in units of pixels in [0, 1] unless ``eps_space`` says otherwise. Greater than
+            0 for a suite; a single attack may have 0, where a curve begins at the clean accuracy.
+        eps_space: ``pixel``, or ``normalized``: in units of the model's normalized input, as in the
+            RobustNorm paper; in pixels, that is ``eps * std`` per channel.
     """
 
     norm: Norm = "linf"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOT_RUN = "not run yet; run the suite again to complete it"
-ABSENT = "not run: too few of its models' checkpoints were at hand"
+ABSENT = "not run: too many of its models' checkpoints were missing"
 LEFT_OUT = "left out: not among the attacks that the suite gives this model"
 
 
@@ -196,7 +196,7 @@ class RunView:
             return Outcome("left_out", LEFT_OUT)
         lacking = self._absent.get(self.models[model].label)
         if lacking is not None:
-            return Outcome("absent", f"not run: checkpoint {lacking} was not at hand")
+            return Outcome("absent", f"not run: checkpoint {lacking} was missing")
         return self._outcomes.get((model, attack), Outcome("missing", NOT_RUN))
 
     def outcomes_of(self, model: int) -> list[Outcome]:

@@ -41,8 +41,8 @@ class Entry(Spec):
 
     Attributes:
         label: Name in tables.
-        series: Name of the line that it is a point of in curves, for entries that are written one
-            by one. Those of one ``each`` share the label that they have without its values.
+        series: In curves, name of the line that this entry is a point of; for entries that are
+            written one by one. Entries of one ``each`` form a line without it.
         varied: The values that ``each`` gave to this entry, by field, in words; never in a file.
     """
 
@@ -71,16 +71,18 @@ class Entry(Spec):
 
 
 class AnalysisEntry(Spec):
-    """A measurement that needs more than rows. A bare string stands for ``{analysis: STRING}``.
+    """A measurement that takes more than accuracies.
+
+    A bare string is short for ``{analysis: STRING}``.
 
     Attributes:
-        analysis: Name in the analysis registry.
-        label: Name in reports; the analysis' name by default.
-        models: Names of the suite's models: labels, series, or parts of a label that ``each``
-            made; empty for all.
-        attack: Label of the attack that crafts its attacked images; empty for an analysis without.
-        params: Parameters; the rest are at their defaults.
-        limit: Number of images from the start of the suite's slice; ``None`` for all.
+        analysis: Name of the analysis, as ``rbench list analyses`` shows it.
+        label: Name in reports. Default: the name of the analysis.
+        models: The suite's models, by label, series, or parts of a label that ``each`` made.
+            Default: all.
+        attack: Label of the attack that crafts the attacked images, if the analysis looks at such.
+        params: Its parameters; those left out have their defaults.
+        limit: Only the first images of the suite's data. Default: all.
     """
 
     analysis: Line
@@ -111,9 +113,9 @@ class PanelEntry(Spec):
 
     Attributes:
         title: Heading of the panel.
-        models: The suite's models in it, by label, by series, or by parts of a label that ``each``
-            made (``natural``, ``bn``); empty for all.
-        attacks: The suite's attacks in it, named in the same way; empty for all.
+        models: The suite's models in it, by label, series, or parts of a label that ``each`` made
+            (``natural``, ``bn``). Default: all.
+        attacks: The suite's attacks in it, named in the same way. Default: all.
     """
 
     title: Line
@@ -135,22 +137,15 @@ class PanelEntry(Spec):
 
 
 class ReportEntry(Spec):
-    """A report to write: tables, and for some kinds figures. A bare string is its kind.
+    """A report to write: tables and, for some kinds, figures. A bare string is its kind.
 
     Attributes:
-        kind: ``leaderboard`` (models x attacks, with ranks), ``stats_table`` (population next to
-            batch statistics), ``gain_table`` (what batch statistics gain, relative to population
-            statistics), ``agreement`` (two attacks on the same images), ``transfer_heatmap``
-            (surrogate x target model), or accuracy against eps (``eps_curve``), the attack's steps
-            (``iteration_curve``), the batch (``batch_size_curve``) or RobustNorm's power
-            (``power_curve``), or loss and accuracy against the epochs of the trainings
-            (``training_curve``). ``bench.suite.report_kinds`` lists them all; plugins add more.
-        published: The published table to show beside it, for example ``rna/table1``.
-        where: Narrows that table's rows down, for all models.
-        pairs: For ``agreement``, the labels of the attacks to compare, two by two.
-        panels: For ``transfer_heatmap`` and the curves, how the figure is divided. Without it there
-            is a panel for each attack, or for each line of attacks that ``each`` or ``series``
-            makes.
+        kind: One of the kinds that ``rbench list reports`` shows; plugins may add more.
+        published: The published table to show next to it, for example ``rna/table1``.
+        where: Keys and values that select rows of that table, for all models.
+        pairs: For ``agreement``: pairs of labels of the attacks to compare.
+        panels: For ``transfer_heatmap`` and the curves: how the figure is divided. Default: a panel
+            for each attack, or for each line of attacks that ``each`` or ``series`` makes.
     """
 
     kind: Annotated[str, AfterValidator(known_kind)]

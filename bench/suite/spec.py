@@ -51,13 +51,12 @@ from bench.suite.grid import attack_label, model_label
 class SurrogateEntry(Spec):
     """The model that an attack is crafted on in place of the target model.
 
-    A bare string stands for ``{checkpoint: STRING}``.
+    A bare string is short for ``{checkpoint: STRING}``.
 
     Attributes:
-        checkpoint: Name or URI of the checkpoint under ``transfer``. Under ``stats_transfer`` it is
-            always the entry's own, and is left out.
-        stats: Inference statistics in force while crafting, in place of the card's. Required
-            under ``stats_transfer``.
+        checkpoint: Name or URI of the surrogate under ``transfer``. Leave it out under
+            ``stats_transfer``, where it is the entry's own checkpoint.
+        stats: Inference statistics while crafting; required under ``stats_transfer``.
     """
 
     checkpoint: Annotated[
@@ -85,33 +84,35 @@ def _told_apart(value: object) -> object:
 
 
 class ModelEntry(Entry):
-    """A row of the suite's tables. A bare string stands for ``{checkpoint: STRING}``.
+    """A row of the tables. A bare string is short for ``{checkpoint: STRING}``.
 
-    A ``python:`` model may have ``identity: TEXT``, which becomes part of its URI: a text that
-    changes whenever its weights do.
+    A ``python:`` model may also have ``identity: TEXT``, which becomes part of its URI: a text that
+    you change whenever its weights change.
 
     Attributes:
         checkpoint: Name of the checkpoint, or a URI (docs/models.md).
-        label: Name in tables; by default the checkpoint's, a URI's in short, with ``stats``,
-            ``protocol``, ``eot_iter``, ``eot``, ``adversary``, ``gradient_model`` and ``loss`` if
-            they are given.
-        stats: Inference statistics in place of the card's; for norms ``bn``, ``bgn`` and ``rn``.
-        protocol: How it is attacked and scored.
+        label: Name in tables. Default: the checkpoint, or the URI shortened, with ``stats``,
+            ``protocol``, ``eot_iter``, ``eot``, ``adversary``, ``gradient_model`` and ``loss``
+            where they are given.
+        stats: Inference statistics of the norms ``bn``, ``bgn`` and ``rn``. Default: what the
+            checkpoint's card says.
+        protocol: How it is attacked and scored: ``white_box``, with its own gradients;
+            ``fixed_path``, the RNA paper's, where one path is attacked and others are scored;
+            ``transfer`` and ``stats_transfer``, crafted on a ``surrogate``.
         surrogate: The model that attacks are crafted on. ``transfer`` needs a checkpoint
             (``surrogate: NAME``), ``stats_transfer`` needs statistics
             (``surrogate: {stats: population}``): crafted under those, scored under ``stats``.
-        eot_iter: Draws over which an attack averages gradients, in place of the suite's; for a
-            stochastic model.
-        eot: How these draws are averaged over, in place of the suite's; for a stochastic model.
-        adversary: ``joint`` or ``single``, for a batch-dependent model.
-        batch_size: In place of the suite's.
-        gradient_model: Name or URI of the model whose backward pass attacks follow in place of the
-            entry's own, while they see its logits (BPDA); attacks that follow no gradient pass it
-            over (docs/adaptive.md).
-        loss: ``python:MODULE:FUNCTION`` of a loss that attacks climb in place of their own; for
+        eot_iter: Overrides the suite's ``eot_iter``; for a stochastic model.
+        eot: Overrides the suite's ``eot``; for a stochastic model.
+        adversary: For a batch-dependent model: whether the whole batch is perturbed (``joint``) or
+            one image in an otherwise clean batch (``single``).
+        batch_size: Overrides the suite's ``batch_size``.
+        gradient_model: Name or URI of the model whose backward pass attacks use, with the logits
+            of this one (BPDA); gradient-free attacks ignore it (docs/adaptive.md).
+        loss: ``python:MODULE:FUNCTION``, a loss that attacks maximize instead of their own; for
             fgsm, bim, mim, pgd and apgd.
-        attacks: Labels of the attacks that it meets, or series of them; empty for all.
-        published: The row of the published tables to show beside it.
+        attacks: Labels or series of the attacks to run on it. Default: all.
+        published: The row of the published tables to show next to it.
     """
 
     checkpoint: Annotated[Line, AfterValidator(canonical_name)]
@@ -171,20 +172,19 @@ class ModelEntry(Entry):
 
 
 class AttackEntry(Entry):
-    """A column of the suite's tables. A bare string stands for ``{attack: STRING}``.
+    """A column of the tables. A bare string is short for ``{attack: STRING}``.
 
     Attributes:
-        attack: Name in the attack registry.
-        label: Name in tables; by default the attack's, without its library, with ``eot_iter`` and
-            ``eot`` and ``eps`` if they are given, for example ``PGD EOT-20``.
-        params: Its parameters; the rest are at their defaults.
-        eps: Radius of its ball in place of the suite's, in the suite's norm and space.
-        eot_iter: Draws over which gradients are averaged, in place of the model's and the
-            suite's; counts for stochastic models only.
-        eot: How these draws are averaged over, in place of the model's and the suite's.
-        limit: So many images only, the first of the suite's slice; ``None`` for all. Such a column
-            is no part of the worst case, which is of all images.
-        published: The column of the published tables to show beside it.
+        attack: Name of the attack, as ``rbench list attacks`` shows it.
+        label: Name in tables. Default: the attack's name without its library, with ``eot_iter``,
+            ``eot`` and ``eps`` where they are given, for example ``PGD EOT-20``.
+        params: Its parameters; those left out have their defaults.
+        eps: Overrides the radius of the suite's threat model, in the same norm and space.
+        eot_iter: Overrides the ``eot_iter`` of model and suite; for stochastic models.
+        eot: Overrides the ``eot`` of model and suite; for stochastic models.
+        limit: Only the first images of the suite's data. Default: all. A column with a limit is not
+            part of the worst case, which covers all images.
+        published: The column of the published tables to show next to it.
     """
 
     attack: Line
@@ -244,32 +244,33 @@ def _leaderboard() -> tuple[ReportEntry, ...]:
 
 
 class SuiteSpec(Spec):
-    """A whole suite file.
+    """The whole file.
 
     Attributes:
-        suite: Its name; results go to a folder of that name.
-        title: Heading of its tables; the name if empty.
-        description: Printed with the tables.
-        data: The slice that every model is scored on.
-        threat_model: The ball of every attack.
-        batch_size: Images that are attacked and scored together. ``None`` for 128, or for a twelfth
-            of the images where those of a batch may share a draw of a random model.
-        n_draws: Fresh draws that score each image of a stochastic model.
+        suite: Name of the suite, and of its folder in ``reports``.
+        title: Heading of the tables; the suite's name by default.
+        description: Printed above the tables.
+        data: The images that every model is scored on.
+        threat_model: The ball that attacks must stay in.
+        batch_size: Images that are attacked and scored together. Default: 128, or a twelfth of the
+            images if those of a batch may share a draw of a stochastic model.
+        n_draws: Fresh draws on which each image of a stochastic model is scored.
         eot_iter: Draws over which gradients of a stochastic model are averaged.
-        eot: How: over ``plain`` or ``stratified`` draws, or not at all but in one pass through the
-            model's ``mean_field``, which takes no ``eot_iter``.
-        search: ``fast`` lets attacks search in the precision that is fastest on the device, with
-            what they find confirmed in float32; ``exact`` is float32 throughout. Libraries' and
-            minimum-norm attacks are always exact, and so is scoring.
-        seed: Of everything random.
-        convergence_images: Images on which a run tries out, for each model's longest white-box
-            attack that follows gradients, whether more iterations or draws break more; 0 for none.
-        sentinel: Whether a short ``auto`` looks again at the first images, behind each model's
-            white-box attacks, unless one of them is as strong. Where it breaks many more, the
-            cells carry the alarm ``weak_attack``.
-        models: The rows.
-        attacks: The columns.
-        analyses: Measurements that need more than rows.
+        eot: How: over independent draws (``plain``), over draws balanced over the branches of every
+            RNA layer (``stratified``), or in one pass through the mean of the branches
+            (``mean_field``, which takes no ``eot_iter``).
+        search: ``fast``: attacks search in the precision that is fastest on the device, and what
+            they find is confirmed in float32. ``exact``: float32 throughout. Attacks of other
+            libraries, minimum-norm attacks and scoring are always exact.
+        seed: Seed of everything random.
+        convergence_images: Images on which each model's longest white-box gradient attack is
+            repeated with more iterations or draws, to test whether it has converged; 0 for none.
+        sentinel: Whether each model's white-box attacks are checked by a short ``auto`` on the
+            first images, unless one of them is as strong. If it breaks many more images, the
+            numbers get the alarm ``weak_attack``.
+        models: The rows of the tables.
+        attacks: The columns of the tables.
+        analyses: Measurements that take more than accuracies.
         reports: The reports to write.
     """
 

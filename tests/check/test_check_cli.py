@@ -80,7 +80,7 @@ def test_no_change_is_fine() -> None:
     done = rbench("check", "new")
     assert done.exit_code == 0
     assert "0 of 2 cells regressed, 2 show no change: exit code 0" in done.output
-    assert "points would have been found nine times in ten" in done.output
+    assert "points would have been detected with probability 90 %" in done.output
     assert f"new against {BASELINE}" in done.output
 
 

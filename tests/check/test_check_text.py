@@ -33,7 +33,7 @@ def test_a_line_is_one_line() -> None:
 
 def test_a_cell_that_is_the_same_says_what_would_have_been_seen() -> None:
     text = wording.line(nothing_changed().cells[0], 1)
-    assert "a drop of 1.1 points would have been found nine times in ten" in text
+    assert "a drop of 1.1 points would have been detected with probability 90 %" in text
     assert "p = 1 (McNemar, exact)" in text and "Holm" not in text
 
 
@@ -111,11 +111,11 @@ def test_headlines() -> None:
 
 def test_sensitivity() -> None:
     assert wording.sensitivity(every_verdict()) == (
-        "where no change is shown, drops of 1.80 to 3.41 points would have been found nine times "
-        "in ten; of 1 of them this is not known"
+        "cells without a significant change: drops of 1.80 to 3.41 points would have been detected "
+        "with probability 90 %; for 1 cell the detectable drop could not be computed"
     )
     assert wording.sensitivity(nothing_changed()).endswith(
-        "a drop of 1.1 points would have been found nine times in ten"
+        "a drop of 1.1 points would have been detected with probability 90 %"
     )
     assert wording.sensitivity(replace(nothing_changed(), cells=())) == ""
 

@@ -86,8 +86,8 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
         assert given <= options | {"--help"}, f"{page.name}: rbench {' '.join(words)}"
 
 
-def test_the_readme_names_everything_that_can_be_listed() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_start_page_names_everything_that_can_be_listed() -> None:
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
     found = re.search(r"^rbench list (\w+) +# or (.*(?:\n +# .*)*)", text, re.M)
     assert found
     assert {found[1], *re.findall(r"\w+", found[2])} == set(LISTINGS)
@@ -154,7 +154,8 @@ def test_excerpts_are_lines_of_committed_reports() -> None:
 
 def test_the_planted_cases_of_the_traps_exist_and_none_is_missing() -> None:
     text = (ROOT / "docs" / "traps.md").read_text(encoding="utf-8")
-    sections = re.split(r"^### (\d+)\. ", text.partition("## Of the harness itself")[0], flags=re.M)
+    eighteen = text.partition("## Mistakes in the harness itself")[0]
+    sections = re.split(r"^### (\d+)\. ", eighteen, flags=re.M)
     named: dict[int, set[str]] = {}
     for number, section in zip(sections[1::2], sections[2::2], strict=True):
         planted = section.partition("**Planted:**")[2].split("\n\n")[0]

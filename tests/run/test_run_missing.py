@@ -56,7 +56,7 @@ def test_models_without_a_checkpoint_may_be_left_out_and_be_run_later(world: Pat
     code, said = run(world, "--skip-missing")
     assert code == 0 and "2 cells done" in said, said
     assert "left out, as checkpoint gone is not here: gone, here (transfer from gone)" in said
-    reason = "not run: checkpoint gone was not at hand"
+    reason = "not run: checkpoint gone was missing"
     for kind in ("leaderboard", "transfer_heatmap"):
         text = (world / "run" / f"{kind}.md").read_text()
         assert reason in text and "incomplete" not in text

@@ -204,18 +204,16 @@ def _reading(view: RunView, paper: Paper) -> Section:
     items = [
         (
             WORST_CASE,
-            "the share of images that are right under every complete attack of the row, decided "
-            "image by image; of a stochastic model, the score under the attack that was the "
-            "strongest on the image on other draws",
+            "the share of images that are classified correctly under every complete attack of the "
+            "row, decided image by image; for a stochastic model, the score under the attack that "
+            "was the strongest on the image on other draws",
         ),
         (
             RANK,
-            "1 and the number of models whose worst case is shown to be higher, by the paired "
-            "difference on the same images: its 95 % interval excludes 0 (adjusted Wald; Student's "
-            "for fractions of draws and between batches, the coarser of the two models', where "
-            "images share them) and the exact p of the signs, McNemar's, is below 0.05; not "
-            "corrected for the number of pairs. Models that are not told apart tie. A worst case "
-            "over some of the attacks is an upper bound, so it puts no other model lower",
+            "1 + the number of models that are significantly more robust (paired test of the worst "
+            "cases on the same images: the 95 % interval excludes 0 and p < 0.05, uncorrected). "
+            "Models without a significant difference share a rank. If some attacks are missing, "
+            "the worst case is an even looser upper bound, and lowers the rank of no other model",
         ),
         (
             "intervals",
@@ -226,9 +224,7 @@ def _reading(view: RunView, paper: Paper) -> Section:
     ]
     for attack in view.attacks:
         if attack.limit is not None:
-            said = (
-                f"on the first {attack.limit} images, so no part of the worst case, which is of all"
-            )
+            said = f"on the first {attack.limit} images only, so not part of the worst case"
             items.append((attack.label, said))
     if beyond:
         said = "of a larger eps than the suite's, so not among the attacks of the worst case"

@@ -130,8 +130,8 @@ def _reading(view: RunView, paper: Paper) -> Section:
         ),
         (
             "higher, lower",
-            "B is shown to be more, or less, robust than P under this attack: the interval "
-            "excludes 0 and p is below 0.05; otherwise no difference is shown",
+            "B is significantly more, or less, robust than P under this attack: the interval "
+            "excludes 0 and p < 0.05; otherwise no difference is shown",
         ),
     ]
     if note := paper.note(view):

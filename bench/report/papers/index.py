@@ -28,9 +28,9 @@ _EARLIER = " (of an earlier run, whose rows are not here)"
 _RULE = (
     "One line for each claim, decided from the stored rows. Numbers are paired differences of "
     "robust accuracy on the same images, in percentage points, with 95 % intervals (clustered by "
-    "batch where images share statistics or a path). A claim holds if every difference is shown to "
-    "be above 0, does not hold if one is shown to be below 0, and is open otherwise, or where rows "
-    "are missing. What holds here holds for these networks, data and attacks."
+    "batch where images share statistics or a path). A claim holds if every difference is "
+    "significantly above 0, does not hold if one is significantly below 0, and is open otherwise, "
+    "or if rows are missing. The verdicts cover these networks, data and attacks only."
 )
 
 
