@@ -159,7 +159,8 @@ class RunPrinter(Watcher):
         ranked = {one.label: one for one in ranking}
         table = Table(title=self._plan.suite.title, title_justify="left")
         table.add_column("model", no_wrap=True)
-        for name in (*(("worst case", "rank") if ranking else ()), *attacks.values()):
+        worst = "worst case (union)" if self._plan.suite.union else "worst case"
+        for name in (*((worst, "rank") if ranking else ()), *attacks.values()):
             table.add_column(name, justify="right", overflow="fold")
         for model in models:
             first = _rank_cells(ranked.get(model)) if ranking else ()

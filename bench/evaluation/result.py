@@ -22,7 +22,7 @@ from bench.core.result import (
     notes_of,
     standing_beyond,
 )
-from bench.core.threat import ThreatModel
+from bench.core.threat import ThreatModel, joined
 from bench.metrics import (
     Estimate,
     clean_accuracy,
@@ -59,10 +59,11 @@ class EvaluationResult:
         cells: The result of each attack, by label.
         threat_model: The ball of the evaluation; an attack may have an eps of its own.
         apart: Labels of the attacks that are no part of the worst case: on some of the images, or
-            at a larger eps.
+            in no ball of the evaluation.
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
         notes: What else to know of how the model was evaluated.
+        union: Further balls; with ``threat_model`` they form a union, and the worst case is of all.
     """
 
     cells: Mapping[str, AttackResult]
@@ -70,6 +71,7 @@ class EvaluationResult:
     apart: frozenset[str] = frozenset()
     sentinel: str = ""
     notes: tuple[str, ...] = ()
+    union: tuple[ThreatModel, ...] = ()
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -111,19 +113,23 @@ class EvaluationResult:
             raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
         return robust_accuracy(cell.rows, cell.info.cluster)
 
-    def worst_case(self) -> Estimate:
+    def worst_case(self, threat: ThreatModel | None = None) -> Estimate:
         """Estimates the accuracy against the best complete attack but those ``apart``.
 
-        It is the best on each image.
+        It is the best on each image. In a union of threat models that is the accuracy on images
+        that are right in all of them.
 
         Where images share statistics and the adversary has the whole batch, batch by batch.
 
         Where an attack is incomplete this is an upper bound, and ``method`` says so.
 
+        Args:
+            threat: One ball of a union, such as ``threat_model``; ``None`` for all of it.
+
         Raises:
             UserError: When no attack is complete.
         """
-        attacks = self._in_worst_case()
+        attacks = self._in_worst_case(threat)
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
@@ -137,12 +143,14 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
-    def _in_worst_case(self) -> dict[str, AttackResult]:
+    def _in_worst_case(self, threat: ThreatModel | None = None) -> dict[str, AttackResult]:
         """Returns the attacks of the worst case, by label."""
         return {
             label: cell
             for label, cell in self.cells.items()
-            if cell.info.attack_kind != "none" and label not in self.apart
+            if cell.info.attack_kind != "none"
+            and label not in self.apart
+            and (threat is None or threat.holds(cell.info.spec.threat_model))
         }
 
     def table(self) -> pd.DataFrame:
@@ -165,7 +173,7 @@ class EvaluationResult:
                 "n": 0 if found is None else found.n,
                 "method": "" if found is None else found.method,
                 "kind": "none" if label == CLEAN else self._kind(label),
-                "threat_model": self._ball(label).describe(),
+                "threat_model": self._ball_text(label),
                 "alarms": "; ".join(self._alarms(label)),
                 "notes": "; ".join(self._notes_on(label)),
                 "reason": self._reasons().get(label, ""),
@@ -178,10 +186,13 @@ class EvaluationResult:
     def _kind(self, label: str) -> str:
         return self.cells[label].info.attack_kind if label in self.cells else ""
 
-    def _ball(self, label: str) -> ThreatModel:
-        return (
-            self.cells[label].info.spec.threat_model if label in self.cells else self.threat_model
-        )
+    def _ball_text(self, label: str = "") -> str:
+        """Returns the threat model of a line of the table; of all, that of the evaluation."""
+        if label in self.cells:
+            return self.cells[label].info.spec.threat_model.describe()
+        balls = (self.threat_model, *self.union)
+        own = [ball for ball in balls if label == self._worst_label(ball)]
+        return joined(own or balls)
 
     def __repr__(self) -> str:
         grid = [[one_line(text) for text in line] for line in self._grid()]
@@ -203,6 +214,9 @@ class EvaluationResult:
             yield CLEAN, self.clean_accuracy()
         for label, cell in self.cells.items():
             yield label, self.robust_accuracy(label) if cell.info.complete else None
+        for ball in (self.threat_model, *self.union) if self.union else ():
+            if any(cell.info.complete for cell in self._in_worst_case(ball).values()):
+                yield self._worst_label(ball), self.worst_case(ball)
         if any(cell.info.complete for cell in self._in_worst_case().values()):
             yield WORST_CASE, self.worst_case()
 
@@ -218,20 +232,29 @@ class EvaluationResult:
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
-        worst = list(self._in_worst_case().values())
-        chosen = worst if label == WORST_CASE else [self.cells.get(label)]
-        return alarms_of(cell.info for cell in chosen if cell is not None)
+        chosen = self._behind(label)
+        return alarms_of(cell.info for cell in chosen)
+
+    @staticmethod
+    def _worst_label(ball: ThreatModel) -> str:
+        return f"{WORST_CASE}, {ball.describe()}"
+
+    def _behind(self, label: str) -> list[AttackResult]:
+        """Returns the results that a line of the table rests on."""
+        if label in self.cells:
+            return [self.cells[label]]
+        for ball in (self.threat_model, *self.union):
+            if label == self._worst_label(ball):
+                return list(self._in_worst_case(ball).values())
+        return list(self._in_worst_case().values()) if label == WORST_CASE else []
 
     def _adaptive(self, label: str) -> tuple[str, ...]:
         """Returns what adaptive attacks behind a number brought."""
-        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
-        return adaptive_notes(cell.info for cell in chosen if cell and cell.info.complete)
+        return adaptive_notes(c.info for c in self._behind(label) if c.info.complete)
 
     def _notes_on(self, label: str) -> tuple[str, ...]:
         """Returns what is to be known of an attack beside its name."""
-        if label == WORST_CASE:
-            return self._adaptive(label)
-        return notes_of(self.cells[label].info) if label in self.cells else ()
+        return notes_of(self.cells[label].info) if label in self.cells else self._adaptive(label)
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
@@ -239,7 +262,7 @@ class EvaluationResult:
     def _head(self) -> str:
         info = next(iter(self.cells.values())).info
         spec = info.spec
-        facts = [f"threat model {self.threat_model.describe()}", f"seed {spec.seed}"]
+        facts = [f"threat model {self._ball_text()}", f"seed {spec.seed}"]
         if spec.n_draws > 1:
             facts.append(f"stochastic: mean score over {spec.n_draws} fresh draws")
         if info.cluster == "batch":
@@ -250,10 +273,10 @@ class EvaluationResult:
         """Returns in what an attack is unusual: its parameters, its ball, its images."""
         spec = self.cells[label].info.spec
         parts = params_text(unusual_params(spec))
-        if spec.threat_model != self.threat_model:
+        if spec.threat_model not in (self.threat_model, *self.union):
             parts.append(f"threat model {spec.threat_model.describe()}")
         if label in self.apart:
-            if spec.threat_model.eps <= self.threat_model.eps:
+            if any(b.holds(spec.threat_model) for b in (self.threat_model, *self.union)):
                 n = spec.data.limit or 0
                 parts.append(f"on the first {n} image{'s' * (n != 1)}")
             parts.append(f"no part of the {WORST_CASE}")

@@ -13,6 +13,7 @@ import yaml
 from bench.attacks.registry import unusual_params
 from bench.core.attack import params_text
 from bench.core.result import MINIMUM_NORM, CellInfo, minimum_norm_note, standing_beyond
+from bench.core.threat import joined
 from bench.export.write import file_stems
 from bench.metrics import Estimate, percent, robust_accuracy
 from bench.report.run_view import Outcome, RunView
@@ -85,7 +86,7 @@ def _worst(view: RunView, found: WorstCase) -> dict[str, Any]:
     first, accuracy = found.infos[0], found.accuracy
     args = {
         "attacks": list(map(one_line, found.labels)),
-        "threat_model": view.suite.threat_model.describe(),
+        "threat_model": joined(view.suite.threat_models),
         "protocol": found.protocol,
         **_numbers(accuracy, found.alarms),
         "note": found.bound,
@@ -171,7 +172,7 @@ def _worst_row(view: RunView, worst: WorstCase) -> list[str]:
     found = worst.accuracy
     return [
         "worst case",
-        markdown(view.suite.threat_model.describe()),
+        markdown(joined(view.suite.threat_models)),
         markdown(worst.protocol),
         f"{percent(found.value)}{' !' * bool(worst.alarms)}",
         _interval(found),

@@ -10,6 +10,7 @@ from bench.core.attack import params_text
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
+from bench.core.threat import joined
 from bench.report.run_view import RunView
 from bench.report.table import Section
 
@@ -38,8 +39,10 @@ def head(view: RunView) -> tuple[str, ...]:
     suite = view.suite
     n = view.common_n()
     count = "n is said beside each number." if n is None else f"n = {n} images for every number."
-    ball = suite.threat_model.describe()
-    if any(attack.eps is not None for attack in view.attacks):
+    balls = suite.threat_models
+    ball = suite.threat_model.describe() if len(balls) == 1 else f"the union of {joined(balls)}"
+    own = [a.threat_model(suite.threat_model) for a in view.attacks if a.eps is not None]
+    if any(one not in balls for one in own):
         ball += "; attacks with an eps of their own say it below"
     what = (
         f"Robust accuracy in percent, with its 95 % interval in brackets. {count} "
@@ -51,10 +54,13 @@ def head(view: RunView) -> tuple[str, ...]:
 
 def setting(view: RunView) -> str:
     """Returns what a caption says of images and threat model, without their number."""
-    data, threat = view.suite.data, view.suite.threat_model
-    ball = f"{SCRIPT_L}{threat.norm[1:].replace('inf', '∞')}, ε={threat.eps_text}"
-    unit = " (normalized)" if threat.eps_space == "normalized" else ""
-    return f"Data: {data.name} ({data.split}), {ball}{unit}"
+    data = view.suite.data
+    balls = []
+    for threat in view.suite.threat_models:
+        unit = " (normalized)" if threat.eps_space == "normalized" else ""
+        norm = threat.norm[1:].replace("inf", "∞")
+        balls.append(f"{SCRIPT_L}{norm}, ε={threat.eps_text}{unit}")
+    return f"Data: {data.name} ({data.split}), {' or '.join(balls)}"
 
 
 def protocol_text(spec: CellSpec) -> str:
@@ -93,7 +99,9 @@ def attack_section(view: RunView) -> Section:
         version = "" if info is None else f" (version {info.spec.attack_version})"
         params = attack.params if info is None else info.spec.attack_params
         pairs = params_text(params)
-        if attack.eps is not None:
+        if attack.norm is not None:
+            pairs.insert(0, attack.threat_model(view.suite.threat_model).describe())
+        elif attack.eps is not None:
             pairs.insert(0, f"eps {attack.threat_model(view.suite.threat_model).eps_text}")
         if attack.eot_iter is not None:
             pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")

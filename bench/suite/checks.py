@@ -217,6 +217,8 @@ def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
     known = [m.checkpoint for m in models if m.checkpoint in found.checkpoints]
     stds = [found.checkpoints[name].std for name in known]
     yield from _check_eps(("threat_model", "eps"), parts.threat, found.dataset, stds)
+    for k, ball in enumerate(parts.union):
+        yield from _check_eps(("union", k, "eps"), ball, found.dataset, stds)
     for i, attack in parts.attacks.items():
         path: KeyPath = ("attacks", i, "eps")
         try:
@@ -224,7 +226,7 @@ def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
         except ValidationError as error:
             yield Problem(path, our_words(error.errors()[0]))
         else:
-            if attack.eps is not None:
+            if attack.eps is not None and "threat_model" not in attack.varied:
                 yield from _check_eps(path, own, found.dataset, stds)
 
 

@@ -29,6 +29,7 @@ BASE: dict[str, Any] = {"attack": "bim", "params": {"n_iter": 1}}
 CHANGES: dict[str, dict[str, Any]] = {
     "attack": {"attack": "mim"},
     "params": {"params": {"n_iter": 2}},
+    "norm": {"norm": "l2", "eps": 0.5},
     "eps": {"eps": "0.001"},
     "eot_iter": {"eot_iter": 3},
     "eot": {"eot": "mean_field"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bench.core.threat import ThreatModel, joined
 from bench.metrics import Contender, Estimate, leaders, robust_accuracy
 from bench.metrics import ranks as find_ranks
 from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
@@ -65,7 +66,10 @@ def build(view: RunView, entry: ReportEntry) -> Report:
         )
         for i, model in enumerate(view.models)
     ]
+    of_balls, in_balls = _each_ball(view, maker)
     more_columns, more, ranking = _ranking(view, maker)
+    more_columns = of_balls + more_columns
+    more = [(*one, *rest) for one, rest in zip(in_balls, more, strict=True)]
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
     tables = [Table("", ("model",), columns + more_columns, tuple(rows), higher_is_better=True)]
     if (draws := draws_table(view, maker)) is not None:
@@ -120,11 +124,27 @@ def _ranking(
     return columns, cells, ranking
 
 
-def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
-    """Returns the cell of a model's worst case."""
-    found = worst_case(view, model)
+def _each_ball(
+    view: RunView, maker: CellMaker
+) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
+    """Returns a column for the worst case in each threat model of a union, and their cells."""
+    balls = view.suite.threat_models if view.suite.union else ()
+    balls = tuple(ball for ball in balls if in_worst_case(view, ball))
+    columns = tuple(Column(f"{WORST_CASE}, {ball.describe()}") for ball in balls)
+    cells = [
+        tuple(_worst_case(view, i, maker, ball).cell for ball in balls)
+        for i in range(len(view.models))
+    ]
+    return columns, cells
+
+
+def _worst_case(
+    view: RunView, model: int, maker: CellMaker, ball: ThreatModel | None = None
+) -> _WorstCase:
+    """Returns the cell of a model's worst case, in one threat model of a union or in all."""
+    found = worst_case(view, model, ball)
     if found is None:
-        outcomes = [view.outcome(model, j) for j in in_worst_case(view)]
+        outcomes = [view.outcome(model, j) for j in in_worst_case(view, ball)]
         if all(outcome.status == "absent" for outcome in outcomes):
             return _WorstCase(maker.absent(outcomes[0], None))
         reason = "no attack on this model is complete"
@@ -199,14 +219,18 @@ def _rank_cells(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[
 
 def _reading(view: RunView, paper: Paper) -> Section:
     """Returns how to read the table."""
-    suite = view.suite.threat_model
-    beyond = [a.label for a in view.attacks if a.threat_model(suite).eps > suite.eps]
+    suite, balls = view.suite.threat_model, view.suite.threat_models
+    outside = [a for a in view.attacks if not any(b.holds(a.threat_model(suite)) for b in balls)]
+    norms = {ball.norm for ball in balls}
+    beyond = [a.label for a in outside if a.threat_model(suite).norm in norms]
+    elsewhere = [a.label for a in outside if a.threat_model(suite).norm not in norms]
+    of_all = f", in the union of {joined(balls)}" if len(balls) > 1 else ""
     items = [
         (
             WORST_CASE,
-            "the share of images that are right under every complete attack of the row, decided "
-            "image by image; of a stochastic model, the score under the attack that was the "
-            "strongest on the image on other draws",
+            f"the share of images that are right under every complete attack of the row{of_all}, "
+            "decided image by image; of a stochastic model, the score under the attack that was "
+            "the strongest on the image on other draws",
         ),
         (
             RANK,
@@ -233,6 +257,9 @@ def _reading(view: RunView, paper: Paper) -> Section:
     if beyond:
         said = "of a larger eps than the suite's, so not among the attacks of the worst case"
         items.append((", ".join(beyond), said))
+    if elsewhere:
+        said = "in a ball of another norm than the suite's, so not among the attacks of the worst "
+        items.append((", ".join(elsewhere), f"{said}case; a list under threat_model makes a union"))
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))
