@@ -13,7 +13,7 @@ from bench.alarms.sentinel import SecondLook, weak_attack_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks.base import Attack
 from bench.attacks.registry import attack_info
-from bench.core.attack import AttackInfo
+from bench.core.attack import AttackInfo, YTarget
 from bench.core.cell import (
     BATCH_SIZE,
     Adversary,
@@ -50,6 +50,7 @@ from bench.evaluation.in_memory import (
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES, second_look
+from bench.evaluation.targets import check_targets
 from bench.models import Classifier
 from bench.norms import find_paths
 from bench.probe.findings import ABOUT_GRADIENTS
@@ -114,8 +115,9 @@ def evaluate(
             have it. A list of them is their union: each attack without an eps of its own is run in
             every ball whose norm it serves, and the worst case is of all.
         attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eps", "limit",
-            "norm", "eot_iter", "eot"}``, which mean what they mean in a suite: an ``eps`` (and
-            ``norm``) of its own in place of the threat model's, the first ``limit`` images only.
+            "norm", "eot_iter", "eot", "y_target"}``, which mean what they mean in a suite: an
+            ``eps`` (and ``norm``) of its own in place of the threat model's, the first ``limit``
+            images only, a target class (``least_likely``, ``random``, a class, a list of one each).
             An attack at a larger eps than the threat model's, in another norm, or on some of the
             images, is no part of the worst case.
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
@@ -175,7 +177,7 @@ def evaluate(
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
         asked |= {"adaptive": adaptive}
-        planned = _plan(entries, infos, _cell_model(target), data, ball, asked)
+        planned = _plan(entries, infos, _cell_model(target), data, ball, asked, target.classes)
         try_out(target, data, aids)
         cells = [
             CellResult(*run_cell(spec, target, part, aids=aids_for(spec, aids)))
@@ -392,6 +394,7 @@ def _plan(
     data: Slice,
     ball: ThreatModel,
     asked: Mapping[str, Any],
+    classes: int,
 ) -> list[tuple[CellSpec, Slice]]:
     """Returns each attack's cell with its images; errors name the argument to change."""
     planned = []
@@ -400,7 +403,7 @@ def _plan(
         if n > len(data.y):
             raise UserError(f"attacks[{i}].limit: expected at most {len(data.y)} images, found {n}")
         part = data if n == len(data.y) else first_images(data, n)
-        own = entry.model_dump(include={"eot", "eot_iter"}, exclude_none=True)
+        own = entry.model_dump(include={"eot", "eot_iter", "y_target"}, exclude_none=True)
         size = asked["batch_size"]
         if size is None:
             size = default_batch_size(n, shared_draws=model.shares_draws)
@@ -413,8 +416,17 @@ def _plan(
             of_attack = refusal.aspect == "attack" or refusal.aspect in own
             key = f"attacks[{i}]." * of_attack + refusal.aspect
             raise UserError(f"{key}: {refusal}") from None
+        if entry.y_target is not None:
+            _check_targets(f"attacks[{i}]", entry.y_target, part, classes)
         planned.append((spec, part))
     return planned
+
+
+def _check_targets(where: str, y_target: YTarget, data: Slice, classes: int) -> None:
+    try:
+        check_targets(y_target, data.y.tolist(), classes)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
 
 
 def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
@@ -424,7 +436,7 @@ def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
         raise UserError(f"protocol: expected 'white_box' or 'fixed_path', found {found!r}")
     try:
         manner = Manner(**{**asked, **own}, asked=frozenset({"eot", "adversary"}))
-        if own.keys() != {"eot"}:  # else it overrules the evaluation's draws
+        if own.keys() - {"y_target"} != {"eot"}:  # else it overrules the evaluation's draws
             check_eot(manner.eot, manner.eot_iter)
     except ValidationError as error:
         raise UserError(_first(error)) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.attacks.registry import unusual_params
-from bench.core.attack import params_text
+from bench.core.attack import NO_ADVERSARY, params_text
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
     MINIMUM_NORM,
@@ -26,6 +26,7 @@ from bench.core.threat import ThreatModel, joined
 from bench.metrics import (
     Estimate,
     clean_accuracy,
+    mean_accuracy,
     percent,
     robust_accuracy,
     worst_case_accuracy,
@@ -35,7 +36,7 @@ from bench.untrusted.escape import markdown, one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAN, WORST_CASE = "clean", "worst case"
+CLEAN, WORST_CASE, MEAN_CORRUPTION = "clean", "worst case", "mean corruption"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class EvaluationResult:
         Args:
             label: Of the attack, by default its name.
 
+        Of a targeted attack it is the share of images that are not brought to their target.
+
         Raises:
             UserError: When there is no such attack, or its cell is incomplete.
         """
@@ -143,12 +146,29 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
+    def mean_corruption_accuracy(self) -> Estimate:
+        """Estimates the mean accuracy over the common corruptions, each counting alike.
+
+        The interval takes each image with all of its corruptions as one.
+
+        Raises:
+            UserError: When there is none, or one is incomplete.
+        """
+        found = {k: c for k, c in self.cells.items() if c.info.attack_kind == "corruption"}
+        if not found:
+            raise UserError("no corruption was asked for: ('corruption', {'name': 'fog'})")
+        for label, cell in found.items():
+            if not cell.info.complete:
+                raise UserError(f"'{label}' is incomplete, so there is no mean: {cell.info.error}")
+        cluster = cluster_of(cell.info for cell in found.values())
+        return mean_accuracy([cell.rows for cell in found.values()], cluster)
+
     def _in_worst_case(self, threat: ThreatModel | None = None) -> dict[str, AttackResult]:
         """Returns the attacks of the worst case, by label."""
         return {
             label: cell
             for label, cell in self.cells.items()
-            if cell.info.attack_kind != "none"
+            if cell.info.attack_kind not in NO_ADVERSARY
             and label not in self.apart
             and (threat is None or threat.holds(cell.info.spec.threat_model))
         }
@@ -189,7 +209,10 @@ class EvaluationResult:
     def _ball_text(self, label: str = "") -> str:
         """Returns the threat model of a line of the table; of all, that of the evaluation."""
         if label in self.cells:
-            return self.cells[label].info.spec.threat_model.describe()
+            info = self.cells[label].info
+            return "none" if info.attack_kind == "corruption" else info.spec.threat_model.describe()
+        if label == MEAN_CORRUPTION:
+            return "none"
         balls = (self.threat_model, *self.union)
         own = [ball for ball in balls if label == self._worst_label(ball)]
         return joined(own or balls)
@@ -214,6 +237,9 @@ class EvaluationResult:
             yield CLEAN, self.clean_accuracy()
         for label, cell in self.cells.items():
             yield label, self.robust_accuracy(label) if cell.info.complete else None
+        corrupted = [c for c in self.cells.values() if c.info.attack_kind == "corruption"]
+        if len(corrupted) > 1 and all(cell.info.complete for cell in corrupted):
+            yield MEAN_CORRUPTION, self.mean_corruption_accuracy()
         for ball in (self.threat_model, *self.union) if self.union else ():
             if any(cell.info.complete for cell in self._in_worst_case(ball).values()):
                 yield self._worst_label(ball), self.worst_case(ball)
@@ -227,7 +253,8 @@ class EvaluationResult:
             if found is None:
                 yield name, "incomplete", "", ""
                 continue
-            mark = " adaptive" * bool(self._adaptive(label)) + " !" * bool(self._alarms(label))
+            mark = " targeted" * self._targeted(label) + " adaptive" * bool(self._adaptive(label))
+            mark += " !" * bool(self._alarms(label))
             yield name, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
@@ -252,6 +279,10 @@ class EvaluationResult:
         """Returns what adaptive attacks behind a number brought."""
         return adaptive_notes(c.info for c in self._behind(label) if c.info.complete)
 
+    def _targeted(self, label: str) -> bool:
+        """Says whether a number is that of a targeted attack."""
+        return label in self.cells and self.cells[label].info.spec.y_target is not None
+
     def _notes_on(self, label: str) -> tuple[str, ...]:
         """Returns what is to be known of an attack beside its name."""
         return notes_of(self.cells[label].info) if label in self.cells else self._adaptive(label)
@@ -273,12 +304,17 @@ class EvaluationResult:
         """Returns in what an attack is unusual: its parameters, its ball, its images."""
         spec = self.cells[label].info.spec
         parts = params_text(unusual_params(spec))
+        if self.cells[label].info.attack_kind == "corruption":
+            return ", ".join(
+                [*parts, f"a corruption, of no adversary: no part of the {WORST_CASE}"]
+            )
         if spec.threat_model not in (self.threat_model, *self.union):
             parts.append(f"threat model {spec.threat_model.describe()}")
         if label in self.apart:
             if any(b.holds(spec.threat_model) for b in (self.threat_model, *self.union)):
                 n = spec.data.limit or 0
-                parts.append(f"on the first {n} image{'s' * (n != 1)}")
+                if spec.y_target is None or n < max(len(c.rows) for c in self.cells.values()):
+                    parts.append(f"on the first {n} image{'s' * (n != 1)}")
             parts.append(f"no part of the {WORST_CASE}")
         return ", ".join(parts)
 

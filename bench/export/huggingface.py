@@ -67,6 +67,10 @@ def _result(name: str, outcome: Outcome) -> list[dict[str, Any]]:
     said = "Accuracy"
     if info.attack_kind != "none":
         said = f"Robust accuracy, {one_line(_full_name(name, info))}"
+        if info.attack_kind == "corruption":
+            said = f"Accuracy under a common corruption, {one_line(_full_name(name, info))}"
+        if spec.y_target is not None:
+            said = f"Share of images not brought to the target, {one_line(_full_name(name, info))}"
         own = {"params": spec.attack_params, "threat_model": spec.threat_model.describe()}
     if info.attack_kind == "minimum-norm":
         beyond, standing = standing_beyond(outcome.rows)

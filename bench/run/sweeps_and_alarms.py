@@ -19,6 +19,7 @@ from bench.alarms.sentinel import (
 )
 from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks import get_attack
+from bench.core.attack import NO_ADVERSARY
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.paths import Where
 from bench.core.threat import ThreatModel
@@ -126,6 +127,7 @@ def _can_sweep(cell: PlannedCell) -> bool:
     traits = get_attack(cell.spec.attack).traits
     return (
         cell.spec.protocol == "white_box"
+        and cell.spec.y_target is None
         and traits.steps == "many"
         and traits.gradients == "only"
         and cell.spec.threat_model.eps > 0
@@ -143,7 +145,8 @@ def plan_sentinels(plan: Plan, data_hash: Callable[[DataSpec], str]) -> list[Sen
     threats = plan.suite.threat_models
     groups: dict[tuple[int, ThreatModel], list[PlannedCell]] = defaultdict(list)
     for cell in plan.cells if plan.suite.sentinel else ():
-        asked = cell.attack_kind != "none" and cell.spec.protocol == "white_box"
+        asked = cell.attack_kind not in NO_ADVERSARY and cell.spec.protocol == "white_box"
+        asked = asked and cell.spec.y_target is None  # whose success is another
         if asked and not cell.refused and cell.spec.threat_model in threats:
             groups[cell.model_index, cell.spec.threat_model].append(cell)
     found = []

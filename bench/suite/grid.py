@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from bench.attacks.registry import DECLARED
+from bench.core.attack import CORRUPTION, NO_ADVERSARY
 from bench.core.errors import did_you_mean, our_words
 from bench.core.model_uri import short_name
 from bench.core.threat import ThreatModel, union_faults
@@ -21,6 +22,8 @@ _WORDS = {
     "batch_size": "batch size {}",
     "eot_iter": "EOT {}",
     "eps": "eps {}",
+    "y_target": "to {}",
+    "params.name": "{}",
     "gradient_model": "gradients of {}",
     "loss": "loss {}",
 }
@@ -63,10 +66,29 @@ def attack_label(value: object) -> str:
     if not isinstance(value, dict) or not name:
         return ""
     draws = _draws(value.get("eot_iter"))
+    if name == CORRUPTION:
+        name = _corruption(value.get("params"))
     own = [name.rpartition(":")[2] or name, f"EOT-{draws}" * bool(draws), _text(value.get("eot"))]
     if isinstance(eps := value.get("eps"), str | float | int) and not isinstance(eps, bool):
         own.append(f"{_text(value.get('norm')) or 'eps'} {eps}")
+    if (goal := value.get("y_target")) is not None and not isinstance(goal, bool):
+        own.append(f"to {_goal(goal)}")
     return " ".join(filter(None, own))
+
+
+def _corruption(params: object) -> str:
+    """Returns a corruption's name and severity, as far as they are given."""
+    found = params if isinstance(params, dict) else {}
+    name, severity = _text(found.get("name")), found.get("severity")
+    return f"{name or CORRUPTION} {severity}" if isinstance(severity, int) else name or CORRUPTION
+
+
+def _goal(y_target: object) -> str:
+    """Returns a target class as it stands in a label."""
+    if isinstance(y_target, list | tuple):
+        return "given classes"
+    words = str(y_target).replace("_", " ")
+    return f"class {words}" if isinstance(y_target, int) else words
 
 
 def varied_word(field: str, word: str) -> str:
@@ -114,7 +136,7 @@ MODEL_FIELDS = (
     "gradient_model",
     "loss",
 )
-ATTACK_FIELDS = ("eps", "eot_iter", "params.NAME")
+ATTACK_FIELDS = ("eps", "eot_iter", "y_target", "params.NAME")
 _FIELDS = {"models": MODEL_FIELDS, "attacks": ATTACK_FIELDS}
 
 
@@ -257,7 +279,8 @@ def in_every_ball(
     if len(balls) < 2 or not isinstance(one, dict) or not isinstance(name, str):
         return None
     declared = DECLARED.get(name)
-    if {"eps", "norm"} & set(one) or (declared is not None and declared.kind == "none"):
+    no_adversary = declared is not None and declared.kind in NO_ADVERSARY
+    if {"eps", "norm"} & set(one) or no_adversary:
         return None
     label, series = one.get("label") or attack_label(one), one.get("series")
     varied = one.get("varied")

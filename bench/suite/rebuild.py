@@ -243,6 +243,8 @@ def _attack(spec: CellSpec, suite: ThreatModel, *, eps: bool) -> dict[str, Any]:
     own: dict[str, Any] = {"eps": ball.eps} if eps and spec.attack != "natural" else {}
     if own and ball.norm != suite.norm:
         own["norm"] = ball.norm
+    if spec.y_target is not None:
+        own["y_target"] = spec.model_dump(mode="json")["y_target"]
     return {"attack": spec.attack, "params": spec.attack_params, **own}
 
 

@@ -47,6 +47,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bench.core.attack import CORRUPTION, YTarget
 from bench.core.ball import Norm
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search, check_eot
 from bench.core.model_uri import canonical_name, with_identity
@@ -193,6 +194,10 @@ class AttackEntry(Entry):
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
         eot: How these draws are averaged over, in place of the model's and the suite's.
+        y_target: Makes the attack targeted: ``least_likely``, ``random``, a class, or a list with a
+            class for each image (docs/threat-models.md). Its success is a prediction of the
+            target, so that such a column is no part of the worst case. Left out of files when
+            unset.
         limit: So many images only, the first of the suite's slice; ``None`` for all. Such a column
             is no part of the worst case, which is of all images.
         published: The column of the published tables to show beside it.
@@ -204,6 +209,7 @@ class AttackEntry(Entry):
     eps: Number | None = None
     eot_iter: int | None = Field(default=None, ge=1)
     eot: Eot | None = None
+    y_target: YTarget | None = None
     limit: int | None = Field(default=None, ge=1)
     published: str = ""
 
@@ -215,15 +221,23 @@ class AttackEntry(Entry):
         label = attack_label(value)
         return {**value, "label": label} if label and isinstance(value, dict) else value
 
+    @field_validator("y_target", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: object) -> object:
+        return as_tuples(value)
+
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)
-        if written.get("norm") is None:
-            written.pop("norm", None)
+        for name in ("norm", "y_target"):
+            if written.get(name) is None:
+                written.pop(name, None)
         return written
 
     @model_validator(mode="after")
     def _norm_with_its_eps(self) -> AttackEntry:
+        if self.attack == CORRUPTION and self.eps is not None:
+            raise ValueError("a corruption has no eps, as no ball bounds it: severity says how far")
         if self.norm is not None and self.eps is None:
             raise ValueError(
                 f"norm {self.norm} needs an eps of its own, which has another meaning in each "
@@ -246,11 +260,15 @@ class AttackEntry(Entry):
     def in_worst_case(self, *balls: ThreatModel) -> bool:
         """Returns whether it is part of the worst case: on all images, inside one of the balls.
 
+        A targeted attack is not, as its score says how many images were brought to a target, and
+        not how many are still right; nor is a corruption, which nobody chose.
+
         Args:
             balls: The suite's threat models, its own first.
         """
         own = self.threat_model(balls[0])
-        return self.limit is None and any(ball.holds(own) for ball in balls)
+        on_all = self.limit is None and self.y_target is None and self.attack != CORRUPTION
+        return on_all and any(ball.holds(own) for ball in balls)
 
     def slice_of(self, data: DataSpec) -> DataSpec:
         """Returns the images of the suite's slice that it is run on."""

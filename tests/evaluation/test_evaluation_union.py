@@ -86,6 +86,7 @@ def test_the_scene_has_images_that_each_norm_alone_decides() -> None:
         assert alone.any(), LABELS[k]
 
 
+@pytest.mark.process
 def test_on_a_linear_model_the_dual_norms_decide_each_image() -> None:
     result, right = union(), standing()
     for k, label in enumerate(LABELS):

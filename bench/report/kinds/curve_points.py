@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.attack import CORRUPTION
 from bench.core.checkpoint import CheckpointFacts
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
@@ -115,6 +116,8 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
         for j, attack in enumerate(view.attacks):
             outcome = view.outcome(i, j)
             natural = view.attack_kind(j) == "none"
+            if attack.attack == CORRUPTION:
+                continue
             if outcome.status == "left_out" or (natural and axis.natural != "line"):
                 continue
             if axis.own_norm and attack.norm not in (None, view.suite.threat_model.norm):
