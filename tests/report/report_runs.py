@@ -20,6 +20,7 @@ N = 16
 KINDS = {
     "clean": "none",
     "natural": "none",
+    "corruption": "corruption",
     "pgd": "bounded",
     "deepfool": "minimum-norm",
     "autoattack": "bounded",

@@ -55,7 +55,7 @@ def _row(view: RunView, labels: tuple[str, str], attacks: list[int], maker: Cell
 
 
 def _clean_rows(view: RunView, maker: CellMaker) -> list[TableRow]:
-    clean = [j for j, attack in enumerate(view.attacks) if attack.attack == "natural"]
+    clean = [j for j in view.adversaries() if view.attack_kind(j) == "none"]
     return [
         TableRow(
             ("none", "clean images"),
