@@ -241,6 +241,7 @@ ATTACKS: tuple[Attack, ...] = (
         again=lambda params: _climbs_again(params.n_restarts, params.n_iter),
         traits=Traits(steps="many"),
         takes_loss=True,
+        takes_target=True,
     ),
     Attack(
         name="apgd_t",
@@ -292,6 +293,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/1912.00049",
         passes=lambda params: float(params.n_queries),
         traits=Traits(gradients="never"),
+        takes_target=True,
     ),
     Attack(
         name="autoattack",

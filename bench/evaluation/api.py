@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from bench.alarms.rules import find_alarms
-from bench.alarms.sentinel import weak_attack_alarms
+from bench.alarms.sentinel import SecondLook, weak_attack_alarms
 from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks.base import Attack
 from bench.attacks.registry import attack_info
-from bench.core.attack import AttackInfo
+from bench.core.attack import AttackInfo, YTarget
 from bench.core.cell import (
     BATCH_SIZE,
     Adversary,
@@ -29,7 +29,7 @@ from bench.core.cell import (
     make_cell,
 )
 from bench.core.errors import UserError, key_path, our_words
-from bench.core.threat import ThreatModel
+from bench.core.threat import ThreatModel, union_faults
 from bench.data.slice import Slice, first_images
 from bench.evaluation.adaptive import (
     adaptive_of,
@@ -50,11 +50,12 @@ from bench.evaluation.in_memory import (
 from bench.evaluation.model import Target
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES, second_look
+from bench.evaluation.targets import check_targets
 from bench.models import Classifier
 from bench.norms import find_paths
 from bench.probe.findings import ABOUT_GRADIENTS
 from bench.probe.subject import copied
-from bench.suite.spec import AttackEntry, repeated_labels
+from bench.suite.spec import AttackEntry, in_each_ball, repeated_labels
 
 IN_MEMORY = "in-memory"
 """Name of checkpoint and data set in the cells of an evaluation without files."""
@@ -72,12 +73,15 @@ REPORT_KEYS = ("series", "varied", "published")
 ThreatLike = str | tuple[str, float | str] | ThreatModel | Mapping[str, Any]
 """A ball, as ``evaluate`` takes it."""
 
+ThreatsLike = ThreatLike | list[ThreatLike]
+"""A ball, or a list of balls whose union is the threat model."""
+
 
 def evaluate(
     model: nn.Module,
     x: Any,
     y: Any,
-    threat: ThreatLike = "linf:8/255",
+    threat: ThreatsLike = "linf:8/255",
     attacks: Sequence[AttackLike] = ("pgd", "autoattack"),
     *,
     stochastic: bool | None = None,
@@ -108,11 +112,14 @@ def evaluate(
         x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
         y: Labels (n,), whole numbers from 0.
         threat: ``"linf:8/255"``, ``"l2:0.5"``, ``("linf", 8 / 255)``, or a threat model as suites
-            have it.
+            have it. A list of them is their union: each attack without an eps of its own is run in
+            every ball whose norm it serves, and the worst case is of all.
         attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eps", "limit",
-            "eot_iter", "eot"}``, which mean what they mean in a suite: an ``eps`` of its own in
-            place of the threat model's, the first ``limit`` images only. An attack at a larger eps
-            than the threat model's, or on some of the images, is no part of the worst case.
+            "norm", "eot_iter", "eot", "y_target"}``, which mean what they mean in a suite: an
+            ``eps`` (and ``norm``) of its own in place of the threat model's, the first ``limit``
+            images only, a target class (``least_likely``, ``random``, a class, a list of one each).
+            An attack at a larger eps than the threat model's, in another norm, or on some of the
+            images, is no part of the worst case.
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
         batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
             way. Such a model is attacked and scored in fixed batches.
@@ -153,8 +160,9 @@ def evaluate(
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model: expected an nn.Module, found {type(model).__name__}")
-    ball = threat_for(model, threat)
-    entries = _entries(attacks, ball)
+    balls = threats_for(model, threat)
+    ball = balls[0]
+    entries = _entries(attacks, balls)
     infos = _infos(entries, ball.norm)
     adaptive, aids = adaptive_of(gradient_model, loss, model, infos)
     data = as_slice(x, y)
@@ -169,16 +177,18 @@ def evaluate(
         asked = {"protocol": protocol, "adversary": adversary, "eot_iter": eot_iter, "eot": eot}
         asked |= {"batch_size": batch_size, "n_draws": n_draws, "search": search, "seed": seed}
         asked |= {"adaptive": adaptive}
-        planned = _plan(entries, infos, _cell_model(target), data, ball, asked)
+        planned = _plan(entries, infos, _cell_model(target), data, ball, asked, target.classes)
         try_out(target, data, aids)
         cells = [
             CellResult(*run_cell(spec, target, part, aids=aids_for(spec, aids)))
             for spec, part in planned
         ]
         doubts = (*doubts, *changes(target, before, data, seed))
-        behind = [cell for cell in cells if _whole(cell.spec, data, ball)]
-        look = second_look(target, data, behind, aids) if sentinel else None
-    raised = [*find_alarms(cells, target.classes), *weak_attack_alarms(behind, look)]
+        behind = [[cell for cell in cells if _whole(cell.spec, data, one)] for one in balls]
+        looks = [second_look(target, data, some, aids) if sentinel else None for some in behind]
+    raised = list(find_alarms(cells, target.classes))
+    for some, look in zip(behind, looks, strict=True):
+        raised += weak_attack_alarms(some, look)
     alarms = alarms_by_cell(raised)
     results = {
         entry.label: AttackResult(
@@ -199,10 +209,31 @@ def evaluate(
         )
         for entry, cell in zip(entries, cells, strict=True)
     }
-    apart = frozenset(entry.label for entry in entries if not entry.in_worst_case(ball))
-    note = str(look or (NEEDLESS_FOR_BATCHES if target.batch_dependent else ""))
+    apart = frozenset(entry.label for entry in entries if not entry.in_worst_case(*balls))
+    note = _seen(balls, looks) or NEEDLESS_FOR_BATCHES * target.batch_dependent
     seen = note if sentinel else NOT_LOOKED
-    return EvaluationResult(results, ball, apart, seen, mode_notes(settled))
+    return EvaluationResult(results, ball, apart, seen, mode_notes(settled), balls[1:])
+
+
+def _seen(balls: Sequence[ThreatModel], looks: Sequence[SecondLook | None]) -> str:
+    """Says what the sentinels found, of several balls in each."""
+    several = len(balls) > 1
+    pairs = [(ball, look) for ball, look in zip(balls, looks, strict=True) if look is not None]
+    return "; ".join(f"{ball.describe()}: " * several + str(look) for ball, look in pairs)
+
+
+def threats_for(model: nn.Module, threat: ThreatsLike) -> tuple[ThreatModel, ...]:
+    """Returns the threat model, or those of a union, as ``evaluate`` takes them.
+
+    Raises:
+        UserError: When one is none, or they are no union.
+    """
+    if not isinstance(threat, list):
+        return (threat_for(model, threat),)
+    balls = tuple(threat_for(model, one) for one in threat)
+    for k, message in union_faults(balls):
+        raise UserError(f"threat[{k}]: {message}")
+    return balls
 
 
 def threat_for(model: nn.Module, threat: ThreatLike) -> ThreatModel:
@@ -226,11 +257,11 @@ def threat_model(threat: ThreatLike) -> ThreatModel:
         threat = (norm, eps)
     if isinstance(threat, tuple) and len(threat) == 2 and ":" not in str(threat):
         threat = {"norm": threat[0], "eps": threat[1]}
-    if isinstance(threat, Sequence):
+    if isinstance(threat, Sequence):  # a tuple: a list is taken apart before
         raise UserError(
-            f"threat: expected one ball, for example 'linf:8/255', found {list(threat)!r}; for "
-            "several, give the attacks an eps of their own ({'attack': 'pgd', 'eps': '2/255', "
-            "'label': 'pgd 2/255'}), or call evaluate once for each"
+            f"threat: expected one ball, for example 'linf:8/255', found {threat!r}; for several "
+            "eps of one norm, give the attacks an eps of their own ({'attack': 'pgd', 'eps': "
+            "'2/255', 'label': 'pgd 2/255'}); a list of balls of different norms is their union"
         )
     try:
         if not isinstance(threat, ThreatModel):
@@ -252,7 +283,7 @@ def _spelled(threat: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _entries(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[AttackEntry]:
+def _entries(attacks: Sequence[AttackLike], balls: Sequence[ThreatModel]) -> list[AttackEntry]:
     if isinstance(attacks, str) or not isinstance(attacks, Sequence) or not attacks:
         raise UserError(f"attacks: expected a list such as ['pgd'], found {attacks!r}")
     entries = []
@@ -270,8 +301,8 @@ def _entries(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[AttackEnt
             entry = AttackEntry.model_validate(one)
         except ValidationError as error:
             raise UserError(f"attacks[{i}]: {_first(error)}") from None
-        _refuse_keys(f"attacks[{i}]", entry, ball)
-        entries.append(entry)
+        _refuse_keys(f"attacks[{i}]", entry, balls[0])
+        entries += in_each_ball(entry, balls)
     for later, first in repeated_labels(entries):
         raise UserError(
             f"attacks[{later}]: '{entries[later].label}' is the label of attacks[{first}] too; "
@@ -337,7 +368,7 @@ def _infos(entries: Sequence[AttackEntry], norm: str) -> list[AttackInfo]:
     infos = []
     for i, entry in enumerate(entries):
         try:
-            infos.append(attack_info(entry.attack, entry.params, norm))
+            infos.append(attack_info(entry.attack, entry.params, entry.norm or norm))
         except UserError as error:
             raise UserError(f"attacks[{i}]: {error}") from None
     return infos
@@ -363,6 +394,7 @@ def _plan(
     data: Slice,
     ball: ThreatModel,
     asked: Mapping[str, Any],
+    classes: int,
 ) -> list[tuple[CellSpec, Slice]]:
     """Returns each attack's cell with its images; errors name the argument to change."""
     planned = []
@@ -371,7 +403,7 @@ def _plan(
         if n > len(data.y):
             raise UserError(f"attacks[{i}].limit: expected at most {len(data.y)} images, found {n}")
         part = data if n == len(data.y) else first_images(data, n)
-        own = entry.model_dump(include={"eot", "eot_iter"}, exclude_none=True)
+        own = entry.model_dump(include={"eot", "eot_iter", "y_target"}, exclude_none=True)
         size = asked["batch_size"]
         if size is None:
             size = default_batch_size(n, shared_draws=model.shares_draws)
@@ -384,8 +416,17 @@ def _plan(
             of_attack = refusal.aspect == "attack" or refusal.aspect in own
             key = f"attacks[{i}]." * of_attack + refusal.aspect
             raise UserError(f"{key}: {refusal}") from None
+        if entry.y_target is not None:
+            _check_targets(f"attacks[{i}]", entry.y_target, part, classes)
         planned.append((spec, part))
     return planned
+
+
+def _check_targets(where: str, y_target: YTarget, data: Slice, classes: int) -> None:
+    try:
+        check_targets(y_target, data.y.tolist(), classes)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
 
 
 def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
@@ -395,7 +436,7 @@ def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
         raise UserError(f"protocol: expected 'white_box' or 'fixed_path', found {found!r}")
     try:
         manner = Manner(**{**asked, **own}, asked=frozenset({"eot", "adversary"}))
-        if own.keys() != {"eot"}:  # else it overrules the evaluation's draws
+        if own.keys() - {"y_target"} != {"eot"}:  # else it overrules the evaluation's draws
             check_eot(manner.eot, manner.eot_iter)
     except ValidationError as error:
         raise UserError(_first(error)) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.attacks.registry import unusual_params
-from bench.core.attack import params_text
+from bench.core.attack import NO_ADVERSARY, params_text
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
     MINIMUM_NORM,
@@ -22,10 +22,11 @@ from bench.core.result import (
     notes_of,
     standing_beyond,
 )
-from bench.core.threat import ThreatModel
+from bench.core.threat import ThreatModel, joined
 from bench.metrics import (
     Estimate,
     clean_accuracy,
+    mean_accuracy,
     percent,
     robust_accuracy,
     worst_case_accuracy,
@@ -35,7 +36,7 @@ from bench.untrusted.escape import markdown, one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAN, WORST_CASE = "clean", "worst case"
+CLEAN, WORST_CASE, MEAN_CORRUPTION = "clean", "worst case", "mean corruption"
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class EvaluationResult:
         cells: The result of each attack, by label.
         threat_model: The ball of the evaluation; an attack may have an eps of its own.
         apart: Labels of the attacks that are no part of the worst case: on some of the images, or
-            at a larger eps.
+            in no ball of the evaluation.
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
         notes: What else to know of how the model was evaluated.
+        union: Further balls; with ``threat_model`` they form a union, and the worst case is of all.
     """
 
     cells: Mapping[str, AttackResult]
@@ -70,6 +72,7 @@ class EvaluationResult:
     apart: frozenset[str] = frozenset()
     sentinel: str = ""
     notes: tuple[str, ...] = ()
+    union: tuple[ThreatModel, ...] = ()
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -103,6 +106,8 @@ class EvaluationResult:
         Args:
             label: Of the attack, by default its name.
 
+        Of a targeted attack it is the share of images that are not brought to their target.
+
         Raises:
             UserError: When there is no such attack, or its cell is incomplete.
         """
@@ -111,19 +116,23 @@ class EvaluationResult:
             raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
         return robust_accuracy(cell.rows, cell.info.cluster)
 
-    def worst_case(self) -> Estimate:
+    def worst_case(self, threat: ThreatModel | None = None) -> Estimate:
         """Estimates the accuracy against the best complete attack but those ``apart``.
 
-        It is the best on each image.
+        It is the best on each image. In a union of threat models that is the accuracy on images
+        that are right in all of them.
 
         Where images share statistics and the adversary has the whole batch, batch by batch.
 
         Where an attack is incomplete this is an upper bound, and ``method`` says so.
 
+        Args:
+            threat: One ball of a union, such as ``threat_model``; ``None`` for all of it.
+
         Raises:
             UserError: When no attack is complete.
         """
-        attacks = self._in_worst_case()
+        attacks = self._in_worst_case(threat)
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
@@ -137,12 +146,31 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
-    def _in_worst_case(self) -> dict[str, AttackResult]:
+    def mean_corruption_accuracy(self) -> Estimate:
+        """Estimates the mean accuracy over the common corruptions, each counting alike.
+
+        The interval takes each image with all of its corruptions as one.
+
+        Raises:
+            UserError: When there is none, or one is incomplete.
+        """
+        found = {k: c for k, c in self.cells.items() if c.info.attack_kind == "corruption"}
+        if not found:
+            raise UserError("no corruption was asked for: ('corruption', {'name': 'fog'})")
+        for label, cell in found.items():
+            if not cell.info.complete:
+                raise UserError(f"'{label}' is incomplete, so there is no mean: {cell.info.error}")
+        cluster = cluster_of(cell.info for cell in found.values())
+        return mean_accuracy([cell.rows for cell in found.values()], cluster)
+
+    def _in_worst_case(self, threat: ThreatModel | None = None) -> dict[str, AttackResult]:
         """Returns the attacks of the worst case, by label."""
         return {
             label: cell
             for label, cell in self.cells.items()
-            if cell.info.attack_kind != "none" and label not in self.apart
+            if cell.info.attack_kind not in NO_ADVERSARY
+            and label not in self.apart
+            and (threat is None or threat.holds(cell.info.spec.threat_model))
         }
 
     def table(self) -> pd.DataFrame:
@@ -165,7 +193,7 @@ class EvaluationResult:
                 "n": 0 if found is None else found.n,
                 "method": "" if found is None else found.method,
                 "kind": "none" if label == CLEAN else self._kind(label),
-                "threat_model": self._ball(label).describe(),
+                "threat_model": self._ball_text(label),
                 "alarms": "; ".join(self._alarms(label)),
                 "notes": "; ".join(self._notes_on(label)),
                 "reason": self._reasons().get(label, ""),
@@ -178,10 +206,16 @@ class EvaluationResult:
     def _kind(self, label: str) -> str:
         return self.cells[label].info.attack_kind if label in self.cells else ""
 
-    def _ball(self, label: str) -> ThreatModel:
-        return (
-            self.cells[label].info.spec.threat_model if label in self.cells else self.threat_model
-        )
+    def _ball_text(self, label: str = "") -> str:
+        """Returns the threat model of a line of the table; of all, that of the evaluation."""
+        if label in self.cells:
+            info = self.cells[label].info
+            return "none" if info.attack_kind == "corruption" else info.spec.threat_model.describe()
+        if label == MEAN_CORRUPTION:
+            return "none"
+        balls = (self.threat_model, *self.union)
+        own = [ball for ball in balls if label == self._worst_label(ball)]
+        return joined(own or balls)
 
     def __repr__(self) -> str:
         grid = [[one_line(text) for text in line] for line in self._grid()]
@@ -203,6 +237,12 @@ class EvaluationResult:
             yield CLEAN, self.clean_accuracy()
         for label, cell in self.cells.items():
             yield label, self.robust_accuracy(label) if cell.info.complete else None
+        corrupted = [c for c in self.cells.values() if c.info.attack_kind == "corruption"]
+        if len(corrupted) > 1 and all(cell.info.complete for cell in corrupted):
+            yield MEAN_CORRUPTION, self.mean_corruption_accuracy()
+        for ball in (self.threat_model, *self.union) if self.union else ():
+            if any(cell.info.complete for cell in self._in_worst_case(ball).values()):
+                yield self._worst_label(ball), self.worst_case(ball)
         if any(cell.info.complete for cell in self._in_worst_case().values()):
             yield WORST_CASE, self.worst_case()
 
@@ -213,25 +253,39 @@ class EvaluationResult:
             if found is None:
                 yield name, "incomplete", "", ""
                 continue
-            mark = " adaptive" * bool(self._adaptive(label)) + " !" * bool(self._alarms(label))
+            mark = " targeted" * self._targeted(label) + " adaptive" * bool(self._adaptive(label))
+            mark += " !" * bool(self._alarms(label))
             yield name, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
-        worst = list(self._in_worst_case().values())
-        chosen = worst if label == WORST_CASE else [self.cells.get(label)]
-        return alarms_of(cell.info for cell in chosen if cell is not None)
+        chosen = self._behind(label)
+        return alarms_of(cell.info for cell in chosen)
+
+    @staticmethod
+    def _worst_label(ball: ThreatModel) -> str:
+        return f"{WORST_CASE}, {ball.describe()}"
+
+    def _behind(self, label: str) -> list[AttackResult]:
+        """Returns the results that a line of the table rests on."""
+        if label in self.cells:
+            return [self.cells[label]]
+        for ball in (self.threat_model, *self.union):
+            if label == self._worst_label(ball):
+                return list(self._in_worst_case(ball).values())
+        return list(self._in_worst_case().values()) if label == WORST_CASE else []
 
     def _adaptive(self, label: str) -> tuple[str, ...]:
         """Returns what adaptive attacks behind a number brought."""
-        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
-        return adaptive_notes(cell.info for cell in chosen if cell and cell.info.complete)
+        return adaptive_notes(c.info for c in self._behind(label) if c.info.complete)
+
+    def _targeted(self, label: str) -> bool:
+        """Says whether a number is that of a targeted attack."""
+        return label in self.cells and self.cells[label].info.spec.y_target is not None
 
     def _notes_on(self, label: str) -> tuple[str, ...]:
         """Returns what is to be known of an attack beside its name."""
-        if label == WORST_CASE:
-            return self._adaptive(label)
-        return notes_of(self.cells[label].info) if label in self.cells else ()
+        return notes_of(self.cells[label].info) if label in self.cells else self._adaptive(label)
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
@@ -239,7 +293,7 @@ class EvaluationResult:
     def _head(self) -> str:
         info = next(iter(self.cells.values())).info
         spec = info.spec
-        facts = [f"threat model {self.threat_model.describe()}", f"seed {spec.seed}"]
+        facts = [f"threat model {self._ball_text()}", f"seed {spec.seed}"]
         if spec.n_draws > 1:
             facts.append(f"stochastic: mean score over {spec.n_draws} fresh draws")
         if info.cluster == "batch":
@@ -250,12 +304,17 @@ class EvaluationResult:
         """Returns in what an attack is unusual: its parameters, its ball, its images."""
         spec = self.cells[label].info.spec
         parts = params_text(unusual_params(spec))
-        if spec.threat_model != self.threat_model:
+        if self.cells[label].info.attack_kind == "corruption":
+            return ", ".join(
+                [*parts, f"a corruption, of no adversary: no part of the {WORST_CASE}"]
+            )
+        if spec.threat_model not in (self.threat_model, *self.union):
             parts.append(f"threat model {spec.threat_model.describe()}")
         if label in self.apart:
-            if spec.threat_model.eps <= self.threat_model.eps:
+            if any(b.holds(spec.threat_model) for b in (self.threat_model, *self.union)):
                 n = spec.data.limit or 0
-                parts.append(f"on the first {n} image{'s' * (n != 1)}")
+                if spec.y_target is None or n < max(len(c.rows) for c in self.cells.values()):
+                    parts.append(f"on the first {n} image{'s' * (n != 1)}")
             parts.append(f"no part of the {WORST_CASE}")
         return ", ".join(parts)
 
