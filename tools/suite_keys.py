@@ -36,7 +36,7 @@ SECTIONS: dict[type[BaseModel], str] = {
 }
 """The models in the order of the page, each with its heading."""
 
-NOT_IN_A_FILE = {"varied"}
+NOT_IN_A_FILE = {"varied", "union"}
 """Fields that only rbench fills in."""
 
 

@@ -376,7 +376,7 @@ def test_a_run_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str
 
 def test_help_names_the_exit_codes() -> None:
     done = rbench("check", "--help")
-    assert "Exit codes: 0 no, 1 it regressed, 2 misuse, 3 some cells" in " ".join(
+    assert "Exit codes: 0 no, 1 regression, 2 misuse, 3 some results" in " ".join(
         done.output.split()
     )
     assert "baseline" in rbench("--help").output

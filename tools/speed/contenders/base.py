@@ -7,7 +7,7 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.attacks import get_attack
 from bench.attacks.base import Budget
 from bench.attacks.randomness import seeded
+from bench.core.attack import AttackKind
 from bench.core.result import VIOLATIONS, Row
 from bench.norms import find_paths
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
@@ -22,8 +23,6 @@ from tools.speed.arena import Arena
 from tools.speed.clock import Clock
 from tools.speed.counting import CountedModel
 from tools.speed.settings import Setting
-
-Kind = Literal["none", "bounded", "minimum-norm"]
 
 N_DRAWS = 20
 """Fresh draws to score each image of a stochastic model."""
@@ -251,7 +250,7 @@ def _request(call: Call, arena: Arena, setting: Setting) -> Request:
 
 
 def _verified(
-    arena: Arena, norm: str, kind: Kind, x: Tensor, y: Tensor, x_adv: Tensor
+    arena: Arena, norm: str, kind: AttackKind, x: Tensor, y: Tensor, x_adv: Tensor
 ) -> list[Row]:
     target = arena.target
     budget = Budget.of(arena.threat(norm), target.std)
