@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from tabulate import tabulate
+from torch import Tensor
 
 from bench.attacks.registry import unusual_params
 from bench.core.attack import params_text
@@ -23,6 +26,8 @@ from bench.core.result import (
     standing_beyond,
 )
 from bench.core.threat import ThreatModel
+from bench.evaluation.picture import draw_bars
+from bench.evaluation.saved import SavedResult, latex_of, read_examples, read_saved, save_results
 from bench.metrics import (
     Estimate,
     clean_accuracy,
@@ -30,6 +35,7 @@ from bench.metrics import (
     robust_accuracy,
     worst_case_accuracy,
 )
+from bench.store.run_store import RunStore
 from bench.untrusted.escape import markdown, one_line
 
 if TYPE_CHECKING:
@@ -45,10 +51,15 @@ class AttackResult:
     Attributes:
         info: The cell's identity, whether it is complete, alarms, versions.
         rows: One for each image, in the order of the images.
+        x_adv: What the attack proposed for each image it was asked about (n, c, h, w), on the CPU:
+            also where the model is wrong on the clean image, where the attack found nothing, and
+            where the verifier refuses it (``Row.status``). NaN for images of batches after one
+            that failed. ``None`` where examples were not kept (``save_adv=False``).
     """
 
     info: CellInfo
     rows: tuple[Row, ...]
+    x_adv: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +74,7 @@ class EvaluationResult:
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
         notes: What else to know of how the model was evaluated.
+        model: Label of the model.
     """
 
     cells: Mapping[str, AttackResult]
@@ -70,6 +82,7 @@ class EvaluationResult:
     apart: frozenset[str] = frozenset()
     sentinel: str = ""
     notes: tuple[str, ...] = ()
+    model: str = "model"
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -111,7 +124,7 @@ class EvaluationResult:
             raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
         return robust_accuracy(cell.rows, cell.info.cluster)
 
-    def worst_case(self) -> Estimate:
+    def worst_case(self, attacks: Iterable[str] | None = None) -> Estimate:
         """Estimates the accuracy against the best complete attack but those ``apart``.
 
         It is the best on each image.
@@ -120,10 +133,16 @@ class EvaluationResult:
 
         Where an attack is incomplete this is an upper bound, and ``method`` says so.
 
+        Args:
+            attacks: Labels of the attacks that count; ``None`` for all but those ``apart``.
+
         Raises:
-            UserError: When no attack is complete.
+            UserError: When no attack is complete, one is unknown, or they are not of the same
+                images.
         """
-        attacks = self._in_worst_case()
+        return self._worst_case(self._in_worst_case(attacks))
+
+    def _worst_case(self, attacks: Mapping[str, AttackResult]) -> Estimate:
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
@@ -137,13 +156,130 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
-    def _in_worst_case(self) -> dict[str, AttackResult]:
-        """Returns the attacks of the worst case, by label."""
+    def _in_worst_case(self, attacks: Iterable[str] | None = None) -> dict[str, AttackResult]:
+        """Returns the attacks of the worst case, by label: those that are named, or all."""
+        if isinstance(attacks, str):
+            raise UserError(f"attacks: expected a list of labels, found '{attacks}'")
+        if attacks is not None:
+            return {label: self[label] for label in attacks}
         return {
             label: cell
             for label, cell in self.cells.items()
             if cell.info.attack_kind != "none" and label not in self.apart
         }
+
+    @property
+    def x_adv(self) -> dict[str, Tensor]:
+        """Adversarial examples (n, c, h, w) by attack, in the order of the images.
+
+        What an attack proposed, also where the model is wrong on the clean image, where it found
+        nothing, and where the verifier refuses it: ``rows()`` says which. An image that was not
+        attacked is NaN: one beyond an attack's ``limit``, or after a batch that failed.
+
+        Raises:
+            UserError: When they were not kept.
+        """
+        n = max(len(cell.rows) for cell in self.cells.values())
+        n = max([n, *(len(cell.x_adv) for cell in self.cells.values() if cell.x_adv is not None)])
+        found = {}
+        for label, cell in self.cells.items():
+            if cell.x_adv is None:
+                raise UserError(
+                    f"'{label}' has no adversarial examples: they were not kept; evaluate with "
+                    "save_adv=True"
+                )
+            rest = torch.full((n - len(cell.x_adv), *cell.x_adv.shape[1:]), torch.nan)
+            found[label] = torch.cat([cell.x_adv, rest]) if len(rest) else cell.x_adv
+        return found
+
+    def rows(self) -> pd.DataFrame:
+        """Returns one line for each image under each attack.
+
+        Columns: the label ``attack``, then the fields of ``bench.core.result.Row``.
+        """
+        import pandas as pd
+
+        names = [one.name for one in fields(Row)]
+        lines = [
+            {"attack": label, **asdict(row)}
+            for label, cell in self.cells.items()
+            for row in cell.rows
+        ]
+        return pd.DataFrame(lines, columns=["attack", *names])
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the result into a folder, as ``evaluate(out=FOLDER)`` keeps it.
+
+        ``rbench report FOLDER`` writes its tables.
+
+        Raises:
+            UserError: When the folder cannot be written, or holds the run of a suite.
+        """
+        save_results([self], folder, several=False)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EvaluationResult:
+        """Reads the result that ``save`` or ``evaluate(out=FOLDER)`` has written.
+
+        Raises:
+            UserError: When the folder holds none, several, or files of it are damaged.
+        """
+        store, saved = read_saved(folder)
+        if saved.several:
+            raise UserError(
+                f"{store.folder}: holds the results of several models or threat models; read them "
+                "with rbench.load_result"
+            )
+        return cls.of_saved(store, saved.results[0])
+
+    @classmethod
+    def of_saved(cls, store: RunStore, saved: SavedResult) -> EvaluationResult:
+        """Returns a result from what a folder holds of it."""
+        cells = {}
+        for label, cell_id in saved.cells.items():
+            info, rows = store.read_cell(cell_id)
+            cells[label] = AttackResult(info, tuple(rows), read_examples(store, info))
+        apart = frozenset(saved.apart)
+        return cls(cells, saved.threat_model, apart, saved.sentinel, saved.notes, saved.model)
+
+    def to_markdown(self) -> str:
+        """Returns the table and its notes as GitHub-flavoured Markdown."""
+        return self._repr_markdown_()
+
+    def to_latex(self, *, intervals: bool = False, floats: bool = True) -> str:
+        """Returns the table for a paper, as ``rbench report --style paper`` writes it.
+
+        It needs ``booktabs`` and ``graphicx``.
+
+        Args:
+            intervals: Whether 95 % intervals stand below the numbers.
+            floats: Whether to write the ``table`` with caption and label, or only what is in it.
+        """
+        return latex_of([self], intervals=intervals, floats=floats)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws the accuracies with their 95 % intervals.
+
+        Args:
+            ax: Axes of matplotlib to draw on; ``None`` for a figure of its own.
+
+        Returns:
+            The axes.
+        """
+        title = f"threat model {self.threat_model.describe()}"
+        return draw_bars({self.model: self.numbers()}, title, ax)
+
+    def numbers(self) -> list[tuple[str, Estimate]]:
+        """Returns the accuracies that there are: clean, under each attack, and the worst case."""
+        return [(label, one) for label, one in self._estimates() if one is not None]
+
+    def shown(self) -> dict[str, str]:
+        """Returns the text of each number, marked as in the table, with its interval."""
+        return {name: " ".join(filter(None, rest[:2])) for name, *rest in list(self._grid())[1:]}
+
+    def remarks(self) -> list[str]:
+        """Returns what stands below the table: what is unusual, and the alarms."""
+        return self._notes()
 
     def table(self) -> pd.DataFrame:
         """Returns one line for the clean images, each attack and the worst case.
