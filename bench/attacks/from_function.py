@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import secrets
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,12 +43,12 @@ class FunctionParams(Spec):
     """What tells one function from another.
 
     Attributes:
-        source: Hash of its source and of what it uses; empty where an identity is given.
+        code: Hash of its code and of what it uses; empty where an identity is given.
         identity: A text that the user vouches for: another one whenever the function changes.
         arguments: Further keyword arguments of the function.
     """
 
-    source: str = ""
+    code: str = ""
     identity: str = ""
     arguments: dict[str, Any] = Field(default_factory=dict)
 
@@ -74,7 +73,7 @@ def function_attack(
 ) -> FunctionAttack:
     """Returns a function as an attack, for any norm.
 
-    Its identity is the hash of its source, of the functions and classes of the user's that it
+    Its identity is the hash of its compiled code, of the user's functions and classes that it
     names, and of the values that it closes over or reads from its module: numbers, texts, tensors,
     arrays, modules with weights. Of libraries it is name and version.
 
@@ -96,8 +95,8 @@ def function_attack(
             f"({error}); bind others with functools.partial"
         ) from None
     _check_call(function, name, given)
-    source, unknown = ("", "") if identity else _source_of(function)
-    params = FunctionParams(source=source, identity=identity, arguments=given)
+    code, unknown = ("", "") if identity else _hash_of(function)
+    params = FunctionParams(code=code, identity=identity, arguments=given)
     attack = Attack(
         name=PREFIX + name,
         version=VERSION,
@@ -180,7 +179,7 @@ class _UnknownError(Exception):
     """A value that no hash can be made of."""
 
 
-def _source_of(function: AttackCallable) -> tuple[str, str]:
+def _hash_of(function: AttackCallable) -> tuple[str, str]:
     """Returns the hash of a function, and why it does not tell the function; empty if it does."""
     found: list[str] = []
     try:
@@ -231,29 +230,29 @@ def _describe(path: str, value: Any, found: list[str], seen: dict[int, Any]) -> 
 
 
 def _describe_code(path: str, value: Any, found: list[str], seen: dict[int, Any]) -> None:
-    """Adds lines that tell a function or class: its source, or name and version of a library's."""
+    """Adds lines that tell a function or class: its code, or name and version of a library's.
+
+    The compiled code, not the source: that of two functions in one line is the same.
+    """
     module = getattr(value, "__module__", None) or ""
     name = getattr(value, "__qualname__", repr(value))
     if _is_library(module):
         found.append(f"{path} {name} of {_module(module, path)}")
-        return
-    inner = [value] if isinstance(value, types.FunctionType) else []
-    try:
-        found.append(f"{path} {textwrap.dedent(inspect.getsource(value))}")
-    except (OSError, TypeError):  # typed at a prompt: the compiled code tells it too
-        if not inner:
-            raise _UnknownError(f"the source of {name} is not at hand") from None
+    elif isinstance(value, types.FunctionType):
         found.append(f"{path} {code_text(value.__code__)}")
-    if isinstance(value, type):
+        for key, used in _used_by(value).items():
+            _describe(f"{path}:{key}", used, found, seen)
+    elif isinstance(value, type):
+        found.append(f"{path} class {name}")
         for base in value.__mro__[1:]:
             _describe(f"{path}.{base.__name__}", base, found, seen)
-        plain = (
-            getattr(one, "__func__", getattr(one, "fget", one)) for one in vars(value).values()
-        )
-        inner = [one for one in plain if isinstance(one, types.FunctionType)]
-    for one in inner:
-        for key, used in _used_by(one).items():
-            _describe(f"{path}:{key}", used, found, seen)
+        for key, one in vars(value).items():
+            plain = getattr(one, "__func__", getattr(one, "fget", one))
+            is_code = isinstance(plain, types.FunctionType)
+            if is_code or not key.startswith(("__", "_abc_")):
+                _describe(f"{path}.{key}", plain, found, seen)
+    else:
+        raise _UnknownError(f"the code of {name} is not at hand")
 
 
 def _used_by(function: types.FunctionType) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def evaluate(
             call goes on, and what is stored is not run again. ``rbench report FOLDER`` writes its
             tables, which are those of the latest call; ``rbench.load_result(FOLDER)`` reads the
             result. A model is told by weights, code and plain attributes, an attack that is a
-            function by its source and what that names, or by ``{"attack": f, "identity": TEXT}``.
+            function by its code and what that names, or by ``{"attack": f, "identity": TEXT}``.
         save_adv: Whether the result, and the folder, keep adversarial examples.
         progress: Whether progress and the time left are shown on stderr.
 
@@ -267,10 +267,15 @@ def evaluate(
         )
         found: dict[str, list[EvaluationResult]] = {}
         for label, net in models.items():
-            subject = _Subject(label, net, gradient_model, loss, device, list(models), several)
-            found[label] = _evaluate_one(
-                subject, data, balls, asked, declared, manner, cells, book, sentinel=sentinel
-            )
+            subject = _Subject(label, net, gradient_model, loss, device, list(models))
+            try:
+                found[label] = _evaluate_one(
+                    subject, data, balls, asked, declared, manner, cells, book, sentinel=sentinel
+                )
+            except UserError as error:
+                if len(models) == 1:
+                    raise
+                raise UserError(f"model '{label}': {error}") from error
             book.write(found)
     if not several:
         return next(iter(found.values()))[0]
@@ -296,13 +301,6 @@ class _Subject:
     loss: Callable[..., Tensor] | None
     device: str | None
     labels: Sequence[str]
-    several: bool
-
-    def error(self, error: UserError) -> UserError:
-        """Returns an error that names the model where there are several."""
-        if len(self.labels) == 1:
-            return error
-        return UserError(f"model '{self.label}': {error}")
 
 
 def _evaluate_one(

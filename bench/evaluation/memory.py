@@ -35,10 +35,7 @@ class Memory:
         weights = network_hash(model)
         self._told = None if weights is None else digest([weights, settings_hash(model)], 64)
         if weights is not None:
-            try:
-                self._kept = _KEPT.setdefault(model, self._kept)
-            except TypeError:  # a class that defines equality, and so no hash
-                self._told = None
+            self._kept = _KEPT.setdefault(model, self._kept)
 
     @property
     def told(self) -> str | None:

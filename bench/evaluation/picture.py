@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.metrics import Estimate
-from bench.report.draw.theme import MARKERS, PRINT
 
 Points = Sequence[tuple[str, Estimate]]
 """Labels with their numbers."""
@@ -23,6 +22,8 @@ def draw_bars(series: Mapping[str, Points], title: str, ax: Any = None) -> Any:
     Returns:
         The axes.
     """
+    from bench.report.draw.theme import MARKERS, PRINT  # matplotlib is slow to import
+
     labels = list(dict.fromkeys(label for points in series.values() for label, _ in points))
     ax = _axes(ax, 0.9 + 0.3 * len(labels) * max(1.0, 0.6 * len(series)))
     apart = 0.6 / max(len(series), 1)
@@ -57,6 +58,8 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, Estimate]]], norm: st
     Returns:
         The axes.
     """
+    from bench.report.draw.theme import MARKERS, PRINT
+
     ax = _axes(ax, 2.6)
     for i, (label, points) in enumerate(series.items()):
         numbers = [one for _, one in points]
@@ -78,7 +81,7 @@ def draw_curves(series: Mapping[str, Sequence[tuple[float, Estimate]]], norm: st
 def _axes(ax: Any, height: float) -> Any:
     if ax is not None:
         return ax
-    from matplotlib import pyplot  # slow to import
+    from matplotlib import pyplot
 
     return pyplot.subplots(figsize=(5.0, height), layout="constrained")[1]
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import torch
 from pydantic import Field
@@ -25,16 +25,14 @@ from bench.core.threat import ThreatModel
 from bench.data.slice import Slice
 from bench.evaluation.cells import kept_in
 from bench.evaluation.in_memory import IN_MEMORY
-from bench.report.paper_latex import paper_tables
-from bench.report.paper_table import PaperStyle
-from bench.report.run_view import RunView
-from bench.report.text import setting
-from bench.report.write import build_from
 from bench.store.entries import read_json, to_json
 from bench.store.files import write_atomically
 from bench.store.manifest import Manifest, ManifestCell
 from bench.store.run_store import RunStore
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
+
+if TYPE_CHECKING:  # reports bring matplotlib and more, which an evaluation does without
+    from bench.report.run_view import RunView
 
 SUITE = "evaluation"
 """Name of the suite in the folders of evaluations."""
@@ -221,6 +219,8 @@ def read_saved(folder: str | Path) -> tuple[RunStore, Saved]:
 
 def view_of(results: Sequence[ResultLike]) -> RunView:
     """Returns results as the reports of runs read them."""
+    from bench.report.run_view import RunView
+
     with tempfile.TemporaryDirectory() as folder:
         save_results(results, folder, several=True, examples=False)
         return RunView(Path(folder))
@@ -234,6 +234,11 @@ def latex_of(results: Sequence[ResultLike], *, intervals: bool = False, floats: 
         intervals: Whether 95 % intervals stand below the numbers.
         floats: Whether to write the ``table`` with caption and label.
     """
+    from bench.report.paper_latex import paper_tables
+    from bench.report.paper_table import PaperStyle
+    from bench.report.text import setting
+    from bench.report.write import build_from
+
     view = view_of(results)
     ((_, report),) = build_from(view, ["leaderboard"])
     style = PaperStyle(intervals=intervals, floats=floats)
