@@ -80,4 +80,4 @@ class _SameModules(MetaPathFinder, Loader):
             module.__spec__ = spec.loader_state
 
 
-sys.meta_path.append(_SameModules())
+sys.meta_path.insert(0, _SameModules())  # before the one that would find bench's files again

@@ -92,7 +92,7 @@ def test_completion_shows_the_names_and_imports_no_torch(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.process
+@pytest.mark.slow
 def test_type_checkers_see_the_names_and_what_comes_back(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="needs mypy: pip install 'rbench[dev]'")
     (tmp_path / "used.py").write_text(
