@@ -170,7 +170,10 @@ def check_one_norm(balls: Sequence[ThreatModel]) -> None:
     """Raises ``UserError`` for balls that one table cannot hold: of several norms or spaces."""
     if len({(ball.norm, ball.eps_space) for ball in balls}) > 1:
         found = ", ".join(ball.describe() for ball in balls)
-        raise UserError(f"out: a folder holds balls of one norm, found {found}; give each a folder")
+        raise UserError(
+            f"threat: a folder, and a table for a paper, holds balls of one norm, found {found}; "
+            "evaluate each norm by itself"
+        )
 
 
 def save_results(

@@ -247,7 +247,7 @@ def test_what_a_folder_cannot_hold_is_refused(tmp_path: Path) -> None:
     x, y = images()
     with pytest.raises(UserError, match="out: the model holds no tensors"):
         evaluate(Nothing(), x, y, "linf:0.1", ["fgsm"], out=tmp_path, **QUICK)
-    with pytest.raises(UserError, match="out: a folder holds balls of one norm"):
+    with pytest.raises(UserError, match=r"threat: a folder, .* holds balls of one norm"):
         evaluate(Brightness(), x, y, ["linf:0.1", "l2:1"], ["fgsm"], out=tmp_path, **QUICK)
     found = evaluate(Brightness(), x, y, ["linf:0.1", "l2:1"], ["fgsm"], **QUICK)
     with pytest.raises(UserError, match="one norm"):

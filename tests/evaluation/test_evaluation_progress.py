@@ -36,6 +36,8 @@ def test_a_terminal_shows_a_bar_with_the_attack_and_the_time_left(
 def test_a_pipe_shows_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(progress, "FIRST", 600.0)
+    monkeypatch.setattr(progress, "EVERY", 600.0)
     run(**SHOWN)
     assert capsys.readouterr().err == "", "a short one is silent"
     monkeypatch.setattr(progress, "EVERY", 0.0)

@@ -89,7 +89,7 @@ def test_a_worst_case_over_some_of_the_attacks() -> None:
     for wrong, message in (
         (["drak"], "did you mean 'dark'"),
         ("dark", "expected a list"),
-        ([], ""),
+        ([], "no attack is complete"),
     ):
         with pytest.raises(UserError, match=message):
             found.worst_case(wrong)
