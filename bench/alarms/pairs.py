@@ -16,7 +16,7 @@ def setting(spec: CellSpec) -> Hashable:
     """Returns the setting that two cells must share for their attacks to be compared."""
     data = spec.data.model_dump_json()
     threat = spec.threat_model.model_dump_json()
-    return data, spec.data_hash, threat, spec.batch_size, spec.adversary
+    return data, spec.data_hash, threat, spec.batch_size, spec.adversary, spec.y_target
 
 
 def pair_alarms(cells: Sequence[CellResult]) -> Iterator[Alarm]:
@@ -43,7 +43,7 @@ def _control_beats_gradient(cells: Sequence[CellResult]) -> Iterator[Alarm]:
             c
             for c in cells
             if (c.white_box and not c.follows_gradient)
-            or (c.spec.protocol != "white_box" and c.info.attack_kind != "none")
+            or (c.spec.protocol != "white_box" and c.attacked)
             or (c.follows_gradient and c.spec.adaptive != adaptive)
         ]
         yield from _beaten_by(controls, mine)

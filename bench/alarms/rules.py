@@ -91,7 +91,7 @@ def _no_interval(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 
 def _higher_than_clean(cell: CellResult, classes: int) -> Iterator[Alarm]:
-    if cell.info.attack_kind == "none":
+    if not cell.untargeted:
         return
     clean = [replace(row, robust=row.clean_correct) for row in cell.rows]
     difference = paired_difference(cell.rows, clean, cell.info.cluster, CONFIDENCE)
@@ -105,7 +105,7 @@ def _higher_than_clean(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 def _images_unchanged(cell: CellResult, classes: int) -> Iterator[Alarm]:
     """Looks for attacks that gave up, as CW does with a c that is too small."""
-    if cell.info.attack_kind == "none" or cell.traits.returns_clean:
+    if not cell.untargeted or cell.traits.returns_clean:
         return
     if cell.spec.threat_model.eps == 0:  # there is no other image in the ball
         return
@@ -121,7 +121,7 @@ def _images_unchanged(cell: CellResult, classes: int) -> Iterator[Alarm]:
 
 def _broken_without_change(cell: CellResult, classes: int) -> Iterator[Alarm]:
     """Looks for predictions that change although the image does not."""
-    if cell.info.attack_kind == "none" or cell.spec.n_draws > 1 or cell.info.cluster == "batch":
+    if not cell.attacked or cell.spec.n_draws > 1 or cell.info.cluster == "batch":
         return
     rows = [r for r in cell.rows if r.linf == 0 and r.clean_correct == 1 and r.adv_correct == 0]
     if rows:
@@ -135,7 +135,8 @@ def _broken_without_change(cell: CellResult, classes: int) -> Iterator[Alarm]:
 def _large_eps(cell: CellResult, classes: int) -> Iterator[Alarm]:
     threat = cell.spec.threat_model
     in_pixels = threat.facts.per_pixel and threat.eps_space == "pixel"
-    if not in_pixels or threat.eps < LARGE_EPS or not cell.iterates:
+    large = in_pixels and threat.eps >= LARGE_EPS
+    if not large or not cell.iterates or not cell.untargeted:
         return
     scores = [row.robust or 0.0 for row in cell.rows]
     batches = [row.batch for row in cell.rows] if cell.info.cluster == "batch" else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.alarms.shared import Alarm, CellResult
 from bench.attacks.registry import attack_info, get_attack
 from bench.core.adaptive import Adaptive, GradientModel
+from bench.core.attack import CORRUPTION
 from bench.core.cell import CellSpec, DataSpec
 from bench.metrics import at_least, worst_case_rows
 from bench.metrics.accuracy import robust_scores
@@ -15,6 +16,9 @@ from bench.metrics.accuracy import robust_scores
 ATTACK, PARAMS = "auto", {"n_passes": 480}
 """The attack: a round of each kind of step, ascent, random search, a smoothed gradient, a walk from
 outside the ball, and little more."""
+
+CONTROLS = ("natural", CORRUPTION)
+"""What no adversary chose, so that nobody need look behind it."""
 
 N_IMAGES = 32
 """Images that it looks at."""
@@ -102,7 +106,7 @@ def wants_sentinel(specs: Iterable[CellSpec], *, batch_dependent: bool) -> bool:
     Not where images share statistics, as there a few of them are another model; nor in a norm that
     the sentinel does not serve.
     """
-    asked = [spec for spec in specs if spec.protocol == "white_box" and spec.attack != "natural"]
+    asked = [spec for spec in specs if spec.protocol == "white_box" and spec.attack not in CONTROLS]
     if any(spec.threat_model.norm not in get_attack(ATTACK).norms for spec in asked):
         return False
     return bool(asked) and not batch_dependent and not any(as_strong(spec) for spec in asked)
@@ -167,4 +171,4 @@ def weak_attack_alarms(cells: Sequence[CellResult], look: SecondLook | None) -> 
 
 
 def _attacked(cells: Sequence[CellResult]) -> list[CellResult]:
-    return [cell for cell in cells if cell.white_box and cell.info.complete]
+    return [cell for cell in cells if cell.white_box and cell.untargeted and cell.info.complete]

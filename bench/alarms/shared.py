@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from bench.attacks.registry import traits_of
-from bench.core.attack import Traits
+from bench.core.attack import NO_ADVERSARY, Traits
 from bench.core.cell import CellSpec
 from bench.core.result import CellInfo, Row, cluster_of
 from bench.metrics import Difference, paired_difference
@@ -71,7 +71,17 @@ class CellResult:
     @property
     def white_box(self) -> bool:
         """Whether an attack saw the model as deployed."""
-        return self.spec.protocol == "white_box" and self.info.attack_kind != "none"
+        return self.spec.protocol == "white_box" and self.attacked
+
+    @property
+    def attacked(self) -> bool:
+        """Whether an adversary chose its images."""
+        return self.info.attack_kind not in NO_ADVERSARY
+
+    @property
+    def untargeted(self) -> bool:
+        """Whether it is an attack whose score is an accuracy: any wrong class is its success."""
+        return self.attacked and self.spec.y_target is None
 
     @property
     def follows_gradient(self) -> bool:

@@ -88,8 +88,9 @@ class Attack:
     Attributes:
         name: Name in suites.
         version: Raised whenever the code's behaviour changes; part of a cell's identity.
-        kind: ``none`` (the clean image), ``bounded``, or ``minimum-norm`` (knows no eps, and
-            succeeds only where its distance is within the threat model's).
+        kind: ``none`` (the clean image), ``bounded``, ``minimum-norm`` (knows no eps, and succeeds
+            only where its distance is within the threat model's), or ``corruption`` (no ball bounds
+            it, and nobody chose it).
         norms: Norms of threat models that it can serve. A minimum-norm attack serves any: its
             distance is measured in the threat model's norm, whatever norm it minimizes.
         params: Its typed parameters.
@@ -109,6 +110,8 @@ class Attack:
         min_classes: Maps parameters to the fewest classes for which its losses are defined.
         takes_loss: Whether all that it climbs is one untargeted loss, which a user's own may
             replace.
+        takes_target: Whether it does nothing but raise the oracle's loss until the answer is
+            wrong, so that it can be aimed at a class (``QueryRules.targeted``).
     """
 
     name: str
@@ -127,6 +130,7 @@ class Attack:
     traits: Traits = _UNKNOWN
     min_classes: Callable[[Mapping[str, object]], int] = dlr_classes
     takes_loss: bool = False
+    takes_target: bool = False
 
     @property
     def may_be_fast(self) -> bool:

@@ -12,16 +12,20 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StrictInt,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from bench.attacks.base import Attack
 from bench.attacks.params import Count, NoParams, NotNegative, Positive
-from bench.core.attack import Traits
+from bench.core.attack import CORRUPTION, Traits
 from bench.core.ball import NORMS
+from bench.core.errors import UserError
 from bench.core.registry import Deferred
 from bench.core.spec import Spec
+from bench.data.corruptions import FILES_ONLY, CorruptionName, read_published
 
 
 class StepParams(Spec):
@@ -159,6 +163,48 @@ class DeepFoolParams(Spec):
         return written
 
 
+class CorruptionParams(Spec):
+    """Parameters of a common corruption.
+
+    Attributes:
+        name: Which: one of the 15 of Hendrycks & Dietterich 2019, or of their four extra ones.
+        severity: 1 to 5.
+        folder: Folder of the published files, such as ``CIFAR-10-C``, as given or under the data
+            root; empty to make the images from the clean ones. Left out when empty.
+        sha256: Of the file's images and labels; filled in, so that it is part of the cell's id.
+    """
+
+    name: CorruptionName = "gaussian_noise"
+    severity: Annotated[StrictInt, Field(ge=1, le=5)] = 3
+    folder: str = ""
+    sha256: str = Field(default="", validate_default=True)
+
+    @field_validator("sha256")
+    @classmethod
+    def _of_the_file(cls, sha256: str, info: ValidationInfo) -> str:
+        folder, name, severity = (info.data.get(k) for k in ("folder", "name", "severity"))
+        if not folder or sha256 or name is None or severity is None:
+            return sha256
+        try:
+            return read_published(folder, name, severity).sha256()
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> CorruptionParams:
+        if self.name in FILES_ONLY and not self.folder:
+            raise ValueError(
+                f"{self.name} {FILES_ONLY[self.name]}; add folder: CIFAR-10-C, the folder of the "
+                "published files, or leave it out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {key: value for key, value in written.items() if value != ""}
+
+
 LP_NORMS = ("linf", "l2", "l1")
 _CLIMBS = Traits(steps="many")
 
@@ -187,6 +233,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: 2.0,
         traits=Traits(steps="one"),
         takes_loss=True,
+        takes_target=True,
     ),
     Attack(
         name="bim",
@@ -201,6 +248,7 @@ ATTACKS: tuple[Attack, ...] = (
         extends=True,
         traits=_CLIMBS,
         takes_loss=True,
+        takes_target=True,
     ),
     Attack(
         name="pgd",
@@ -215,6 +263,7 @@ ATTACKS: tuple[Attack, ...] = (
         extends=True,
         traits=_CLIMBS,
         takes_loss=True,
+        takes_target=True,
     ),
     Attack(
         name="mim",
@@ -229,6 +278,19 @@ ATTACKS: tuple[Attack, ...] = (
         extends=True,
         traits=_CLIMBS,
         takes_loss=True,
+        takes_target=True,
+    ),
+    Attack(
+        name=CORRUPTION,
+        version=1,
+        kind="corruption",
+        norms=NORMS,
+        params=CorruptionParams,
+        run=Deferred("bench.attacks.corruption:corruption"),
+        summary="a common corruption of Hendrycks and Dietterich, made or read from CIFAR-10-C",
+        url="https://arxiv.org/abs/1903.12261",
+        passes=lambda params: 0.0,
+        traits=Traits(gradients="never"),
     ),
     Attack(
         name="noise",
@@ -252,6 +314,7 @@ ATTACKS: tuple[Attack, ...] = (
         summary="Carlini and Wagner: minimizes the l2 distance, with a search over c",
         url="https://arxiv.org/abs/1608.04644",
         passes=lambda params: 1 + 2.0 * params.n_iter * params.binary_search_steps,
+        takes_target=True,
     ),
     Attack(
         name="cw_linf",
@@ -264,6 +327,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/1706.06083",
         passes=lambda params: params.as_pgd().passes(),
         traits=_CLIMBS,
+        takes_target=True,
     ),
     Attack(
         name="deepfool",

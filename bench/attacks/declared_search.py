@@ -199,6 +199,7 @@ ATTACKS: tuple[Attack, ...] = (
         passes=lambda params: params.n_restarts * (2.0 * params.n_iter + 1),
         traits=Traits(steps="many"),
         takes_loss=True,
+        takes_target=True,
     ),
     Attack(
         name="apgd_t",
@@ -246,6 +247,7 @@ ATTACKS: tuple[Attack, ...] = (
         url="https://arxiv.org/abs/1912.00049",
         passes=lambda params: float(params.n_queries),
         traits=Traits(gradients="never"),
+        takes_target=True,
     ),
     Attack(
         name="autoattack",

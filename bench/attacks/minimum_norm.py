@@ -47,7 +47,7 @@ def cw(oracle: Oracle, x: Tensor, y: Tensor, budget: Budget, params: CWParams, s
     The search over c is each image's own. Where images share statistics they share c, which rises
     until all are wrong at once, and the whole batch with the most wrong is kept.
     """
-    done = broken(oracle.query(x, y, _goal(params), grad=False))
+    done = broken(oracle.query(x, y, _goal(oracle, params), grad=False))
     if oracle.mean_field:
         done = confirmed(oracle, x, y, torch.arange(len(x), device=x.device), done)
     rows = torch.arange(len(x), device=x.device)
@@ -79,10 +79,10 @@ def _minimize(
     won = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for n in range(1, params.n_iter + 1):
         x_adv = (0.5 + reach / 2 * w.tanh()).clamp(0, 1)
-        answer = oracle.query(x_adv, y, _goal(params), rows=rows)
+        answer = oracle.query(x_adv, y, _goal(oracle, params), rows=rows)
         assert answer.grad is not None
         distance = (x_adv - x).flatten(1).norm(dim=1) / x[0].numel() ** 0.5
-        success = _succeeds(answer, y, params)
+        success = _succeeds(oracle, answer, y, params)
         if not oracle.coupled:  # what would change nothing needs no confirmation
             success &= ~won | (-distance > best.score)
         success = confirmed(oracle, x_adv, y, rows, success)
@@ -96,15 +96,23 @@ def _minimize(
     return won
 
 
-def _goal(params: CWParams) -> Loss:
-    """Returns the margin of logits up to kappa, beyond which nothing is gained: f6, negated."""
+def _goal(oracle: Oracle, params: CWParams) -> Loss:
+    """Returns the margin of logits up to kappa, beyond which nothing is gained: f6, negated.
+
+    A targeted oracle negates what it is given, so that there the margin is bounded below.
+    """
+    if oracle.rules.targeted:
+        return lambda logits, y, y_target: margin(logits, y, y_target).clamp(min=-params.kappa)
     return lambda logits, y, y_target: margin(logits, y, y_target).clamp(max=params.kappa)
 
 
-def _succeeds(answer: Evaluation, y: Tensor, params: CWParams) -> Tensor:
+def _succeeds(oracle: Oracle, answer: Evaluation, y: Tensor, params: CWParams) -> Tensor:
     """Says (n,) where most draws are wrong and, if asked for, the mean margin reaches kappa."""
     success = broken(answer)
-    return success & (margin(answer.logits, y) >= params.kappa) if params.kappa else success
+    if not params.kappa:
+        return success
+    lead = margin(answer.logits, y)
+    return success & ((-lead if oracle.rules.targeted else lead) >= params.kappa)
 
 
 SLACK = 1e-4

@@ -125,6 +125,7 @@ def attack_info(name: str, params: Mapping[str, Any], norm: str) -> AttackInfo:
         follows_gradient=attack.kind != "none" and attack.traits.gradients != "never",
         takes_loss=attack.takes_loss,
         loss=_named_loss(attack, filled),
+        takes_target=attack.takes_target,
     )
 
 

@@ -39,6 +39,7 @@ class RunPrinter(Watcher):
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._spinner: Spinner | None = None
         self._texts: dict[str, Text] = {}
+        self._accuracies: dict[str, float] = {}
         self._beyond: dict[str, tuple[int, int]] = {}
         self._analysed = 0
         self.stopped_by = 0
@@ -67,6 +68,8 @@ class RunPrinter(Watcher):
         """Fills in a cell under each of its labels."""
         text = cell_text(info, rows)
         self._texts[info.cell_id] = text
+        if info.complete and info.attack_kind == "corruption":
+            self._accuracies[info.cell_id] = robust_accuracy(rows, info.cluster).value
         self._beyond[info.cell_id] = standing_beyond(rows)
         ran = self._left.pop(info.cell_id, None) is not None
         if ran and not self._console.is_terminal:
@@ -116,7 +119,7 @@ class RunPrinter(Watcher):
         self._console.print(self.table(ranking))
         refused = dict.fromkeys(cell.refused for cell in self._plan.cells if cell.refused)
         _say_summary(self._console, summary, refused)
-        _say_signs(self._console, ranking)
+        _say_signs(self._console, self._plan, ranking)
         for note in self._minimum_norm():
             say(self._console, note, "dim")
         for cell_id, texts in alarms.items():
@@ -154,16 +157,25 @@ class RunPrinter(Watcher):
             ranking: Adds the columns of worst case and rank, beside the names.
         """
         models = list(dict.fromkeys(cell.model_label for cell in self._plan.cells))
-        attacks = {cell.attack_label: _marked(cell) for cell in self._plan.cells}
+        shown = [cell for cell in self._plan.cells if cell.attack_kind != "corruption"]
+        attacks = {cell.attack_label: _marked(cell) for cell in shown}
+        corrupted = len(shown) < len(self._plan.cells)
         found = {(c.model_label, c.attack_label): c for c in self._plan.cells}
         ranked = {one.label: one for one in ranking}
         table = Table(title=self._plan.suite.title, title_justify="left")
         table.add_column("model", no_wrap=True)
-        for name in (*(("worst case", "rank") if ranking else ()), *attacks.values()):
+        worst = "worst case (union)" if self._plan.suite.union else "worst case"
+        for name in (
+            *((worst, "rank") if ranking else ()),
+            *attacks.values(),
+            *["corruptions (mean)"] * corrupted,
+        ):
             table.add_column(name, justify="right", overflow="fold")
         for model in models:
             first = _rank_cells(ranked.get(model)) if ranking else ()
-            table.add_row(model, *first, *[self._cell(found.get((model, a))) for a in attacks])
+            last = [self._mean_corruption(model)] if corrupted else []
+            cells = [self._cell(found.get((model, a))) for a in attacks]
+            table.add_row(model, *first, *cells, *last)
         return table
 
     def _minimum_norm(self) -> list[str]:
@@ -178,6 +190,21 @@ class RunPrinter(Watcher):
             for label, counts in found.items()
         ]
 
+    def _mean_corruption(self, model: str) -> Text:
+        """Returns the mean of a model's corruptions, as far as they are finished."""
+        mine = [
+            cell.cell_id
+            for cell in self._plan.cells
+            if cell.model_label == model and cell.attack_kind == "corruption"
+        ]
+        done = [self._accuracies[i] for i in mine if i in self._accuracies]
+        if not done:
+            return Text("·" if mine else "—", style="dim")
+        text = Text(percent(sum(done) / len(done)), style="bold")
+        if len(done) < len(mine):
+            text.append(f" {len(done)} of {len(mine)}", style="dim not bold")
+        return text
+
     def _cell(self, cell: PlannedCell | None) -> Text:
         if cell is None or cell.refused:
             return Text("—", style="dim")
@@ -189,6 +216,8 @@ def cell_text(info: CellInfo, rows: list[Row]) -> Text:
     if not info.complete:
         return Text("incomplete", style="red")
     text = _number(robust_accuracy(rows, info.cluster), alarmed=bool(info.alarms))
+    if info.spec.y_target is not None:
+        text.append(" targeted", style="cyan not bold")
     return text.append(" adaptive", style="cyan not bold") if info.spec.adaptive else text
 
 
@@ -248,7 +277,7 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}" + "s" * (n != 1)
 
 
-def _say_signs(console: Console, ranking: Sequence[Ranked]) -> None:
+def _say_signs(console: Console, plan: Plan, ranking: Sequence[Ranked]) -> None:
     """Explains the signs of the table."""
     from bench.report.table import star_note
 
@@ -257,6 +286,8 @@ def _say_signs(console: Console, ranking: Sequence[Ranked]) -> None:
         signs.append(f"★ {note}")
     if any(one.partial for one in ranking):
         signs.append("≤ attacks are missing, so this is only an upper bound")
+    if any(attack.y_target is not None for attack in plan.suite.attacks):
+        signs.append("targeted: the share of images that are not brought to their target class")
     for sign in signs:
         say(console, sign, "dim")
 

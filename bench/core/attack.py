@@ -5,12 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictInt
 
 from bench.core.errors import UserError
 from bench.core.spec import Spec
 
-AttackKind = Literal["none", "bounded", "minimum-norm"]
+YTarget = (
+    Literal["least_likely", "random"]
+    | Annotated[StrictInt, Field(ge=0)]
+    | tuple[Annotated[StrictInt, Field(ge=0)], ...]
+)
+"""The class to which a targeted attack brings an image. ``least_likely``: the wrong class to which
+the model gives the least probability on the clean image (Kurakin et al. 2017, section 2.3,
+https://arxiv.org/abs/1607.02533). ``random``: a wrong class drawn for each image from the cell's
+seed and the image's position, the same in any batch or slice. A number: that class, for every
+image; a list: a class for each image of the slice. Never the image's own label."""
+
+
+def target_text(y_target: YTarget) -> str:
+    """Describes a target in a few words: ``least likely class``, ``class 3``."""
+    if isinstance(y_target, int):
+        return f"class {y_target}"
+    if isinstance(y_target, tuple):
+        return f"{len(y_target)} given classes"
+    return {"least_likely": "least likely class", "random": "random class"}[y_target]
+
+
+AttackKind = Literal["none", "bounded", "minimum-norm", "corruption"]
+"""``none``: the clean image. ``bounded``: inside the ball. ``minimum-norm``: knows no eps, and
+succeeds only inside it. ``corruption``: a common corruption, which no adversary chose and no ball
+bounds."""
+
+NO_ADVERSARY: tuple[AttackKind, ...] = ("none", "corruption")
+"""Kinds whose number is an accuracy on given images, and no part of a worst case."""
+
+CORRUPTION = "corruption"
+"""Name of the entry that makes, or reads, common corruptions."""
 
 
 class ParamsError(UserError):
@@ -58,7 +90,7 @@ class AttackInfo:
         version: Of the attack's code.
         library: The library or plugin that it comes from, with its version; empty for native code.
         params: Every parameter, defaults included, as plain JSON values.
-        kind: ``none`` (the clean image), ``bounded`` or ``minimum-norm``.
+        kind: See ``AttackKind``.
         keeps_batch: Whether it always passes the whole batch to the model, in order.
         may_be_fast: Whether it may search in low precision.
         passes_per_image: Forward plus backward passes that it spends on an image; ``None`` where
@@ -66,6 +98,7 @@ class AttackInfo:
         follows_gradient: Whether its search follows gradients at all.
         takes_loss: Whether a user's own loss may replace the one that it climbs.
         loss: The loss that its parameters name in place of the default; empty if none.
+        takes_target: Whether it can be aimed at a target class.
     """
 
     name: str
@@ -79,6 +112,7 @@ class AttackInfo:
     follows_gradient: bool = True
     takes_loss: bool = False
     loss: str = ""
+    takes_target: bool = False
 
 
 def params_text(params: Mapping[str, object]) -> list[str]:

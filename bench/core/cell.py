@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from bench.core.adaptive import Adaptive
-from bench.core.attack import AttackInfo
+from bench.core.attack import AttackInfo, YTarget
 from bench.core.errors import UserError
 from bench.core.spec import Spec, digest
 from bench.core.threat import ThreatModel
@@ -129,7 +129,8 @@ class CellSpec(Spec):
             for a norm without the choice.
         data: The slice.
         data_hash: Of the slice's pixels and labels.
-        threat_model: The ball; minimum-norm attacks succeed only inside it.
+        threat_model: The ball; minimum-norm attacks succeed only inside it. ``WHOLE_BOX`` for a
+            common corruption, whatever the suite's is, so that its id does not depend on that.
         attack: Name in the attack registry.
         attack_version: Version of its code; a change of behaviour raises it.
         library: The library or plugin that it comes from, with its version; empty for native code.
@@ -147,6 +148,8 @@ class CellSpec(Spec):
         seed: Of everything random in the cell.
         adaptive: What the attack brings that was made for the defence; ``None``, and left out of
             the id, for any other attack, and for one that follows no gradient.
+        y_target: The class that images are to be brought to; ``None``, and left out of the id, for
+            an untargeted attack, which wants any wrong class.
     """
 
     checkpoint: str
@@ -169,12 +172,14 @@ class CellSpec(Spec):
     search: Search = "exact"
     seed: int = Field(ge=0)
     adaptive: Adaptive | None = None
+    y_target: YTarget | None = None
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)
-        if self.adaptive is None:
-            written.pop("adaptive", None)
+        for name in ("adaptive", "y_target"):
+            if getattr(self, name) is None:
+                written.pop(name, None)
         return written
 
     @property
@@ -252,6 +257,7 @@ class Manner(Spec):
         asked: The options that were given for this model, and not as a default for many. They are
             refused where the model has no use for them; defaults are ignored there.
         adaptive: What attacks bring; passed over by those that follow no gradient.
+        y_target: The class that images are to be brought to; ``None`` for any wrong one.
     """
 
     protocol: Protocol = "white_box"
@@ -264,6 +270,7 @@ class Manner(Spec):
     seed: int = Field(default=0, ge=0)
     asked: frozenset[Aspect] = frozenset()
     adaptive: Adaptive | None = None
+    y_target: YTarget | None = None
 
 
 class RefusedCellError(UserError):
@@ -271,7 +278,7 @@ class RefusedCellError(UserError):
 
     Args:
         aspect: The part that is to blame: ``protocol``, ``surrogate``, ``adversary``, ``eot``,
-            ``eot_iter``, ``gradient_model`` or ``attack``.
+            ``eot_iter``, ``gradient_model``, ``y_target`` or ``attack``.
         why: What is wrong with it.
         cell: The identity that the cell would have, by which tables keep its place.
     """
@@ -279,6 +286,10 @@ class RefusedCellError(UserError):
     def __init__(self, aspect: str, why: str, cell: CellSpec | None = None) -> None:
         self.aspect, self.cell = aspect, cell
         super().__init__(why)
+
+
+WHOLE_BOX = ThreatModel(norm="linf", eps=1.0)
+"""Threat model of a cell whose images no ball bounds: linf 1, which holds every image."""
 
 
 def make_cell(
@@ -317,7 +328,7 @@ def make_cell(
         stats=model.stats,
         data=data,
         data_hash=data_hash,
-        threat_model=threat_model,
+        threat_model=WHOLE_BOX if attack.kind == "corruption" else threat_model,
         attack=attack.name,
         attack_version=attack.version,
         library=attack.library,
@@ -332,6 +343,7 @@ def make_cell(
         search="exact" if exact else manner.search,
         seed=manner.seed,
         adaptive=adaptive,
+        y_target=manner.y_target,
     )
     for refusal in refusals(manner, model, source, attack):
         raise RefusedCellError(refusal.aspect, str(refusal), cell)
@@ -369,6 +381,10 @@ def refusals(
         )
     yield from _refused_draws(manner, source)
     yield from _refused_aids(manner, model, source, attack)
+    if attack is not None and manner.y_target is not None:
+        why = target_fault(attack, own_loss=manner.adaptive is not None and manner.adaptive.loss)
+        if why:
+            yield RefusedCellError("y_target", why)
     single = manner.adversary == "single" and "adversary" in manner.asked
     if single and not _shares_batch(model, source):
         yield RefusedCellError(
@@ -376,6 +392,28 @@ def refusals(
             "single is for models whose images share statistics of the batch; "
             f"{model.called} takes each image alone; remove adversary",
         )
+
+
+def target_fault(attack: AttackInfo, *, own_loss: object = None) -> str:
+    """Says why an attack cannot be aimed at a target class; empty if it can.
+
+    Args:
+        attack: With its parameters filled in.
+        own_loss: A user's loss that it would climb, if any.
+    """
+    if not attack.takes_target:
+        return (
+            f"'{attack.name}' cannot be given a target class; fgsm, bim, mim, pgd, cw_linf, apgd, "
+            "square and cw take y_target"
+        )
+    if attack.params.get("loss") == "dlr":
+        return (
+            f"'{attack.name}' climbs the difference of logits ratio, whose targeted form is that "
+            "of apgd_t; give its params loss ce"
+        )
+    if own_loss:
+        return "a loss of one's own says itself what it aims at; remove loss or y_target"
+    return ""
 
 
 def _refused_draws(manner: Manner, source: CellModel) -> Iterator[RefusedCellError]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.core.attack import Traits
+from bench.core.attack import AttackKind, Traits, target_text
 from bench.core.cell import CellSpec
 from bench.core.spec import Spec
 
@@ -52,6 +52,9 @@ class Row:
         choice: The score again, on draws of their own, by which a worst case over attacks chooses
             one: chosen by ``robust``, the luckiest would count. ``None`` for a deterministic
             model, and in stores from before it was recorded.
+        target: The class that a targeted attack brings the image to; ``None`` for an untargeted
+            one. Then ``robust`` and ``choice`` are the fractions of draws that are not this class:
+            success is the target, and another wrong class is none.
     """
 
     index: int
@@ -69,6 +72,7 @@ class Row:
     forwards: float
     backwards: float
     choice: float | None = None
+    target: int | None = None
 
 
 class CellInfo(Spec):
@@ -79,7 +83,7 @@ class CellInfo(Spec):
         spec: The identity.
         complete: Whether every image has a verified score.
         error: Why not, in one line; empty for a complete cell.
-        attack_kind: ``none``, ``bounded`` or ``minimum-norm``.
+        attack_kind: ``none``, ``bounded``, ``minimum-norm`` or ``corruption``.
         traits: How the attack searches; ``None`` in stores from before it was recorded.
         cluster: What is independent of what: ``sample``, or ``batch`` where the images of a batch
             share statistics or a path.
@@ -100,7 +104,7 @@ class CellInfo(Spec):
     spec: CellSpec
     complete: bool
     error: str = ""
-    attack_kind: Literal["none", "bounded", "minimum-norm"]
+    attack_kind: AttackKind
     traits: Traits | None = None
     cluster: Cluster
     whole_batches: bool = False
@@ -154,10 +158,22 @@ NOT_AVERAGED = (
 )
 
 
+def targeted_note(info: CellInfo) -> str:
+    """Says what the number of a targeted attack means; empty for any other."""
+    if info.spec.y_target is None:
+        return ""
+    return (
+        f"targeted ({target_text(info.spec.y_target)}): success is a prediction of the target, so "
+        "the number is the share of images that are not brought to it, no accuracy and no part of "
+        "a worst case"
+    )
+
+
 def notes_of(info: CellInfo) -> tuple[str, ...]:
     """Returns what every table says of a cell's attack, beside its name."""
     averages = () if not does_not_average(info) else (NOT_AVERAGED,)
-    return (*averages, *adaptive_notes([info]))
+    aimed = tuple(filter(None, (targeted_note(info),)))
+    return (*aimed, *averages, *adaptive_notes([info]))
 
 
 def adaptive_notes(infos: Iterable[CellInfo]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import field_validator, model_validator
@@ -12,6 +13,8 @@ from bench.core.spec import Number, Spec
 
 class ThreatModel(Spec):
     """A ball around each image, inside the box of valid pixels [0, 1].
+
+    A string such as ``linf:8/255`` stands for ``{norm: linf, eps: 8/255}``.
 
     Attributes:
         norm: Norm that bounds the perturbation.
@@ -25,6 +28,16 @@ class ThreatModel(Spec):
     norm: Norm = "linf"
     eps: Number
     eps_space: Literal["pixel", "normalized"] = "pixel"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        norm, colon, eps = value.partition(":")
+        if not colon:
+            raise ValueError(f"expected for example linf:8/255 or l2:0.5, found '{value}'")
+        return {"norm": norm.strip(), "eps": eps.strip()}
 
     @field_validator("eps")
     @classmethod
@@ -54,6 +67,14 @@ class ThreatModel(Spec):
             )
         return self
 
+    def holds(self, other: ThreatModel) -> bool:
+        """Returns whether another ball is known to lie in this one: of its norm, and no larger.
+
+        Balls of different norms are never said to hold each other.
+        """
+        alike = (self.norm, self.eps_space) == (other.norm, other.eps_space)
+        return alike and other.eps <= self.eps
+
     @property
     def facts(self) -> NormFacts:
         """The facts about its norm."""
@@ -75,3 +96,31 @@ class ThreatModel(Spec):
         """Returns for example ``"linf 8/255"`` or ``"linf 0.06 (normalized)"``."""
         normalized = " (normalized)" if self.eps_space == "normalized" else ""
         return f"{self.norm} {self.eps_text}{normalized}"
+
+
+def joined(balls: Sequence[ThreatModel]) -> str:
+    """Names balls, at least one, in a row: ``linf 8/255, l2 0.5 and l1 12``."""
+    *others, last = [ball.describe() for ball in balls]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def union_faults(balls: Sequence[ThreatModel]) -> Iterator[tuple[int, str]]:
+    """Yields what keeps balls from being a union, each with the position of the one to blame.
+
+    Several balls of one norm are none: the largest holds the others.
+    """
+    if not balls:
+        yield 0, "expected at least one threat model, found none"
+    taken: dict[str, int] = {}
+    for k, ball in enumerate(balls):
+        first = taken.setdefault(ball.norm, k)
+        if first != k:
+            yield (
+                k,
+                f"a second ball of norm {ball.norm}: of two balls of one norm the larger holds the "
+                "smaller, so keep that one, or give single attacks an eps of their own",
+            )
+        if k and ball.eps_space != "pixel":
+            yield k, "eps in normalized units is for the first threat model of a list; put it first"
+        if ball.eps == 0:
+            yield k, "eps must be greater than 0, found 0"

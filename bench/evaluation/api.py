@@ -16,7 +16,7 @@ from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks.base import Attack
 from bench.attacks.from_function import AttackCallable, FunctionAttack, function_attack
 from bench.attacks.registry import attack_info
-from bench.core.attack import AttackInfo
+from bench.core.attack import AttackInfo, YTarget
 from bench.core.cell import (
     BATCH_SIZE,
     Adversary,
@@ -32,7 +32,7 @@ from bench.core.cell import (
     make_cell,
 )
 from bench.core.errors import UserError, key_path, our_words
-from bench.core.threat import ThreatModel
+from bench.core.threat import ThreatModel, joined, union_faults
 from bench.data.slice import Slice, first_images
 from bench.evaluation.adaptive import (
     adaptive_of,
@@ -58,12 +58,13 @@ from bench.evaluation.progress import UNKNOWN, Progress
 from bench.evaluation.result import AttackResult, EvaluationResult
 from bench.evaluation.saved import SUITE, Book, check_one_norm
 from bench.evaluation.sentinel import NEEDLESS_FOR_BATCHES, second_look
+from bench.evaluation.targets import check_targets
 from bench.models import Classifier
 from bench.norms import Settled, find_paths
 from bench.oracle import Aids
 from bench.probe.findings import ABOUT_GRADIENTS, Finding
 from bench.probe.subject import copied
-from bench.suite.spec import AttackEntry, repeated_labels
+from bench.suite.spec import AttackEntry, in_each_ball, repeated_labels
 
 NOT_LOOKED = "no sentinel was asked for: nothing looked behind these numbers"
 """Note of a result without a sentinel."""
@@ -80,6 +81,9 @@ REPORT_KEYS = ("series", "varied", "published")
 
 ThreatLike = str | tuple[str, float | str] | ThreatModel | Mapping[str, Any]
 """A ball, as ``evaluate`` takes it."""
+
+ThreatsLike = ThreatLike | list[ThreatLike] | list[str]
+"""A ball; or a list: balls of different norms are their union, balls of one norm several eps."""
 
 PROBE = 2000
 """Passes of a probe, about."""
@@ -130,7 +134,7 @@ def evaluate(
     threat: list[ThreatLike] | list[str],
     attacks: Sequence[AttackLike] = ...,
     **options: Unpack[Options],
-) -> Evaluations: ...
+) -> EvaluationResult | Evaluations: ...
 
 
 @overload
@@ -138,7 +142,7 @@ def evaluate(
     model: Mapping[str, nn.Module] | list[nn.Module],
     x: Any,
     y: Any,
-    threat: ThreatLike | list[ThreatLike] | list[str] = ...,
+    threat: ThreatsLike = ...,
     attacks: Sequence[AttackLike] = ...,
     **options: Unpack[Options],
 ) -> Evaluations: ...
@@ -148,7 +152,7 @@ def evaluate(
     model: nn.Module | Mapping[str, nn.Module] | list[nn.Module],
     x: Any,
     y: Any,
-    threat: ThreatLike | list[ThreatLike] | list[str] = "linf:8/255",
+    threat: ThreatsLike = "linf:8/255",
     attacks: Sequence[AttackLike] = ("pgd", "autoattack"),
     *,
     stochastic: bool | None = None,
@@ -186,14 +190,19 @@ def evaluate(
         x: Images (n, c, h, w), tensor or array: uint8 in 0..255, or floats in [0, 1].
         y: Labels (n,), whole numbers from 0.
         threat: ``"linf:8/255"``, ``"l2:0.5"``, ``("linf", 8 / 255)``, or a threat model as suites
-            have it. A list of them gives ``Evaluations``, one for each.
+            have it. A list of balls of different norms is their union: each attack without an eps
+            of its own is run in every ball whose norm it serves, and the worst case is of all. A
+            list of balls of one norm gives ``Evaluations``, one result for each.
         attacks: Names, ``(name, params)``, or ``{"attack", "params", "label", "eps", "limit",
-            "eot_iter", "eot"}``, which mean what they mean in a suite: an ``eps`` of its own in
-            place of the threat model's, the first ``limit`` images only. An attack at a larger eps
-            than the threat model's, or on some of the images, is no part of the worst case. In
-            place of a name, a function ``f(model, x, y, eps, **params) -> x_adv``: ``model``
-            returns logits with gradients, and counts passes; ``x`` (b, c, h, w) is a batch, ``eps``
-            the radius in pixels. What it returns is judged as any attack's.
+            "norm", "eot_iter", "eot", "y_target"}``, which mean what they mean in a suite: an
+            ``eps`` (and ``norm``) of its own in place of the threat model's, the first ``limit``
+            images only, a target class (``least_likely``, ``random``, a class, a list of one each).
+            An attack at a larger eps than the threat model's, in another norm, aimed at a target,
+            or on some of the images, is no part of the worst case. In place of a name, a function
+            ``f(model, x, y, eps, **params) -> x_adv``: ``model`` returns logits with gradients, and
+            counts passes; ``x`` (b, c, h, w) is a batch, ``eps`` the radius in pixels. What it
+            returns is judged as any attack's. It is not told the norm, so that in a union it needs
+            a ball of its own.
         stochastic: Whether passes draw at random; ``None`` to find out from a few images.
         batch_dependent: Whether images of a batch share statistics; ``None`` to find out the same
             way. Such a model is attacked and scored in fixed batches.
@@ -241,10 +250,9 @@ def evaluate(
             no error: its cell is incomplete.
     """
     models = _models(model)
-    balls = [threat_model(one) for one in threat] if isinstance(threat, list) else []
-    several = bool(balls) or not isinstance(model, nn.Module)
-    balls = _each_once(balls) if balls else [threat_model(threat)]  # type: ignore[arg-type]
-    asked = [_asked(attacks, ball) for ball in balls]
+    unions = _unions(threat)
+    several = len(unions) > 1 or not isinstance(model, nn.Module)
+    asked = [_asked(attacks, balls) for balls in unions]
     if gradient_model is not None and len(models) > 1:
         raise UserError("gradient_model: is for one model; evaluate the others without it")
     manner: dict[str, Any]
@@ -253,24 +261,23 @@ def evaluate(
     data = as_slice(x, y)
     declared = Declared(stochastic, batch_dependent, probe)
     total = sum(_cost(one, len(data.y), eot_iter) for some in asked for one in some)
-    total += PROBE * probe + SENTINEL * sentinel * len(balls)
+    total += PROBE * probe + SENTINEL * sentinel * sum(map(len, unions))
     with (
         kept_in(out, SUITE) as store,
         Progress(len(models) * total, shown=progress) as shown,
     ):
         if store is not None:
             _refuse_unknown(asked)
-            check_one_norm(balls)
+            check_one_norm([balls[0] for balls in unions])
         cells = Cells(store, save_adv, shown)
-        book = Book(
-            store, balls, [[one.entry for one in some] for some in asked], manner, data, several
-        )
+        entries = [[one.entry for one in some] for some in asked]
+        book = Book(store, unions, entries, manner, data, several)
         found: dict[str, list[EvaluationResult]] = {}
         for label, net in models.items():
             subject = _Subject(label, net, gradient_model, loss, device, list(models))
             try:
                 found[label] = _evaluate_one(
-                    subject, data, balls, asked, declared, manner, cells, book, sentinel=sentinel
+                    subject, data, unions, asked, declared, manner, cells, book, sentinel=sentinel
                 )
             except UserError as error:
                 if len(models) == 1:
@@ -284,8 +291,16 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Asked:
-    """An attack that is asked for: its entry, with its parameters, and where it is a function."""
+    """An attack that is asked for.
 
+    Attributes:
+        where: Its argument, ``attacks[0]``; in a union, several are of one.
+        entry: Its keys.
+        info: With its parameters filled in.
+        function: Where it is a function.
+    """
+
+    where: str
     entry: AttackEntry
     info: AttackInfo
     function: FunctionAttack | None = None
@@ -306,7 +321,7 @@ class _Subject:
 def _evaluate_one(
     subject: _Subject,
     data: Slice,
-    balls: Sequence[ThreatModel],
+    unions: Sequence[Sequence[ThreatModel]],
     asked: Sequence[Sequence[_Asked]],
     declared: Declared,
     manner: dict[str, Any],
@@ -315,10 +330,11 @@ def _evaluate_one(
     *,
     sentinel: bool,
 ) -> list[EvaluationResult]:
-    """Returns the result of a model in each ball."""
+    """Returns the result of a model in each ball, or in each union of balls."""
     net = subject.net
-    for ball in balls:
-        threat_for(net, ball)
+    for balls in unions:
+        for ball in balls:
+            threat_for(net, ball)
     infos = [one.info for some in asked for one in some]
     adaptive, aids = adaptive_of(subject.gradient_model, subject.loss, net, infos)
     memory = Memory(net)
@@ -329,21 +345,21 @@ def _evaluate_one(
         stand_in_mode(subject.gradient_model, net, subject.device),
     ):
         before = copied(net) if declared.probe else None
-        largest = max(balls, key=lambda ball: ball.eps)
+        largest = max((balls[0] for balls in unions), key=lambda ball: ball.eps)
         with cells.progress.part(f"{subject.label}: probe", PROBE * declared.probe):
             target, doubts = as_target(net, data, declared, manner["seed"], largest, size, memory)
         stateful = any(doubt.code in ("stateful", "state_changes") for doubt in doubts)
         known = None if stateful or target.stochastic else memory
         model = _stored_model(target, memory, cells)
         tried = False
-        for ball, some in zip(balls, asked, strict=True):
-            entries, infos = [one.entry for one in some], [one.info for one in some]
-            planned = _plan(entries, infos, model, data, ball, {**manner, "adaptive": adaptive})
-            book.plan(subject.labels, subject.label, ball, [spec for spec, _ in planned])
+        how = {**manner, "adaptive": adaptive}
+        for balls, some in zip(unions, asked, strict=True):
+            planned = _plan(some, model, data, balls[0], how, target.classes)
+            book.plan(subject.labels, subject.label, balls[0], [spec for spec, _ in planned])
             if not tried:
                 try_out(target, data, aids)
                 tried = True
-            parts.append(_Part(ball, some))
+            parts.append(_Part(balls, some))
             for one, (spec, images) in zip(some, planned, strict=True):
                 function = None if one.function is None else one.function.attack
                 cost = _cost(one, len(images.y), manner["eot_iter"])
@@ -355,13 +371,15 @@ def _evaluate_one(
                 work = Work(spec, images, SENTINEL, None, brought)
                 return cells.again(f"{subject.label}: sentinel", work, target, known)
 
-            if sentinel:
-                parts[-1].look = second_look(target, data, parts[-1].whole(data), aids, behind)
+            for ball in balls if sentinel else ():
+                whole = parts[-1].whole(data, ball)
+                parts[-1].looks[ball] = second_look(target, data, whole, aids, behind)
         doubts = (*doubts, *changes(target, before, data, manner["seed"]))
     everything = [ran.result for part in parts for ran in part.ran]
     raised = [*find_alarms(everything, target.classes)]
     for part in parts:
-        raised += weak_attack_alarms(part.whole(data), part.look)
+        for ball in part.balls:
+            raised += weak_attack_alarms(part.whole(data, ball), part.looks.get(ball))
     alarms = alarms_by_cell(dict.fromkeys(raised))
     results = [
         part.result(subject.label, everything, doubts, alarms, target, settled, sentinel=sentinel)
@@ -375,17 +393,23 @@ def _evaluate_one(
 
 @dataclass
 class _Part:
-    """The attacks on a model in one ball, and what became of them."""
+    """The attacks on a model in one ball or one union, and what became of them."""
 
-    ball: ThreatModel
+    balls: Sequence[ThreatModel]
     asked: Sequence[_Asked]
     ran: list[Ran] = field(default_factory=list)
-    look: SecondLook | None = None
+    looks: dict[ThreatModel, SecondLook | None] = field(default_factory=dict)
 
-    def whole(self, data: Slice) -> list[CellResult]:
-        """Returns the cells of all images, in the ball."""
+    def whole(self, data: Slice, ball: ThreatModel) -> list[CellResult]:
+        """Returns the cells of all images, in one of the balls."""
         results = [ran.result for ran in self.ran]
-        return [one for one in results if _whole(one.spec, data, self.ball)]
+        return [one for one in results if _whole(one.spec, data, ball)]
+
+    def seen(self) -> str:
+        """Says what the sentinels found, of several balls in each."""
+        several = len(self.balls) > 1
+        pairs = [(ball, look) for ball, look in self.looks.items() if look is not None]
+        return "; ".join(f"{ball.describe()}: " * several + str(look) for ball, look in pairs)
 
     def result(
         self,
@@ -411,10 +435,12 @@ class _Part:
             info = cell.info.model_copy(update={"alarms": raised})
             cells[one.entry.label] = AttackResult(info, tuple(cell.rows), ran.x_adv)
         entries = [one.entry for one in self.asked]
-        apart = frozenset(one.label for one in entries if not one.in_worst_case(self.ball))
-        note = str(self.look or (NEEDLESS_FOR_BATCHES if target.batch_dependent else ""))
+        apart = frozenset(one.label for one in entries if not one.in_worst_case(*self.balls))
+        note = self.seen() or NEEDLESS_FOR_BATCHES * target.batch_dependent
         seen = note if sentinel else NOT_LOOKED
-        return EvaluationResult(cells, self.ball, apart, seen, mode_notes(settled), label)
+        first, *union = self.balls
+        notes = mode_notes(settled)
+        return EvaluationResult(cells, first, apart, seen, notes, label, tuple(union))
 
 
 def _models(
@@ -446,13 +472,31 @@ def _models(
     return found
 
 
-def _each_once(balls: Sequence[ThreatModel]) -> list[ThreatModel]:
-    """Returns balls; raises ``UserError`` where one occurs twice."""
+def _unions(threat: ThreatsLike) -> list[tuple[ThreatModel, ...]]:
+    """Returns the balls of each result: several eps of one norm apart, several norms as a union.
+
+    Raises:
+        UserError: When one is none, one occurs twice, or they are neither.
+    """
+    if not isinstance(threat, list):
+        return [(threat_model(threat),)]
+    balls = tuple(threat_model(one) for one in threat)
     names = [ball.describe() for ball in balls]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"threat: {name} occurs twice")
-    return list(balls)
+    n_norms = len({ball.norm for ball in balls})
+    if n_norms == 1:
+        return [(ball,) for ball in balls]
+    if 1 < n_norms < len(balls):
+        raise UserError(
+            f"threat: expected one ball of each norm, which is their union, or several eps of one "
+            f"norm, found {joined(balls)}; keep the largest ball of each norm, or evaluate the eps "
+            "of each norm by themselves"
+        )
+    for k, message in union_faults(balls):
+        raise UserError(f"threat[{k}]: {message}")
+    return [balls]
 
 
 def _stored_model(target: Target, memory: Memory, cells: Cells) -> CellModel:
@@ -470,10 +514,10 @@ def _stored_model(target: Target, memory: Memory, cells: Cells) -> CellModel:
 
 def _refuse_unknown(asked: Sequence[Sequence[_Asked]]) -> None:
     """Raises ``UserError`` for a function that cannot be told from another version of it."""
-    for i, one in enumerate(asked[0]):
+    for one in asked[0]:
         if one.function is not None and one.function.unknown:
             raise UserError(
-                f"attacks[{i}]: to be stored, '{one.entry.label}' must be told from other versions "
+                f"{one.where}: to be stored, '{one.entry.label}' must be told from other versions "
                 f"of itself, and {one.function.unknown}; vouch for it by a text that you change "
                 "with it: {'attack': f, 'identity': 'v1'}"
             )
@@ -507,10 +551,13 @@ def threat_model(threat: ThreatLike) -> ThreatModel:
         threat = (norm, eps)
     if isinstance(threat, tuple) and len(threat) == 2 and ":" not in str(threat):
         threat = {"norm": threat[0], "eps": threat[1]}
+    if isinstance(threat, list):
+        raise UserError(f"threat: expected one ball, for example 'linf:8/255', found {threat!r}")
     if isinstance(threat, Sequence):
         raise UserError(
             f"threat: expected one ball, for example 'linf:8/255', found {threat!r}; several are a "
-            "list, ['linf:2/255', 'linf:8/255']"
+            "list, ['linf:2/255', 'linf:8/255'] for a result of each; a list of balls of different "
+            "norms is their union"
         )
     try:
         if not isinstance(threat, ThreatModel):
@@ -532,8 +579,11 @@ def _spelled(threat: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _asked(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[_Asked]:
-    """Returns the attacks that are asked for; errors name the argument to change."""
+def _asked(attacks: Sequence[AttackLike], balls: Sequence[ThreatModel]) -> list[_Asked]:
+    """Returns the attacks that are asked for, in a union each in the balls that it serves.
+
+    Errors name the argument to change.
+    """
     if isinstance(attacks, str) or not isinstance(attacks, Sequence) or not attacks:
         raise UserError(f"attacks: expected a list such as ['pgd'], found {attacks!r}")
     asked = []
@@ -544,21 +594,35 @@ def _asked(attacks: Sequence[AttackLike], ball: ThreatModel) -> list[_Asked]:
             entry = AttackEntry.model_validate(keys)
         except ValidationError as error:
             raise UserError(f"{where}: {_first(error)}") from None
-        _refuse_keys(where, entry, ball)
+        _refuse_keys(where, entry, balls[0])
         if function is not None:
-            asked.append(_Asked(entry, function.info, function))
+            _check_ball(where, entry, balls)
+            asked.append(_Asked(where, entry, function.info, function))
             continue
         try:
-            asked.append(_Asked(entry, attack_info(entry.attack, entry.params, ball.norm)))
+            for each in in_each_ball(entry, balls):
+                info = attack_info(each.attack, each.params, each.norm or balls[0].norm)
+                asked.append(_Asked(where, each, info))
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
     entries = [one.entry for one in asked]
     for later, first in repeated_labels(entries):
         raise UserError(
-            f"attacks[{later}]: '{entries[later].label}' is the label of attacks[{first}] too; "
+            f"{asked[later].where}: '{entries[later].label}' is the label of {asked[first].where} "
+            "too; "
             "give it a label of its own"
         )
     return asked
+
+
+def _check_ball(where: str, entry: AttackEntry, balls: Sequence[ThreatModel]) -> None:
+    """Raises ``UserError`` for a function that would be run in balls of several norms."""
+    if len(balls) > 1 and entry.eps is None:
+        raise UserError(
+            f"{where}: a function is not told the norm, so that in a union of {joined(balls)} it "
+            f"needs a ball of its own: {{'attack': {entry.label}, 'norm': '{balls[1].norm}', "
+            f"'eps': {balls[1].eps:g}}}"
+        )
 
 
 def _keys(where: str, one: Any) -> tuple[Any, FunctionAttack | None]:
@@ -667,21 +731,22 @@ def _whole(spec: CellSpec, data: Slice, ball: ThreatModel) -> bool:
 
 
 def _plan(
-    entries: Sequence[AttackEntry],
-    infos: Sequence[AttackInfo],
+    some: Sequence[_Asked],
     model: CellModel,
     data: Slice,
     ball: ThreatModel,
     asked: Mapping[str, Any],
+    classes: int,
 ) -> list[tuple[CellSpec, Slice]]:
     """Returns each attack's cell with its images; errors name the argument to change."""
     planned = []
-    for i, (entry, info) in enumerate(zip(entries, infos, strict=True)):
+    for one in some:
+        entry, info, argument = one.entry, one.info, one.where
         n = len(data.y) if entry.limit is None else entry.limit
         if n > len(data.y):
-            raise UserError(f"attacks[{i}].limit: expected at most {len(data.y)} images, found {n}")
+            raise UserError(f"{argument}.limit: expected at most {len(data.y)} images, found {n}")
         part = data if n == len(data.y) else first_images(data, n)
-        own = entry.model_dump(include={"eot", "eot_iter"}, exclude_none=True)
+        own = entry.model_dump(include={"eot", "eot_iter", "y_target"}, exclude_none=True)
         size = asked["batch_size"]
         if size is None:
             size = default_batch_size(n, shared_draws=model.shares_draws)
@@ -692,10 +757,19 @@ def _plan(
             spec = make_cell(model, info, where, part.sha256, own_ball, manner)
         except RefusedCellError as refusal:
             of_attack = refusal.aspect == "attack" or refusal.aspect in own
-            key = f"attacks[{i}]." * of_attack + refusal.aspect
+            key = f"{argument}." * of_attack + refusal.aspect
             raise UserError(f"{key}: {refusal}") from None
+        if entry.y_target is not None:
+            _check_targets(argument, entry.y_target, part, classes)
         planned.append((spec, part))
     return planned
+
+
+def _check_targets(where: str, y_target: YTarget, data: Slice, classes: int) -> None:
+    try:
+        check_targets(y_target, data.y.tolist(), classes)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
 
 
 def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
@@ -705,7 +779,7 @@ def _manner(asked: Mapping[str, Any], own: Mapping[str, Any]) -> Manner:
         raise UserError(f"protocol: expected 'white_box' or 'fixed_path', found {found!r}")
     try:
         manner = Manner(**{**asked, **own}, asked=frozenset({"eot", "adversary"}))
-        if own.keys() != {"eot"}:  # else it overrules the evaluation's draws
+        if own.keys() - {"y_target"} != {"eot"}:  # else it overrules the evaluation's draws
             check_eot(manner.eot, manner.eot_iter)
     except ValidationError as error:
         raise UserError(_first(error)) from None

@@ -22,6 +22,7 @@ from bench.core.result import CellInfo, Row, violations
 from bench.core.spec import Spec, digest
 from bench.data.slice import Slice
 from bench.evaluation.model import Target, machine, versions
+from bench.evaluation.targets import targets_of
 from bench.norms import find_paths, pinned
 from bench.oracle import EXACT, Aids, Memo, Oracle, Passes, QueryRules, frozen, margin
 from bench.verify import ModelGuard, Scoring, check_candidate, verify_batch
@@ -165,8 +166,18 @@ def run_cell(
         for batch in batches(data, spec.batch_size, target.device, first, last):
             try:
                 memos = _memos(spec, batch) if share else (None, None)
+                goals = _goals(spec, target, batch)
                 x_adv, oracle = _craft(
-                    spec, attack, params, source, guard, batch, budget, len(data.y), memos[0], aids
+                    spec,
+                    attack,
+                    params,
+                    source,
+                    guard,
+                    batch if goals is None else replace(batch, y=goals),
+                    budget,
+                    len(data.y),
+                    memos[0],
+                    aids,
                 )
                 precision = str(EXACT if oracle.engine.exact else oracle.engine)
                 scored = _score(spec, attack, target, batch, x_adv, oracle.passes, budget, memos[1])
@@ -233,6 +244,7 @@ def _looks_at_gradients(spec: CellSpec, attack: Attack, target: Target) -> bool:
         return False
     plain = not (target.stochastic or target.batch_dependent) and spec.surrogate is None
     plain = plain and spec.adaptive is None  # which climbs no gradient of this margin
+    plain = plain and spec.y_target is None  # nor does this
     return plain and spec.protocol == "white_box" and attack.traits.gradients != "never"
 
 
@@ -298,6 +310,9 @@ def _craft(
         seed=seed,
         fast=spec.search == "fast",
         passes_ahead=(attack.passes(params) if attack.passes else 0) * n_images * spec.eot_iter,
+        targeted=spec.y_target is not None,
+        index=tuple(batch.index),
+        cell_seed=spec.seed,
     )
     try:
         oracle = Oracle(source.model, batch.x, source.classes, rules, memo, aids)
@@ -331,7 +346,9 @@ def craft_batch(spec: CellSpec, source: Target, batch: Batch, n_images: int) -> 
     budget = Budget.of(spec.threat_model, source.std)
     with frozen(source.model):
         guard = ModelGuard(source.model)
-        return _craft(spec, attack, params, source, guard, batch, budget, n_images)[0]
+        goals = _goals(spec, source, batch)
+        aimed = batch if goals is None else replace(batch, y=goals)
+        return _craft(spec, attack, params, source, guard, aimed, budget, n_images)[0]
 
 
 def _score(
@@ -367,7 +384,21 @@ def judge_batch(
 
     The same arguments give the same rows: draws follow from the cell's seed.
     """
-    scoring = Scoring(
+    scoring, goals = _scoring(spec, target, batch), _goals(spec, target, batch)
+    if attack.kind == "corruption":  # nobody chooses to decline it
+        scoring = replace(scoring, may_decline=False)
+    with seeded(batch_seed(spec.seed, batch.number, "score")):
+        rows = verify_batch(
+            target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known, goals
+        )
+    return [
+        replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
+    ]
+
+
+def _scoring(spec: CellSpec, target: Target, batch: Batch) -> Scoring:
+    """Returns how a batch is scored."""
+    return Scoring(
         n_draws=spec.n_draws,
         seed=batch_seed(spec.seed, batch.number),
         stochastic=target.stochastic,
@@ -375,13 +406,21 @@ def judge_batch(
         adversary=spec.adversary,
         may_decline=spec.protocol == "white_box",
     )
-    with seeded(batch_seed(spec.seed, batch.number, "score")):
-        rows = verify_batch(
-            target.model, batch.x, batch.y, x_adv, budget, attack.kind, scoring, known
-        )
-    return [
-        replace(row, index=i, batch=batch.number) for row, i in zip(rows, batch.index, strict=True)
-    ]
+
+
+def _goals(spec: CellSpec, target: Target, batch: Batch) -> Tensor | None:
+    """Returns the target classes (b,) of a batch under a targeted attack.
+
+    Raises:
+        AttackError: When a given class does not fit an image.
+    """
+    if spec.y_target is None:
+        return None
+    first, scoring = batch.number * spec.batch_size, _scoring(spec, target, batch)
+    try:
+        return targets_of(spec, target, batch.x, batch.y, batch.index, first, scoring)
+    except UserError as error:
+        raise AttackError(str(error)) from None
 
 
 def _propose(

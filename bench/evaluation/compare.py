@@ -180,12 +180,13 @@ def _of_attacks(
 
 def _differing(a: EvaluationResult, b: EvaluationResult, shared: Sequence[str]) -> list[str]:
     """Returns in what two results differ beside their models."""
-    balls = [one.threat_model.describe() for one in (a, b)]
+    balls = [one.describe_threat() for one in (a, b)]
     notes = [f"threat models differ: {balls[0]} and {balls[1]}"] * (balls[0] != balls[1])
     for label in shared:
         first, second = a[label].info.spec, b[label].info.spec
         keys = ("attack", "attack_params", "protocol", "adversary", "eot_iter", "eot", "seed")
-        other = [key for key in keys if getattr(first, key) != getattr(second, key)]
+        aimed = (*keys, "y_target")
+        other = [key for key in aimed if getattr(first, key) != getattr(second, key)]
         notes += [f"{label}: {' and '.join(other)} differ"] * bool(other)
         alarmed = [one.model for one in (a, b) if one[label].info.alarms]
         notes += [f"! {label}: under alarm: {', '.join(alarmed)}"] * bool(alarmed)

@@ -29,7 +29,8 @@ class Evaluations:
     ``found["bn", "linf 2/255"]`` that of both where there are several of each.
 
     Attributes:
-        results: By label of the model, then by threat model, as ``ThreatModel.describe`` names it.
+        results: By label of the model, then by threat model, as ``describe_threat`` of the result
+            names it: ``"linf 8/255"``, of a union ``"linf 8/255 and l2 0.5"``.
     """
 
     results: Mapping[str, Mapping[str, EvaluationResult]]
@@ -38,10 +39,7 @@ class Evaluations:
     def of(cls, found: Mapping[str, Sequence[EvaluationResult]]) -> Evaluations:
         """Returns the results of each model, by its label."""
         return cls(
-            {
-                label: {one.threat_model.describe(): one for one in some}
-                for label, some in found.items()
-            }
+            {label: {one.describe_threat(): one for one in some} for label, some in found.items()}
         )
 
     @property
@@ -51,13 +49,13 @@ class Evaluations:
 
     @property
     def threat_models(self) -> tuple[ThreatModel, ...]:
-        """The threat models."""
+        """The threat models; of a union, all its balls."""
         first = next(iter(self.results.values()))
-        return tuple(one.threat_model for one in first.values())
+        return tuple(ball for one in first.values() for ball in one.threat_models)
 
     def __getitem__(self, key: str | tuple[str, str]) -> EvaluationResult:
         """Returns a result; raises ``UserError`` for a key that names none, or several."""
-        names = [ball.describe() for ball in self.threat_models]
+        names = list(next(iter(self.results.values())))
         if isinstance(key, str):
             several = "give both, as ('{}', '{}')"
             if key in self.results:
@@ -93,7 +91,7 @@ class Evaluations:
         import pandas as pd
 
         parts = [one.table().reset_index().assign(model=one.model) for one in self]
-        balls = [one.threat_model.describe() for one in self]
+        balls = [one.describe_threat() for one in self]
         parts = [part.assign(threat_model=ball) for part, ball in zip(parts, balls, strict=True)]
         return pd.concat(parts).set_index(["model", "threat_model", "attack"])
 
@@ -107,7 +105,7 @@ class Evaluations:
         parts = []
         for one in self:
             rows = one.rows()
-            rows.insert(0, "threat_model", one.threat_model.describe())
+            rows.insert(0, "threat_model", one.describe_threat())
             rows.insert(0, "model", one.model)
             parts.append(rows)
         return pd.concat(parts, ignore_index=True)
@@ -145,11 +143,11 @@ class Evaluations:
         Raises:
             UserError: When the threat models are of several norms.
         """
-        balls = self.threat_models
-        if len(balls) == 1:
-            title = f"threat model {balls[0].describe()}"
+        (first, *others) = next(iter(self.results.values())).values()
+        if not others:
+            title = f"threat model {first.describe_threat()}"
             return draw_bars({one.model: one.numbers() for one in self}, title, ax)
-        norms = {ball.norm for ball in balls}
+        norms = {ball.norm for ball in self.threat_models}
         if len(norms) > 1:
             raise UserError(f"eps of {' and '.join(sorted(norms))} have no common axis")
         curves: dict[str, list[tuple[float, Estimate]]] = {}
@@ -184,14 +182,14 @@ class Evaluations:
             columns = [*(name for name in columns if name != WORST_CASE), WORST_CASE]
         yield ["model", "threat model", *columns]
         for one, line in zip(self, lines, strict=True):
-            yield [one.model, one.threat_model.describe(), *(line.get(n, "") for n in columns)]
+            yield [one.model, one.describe_threat(), *(line.get(n, "") for n in columns)]
 
     def _notes(self) -> Iterator[str]:
         """Yields the notes of all results, each once, with those that it is about if not all."""
         about: dict[str, list[str]] = {}
         for one in self:
             names = [one.model] * (len(self.models) > 1)
-            names += [one.threat_model.describe()] * (len(self.threat_models) > 1)
+            names += [one.describe_threat()] * (len(self.results[one.model]) > 1)
             for note in one.remarks():
                 about.setdefault(note, []).append(", ".join(names))
         for note, places in about.items():

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from bench.attacks.registry import unusual_params
-from bench.core.attack import params_text
+from bench.core.attack import NO_ADVERSARY, params_text
 from bench.core.errors import UserError, did_you_mean
 from bench.core.result import (
     MINIMUM_NORM,
@@ -25,12 +25,13 @@ from bench.core.result import (
     notes_of,
     standing_beyond,
 )
-from bench.core.threat import ThreatModel
+from bench.core.threat import ThreatModel, joined
 from bench.evaluation.picture import draw_bars
 from bench.evaluation.saved import SavedResult, latex_of, read_examples, read_saved, save_results
 from bench.metrics import (
     Estimate,
     clean_accuracy,
+    mean_accuracy,
     percent,
     robust_accuracy,
     worst_case_accuracy,
@@ -41,7 +42,7 @@ from bench.untrusted.escape import markdown, one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAN, WORST_CASE = "clean", "worst case"
+CLEAN, WORST_CASE, MEAN_CORRUPTION = "clean", "worst case", "mean corruption"
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,12 @@ class EvaluationResult:
         cells: The result of each attack, by label.
         threat_model: The ball of the evaluation; an attack may have an eps of its own.
         apart: Labels of the attacks that are no part of the worst case: on some of the images, or
-            at a larger eps.
+            in no ball of the evaluation.
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
         notes: What else to know of how the model was evaluated.
         model: Label of the model.
+        union: Further balls; with ``threat_model`` they form a union, and the worst case is of all.
     """
 
     cells: Mapping[str, AttackResult]
@@ -83,6 +85,7 @@ class EvaluationResult:
     sentinel: str = ""
     notes: tuple[str, ...] = ()
     model: str = "model"
+    union: tuple[ThreatModel, ...] = ()
 
     def __getitem__(self, label: str) -> AttackResult:
         """Returns an attack's result; raises ``UserError`` for an unknown label."""
@@ -116,6 +119,8 @@ class EvaluationResult:
         Args:
             label: Of the attack, by default its name.
 
+        Of a targeted attack it is the share of images that are not brought to their target.
+
         Raises:
             UserError: When there is no such attack, or its cell is incomplete.
         """
@@ -124,10 +129,13 @@ class EvaluationResult:
             raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
         return robust_accuracy(cell.rows, cell.info.cluster)
 
-    def worst_case(self, attacks: Iterable[str] | None = None) -> Estimate:
+    def worst_case(
+        self, attacks: Iterable[str] | None = None, *, threat: ThreatModel | None = None
+    ) -> Estimate:
         """Estimates the accuracy against the best complete attack but those ``apart``.
 
-        It is the best on each image.
+        It is the best on each image. In a union of threat models that is the accuracy on images
+        that are right in all of them.
 
         Where images share statistics and the adversary has the whole batch, batch by batch.
 
@@ -135,12 +143,14 @@ class EvaluationResult:
 
         Args:
             attacks: Labels of the attacks that count; ``None`` for all but those ``apart``.
+            threat: One ball of a union, such as ``threat_model``, and the attacks inside it alone;
+                ``None`` for all of it.
 
         Raises:
-            UserError: When no attack is complete, one is unknown, or they are not of the same
-                images.
+            UserError: When no attack is complete, one is unknown or targeted, or they are not of
+                the same images.
         """
-        return self._worst_case(self._in_worst_case(attacks))
+        return self._worst_case(self._in_worst_case(attacks, threat))
 
     def _worst_case(self, attacks: Mapping[str, AttackResult]) -> Estimate:
         done = [cell for cell in attacks.values() if cell.info.complete]
@@ -156,17 +166,56 @@ class EvaluationResult:
             estimate = replace(estimate, method=bound)
         return estimate
 
-    def _in_worst_case(self, attacks: Iterable[str] | None = None) -> dict[str, AttackResult]:
+    def mean_corruption_accuracy(self) -> Estimate:
+        """Estimates the mean accuracy over the common corruptions, each counting alike.
+
+        The interval takes each image with all of its corruptions as one.
+
+        Raises:
+            UserError: When there is none, or one is incomplete.
+        """
+        found = {k: c for k, c in self.cells.items() if c.info.attack_kind == "corruption"}
+        if not found:
+            raise UserError("no corruption was asked for: ('corruption', {'name': 'fog'})")
+        for label, cell in found.items():
+            if not cell.info.complete:
+                raise UserError(f"'{label}' is incomplete, so there is no mean: {cell.info.error}")
+        cluster = cluster_of(cell.info for cell in found.values())
+        return mean_accuracy([cell.rows for cell in found.values()], cluster)
+
+    def _in_worst_case(
+        self, attacks: Iterable[str] | None = None, threat: ThreatModel | None = None
+    ) -> dict[str, AttackResult]:
         """Returns the attacks of the worst case, by label: those that are named, or all."""
         if isinstance(attacks, str):
             raise UserError(f"attacks: expected a list of labels, found '{attacks}'")
+        if isinstance(attacks, ThreatModel):
+            raise UserError("attacks: expected a list of labels; a ball of a union is threat=BALL")
         if attacks is not None:
-            return {label: self[label] for label in attacks}
+            named = {label: self[label] for label in attacks}
+            for label in named:
+                if self._targeted(label):
+                    raise UserError(
+                        f"attacks: '{label}' is targeted, and its number no accuracy: leave it out"
+                    )
+            inside = (lambda one: True) if threat is None else threat.holds
+            return {k: c for k, c in named.items() if inside(c.info.spec.threat_model)}
         return {
             label: cell
             for label, cell in self.cells.items()
-            if cell.info.attack_kind != "none" and label not in self.apart
+            if cell.info.attack_kind not in NO_ADVERSARY
+            and label not in self.apart
+            and (threat is None or threat.holds(cell.info.spec.threat_model))
         }
+
+    @property
+    def threat_models(self) -> tuple[ThreatModel, ...]:
+        """The ball, or all balls of the union."""
+        return (self.threat_model, *self.union)
+
+    def describe_threat(self) -> str:
+        """Returns for example ``"linf 8/255"``, of a union ``"linf 8/255 and l2 0.5"``."""
+        return joined(self.threat_models)
 
     @property
     def x_adv(self) -> dict[str, Tensor]:
@@ -239,8 +288,15 @@ class EvaluationResult:
         for label, cell_id in saved.cells.items():
             info, rows = store.read_cell(cell_id)
             cells[label] = AttackResult(info, tuple(rows), read_examples(store, info))
-        apart = frozenset(saved.apart)
-        return cls(cells, saved.threat_model, apart, saved.sentinel, saved.notes, saved.model)
+        return cls(
+            cells,
+            saved.threat_model,
+            frozenset(saved.apart),
+            saved.sentinel,
+            saved.notes,
+            saved.model,
+            saved.union,
+        )
 
     def to_markdown(self) -> str:
         """Returns the table and its notes as GitHub-flavoured Markdown."""
@@ -266,7 +322,7 @@ class EvaluationResult:
         Returns:
             The axes.
         """
-        title = f"threat model {self.threat_model.describe()}"
+        title = f"threat model {self.describe_threat()}"
         return draw_bars({self.model: self.numbers()}, title, ax)
 
     def numbers(self) -> list[tuple[str, Estimate]]:
@@ -286,9 +342,9 @@ class EvaluationResult:
 
         Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
         ``method`` of the interval, ``kind`` of the attack (``none``, ``bounded``,
-        ``minimum-norm``; empty for the worst case), ``threat_model``, ``alarms``, ``notes`` on the
-        attack (an adaptive one, one that does not average over draws), and ``reason`` of an
-        incomplete attack.
+        ``minimum-norm``, ``corruption``; empty for worst cases and means), ``threat_model``,
+        ``alarms``, ``notes`` on the attack (an adaptive one, one that does not average over
+        draws), and ``reason`` of an incomplete attack.
         """
         import pandas as pd
 
@@ -301,7 +357,7 @@ class EvaluationResult:
                 "n": 0 if found is None else found.n,
                 "method": "" if found is None else found.method,
                 "kind": "none" if label == CLEAN else self._kind(label),
-                "threat_model": self._ball(label).describe(),
+                "threat_model": self._ball_text(label),
                 "alarms": "; ".join(self._alarms(label)),
                 "notes": "; ".join(self._notes_on(label)),
                 "reason": self._reasons().get(label, ""),
@@ -314,10 +370,15 @@ class EvaluationResult:
     def _kind(self, label: str) -> str:
         return self.cells[label].info.attack_kind if label in self.cells else ""
 
-    def _ball(self, label: str) -> ThreatModel:
-        return (
-            self.cells[label].info.spec.threat_model if label in self.cells else self.threat_model
-        )
+    def _ball_text(self, label: str = "") -> str:
+        """Returns the threat model of a line of the table; of all, that of the evaluation."""
+        if label in self.cells:
+            info = self.cells[label].info
+            return "none" if info.attack_kind == "corruption" else info.spec.threat_model.describe()
+        if label == MEAN_CORRUPTION:
+            return "none"
+        own = [ball for ball in self.threat_models if label == self._worst_label(ball)]
+        return joined(own or self.threat_models)
 
     def __repr__(self) -> str:
         grid = [[one_line(text) for text in line] for line in self._grid()]
@@ -339,6 +400,12 @@ class EvaluationResult:
             yield CLEAN, self.clean_accuracy()
         for label, cell in self.cells.items():
             yield label, self.robust_accuracy(label) if cell.info.complete else None
+        corrupted = [c for c in self.cells.values() if c.info.attack_kind == "corruption"]
+        if len(corrupted) > 1 and all(cell.info.complete for cell in corrupted):
+            yield MEAN_CORRUPTION, self.mean_corruption_accuracy()
+        for ball in self.threat_models if self.union else ():
+            if any(cell.info.complete for cell in self._in_worst_case(threat=ball).values()):
+                yield self._worst_label(ball), self.worst_case(threat=ball)
         if any(cell.info.complete for cell in self._in_worst_case().values()):
             yield WORST_CASE, self.worst_case()
 
@@ -349,25 +416,39 @@ class EvaluationResult:
             if found is None:
                 yield name, "incomplete", "", ""
                 continue
-            mark = " adaptive" * bool(self._adaptive(label)) + " !" * bool(self._alarms(label))
+            mark = " targeted" * self._targeted(label) + " adaptive" * bool(self._adaptive(label))
+            mark += " !" * bool(self._alarms(label))
             yield name, f"{percent(found.value)}{mark}", found.brackets(), str(found.n)
 
     def _alarms(self, label: str) -> tuple[str, ...]:
         """Returns the alarms of an attack; the worst case is under those of all attacks."""
-        worst = list(self._in_worst_case().values())
-        chosen = worst if label == WORST_CASE else [self.cells.get(label)]
-        return alarms_of(cell.info for cell in chosen if cell is not None)
+        chosen = self._behind(label)
+        return alarms_of(cell.info for cell in chosen)
+
+    @staticmethod
+    def _worst_label(ball: ThreatModel) -> str:
+        return f"{WORST_CASE}, {ball.describe()}"
+
+    def _behind(self, label: str) -> list[AttackResult]:
+        """Returns the results that a line of the table rests on."""
+        if label in self.cells:
+            return [self.cells[label]]
+        for ball in self.threat_models:
+            if label == self._worst_label(ball):
+                return list(self._in_worst_case(threat=ball).values())
+        return list(self._in_worst_case().values()) if label == WORST_CASE else []
 
     def _adaptive(self, label: str) -> tuple[str, ...]:
         """Returns what adaptive attacks behind a number brought."""
-        chosen = self.cells.values() if label == WORST_CASE else [self.cells.get(label)]
-        return adaptive_notes(cell.info for cell in chosen if cell and cell.info.complete)
+        return adaptive_notes(c.info for c in self._behind(label) if c.info.complete)
+
+    def _targeted(self, label: str) -> bool:
+        """Says whether a number is that of a targeted attack."""
+        return label in self.cells and self.cells[label].info.spec.y_target is not None
 
     def _notes_on(self, label: str) -> tuple[str, ...]:
         """Returns what is to be known of an attack beside its name."""
-        if label == WORST_CASE:
-            return self._adaptive(label)
-        return notes_of(self.cells[label].info) if label in self.cells else ()
+        return notes_of(self.cells[label].info) if label in self.cells else self._adaptive(label)
 
     def _reasons(self) -> dict[str, str]:
         return {k: cell.info.error for k, cell in self.cells.items() if not cell.info.complete}
@@ -375,7 +456,7 @@ class EvaluationResult:
     def _head(self) -> str:
         info = next(iter(self.cells.values())).info
         spec = info.spec
-        facts = [f"threat model {self.threat_model.describe()}", f"seed {spec.seed}"]
+        facts = [f"threat model {self._ball_text()}", f"seed {spec.seed}"]
         if spec.n_draws > 1:
             facts.append(f"stochastic: mean score over {spec.n_draws} fresh draws")
         if info.cluster == "batch":
@@ -386,12 +467,17 @@ class EvaluationResult:
         """Returns in what an attack is unusual: its parameters, its ball, its images."""
         spec = self.cells[label].info.spec
         parts = params_text(unusual_params(spec))
-        if spec.threat_model != self.threat_model:
+        if self.cells[label].info.attack_kind == "corruption":
+            return ", ".join(
+                [*parts, f"a corruption, of no adversary: no part of the {WORST_CASE}"]
+            )
+        if spec.threat_model not in self.threat_models:
             parts.append(f"threat model {spec.threat_model.describe()}")
         if label in self.apart:
-            if spec.threat_model.eps <= self.threat_model.eps:
+            if any(b.holds(spec.threat_model) for b in self.threat_models):
                 n = spec.data.limit or 0
-                parts.append(f"on the first {n} image{'s' * (n != 1)}")
+                if spec.y_target is None or n < max(len(c.rows) for c in self.cells.values()):
+                    parts.append(f"on the first {n} image{'s' * (n != 1)}")
             parts.append(f"no part of the {WORST_CASE}")
         return ", ".join(parts)
 

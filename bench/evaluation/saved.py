@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from bench.core.attack import CORRUPTION
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.errors import UserError
 from bench.core.paths import Folder, folder_at
@@ -68,6 +69,10 @@ class ResultLike(Protocol):
         """The ball."""
 
     @property
+    def union(self) -> tuple[ThreatModel, ...]:
+        """Further balls of a union."""
+
+    @property
     def apart(self) -> frozenset[str]:
         """Attacks that are no part of the worst case."""
 
@@ -90,6 +95,7 @@ class SavedResult(Spec):
     Attributes:
         model: Its label.
         threat_model: The ball.
+        union: Further balls of a union.
         cells: Ids of its cells, by label of the attack.
         apart: Labels of the attacks that are no part of the worst case.
         sentinel: What a second look found.
@@ -98,6 +104,7 @@ class SavedResult(Spec):
 
     model: str
     threat_model: ThreatModel
+    union: tuple[ThreatModel, ...] = ()
     cells: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]] = Field(min_length=1)
     apart: tuple[str, ...] = ()
     sentinel: str = ""
@@ -124,15 +131,15 @@ class Book:
 
     Attributes:
         store: Of the folder; ``None`` writes nothing.
-        balls: All balls.
-        entries: The attacks in each ball.
+        unions: The balls of each result: one, or those of a union.
+        entries: The attacks of each.
         manner: How models are attacked.
         data: The images.
         several: Whether the results are ``Evaluations``.
     """
 
     store: RunStore | None
-    balls: Sequence[ThreatModel]
+    unions: Sequence[Sequence[ThreatModel]]
     entries: Sequence[Sequence[AttackEntry]]
     manner: Mapping[str, Any]
     data: Slice
@@ -147,17 +154,19 @@ class Book:
         Args:
             models: Labels of all models.
             model: Label of this one.
-            ball: One of ``balls``.
+            ball: The ball, or the first of the union.
             cells: In the order of the ball's attacks.
         """
         if self.store is None:
             return
-        entries = self.entries[list(self.balls).index(ball)]
+        balls = [some[0] for some in self.unions]
+        entries = self.entries[balls.index(ball)]
         for entry, spec in zip(entries, cells, strict=True):
             self._ids[model, ball.describe(), entry.label] = spec.cell_id
-        columns = _columns(self.balls, self.entries)
-        suite = _suite(models, self.balls, columns, len(self.data.y), self.manner)
-        self.store.write_manifest(_manifest(suite, self.balls, columns, self._ids))
+        columns = _columns(balls, self.entries)
+        union = tuple(self.unions[0][1:])
+        suite = _suite(models, balls, union, columns, len(self.data.y), self.manner)
+        self.store.write_manifest(_manifest(suite, columns, self._ids))
 
     def write(self, results: Mapping[str, Sequence[ResultLike]]) -> None:
         """Writes what the results say beside their cells, those of the models that are done."""
@@ -167,7 +176,11 @@ class Book:
 
 
 def check_one_norm(balls: Sequence[ThreatModel]) -> None:
-    """Raises ``UserError`` for balls that one table cannot hold: of several norms or spaces."""
+    """Raises ``UserError`` for balls that one table cannot hold: of several norms or spaces.
+
+    Args:
+        balls: The ball of each result, of a union the first.
+    """
     if len({(ball.norm, ball.eps_space) for ball in balls}) > 1:
         found = ", ".join(ball.describe() for ball in balls)
         raise UserError(
@@ -189,9 +202,15 @@ def save_results(
 
     Raises:
         UserError: When the folder is in use, cannot be written or holds the run of a suite, or the
-            balls are of several norms.
+            results are of several norms and no union, or of several unions.
     """
-    balls = list(dict.fromkeys(one.threat_model for one in results))
+    unions = list(dict.fromkeys((one.threat_model, *one.union) for one in results))
+    if len(unions) > 1 and any(len(balls) > 1 for balls in unions):
+        raise UserError(
+            "threat: a folder, and a table for a paper, holds one union of balls; save each result "
+            "by itself"
+        )
+    balls = [some[0] for some in unions]
     check_one_norm(balls)
     with kept_in(out, SUITE) as store:
         assert store is not None
@@ -257,6 +276,7 @@ def _write_saved(store: RunStore, results: Sequence[ResultLike], *, several: boo
         SavedResult(
             model=one.model,
             threat_model=one.threat_model,
+            union=one.union,
             cells={label: cell.info.cell_id for label, cell in one.cells.items()},
             apart=tuple(sorted(one.apart)),
             sentinel=one.sentinel,
@@ -308,7 +328,7 @@ def _columns(
     found: dict[str, tuple[ThreatModel, AttackEntry]] = {}
     for ball, some in zip(balls, entries, strict=True):
         for entry in some:
-            own = entry.eps is not None or len(balls) == 1
+            own = entry.eps is not None or len(balls) == 1 or entry.attack == CORRUPTION
             label = entry.label if own else f"{entry.label}, eps {ball.eps_text}"
             found.setdefault(label, (ball, entry))
     return found
@@ -317,6 +337,7 @@ def _columns(
 def _suite(
     models: Sequence[str],
     balls: Sequence[ThreatModel],
+    union: tuple[ThreatModel, ...],
     columns: _Columns,
     n: int,
     manner: Mapping[str, Any],
@@ -325,7 +346,8 @@ def _suite(
     largest = max(balls, key=lambda ball: ball.eps)
     attacks = []
     for label, (ball, entry) in columns.items():
-        eps = ball.eps if entry.eps is None and ball != largest else entry.eps
+        own = entry.eps is not None or ball == largest or entry.attack == CORRUPTION
+        eps = entry.eps if own else ball.eps
         attacks.append(entry.model_copy(update={"label": label, "eps": eps}))
     keys = {key: manner[key] for key in ("batch_size", "n_draws", "eot_iter", "eot", "search")}
     how = {"protocol": manner["protocol"], "adversary": manner["adversary"]}
@@ -334,6 +356,7 @@ def _suite(
         title="Evaluation",
         data=DataSpec(name=IN_MEMORY, limit=n),
         threat_model=largest,
+        union=union,
         seed=manner["seed"],
         models=tuple(ModelEntry(checkpoint=IN_MEMORY, label=one, **how) for one in models),
         attacks=tuple(attacks),
@@ -343,7 +366,6 @@ def _suite(
 
 def _manifest(
     suite: SuiteSpec,
-    balls: Sequence[ThreatModel],
     columns: _Columns,
     ids: Mapping[tuple[str, str, str], str],
 ) -> Manifest:
@@ -351,7 +373,6 @@ def _manifest(
 
     Args:
         suite: As ``_suite`` returns it.
-        balls: All balls.
         columns: As ``_columns`` returns them.
         ids: Ids of cells, by labels of model, ball and attack; those that are known.
     """
@@ -390,19 +411,24 @@ def _manifest_of(results: Sequence[ResultLike], balls: Sequence[ThreatModel]) ->
         for key in ("protocol", "adversary", "batch_size", "n_draws", "eot_iter", "eot", "seed")
     }
     n = max(len(cell.rows) for cell in cells)
-    suite = _suite(models, balls, columns, n, {**manner, "search": "fast"})
-    return _manifest(suite, balls, columns, ids)
+    union = results[0].union
+    suite = _suite(models, balls, union, columns, n, {**manner, "search": "fast"})
+    return _manifest(suite, columns, ids)
 
 
 def _entry(result: ResultLike, label: str) -> AttackEntry:
     """Returns a cell's attack as an entry of a suite."""
     spec = result.cells[label].info.spec
-    own = spec.threat_model != result.threat_model
+    ball, kind = spec.threat_model, result.cells[label].info.attack_kind
+    own = ball != result.threat_model and kind != CORRUPTION
+    other_norm = own and ball.norm != result.threat_model.norm
     whole = max(cell.info.spec.data.limit or 0 for cell in result.cells.values())
     return AttackEntry(
         attack=spec.attack,
         label=label,
         params=spec.attack_params,
-        eps=spec.threat_model.eps if own else None,
+        norm=ball.norm if other_norm else None,
+        eps=ball.eps if own else None,
+        y_target=spec.y_target,
         limit=spec.data.limit if (spec.data.limit or 0) < whole else None,
     )

@@ -53,8 +53,8 @@ def second_look(
         aids: What adaptive attacks among them brought.
         run: Runs the sentinel's cell; by default in memory.
     """
-    asked = [cell for cell in cells if cell.white_box and cell.info.complete]
-    specs = [cell.spec for cell in cells]
+    asked = [cell for cell in cells if cell.white_box and cell.untargeted and cell.info.complete]
+    specs = [cell.spec for cell in asked]
     if not asked or not wants_sentinel(specs, batch_dependent=target.batch_dependent):
         return None
     before = np.array(robust_scores(worst_case_rows([cell.rows for cell in asked])))

@@ -13,6 +13,7 @@ import yaml
 from bench.attacks.registry import unusual_params
 from bench.core.attack import params_text
 from bench.core.result import MINIMUM_NORM, CellInfo, minimum_norm_note, standing_beyond
+from bench.core.threat import joined
 from bench.export.write import file_stems
 from bench.metrics import Estimate, percent, robust_accuracy
 from bench.report.run_view import Outcome, RunView
@@ -66,6 +67,10 @@ def _result(name: str, outcome: Outcome) -> list[dict[str, Any]]:
     said = "Accuracy"
     if info.attack_kind != "none":
         said = f"Robust accuracy, {one_line(_full_name(name, info))}"
+        if info.attack_kind == "corruption":
+            said = f"Accuracy under a common corruption, {one_line(_full_name(name, info))}"
+        if spec.y_target is not None:
+            said = f"Share of images not brought to the target, {one_line(_full_name(name, info))}"
         own = {"params": spec.attack_params, "threat_model": spec.threat_model.describe()}
     if info.attack_kind == "minimum-norm":
         beyond, standing = standing_beyond(outcome.rows)
@@ -85,7 +90,7 @@ def _worst(view: RunView, found: WorstCase) -> dict[str, Any]:
     first, accuracy = found.infos[0], found.accuracy
     args = {
         "attacks": list(map(one_line, found.labels)),
-        "threat_model": view.suite.threat_model.describe(),
+        "threat_model": joined(view.suite.threat_models),
         "protocol": found.protocol,
         **_numbers(accuracy, found.alarms),
         "note": found.bound,
@@ -171,7 +176,7 @@ def _worst_row(view: RunView, worst: WorstCase) -> list[str]:
     found = worst.accuracy
     return [
         "worst case",
-        markdown(view.suite.threat_model.describe()),
+        markdown(joined(view.suite.threat_models)),
         markdown(worst.protocol),
         f"{percent(found.value)}{' !' * bool(worst.alarms)}",
         _interval(found),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from bench.core.attack import target_text
 from bench.core.result import CellInfo, Row
 from bench.metrics import clean_accuracy, robust_accuracy
 from bench.published import load_table, table_ids
@@ -31,8 +32,9 @@ _OF_CELL = pa.schema(
         pa.field("protocol", _WORD),
     ]
 )
-ROWS = pa.schema([*_OF_CELL, *ROW_SCHEMA])
-"""What is said of the cell in each line, then the columns of ``rows.parquet``."""
+ROWS = pa.schema([*_OF_CELL, *ROW_SCHEMA, pa.field("target", pa.int32())])
+"""What is said of the cell in each line, then the columns of ``rows.parquet``. ``target`` is null
+but under targeted attacks, whose ``robust`` says that an image was not brought to it."""
 
 CELLS = pa.schema(
     [
@@ -71,6 +73,7 @@ CELLS = pa.schema(
         pa.field("surrogate", pa.string()),
         pa.field("gradient_model", pa.string()),
         pa.field("loss", pa.string()),
+        pa.field("y_target", pa.string()),
         pa.field("adversary", pa.string()),
         pa.field("eot", pa.string()),
         pa.field("eot_iter", pa.int64()),
@@ -85,7 +88,9 @@ CELLS = pa.schema(
     ]
 )
 """Labels and result first, then what identifies the cell; ``forwards`` and ``backwards`` are passes
-per image, accuracies are in [0, 1]. What is not known is null."""
+per image, accuracies are in [0, 1]; where ``y_target`` says that the attack is targeted,
+``accuracy`` is the share of images that were not brought to their target. What is not known is
+null."""
 
 PUBLISHED = pa.schema(
     [
@@ -180,7 +185,7 @@ def _rows_of(model: str, attack: str, outcome: Outcome) -> pa.Table:
     same = [pa.array([values[field.name]] * n).cast(field.type) for field in _OF_CELL]
     own = [
         pa.array([getattr(row, field.name) for row in outcome.rows], field.type)
-        for field in ROW_SCHEMA
+        for field in (*ROW_SCHEMA, ROWS.field("target"))
     ]
     return pa.Table.from_arrays([*same, *own], schema=ROWS)
 
@@ -239,6 +244,7 @@ def _identity(info: CellInfo) -> dict[str, Any]:
         "surrogate": surrogate.checkpoint if surrogate else None,
         "gradient_model": stand_in.name if stand_in else None,
         "loss": loss.name if loss else None,
+        "y_target": None if spec.y_target is None else target_text(spec.y_target),
         "adversary": spec.adversary,
         "eot": spec.eot,
         "eot_iter": spec.eot_iter,

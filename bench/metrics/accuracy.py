@@ -113,6 +113,28 @@ def worst_case_rows(
     return [replace(row, robust=score) for row, score in zip(cells[0], scores, strict=True)]
 
 
+def mean_accuracy(cells: Sequence[Sequence[Row]], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the mean of the accuracies of several cells of the same images.
+
+    Such as mean corruption accuracy, over corruptions and severities, each counting alike. The
+    cells of an image are not independent, so images are the clusters: the interval is that of the
+    mean of each image's own mean score.
+
+    Args:
+        cells: The rows of each cell, of the same images in any order.
+        cluster: What of the images is independent: samples or batches.
+
+    Raises:
+        UserError: When the cells are not of the same images, or batches.
+        ValueError: When there is no cell, or a row has no verified score.
+    """
+    if not cells:
+        raise ValueError("expected the rows of at least one cell")
+    columns = [robust_scores(aligned_rows(cells[0], rows, cluster)) for rows in cells]
+    means = [min(1.0, sum(scores) / len(scores)) for scores in zip(*columns, strict=True)]
+    return estimate_mean(means, clusters(cells[0], cluster))
+
+
 def _best_for_batches(batches: Sequence[int], columns: Sequence[Sequence[float]]) -> list[int]:
     """Returns for each row the attack with the lowest total score on its batch."""
     left: dict[int, list[float]] = {batch: [0.0] * len(columns) for batch in batches}
@@ -143,6 +165,35 @@ def attack_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Est
     if not right:
         return None
     return estimate_mean([1 - score for score in robust_scores(right)], clusters(right, cluster))
+
+
+def targeted_success_rate(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the share of images that a targeted attack brings to their target class.
+
+    Of all images, as none has its label for a target; of a stochastic model, the mean fraction of
+    draws. Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section II.
+
+    Raises:
+        ValueError: When there are no rows, or one has no verified score or no target.
+    """
+    if any(row.target is None for row in rows):
+        raise ValueError("expected rows of a targeted attack, found one without a target")
+    return estimate_mean([1 - score for score in robust_scores(rows)], clusters(rows, cluster))
+
+
+def label_accuracy(rows: Sequence[Row], cluster: Cluster = "sample") -> Estimate:
+    """Estimates the share of images that are predicted as their label on what the adversary plays.
+
+    Of an untargeted attack that is the robust accuracy. Of a targeted one it is the accuracy under
+    attack as Kurakin et al. 2018 and Xie et al. 2019 (https://arxiv.org/abs/1812.03411, section
+    5.1) report it; an image of another wrong class than the target counts as lost.
+
+    Raises:
+        ValueError: When there are no rows, or one has no verified score.
+    """
+    robust_scores(rows)
+    played = [row.adv_correct if row.played == "adv" else row.clean_correct for row in rows]
+    return estimate_mean([score or 0.0 for score in played], clusters(rows, cluster))
 
 
 def median_distance(rows: Sequence[Row], norm: str) -> MedianDistance | None:

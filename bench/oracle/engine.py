@@ -29,6 +29,11 @@ class QueryRules:
         seed: Seeds the draws.
         fast: Whether queries may run in a lower precision where the device gains by it.
         passes_ahead: Expected passes of the whole search; decides whether ``torch.compile`` pays.
+        targeted: Whether the labels of queries are classes to bring images to. Losses are then
+            negated, and an answer is ``correct`` where the prediction is not the target: what an
+            untargeted attack raises and breaks is what leads to the target.
+        index: Positions of the batch's images in their split, if known.
+        cell_seed: Seed of the cell, which its batches share.
     """
 
     stochastic: bool = False
@@ -40,6 +45,9 @@ class QueryRules:
     seed: int = 0
     fast: bool = False
     passes_ahead: float = 0.0
+    targeted: bool = False
+    index: tuple[int, ...] = ()
+    cell_seed: int = 0
 
 
 DOUBT = {torch.bfloat16: 0.05, torch.float32: 2.3e-5}

@@ -44,6 +44,9 @@ class Oracle:
     misclassifies may still be right on the model's draws: to pick among finished candidates, query
     in ``real_draws``.
 
+    With ``targeted`` rules the labels of queries are the classes to bring images to
+    (``QueryRules``), and attacks that only raise a loss need not know of it.
+
     Args:
         model: Maps images (b, c, h, w) in [0, 1] to logits (b, n_classes); in eval mode.
         x: The clean batch (b, c, h, w).
@@ -135,12 +138,15 @@ class Oracle:
             loss: Per-sample loss of logits.
             grad: Whether to compute the gradient.
             rows: Positions (n,) in the batch; ``None`` for the whole batch in order.
-            y_target: Target classes (n,), for a targeted loss.
+            y_target: Target classes (n,), for a targeted loss; none with ``targeted`` rules, where
+                ``y`` are the targets.
             confirm: Which doubtful answers in low precision are confirmed: ``all``, or ``wrong``,
                 those that seem misclassified. (A search that goes on climbing will query a
                 candidate that seems right again anyway.) A mask (n,) applies ``wrong`` to some
                 candidates and confirms no others.
         """
+        if self.rules.targeted and y_target is not None:
+            raise ValueError("an attack with targets of its own cannot be given others")
         rows = self._rows(x, rows)
         self._queries += 1
         shared = self._memo is not None and y_target is None and not torch.is_tensor(confirm)
@@ -235,10 +241,15 @@ class Oracle:
         z, values = z.detach(), values.detach()
         if not (self.engine.exact or self.rules.stochastic):
             plain = loss is margin and y_target is None and self._custom is None
-            lead = values if plain else margin(z, y)
+            lead = values if plain else self._sign * margin(z, y)
             if self._confirm(one, x.detach(), rows, z, lead, confirm):
                 values = self._values(loss, z, y, y_target, seen).detach()
-        return Evaluation(values, slope, (z.argmax(1) == y).float(), z.float())
+        right = (z.argmax(1) != y) if self.rules.targeted else (z.argmax(1) == y)
+        return Evaluation(values, slope, right.float(), z.float())
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.rules.targeted else 1
 
     def _values(
         self, loss: Loss, z: Tensor, y: Tensor, y_target: Tensor | None, seen: Outputs
@@ -246,7 +257,8 @@ class Oracle:
         """Returns the loss (m,) of logits: the attack's own, or the one that replaces it."""
         if self._custom is not None and y_target is None and loss in LOSSES.values():
             return self._custom(z, y, seen)
-        return loss(z, y, y_target)
+        values = loss(z, y, y_target)
+        return -values if self.rules.targeted else values
 
     def jacobian(
         self, x: Tensor, rows: Tensor | None = None, classes: Tensor | None = None

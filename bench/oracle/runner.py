@@ -213,7 +213,8 @@ class Runner:
     @property
     def cache_key(self) -> tuple[object, ...]:
         """Everything besides model and batch that can change an answer."""
-        return str(self.engine), self._rules.adversary, self._cutter.good, self._cutter.threads
+        rules, cutter = self._rules, self._cutter
+        return str(self.engine), rules.adversary, cutter.good, cutter.threads, rules.targeted
 
     def exactly(self, x: Tensor, rows: Tensor | None, begun: int = 0) -> Tensor:
         """Runs and counts one draw for each candidate in float32; returns logits (n, n_classes).

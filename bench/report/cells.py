@@ -12,15 +12,20 @@ from bench.core.result import (
     Cluster,
     Row,
     adaptive_notes,
+    alarms_of,
+    cluster_of,
     notes_of,
 )
 from bench.metrics import (
     Contender,
     Estimate,
     attack_success_rate,
+    label_accuracy,
     majority_accuracy,
+    mean_accuracy,
     median_distance,
     robust_accuracy,
+    targeted_success_rate,
     worst_of_draws_accuracy,
 )
 from bench.report.run_view import Outcome, RunView
@@ -114,9 +119,10 @@ class CellMaker:
 
 
 def attack_columns(view: RunView, footnotes: Footnotes) -> tuple[Column, ...]:
-    """Returns a column for each attack, with a mark on minimum-norm attacks."""
+    """Returns a column for each attack but corruptions, with a mark on minimum-norm attacks."""
     columns = []
-    for j, attack in enumerate(view.attacks):
+    for j in view.adversaries():
+        attack = view.attacks[j]
         marks: tuple[str, ...] = ()
         if view.attack_kind(j) == "minimum-norm":
             meaning = f"{MINIMUM_NORM_TEXT}; its median distance is given below"
@@ -142,16 +148,40 @@ def distance_table(view: RunView, maker: CellMaker) -> Table | None:
     return Table(caption, ("model",), columns, rows, in_csv=False)
 
 
+def targeted_table(view: RunView, maker: CellMaker) -> Table | None:
+    """Returns success and accuracy under targeted attacks; ``None`` without such attacks."""
+    chosen = [j for j, attack in enumerate(view.attacks) if attack.y_target is not None]
+    if not chosen:
+        return None
+    scores = (("brought to the target", targeted_success_rate), ("still right", label_accuracy))
+    rows = tuple(
+        TableRow(
+            (model.label, name),
+            tuple(_draws_cell(view.outcome(i, j), score, maker) for j in chosen),
+            starts_group=not position,
+        )
+        for i, model in enumerate(view.models)
+        for position, (name, score) in enumerate(scores)
+    )
+    caption = (
+        "Targeted attacks: share of images that are brought to their target class, and share that "
+        "are still classified as their label; the rest are of another wrong class"
+    )
+    columns = tuple(Column(view.attacks[j].label) for j in chosen)
+    return Table(caption, ("model", "score"), columns, rows, in_csv=False)
+
+
 def draws_table(view: RunView, maker: CellMaker) -> Table | None:
     """Returns majority votes and worst draws of stochastic models; ``None`` without such models."""
     rows: list[TableRow] = []
+    shown = view.adversaries()
     for i, model in enumerate(view.models):
         n_draws = view.n_draws(i)
         if n_draws < 2:
             continue
         scores = (("majority vote", majority_accuracy), ("worst draw", worst_of_draws_accuracy))
         for position, (name, score) in enumerate(scores):
-            cells = tuple(_draws_cell(o, score, maker) for o in view.outcomes_of(i))
+            cells = tuple(_draws_cell(view.outcome(i, j), score, maker) for j in shown)
             label = name if position == 0 else f"{name} of {n_draws}"
             rows.append(TableRow((model.label, label), cells, starts_group=not position))
     if not rows:
@@ -160,8 +190,30 @@ def draws_table(view: RunView, maker: CellMaker) -> Table | None:
         "Stochastic models: accuracy of the majority vote of the draws, and share of images that "
         "are right on every draw; above, the mean over draws"
     )
-    columns = tuple(Column(attack.label) for attack in view.attacks)
+    columns = tuple(Column(view.attacks[j].label) for j in shown)
     return Table(caption, ("model", "score"), columns, tuple(rows), in_csv=False)
+
+
+def mean_corruption(view: RunView, model: int, attacks: Sequence[int], maker: CellMaker) -> Cell:
+    """Returns a model's mean accuracy over corruptions; without a number if one is not complete."""
+    outcomes = [view.outcome(model, j) for j in attacks]
+    infos = [outcome.info for outcome in outcomes if outcome.info is not None]
+    lacking = [j for j, o in zip(attacks, outcomes, strict=True) if o.status != "ok"]
+    if lacking:
+        first = view.outcome(model, lacking[0])
+        if first.status in ("left_out", "absent"):
+            return maker.absent(first, None)
+        labels = ", ".join(view.attacks[j].label for j in lacking[:3]) + ", ..." * (
+            len(lacking) > 3
+        )
+        reason = f"mean corruption accuracy lacks {len(lacking)} of {len(attacks)}: {labels}"
+        return Cell(
+            ("incomplete",), (maker.footnotes.mark(reason),), status="incomplete", reason=reason
+        )
+    cluster, alarms = cluster_of(infos), alarms_of(infos)
+    found = mean_accuracy([outcome.rows for outcome in outcomes], cluster)
+    marks, protocol = maker.marks(found, alarms), protocol_text(infos[0].spec)
+    return Cell.of(found, maker.lines(found), marks, protocol=protocol, alarms=alarms)
 
 
 def _draws_cell(
@@ -187,6 +239,8 @@ def _details(outcome: Outcome, info: CellInfo) -> dict[str, Raw]:
     """Returns the additional CSV columns of a cell."""
     details: dict[str, Raw] = {"median_linf": None, "median_l2": None, "n_broken": None}
     details["attack_success_rate"] = None
+    if info.spec.y_target is not None:
+        details["targeted_success_rate"] = targeted_success_rate(outcome.rows, info.cluster).value
     details["majority_accuracy"] = details["worst_of_draws_accuracy"] = None
     cluster = info.cluster
     if info.spec.n_draws > 1:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bench.core.adaptive import Adaptive
 from bench.core.analysis import AnalysisInfo
+from bench.core.attack import CORRUPTION
 from bench.core.cell import CellSpec, Eot
 from bench.core.checkpoint import CheckpointFacts
 from bench.core.errors import UserError, first_problem
@@ -256,6 +257,14 @@ class RunView:
         """Returns the precisions in which an attack searched."""
         outcomes = (self.outcome(i, attack) for i in range(len(self.models)))
         return {o.info.precision for o in outcomes if o.info is not None}
+
+    def corruptions(self) -> list[int]:
+        """Returns the positions of the attacks that are common corruptions."""
+        return [j for j, attack in enumerate(self.attacks) if attack.attack == CORRUPTION]
+
+    def adversaries(self) -> list[int]:
+        """Returns the positions of all others, the clean images among them."""
+        return [j for j, attack in enumerate(self.attacks) if attack.attack != CORRUPTION]
 
     def attack_kind(self, attack: int) -> str:
         """Returns an attack's kind; ``bounded`` until a cell of it is stored."""

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from bench.core.adaptive import Adaptive
 from bench.core.analysis import AnalysisInfo
-from bench.core.attack import params_text
+from bench.core.attack import params_text, target_text
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.norm_spec import uses_batch
 from bench.core.result import CellInfo
+from bench.core.threat import joined
 from bench.report.run_view import RunView
 from bench.report.table import Section
 
@@ -33,17 +34,26 @@ def title(view: RunView) -> str:
     return view.suite.title or view.suite.suite
 
 
-def head(view: RunView) -> tuple[str, ...]:
-    """Returns the paragraphs above the tables."""
+def head(view: RunView, *, attacked: bool = True) -> tuple[str, ...]:
+    """Returns the paragraphs above the tables.
+
+    Args:
+        view: The run.
+        attacked: Whether the tables are about attacks, which have a threat model.
+    """
     suite = view.suite
     n = view.common_n()
     count = "n is said beside each number." if n is None else f"n = {n} images for every number."
-    ball = suite.threat_model.describe()
-    if any(attack.eps is not None for attack in view.attacks):
+    balls = suite.threat_models
+    ball = suite.threat_model.describe() if len(balls) == 1 else f"the union of {joined(balls)}"
+    attacks = [view.attacks[j] for j in view.adversaries()]
+    own = [a.threat_model(suite.threat_model) for a in attacks if a.eps is not None]
+    if any(one not in balls for one in own):
         ball += "; attacks with an eps of their own say it below"
+    threat = f"Threat model: {ball}. " if attacked else ""
     what = (
-        f"Robust accuracy in percent, with its 95 % interval in brackets. {count} "
-        f"Data: {data_text(suite.data)}. Threat model: {ball}. Seed {suite.seed}."
+        f"{'Robust accuracy' if attacked else 'Accuracy'} in percent, with its 95 % interval in "
+        f"brackets. {count} Data: {data_text(suite.data)}. {threat}Seed {suite.seed}."
     )
     description = " ".join(suite.description.split())
     return tuple(text for text in (description, what, provenance(view.infos())) if text)
@@ -51,10 +61,13 @@ def head(view: RunView) -> tuple[str, ...]:
 
 def setting(view: RunView) -> str:
     """Returns what a caption says of images and threat model, without their number."""
-    data, threat = view.suite.data, view.suite.threat_model
-    ball = f"{SCRIPT_L}{threat.norm[1:].replace('inf', '∞')}, ε={threat.eps_text}"
-    unit = " (normalized)" if threat.eps_space == "normalized" else ""
-    return f"Data: {data.name} ({data.split}), {ball}{unit}"
+    data = view.suite.data
+    balls = []
+    for threat in view.suite.threat_models:
+        unit = " (normalized)" if threat.eps_space == "normalized" else ""
+        norm = threat.norm[1:].replace("inf", "∞")
+        balls.append(f"{SCRIPT_L}{norm}, ε={threat.eps_text}{unit}")
+    return f"Data: {data.name} ({data.split}), {' or '.join(balls)}"
 
 
 def protocol_text(spec: CellSpec) -> str:
@@ -64,6 +77,7 @@ def protocol_text(spec: CellSpec) -> str:
     parts.append(spec.eot * (spec.eot != "plain"))
     parts.append("single" * (spec.adversary == "single"))
     parts += spec.adaptive.words() if spec.adaptive is not None else []
+    parts += [f"targeted: {target_text(spec.y_target)}"] if spec.y_target is not None else []
     return ", ".join(filter(None, parts))
 
 
@@ -93,12 +107,16 @@ def attack_section(view: RunView) -> Section:
         version = "" if info is None else f" (version {info.spec.attack_version})"
         params = attack.params if info is None else info.spec.attack_params
         pairs = params_text(params)
-        if attack.eps is not None:
+        if attack.norm is not None:
+            pairs.insert(0, attack.threat_model(view.suite.threat_model).describe())
+        elif attack.eps is not None:
             pairs.insert(0, f"eps {attack.threat_model(view.suite.threat_model).eps_text}")
         if attack.eot_iter is not None:
             pairs.append(f"eot_iter {attack.eot_iter} on stochastic models")
         if attack.eot is not None:
             pairs.append(f"eot {attack.eot} on stochastic models")
+        if attack.y_target is not None:
+            pairs.append(f"targeted: {target_text(attack.y_target)}")
         if low := sorted(view.precisions(j) - {"float32"}):
             pairs.append(f"searched in {' or '.join(low)}, judged in float32")
         shown = ", ".join(pairs)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.core.result import CellInfo, Cluster, Row, alarms_of, cluster_of
+from bench.core.threat import ThreatModel
 from bench.metrics import Estimate, robust_accuracy, worst_case_rows
 from bench.report.run_view import RunView
 from bench.report.text import protocol_text
@@ -50,22 +51,39 @@ class WorstCase:
         return f"worst case without {', '.join(self.absent)}: an upper bound" * bool(self.absent)
 
 
-def in_worst_case(view: RunView) -> list[int]:
-    """Returns the positions of the attacks of the worst case."""
-    suite = view.suite.threat_model
+def in_worst_case(view: RunView, ball: ThreatModel | None = None) -> list[int]:
+    """Returns the positions of the attacks of the worst case.
+
+    Args:
+        view: The run.
+        ball: The attacks inside this one of the suite's threat models; ``None`` for all of them,
+            so that the worst case of several is that of their union.
+    """
+    suite = view.suite
     return [
         j
         for j, attack in enumerate(view.attacks)
-        if view.attack_kind(j) != "none" and attack.in_worst_case(suite)
+        if view.attack_kind(j) != "none"
+        and attack.in_worst_case(*suite.threat_models)
+        and (ball is None or ball.holds(attack.threat_model(suite.threat_model)))
     ]
 
 
-def worst_case(view: RunView, model: int) -> WorstCase | None:
+def worst_case(view: RunView, model: int, ball: ThreatModel | None = None) -> WorstCase | None:
     """Returns a model's worst case; ``None`` where none of its attacks is complete.
 
-    Where the adversary perturbs whole batches, it is the best attack for each batch.
+    Where the adversary perturbs whole batches, it is the best attack for each batch. Of a union of
+    threat models it is the accuracy on images that are right in every one of them: Tramèr and
+    Boneh 2019, https://arxiv.org/abs/1904.13000, section 2 (their ``max``); Maini et al. 2020,
+    https://arxiv.org/abs/1909.04068.
+
+    Args:
+        view: The run.
+        model: Position of the model.
+        ball: As for ``in_worst_case``.
     """
-    outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in in_worst_case(view)]
+    chosen = in_worst_case(view, ball)
+    outcomes = [(view.attacks[j].label, view.outcome(model, j)) for j in chosen]
     done = [
         (label, o.rows, o.info) for label, o in outcomes if o.status == "ok" and o.info is not None
     ]

@@ -19,8 +19,10 @@ from bench.alarms.sentinel import (
 )
 from bench.alarms.shared import CellResult, alarms_by_cell, trusts_own_gradients
 from bench.attacks import get_attack
+from bench.core.attack import NO_ADVERSARY
 from bench.core.cell import CellSpec, DataSpec
 from bench.core.paths import Where
+from bench.core.threat import ThreatModel
 from bench.run.job import Job
 from bench.run.probing import Probed, about_gradients, probe_key
 from bench.store.run_store import RunStore
@@ -125,6 +127,7 @@ def _can_sweep(cell: PlannedCell) -> bool:
     traits = get_attack(cell.spec.attack).traits
     return (
         cell.spec.protocol == "white_box"
+        and cell.spec.y_target is None
         and traits.steps == "many"
         and traits.gradients == "only"
         and cell.spec.threat_model.eps > 0
@@ -133,18 +136,19 @@ def _can_sweep(cell: PlannedCell) -> bool:
 
 
 def plan_sentinels(plan: Plan, data_hash: Callable[[DataSpec], str]) -> list[Sentinel]:
-    """Plans a sentinel for each model whose attacks are none that make it needless.
+    """Plans a sentinel for each model and threat model whose attacks do not make it needless.
 
     Args:
         plan: The run.
         data_hash: Returns the hash of a slice.
     """
-    threat = plan.suite.threat_model
-    groups: dict[int, list[PlannedCell]] = defaultdict(list)
+    threats = plan.suite.threat_models
+    groups: dict[tuple[int, ThreatModel], list[PlannedCell]] = defaultdict(list)
     for cell in plan.cells if plan.suite.sentinel else ():
-        asked = cell.attack_kind != "none" and cell.spec.protocol == "white_box"
-        if asked and not cell.refused and cell.spec.threat_model == threat:
-            groups[cell.model_index].append(cell)
+        asked = cell.attack_kind not in NO_ADVERSARY and cell.spec.protocol == "white_box"
+        asked = asked and cell.spec.y_target is None  # whose success is another
+        if asked and not cell.refused and cell.spec.threat_model in threats:
+            groups[cell.model_index, cell.spec.threat_model].append(cell)
     found = []
     for cells in groups.values():
         shared = any(cell.batch_dependent for cell in cells)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from bench.attacks import ATTACKS, get_attack, parse_params
 from bench.attacks.base import Attack, AttackFunction, Budget
 from bench.attacks.params import NoParams
+from bench.core.attack import AttackKind
 from bench.core.model_spec import ModelSpec
 from bench.core.norm_spec import NormSpec
 from bench.core.spec import Spec
@@ -35,9 +35,7 @@ PLANTED = "planted"
 
 
 @contextmanager
-def planted(
-    run: AttackFunction, kind: Literal["none", "bounded", "minimum-norm"] = "bounded"
-) -> Iterator[str]:
+def planted(run: AttackFunction, kind: AttackKind = "bounded") -> Iterator[str]:
     """Registers an attack in this context; yields its name."""
     attack = Attack(
         name=PLANTED,

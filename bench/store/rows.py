@@ -32,7 +32,10 @@ ROW_SCHEMA = pa.schema(
         pa.field("choice", pa.float64()),
     ]
 )
-"""The fields of ``Row``, in its order and units."""
+"""The fields of ``Row`` but ``target``, in its order and units."""
+
+_TARGETED = ROW_SCHEMA.append(pa.field("target", pa.int32(), nullable=False))
+"""Columns of a targeted attack's rows; others have no such column."""
 
 _EARLIER = ROW_SCHEMA.remove(ROW_SCHEMA.get_field_index("choice"))
 """Columns of stores from before rows had a ``choice``."""
@@ -46,7 +49,9 @@ def rows_to_bytes(rows: Sequence[Row]) -> bytes:
     """
     if len({row.index for row in rows}) != len(rows):
         raise ValueError("a cell holds each image once, found an index twice")
-    return to_parquet(pa.Table.from_pylist([asdict(row) for row in rows], schema=ROW_SCHEMA))
+    aimed = any(row.target is not None for row in rows)
+    schema = _TARGETED if aimed else ROW_SCHEMA
+    return to_parquet(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema))
 
 
 def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
@@ -56,7 +61,7 @@ def rows_of(entries: Entries[Any], name: str, content: bytes) -> list[Row]:
         UserError: When they are not a Parquet file, have other columns, or hold invalid scores.
     """
     table = entries.table(name, content)
-    if not (table.schema.equals(ROW_SCHEMA) or table.schema.equals(_EARLIER)):
+    if not any(map(table.schema.equals, (ROW_SCHEMA, _TARGETED, _EARLIER))):
         path, names = entries.table_path(name), ", ".join(table.schema.names) or "none"
         raise UserError(
             f"{path}: expected the columns {', '.join(ROW_SCHEMA.names)} with their types, found "

@@ -173,7 +173,8 @@ class RunStore:
         import pandas as pd
 
         _, rows = self.read_cell(cell_id)
-        return pd.DataFrame([asdict(row) for row in rows], columns=ROW_SCHEMA.names)
+        aimed = ["target"] if any(row.target is not None for row in rows) else []
+        return pd.DataFrame([asdict(row) for row in rows], columns=[*ROW_SCHEMA.names, *aimed])
 
 
 def _of_cell(stored: StoredCell) -> Declared:

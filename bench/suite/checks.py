@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.core.attack import CORRUPTION
+from bench.core.cell import target_fault
 from bench.core.checkpoint import ModelFacts
 from bench.core.errors import did_you_mean, our_words
 from bench.core.model_spec import Size, height_width, size_text
@@ -44,10 +46,36 @@ def find_problems(
     if parts.norm is not None:
         for i, attack in parts.attacks.items():
             problems += check_limit(("attacks", i), attack, found)
+    problems += _check_targets(parts, found)
     problems += check_draws(parts.models, parts.attacks, parts.eot)
     problems += check_analyses(parts, found)
     problems += check_words(parts, analyses, found.tables)
     return found, problems
+
+
+def _check_targets(parts: Parts, found: Found) -> Iterator[Problem]:
+    """Yields attacks that cannot be aimed, and targets that are no classes or no list of one each.
+
+    That no target is an image's own label is seen when the images are there.
+    """
+    for i, entry in parts.attacks.items():
+        wanted, path = entry.y_target, ("attacks", i, "y_target")
+        if wanted is None:
+            continue
+        info = found.attacks.get(i)
+        why = "" if info is None else target_fault(info)
+        if why:
+            yield Problem(path, why)
+        given = wanted if isinstance(wanted, tuple) else (wanted,)
+        classes = None if found.dataset is None else found.dataset.classes
+        beyond = [t for t in given if isinstance(t, int) and classes and t >= classes]
+        if beyond and found.dataset is not None and not found.dataset.part:
+            yield Problem(
+                path, f"expected classes from 0 to {(classes or 1) - 1}, found {beyond[0]}"
+            )
+        n = entry.limit or found.n_images
+        if isinstance(wanted, tuple) and n is not None and len(wanted) != n:
+            yield Problem(path, f"expected {n} classes, one for each image, found {len(wanted)}")
 
 
 def check_words(
@@ -84,6 +112,10 @@ def _lacking(need: Need, suite: SuiteSpec, found: Found) -> str:
     """Returns what a report misses in a suite, in words; empty if nothing."""
     if not need:
         return ""
+    if need == "corruption":
+        corrupted = any(attack.attack == CORRUPTION for attack in suite.attacks)
+        example = "{attack: corruption, params: {name: fog, severity: 3}}"
+        return "" if corrupted else f"attacks that are corruptions, found none; add {example}"
     if need == "transfer":
         there = any(model.protocol == "transfer" for model in suite.models)
         return "" if there else "models under protocol transfer, found none"
@@ -217,6 +249,8 @@ def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
     known = [m.checkpoint for m in models if m.checkpoint in found.checkpoints]
     stds = [found.checkpoints[name].std for name in known]
     yield from _check_eps(("threat_model", "eps"), parts.threat, found.dataset, stds)
+    for k, ball in enumerate(parts.union):
+        yield from _check_eps(("union", k, "eps"), ball, found.dataset, stds)
     for i, attack in parts.attacks.items():
         path: KeyPath = ("attacks", i, "eps")
         try:
@@ -224,7 +258,7 @@ def _check_all_eps(parts: Parts, found: Found) -> Iterator[Problem]:
         except ValidationError as error:
             yield Problem(path, our_words(error.errors()[0]))
         else:
-            if attack.eps is not None:
+            if attack.eps is not None and "threat_model" not in attack.varied:
                 yield from _check_eps(path, own, found.dataset, stds)
 
 

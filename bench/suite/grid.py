@@ -5,11 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.core.errors import did_you_mean
+from pydantic import ValidationError
+
+from bench.attacks.registry import DECLARED
+from bench.core.attack import CORRUPTION, NO_ADVERSARY
+from bench.core.errors import did_you_mean, our_words
 from bench.core.model_uri import short_name
+from bench.core.threat import ThreatModel, union_faults
 from bench.suite.yaml_source import KeyPath, Problem, key_path
 
 _WORDS = {
@@ -17,6 +22,8 @@ _WORDS = {
     "batch_size": "batch size {}",
     "eot_iter": "EOT {}",
     "eps": "eps {}",
+    "y_target": "to {}",
+    "params.name": "{}",
     "gradient_model": "gradients of {}",
     "loss": "loss {}",
 }
@@ -59,10 +66,29 @@ def attack_label(value: object) -> str:
     if not isinstance(value, dict) or not name:
         return ""
     draws = _draws(value.get("eot_iter"))
+    if name == CORRUPTION:
+        name = _corruption(value.get("params"))
     own = [name.rpartition(":")[2] or name, f"EOT-{draws}" * bool(draws), _text(value.get("eot"))]
     if isinstance(eps := value.get("eps"), str | float | int) and not isinstance(eps, bool):
-        own.append(f"eps {eps}")
+        own.append(f"{_text(value.get('norm')) or 'eps'} {eps}")
+    if (goal := value.get("y_target")) is not None and not isinstance(goal, bool):
+        own.append(f"to {_goal(goal)}")
     return " ".join(filter(None, own))
+
+
+def _corruption(params: object) -> str:
+    """Returns a corruption's name and severity, as far as they are given."""
+    found = params if isinstance(params, dict) else {}
+    name, severity = _text(found.get("name")), found.get("severity")
+    return f"{name or CORRUPTION} {severity}" if isinstance(severity, int) else name or CORRUPTION
+
+
+def _goal(y_target: object) -> str:
+    """Returns a target class as it stands in a label."""
+    if isinstance(y_target, list | tuple):
+        return "given classes"
+    words = str(y_target).replace("_", " ")
+    return f"class {words}" if isinstance(y_target, int) else words
 
 
 def varied_word(field: str, word: str) -> str:
@@ -110,7 +136,7 @@ MODEL_FIELDS = (
     "gradient_model",
     "loss",
 )
-ATTACK_FIELDS = ("eps", "eot_iter", "params.NAME")
+ATTACK_FIELDS = ("eps", "eot_iter", "y_target", "params.NAME")
 _FIELDS = {"models": MODEL_FIELDS, "attacks": ATTACK_FIELDS}
 
 
@@ -143,9 +169,15 @@ class Grid:
     value: dict[str, object]
     problems: list[Problem] = field(default_factory=list)
     _origins: dict[str, list[_Origin]] = field(default_factory=dict)
+    _listed: bool = False
 
     def place(self, path: KeyPath) -> KeyPath:
         """Returns where in the file a key path of the written-out value stands."""
+        if self._listed and path and path[0] == "threat_model":
+            return ("threat_model", 0, *path[1:])
+        if self._listed and path and path[0] == "union":
+            k = path[1] + 1 if len(path) > 1 and isinstance(path[1], int) else 1
+            return ("threat_model", k, *path[2:])
         origins = self._origins.get(str(path[0]), []) if len(path) > 1 else []
         if not origins or not isinstance(path[1], int) or path[1] >= len(origins):
             return path
@@ -163,6 +195,7 @@ def write_out(value: Mapping[str, object]) -> Grid:
     names for labels.
     """
     grid = Grid(dict(value))
+    balls = _listed_balls(grid)
     for section in _FIELDS:
         entries = value.get(section)
         if not isinstance(entries, list):
@@ -172,8 +205,9 @@ def write_out(value: Mapping[str, object]) -> Grid:
         for position, entry in enumerate(entries):
             path: KeyPath = (section, position)
             if not isinstance(entry, dict) or not {"each", "varied"} & set(entry):
-                found.append(entry)
-                origins.append(_Origin(position))
+                for written, origin in _in_balls(section, entry, _Origin(position), balls):
+                    found.append(written)
+                    origins.append(origin)
                 continue
             if "varied" in entry:
                 grid.problems.append(Problem((*path, "varied"), "unknown key"))
@@ -181,12 +215,84 @@ def write_out(value: Mapping[str, object]) -> Grid:
             axes, problems = _axes(path, entry)
             grid.problems += problems or _too_many(path, axes, len(found))
             if not grid.problems:
-                for written, origin in _entries(section, position, entry, axes):
-                    found.append(written)
-                    origins.append(origin)
+                for one, start in _entries(section, position, entry, axes):
+                    for written, origin in _in_balls(section, one, start, balls):
+                        found.append(written)
+                        origins.append(origin)
         grid.value[section] = found
         grid._origins[section] = origins
     return grid
+
+
+def _listed_balls(grid: Grid) -> tuple[ThreatModel, ...]:
+    """Takes a list of threat models apart; returns them, or none where there is one alone."""
+    if "union" in grid.value:
+        message = "unknown key; threat_model takes a list: [linf:8/255, l2:0.5]"
+        grid.problems.append(Problem(("union",), message))
+    given = grid.value.get("threat_model")
+    if not isinstance(given, list):
+        return ()
+    balls: list[ThreatModel] = []
+    for k, one in enumerate(given):
+        try:
+            balls.append(ThreatModel.model_validate(one))
+        except ValidationError as error:
+            grid.problems.append(Problem(("threat_model", k), our_words(error.errors()[0])))
+    if len(balls) == len(given):
+        for k, message in union_faults(balls):
+            grid.problems.append(Problem(("threat_model", k), message))
+    if not grid.problems:
+        grid.value["threat_model"], *rest = given
+        grid.value["union"], grid._listed = rest, True
+    return tuple(balls) if len(balls) > 1 else ()
+
+
+def _in_balls(
+    section: str, entry: object, origin: _Origin, balls: Sequence[ThreatModel]
+) -> Iterator[tuple[object, _Origin]]:
+    """Yields an entry, or an attack's once for each ball of a union, with its place in the file."""
+    written = in_every_ball(entry, balls) if section == "attacks" else None
+    if written is None:
+        yield entry, origin
+        return
+    for k, one in written:
+        at: KeyPath = ("threat_model", k)
+        choices = {**origin.choices, ("eps",): at, ("norm",): at}
+        yield one, _Origin(origin.position, choices)
+
+
+def in_every_ball(
+    entry: object, balls: Sequence[ThreatModel]
+) -> list[tuple[int, dict[str, object]]] | None:
+    """Returns an attack's entry once for each ball whose norm it serves, with the ball's number.
+
+    Args:
+        entry: As in a file, with its ``each`` written out: a name or a mapping.
+        balls: Of a union; the first is the suite's own.
+
+    Returns:
+        ``None`` where it stays as it is: there is one ball, or it names its own, or it attacks
+        nothing.
+    """
+    one = {"attack": entry} if isinstance(entry, str) else entry
+    name = one.get("attack") if isinstance(one, dict) else None
+    if len(balls) < 2 or not isinstance(one, dict) or not isinstance(name, str):
+        return None
+    declared = DECLARED.get(name)
+    no_adversary = declared is not None and declared.kind in NO_ADVERSARY
+    if {"eps", "norm"} & set(one) or no_adversary:
+        return None
+    label, series = one.get("label") or attack_label(one), one.get("series")
+    varied = one.get("varied")
+    written: list[tuple[int, dict[str, object]]] = []
+    for k, ball in enumerate(balls):
+        if declared is None or ball.norm in declared.norms:
+            said = ball.describe()
+            words = {**(varied if isinstance(varied, dict) else {}), "threat_model": said}
+            own = {"norm": ball.norm, "eps": ball.eps} if k else {}
+            names = {"label": f"{label}, {said}", "series": series or label, "varied": words}
+            written.append((k, {**one, **own, **names}))
+    return written or None  # of an attack that serves none of them, its lookup says so
 
 
 Axes = dict[str, list[_Choice]]

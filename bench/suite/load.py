@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -146,12 +146,15 @@ def _validate(kind: type[S], value: object) -> S:
 def _sound_parts(grid: Grid, skip_missing: bool) -> Parts:
     """Returns the sections that are valid by themselves, so that they can be checked further."""
     value = grid.value
-    threat = value.get("threat_model")
-    norm = threat.get("norm", "linf") if isinstance(threat, dict) else "linf"
+    given = value.get("threat_model")
+    threat = _sound(ThreatModel, given)
+    norm = given.get("norm", "linf") if isinstance(given, dict) else "linf"
+    norm = norm if threat is None else threat.norm
     eot = value.get("eot")
     return Parts(
         data=_sound(DataSpec, value.get("data")),
-        threat=_sound(ThreatModel, threat),
+        threat=threat,
+        union=tuple(filter(None, (_sound(ThreatModel, one) for one in _listed(value, "union")))),
         norm=norm if norm in NORMS else None,
         eot=cast(Eot, eot) if eot in get_args(Eot) else "plain",
         models=dict(_sound_items(ModelEntry, value.get("models"))),
@@ -168,6 +171,11 @@ def _sound(kind: type[S], value: object) -> S | None:
         return _validate(kind, value)
     except ValidationError:
         return None
+
+
+def _listed(value: Mapping[str, object], key: str) -> list[object]:
+    found = value.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _sound_items(kind: type[S], value: object) -> Iterator[tuple[int, S]]:
@@ -206,7 +214,7 @@ def _problem(error: ErrorDetails, source: YamlSource, grid: Grid) -> Problem:
         return Problem(path, f"expected only {wanted}{found}")
     message = our_words(error).removeprefix("Input should be ")
     if kind == "value_error":
-        if path == ("threat_model",):
+        if path == ("threat_model",) and not isinstance(error["input"], str):
             path = (*path, "eps_space" if message.startswith("eps_space") else "eps")
         return Problem(
             path,

@@ -58,6 +58,7 @@ def manner_of(
         search=search or suite.search,
         seed=suite.seed,
         adaptive=adaptive,
+        y_target=own.y_target,
     )
 
 

@@ -10,6 +10,7 @@ from bench.core.cell import CellSpec
 from bench.core.errors import UserError
 from bench.core.paths import suite_called
 from bench.core.spec import canonical_json
+from bench.core.threat import ThreatModel
 from bench.store.manifest import Manifest, ManifestAnalysis, ManifestCell
 from bench.suite.grid import attack_label, model_label
 from bench.suite.spec import AttackEntry, ModelEntry, SuiteSpec
@@ -36,16 +37,20 @@ def rebuild_manifest(specs: Sequence[CellSpec], name: str) -> Manifest:
         (spec for spec in specs if _common(spec) == most),
         key=lambda spec: (spec.checkpoint, canonical_json(_model(spec)), spec.attack, spec.cell_id),
     )
-    several = len({spec.threat_model.eps for spec in kept}) > 1
-    models, rows = _entries(kept, _model, model_label)
-    attacks, columns = _entries(kept, lambda spec: _attack(spec, eps=several), attack_label)
     first = kept[0]
+    balls = dict.fromkeys(spec.threat_model for spec in kept if spec.attack != "natural")
+    several = len(balls) > 1
+    models, rows = _entries(kept, _model, model_label)
+    attacks, columns = _entries(
+        kept, lambda spec: _attack(spec, first.threat_model, eps=several), attack_label
+    )
     suite = check_spec(
         {
             "suite": name,
             "title": f"{name}, rebuilt from stored cells",
             "data": first.data.model_dump(mode="json"),
             "threat_model": first.threat_model.model_dump(mode="json"),
+            "union": _union(balls, first.threat_model),
             "batch_size": first.batch_size,
             "n_draws": max(spec.n_draws for spec in kept),
             "seed": first.seed,
@@ -150,9 +155,9 @@ def _refuse_other_frame(old: SuiteSpec, suite: SuiteSpec) -> None:
     if old.suite != suite.suite:
         raise UserError(f"the run is one of suite '{old.suite}', found suite '{suite.suite}'")
     before, now = old.model_dump(mode="json"), suite.model_dump(mode="json")
-    for key in before:
-        if key not in FRAME and before[key] != now[key]:
-            raise _not_planned(suite, _changed(key, before[key], now[key]))
+    for key in {**before, **now}:
+        if key not in FRAME and before.get(key) != now.get(key):
+            raise _not_planned(suite, _changed(key, before.get(key), now.get(key)))
 
 
 def _changed(key: str, before: object, now: object) -> str:
@@ -205,7 +210,16 @@ def _not_planned(suite: SuiteSpec, what: str) -> UserError:
 
 def _common(spec: CellSpec) -> Hashable:
     """Returns the settings that all cells of a suite share."""
-    return canonical_json([spec.data.model_dump(mode="json"), spec.threat_model.norm, spec.seed])
+    return canonical_json([spec.data.model_dump(mode="json"), spec.seed])
+
+
+def _union(balls: Iterable[ThreatModel], own: ThreatModel) -> list[dict[str, Any]]:
+    """Returns the largest ball of every other norm than the suite's own."""
+    largest: dict[str, ThreatModel] = {}
+    for ball in balls:
+        if ball.norm != own.norm and ball.eps >= largest.get(ball.norm, ball).eps:
+            largest[ball.norm] = ball
+    return [ball.model_dump(mode="json") for ball in largest.values()]
 
 
 def _model(spec: CellSpec) -> dict[str, Any]:
@@ -223,9 +237,14 @@ def _model(spec: CellSpec) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def _attack(spec: CellSpec, *, eps: bool) -> dict[str, Any]:
-    """Returns the entry of a cell's attack, with an eps of its own where they differ."""
-    own = {"eps": spec.threat_model.eps} if eps and spec.attack != "natural" else {}
+def _attack(spec: CellSpec, suite: ThreatModel, *, eps: bool) -> dict[str, Any]:
+    """Returns the entry of a cell's attack, with a ball of its own where they differ."""
+    ball = spec.threat_model
+    own: dict[str, Any] = {"eps": ball.eps} if eps and spec.attack != "natural" else {}
+    if own and ball.norm != suite.norm:
+        own["norm"] = ball.norm
+    if spec.y_target is not None:
+        own["y_target"] = spec.model_dump(mode="json")["y_target"]
     return {"attack": spec.attack, "params": spec.attack_params, **own}
 
 

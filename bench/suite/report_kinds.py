@@ -11,7 +11,9 @@ from bench.core.registry import known_name
 PLUGINS = "rbench.reports"
 """Group of entry points by which other packages add kinds of report."""
 
-Need = Literal["", "both statistics", "transfer", "eps", "n_iter", "batch_size", "power"]
+Need = Literal[
+    "", "corruption", "both statistics", "transfer", "eps", "n_iter", "batch_size", "power"
+]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class ReportKind:
 
 _NEEDS: Mapping[Need, str] = {
     "": "",
+    "corruption": "attacks: - {attack: corruption, params: {name: fog, severity: 3}}",
     "both statistics": "a checkpoint under stats population and under stats batch",
     "transfer": "models under protocol transfer",
     "eps": "attacks at two values of eps or more",
@@ -64,6 +67,11 @@ REPORT_KINDS: Mapping[str, ReportKind] = {
         "accuracy against the size of the batch",
         panels=True,
         needs="batch_size",
+    ),
+    "corruptions": ReportKind(
+        "Accuracy under common corruptions",
+        "accuracy under common corruptions, each over its severities, and their mean",
+        needs="corruption",
     ),
     "eps_curve": ReportKind(
         "Accuracy against eps", "accuracy against eps", panels=True, needs="eps"

@@ -78,13 +78,15 @@ class Lookup:
 class Parts:
     """The sections of a suite that are sound in themselves; entries by position.
 
-    ``norm`` is the threat model's, known even where its eps is wrong. ``place`` maps the path of an
-    entry to its place in the file, which ``each`` may have moved. ``skip_missing`` accepts
-    checkpoints that are not here.
+    ``union`` are the threat models behind the first. ``norm`` is the first one's, known even where
+    its eps is wrong. ``place`` maps the path of an entry to its place in the file, which ``each``
+    and lists of threat models may have moved. ``skip_missing`` accepts checkpoints that are not
+    here.
     """
 
     data: DataSpec | None = None
     threat: ThreatModel | None = None
+    union: tuple[ThreatModel, ...] = ()
     norm: str | None = None
     eot: Eot = "plain"
     models: dict[int, ModelEntry] = field(default_factory=dict)
@@ -271,7 +273,7 @@ def _look_up_attacks(parts: Parts, lookup: Lookup, found: Found) -> Iterator[Pro
         return
     for i, entry in parts.attacks.items():
         try:
-            found.attacks[i] = lookup.attack(entry.attack, entry.params, parts.norm)
+            found.attacks[i] = lookup.attack(entry.attack, entry.params, entry.norm or parts.norm)
         except UserError as error:
             yield from _not_known(("attacks", i), "attack", error)
 

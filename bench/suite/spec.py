@@ -9,6 +9,14 @@ lists. It is written out as the Cartesian product of the lists, in order, before
     attacks:
       - {attack: pgd, each: {eps: [2/255, 4/255, 8/255], params.n_iter: [10, 100]}}
 
+``threat_model`` may be a list, a union of threat models::
+
+    threat_model: [linf:8/255, l2:0.5, l1:12]
+
+Each attack without an ``eps`` or ``norm`` of its own is then written out once for every ball whose
+norm it serves (``apgd, linf 8/255``; ``apgd, l2 0.5``; ...), and the worst case is of all of them:
+the images that are right in every ball.
+
 A model may vary in ``checkpoint``, ``surrogate``, ``stats``, ``batch_size``, ``adversary``,
 ``eot_iter``, ``protocol``, ``gradient_model`` and ``loss``, an attack in ``eps``, ``eot_iter`` and
 ``params.NAME``, which is any parameter. A mapping in place of a list gives its values short names.
@@ -39,13 +47,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from bench.core.attack import CORRUPTION, YTarget
+from bench.core.ball import Norm
 from bench.core.cell import Adversary, DataSpec, Eot, Protocol, Search, check_eot
 from bench.core.model_uri import canonical_name, with_identity
 from bench.core.norm_spec import Stats
 from bench.core.spec import Number, Spec
 from bench.core.threat import ThreatModel
 from bench.suite.entry import AnalysisEntry, Entry, Line, ReportEntry, Selector, as_tuples, one_line
-from bench.suite.grid import attack_label, model_label
+from bench.suite.grid import attack_label, in_every_ball, model_label
 
 
 class SurrogateEntry(Spec):
@@ -178,10 +188,16 @@ class AttackEntry(Entry):
         label: Name in tables; by default the attack's, without its library, with ``eot_iter`` and
             ``eot`` and ``eps`` if they are given, for example ``PGD EOT-20``.
         params: Its parameters; the rest are at their defaults.
+        norm: Norm of its ball in place of the suite's; needs an eps, which is then in pixels. Left
+            out of files when unset.
         eps: Radius of its ball in place of the suite's, in the suite's norm and space.
         eot_iter: Draws over which gradients are averaged, in place of the model's and the
             suite's; counts for stochastic models only.
         eot: How these draws are averaged over, in place of the model's and the suite's.
+        y_target: Makes the attack targeted: ``least_likely``, ``random``, a class, or a list with a
+            class for each image (docs/threat-models.md). Its success is a prediction of the
+            target, so that such a column is no part of the worst case. Left out of files when
+            unset.
         limit: So many images only, the first of the suite's slice; ``None`` for all. Such a column
             is no part of the worst case, which is of all images.
         published: The column of the published tables to show beside it.
@@ -189,9 +205,11 @@ class AttackEntry(Entry):
 
     attack: Line
     params: dict[str, Any] = Field(default_factory=dict)
+    norm: Norm | None = None
     eps: Number | None = None
     eot_iter: int | None = Field(default=None, ge=1)
     eot: Eot | None = None
+    y_target: YTarget | None = None
     limit: int | None = Field(default=None, ge=1)
     published: str = ""
 
@@ -203,19 +221,54 @@ class AttackEntry(Entry):
         label = attack_label(value)
         return {**value, "label": label} if label and isinstance(value, dict) else value
 
+    @field_validator("y_target", mode="before")
+    @classmethod
+    def _list_is_tuple(cls, value: object) -> object:
+        return as_tuples(value)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        for name in ("norm", "y_target"):
+            if written.get(name) is None:
+                written.pop(name, None)
+        return written
+
+    @model_validator(mode="after")
+    def _norm_with_its_eps(self) -> AttackEntry:
+        if self.attack == CORRUPTION and self.eps is not None:
+            raise ValueError("a corruption has no eps, as no ball bounds it: severity says how far")
+        if self.norm is not None and self.eps is None:
+            raise ValueError(
+                f"norm {self.norm} needs an eps of its own, which has another meaning in each "
+                "norm; add eps"
+            )
+        return self
+
     def threat_model(self, suite: ThreatModel) -> ThreatModel:
-        """Returns the suite's threat model with this entry's eps, if it has one of its own.
+        """Returns the suite's threat model with this entry's norm and eps, where it has its own.
 
         Raises:
             ValidationError: When the eps is none of that norm and space.
         """
         if self.eps is None:
             return suite
-        return ThreatModel(norm=suite.norm, eps=self.eps, eps_space=suite.eps_space)
+        norm = self.norm or suite.norm
+        space = suite.eps_space if norm == suite.norm else "pixel"
+        return ThreatModel(norm=norm, eps=self.eps, eps_space=space)
 
-    def in_worst_case(self, suite: ThreatModel) -> bool:
-        """Returns whether it is part of the worst case: on all images, at no larger eps."""
-        return self.limit is None and self.threat_model(suite).eps <= suite.eps
+    def in_worst_case(self, *balls: ThreatModel) -> bool:
+        """Returns whether it is part of the worst case: on all images, inside one of the balls.
+
+        A targeted attack is not, as its score says how many images were brought to a target, and
+        not how many are still right; nor is a corruption, which nobody chose.
+
+        Args:
+            balls: The suite's threat models, its own first.
+        """
+        own = self.threat_model(balls[0])
+        on_all = self.limit is None and self.y_target is None and self.attack != CORRUPTION
+        return on_all and any(ball.holds(own) for ball in balls)
 
     def slice_of(self, data: DataSpec) -> DataSpec:
         """Returns the images of the suite's slice that it is run on."""
@@ -225,6 +278,14 @@ class AttackEntry(Entry):
     def _draws_for_its_eot(self) -> AttackEntry:
         check_eot(self.eot, self.eot_iter)
         return self
+
+
+def in_each_ball(entry: AttackEntry, balls: Sequence[ThreatModel]) -> list[AttackEntry]:
+    """Returns an attack once for each ball of a union, as a suite writes it out, or it alone."""
+    written = in_every_ball(entry.model_dump(exclude_defaults=True), balls)
+    if written is None:
+        return [entry]
+    return [AttackEntry.model_validate(one) for _, one in written]
 
 
 Labelled = ModelEntry | AttackEntry | AnalysisEntry
@@ -251,7 +312,9 @@ class SuiteSpec(Spec):
         title: Heading of its tables; the name if empty.
         description: Printed with the tables.
         data: The slice that every model is scored on.
-        threat_model: The ball of every attack.
+        threat_model: The ball of every attack; of several that a file lists, the first.
+        union: The others. A file gives all of them as the list ``threat_model``; left out of files
+            when empty.
         batch_size: Images that are attacked and scored together. ``None`` for 128, or for a twelfth
             of the images where those of a batch may share a draw of a random model.
         n_draws: Fresh draws that score each image of a stochastic model.
@@ -278,6 +341,7 @@ class SuiteSpec(Spec):
     description: str = ""
     data: DataSpec
     threat_model: ThreatModel
+    union: tuple[ThreatModel, ...] = ()
     batch_size: int | None = Field(default=None, ge=1)
     n_draws: int = Field(default=20, ge=1)
     eot_iter: int = Field(default=1, ge=1)
@@ -290,6 +354,18 @@ class SuiteSpec(Spec):
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
     analyses: tuple[AnalysisEntry, ...] = ()
     reports: tuple[ReportEntry, ...] = Field(default_factory=_leaderboard)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if not self.union:
+            written.pop("union", None)
+        return written
+
+    @property
+    def threat_models(self) -> tuple[ThreatModel, ...]:
+        """All its balls, its own first; more than one form a union."""
+        return (self.threat_model, *self.union)
 
     @field_validator("models", "attacks", "analyses")
     @classmethod

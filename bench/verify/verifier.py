@@ -125,6 +125,7 @@ def verify_batch(
     kind: AttackKind,
     scoring: Scoring,
     known: dict[object, Tensor] | None = None,
+    y_target: Tensor | None = None,
 ) -> list[Row]:
     """Judges and scores a batch; returns a row per image, with index, batch and passes at zero.
 
@@ -137,6 +138,8 @@ def verify_batch(
         kind: Whether the attack knows eps.
         scoring: Draws, and what the adversary may play.
         known: Cache of this model's predictions of the clean batch, shared by several attacks.
+        y_target: Classes (b,) that a targeted attack brings the images to; the score of an image is
+            then the fraction of draws that are not its target. ``None`` for an untargeted attack.
 
     A batch-dependent model's images are scored in the batch as the attack made it, except that an
     image beyond eps is clean there. If one of them violates ball or box there is no valid batch,
@@ -150,6 +153,12 @@ def verify_batch(
     violated = torch.tensor([s in VIOLATIONS for s in statuses], device=x.device)
     candidates = torch.where(_per_image(violated), x, x_adv)
     known = {} if known is None else known
+
+    def score(draws: Tensor) -> Tensor:
+        if y_target is None:
+            return fraction_correct(draws, y)
+        return 1 - fraction_correct(draws, y_target)
+
     clean = _clean_draws(model, x, scoring, 0, known)
     adv = scoring.draws(model, candidates, x, 1)
     declines = beyond | violated
@@ -157,21 +166,21 @@ def verify_batch(
     if scoring.whole_batch:
         shown = torch.where(_per_image(beyond), x, candidates)
         played = scoring.draws(model, shown, x, 1) if bool(beyond.any()) else adv
-        robust = fraction_correct(played, y)
+        robust = score(played)
         if scoring.stochastic:
-            choice = fraction_correct(scoring.draws(model, shown, x, 2), y)
+            choice = score(scoring.draws(model, shown, x, 2))
     elif scoring.stochastic:
-        on_clean = fraction_correct(_clean_draws(model, x, scoring, 2, known), y)
-        on_adv = fraction_correct(scoring.draws(model, candidates, x, 2), y)
+        on_clean = score(_clean_draws(model, x, scoring, 2, known))
+        on_adv = score(scoring.draws(model, candidates, x, 2))
         if scoring.may_decline:
             declines = declines | (on_clean < on_adv)
         choice = torch.where(declines, on_clean, on_adv)
-        robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
+        robust = torch.where(declines, score(clean), score(adv))
     else:
         if scoring.may_decline:  # what is scored may be looked at: it stays the same
-            declines = declines | (clean[0] != y)
-        robust = torch.where(declines, fraction_correct(clean, y), fraction_correct(adv, y))
-    return _rows(x, x_adv, y, clean, adv, robust, choice, declines, statuses)
+            declines = declines | (score(clean) == 0)
+        robust = torch.where(declines, score(clean), score(adv))
+    return _rows(x, x_adv, y, clean, adv, robust, choice, declines, statuses, y_target)
 
 
 def _per_image(flags: Tensor) -> Tensor:
@@ -198,6 +207,7 @@ def _rows(
     choice: Tensor | None,
     declines: Tensor,
     statuses: list[Status],
+    y_target: Tensor | None = None,
 ) -> list[Row]:
     delta = torch.nan_to_num(x_adv - x, nan=float("inf")).flatten(1).double()
     clean_pred, clean_correct = majority(clean).tolist(), fraction_correct(clean, y).tolist()
@@ -222,6 +232,7 @@ def _rows(
                 forwards=0.0,
                 backwards=0.0,
                 choice=None if bad or choice is None else float(choice[i]),
+                target=None if y_target is None else int(y_target[i]),
             )
         )
     return rows

@@ -91,6 +91,10 @@ CHANGES: list[dict[str, Any]] = [
     {"adaptive": {"loss": {"name": "python:a:c", "sha256": "2" * 64}}},
     {"adaptive": {"loss": {"name": "python:a:b", "sha256": "3" * 64}}},
     {"adaptive": {"loss": {"name": "python:a:b", "sha256": "2" * 64, "outputs": ["fc"]}}},
+    {"y_target": "random"},
+    {"y_target": "least_likely"},
+    {"y_target": 3},
+    {"y_target": (3, 4)},
 ]
 
 

@@ -22,6 +22,7 @@ from bench.alarms.shared import Code
 from bench.cli.app import app
 from bench.cli.listing import LISTINGS
 from bench.selftest import CASES
+from bench.suite.grid import write_out
 from bench.suite.spec import SuiteSpec
 
 TO_RUN = [
@@ -140,7 +141,9 @@ def _path_with_rbench(folder: Path) -> str:
 def test_suites_on_pages_are_suites(page: Path) -> None:
     for block in blocks(page):
         if block.language == "yaml" and block.code.startswith("suite: "):
-            SuiteSpec.model_validate(yaml.safe_load(block.code))
+            grid = write_out(yaml.safe_load(block.code))
+            assert not grid.problems
+            SuiteSpec.model_validate(grid.value)
 
 
 def test_excerpts_are_lines_of_committed_reports() -> None:

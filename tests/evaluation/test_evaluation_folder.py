@@ -247,11 +247,12 @@ def test_what_a_folder_cannot_hold_is_refused(tmp_path: Path) -> None:
     x, y = images()
     with pytest.raises(UserError, match="out: the model holds no tensors"):
         evaluate(Nothing(), x, y, "linf:0.1", ["fgsm"], out=tmp_path, **QUICK)
+    one, other = (evaluate(Brightness(), x, y, t, ["fgsm"], **QUICK) for t in ("linf:0.1", "l2:1"))
     with pytest.raises(UserError, match=r"threat: a folder, .* holds balls of one norm"):
-        evaluate(Brightness(), x, y, ["linf:0.1", "l2:1"], ["fgsm"], out=tmp_path, **QUICK)
-    found = evaluate(Brightness(), x, y, ["linf:0.1", "l2:1"], ["fgsm"], **QUICK)
-    with pytest.raises(UserError, match="one norm"):
-        found.save(tmp_path)
+        Evaluations.of({"a": [one, other]}).save(tmp_path)
+    union = evaluate(Brightness(), x, y, ["linf:0.1", "l2:1"], ["fgsm"], **QUICK)
+    with pytest.raises(UserError, match="holds one union of balls"):
+        Evaluations.of({"a": [one, union]}).save(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench import compare, evaluate, verify_examples
 from bench.core.errors import UserError
+from bench.evaluation.grid import Evaluations
 
 matplotlib.use("Agg")
 
@@ -81,7 +82,8 @@ def test_a_worst_case_over_some_of_the_attacks() -> None:
         {"attack": step, "params": {"odd": odd}, "label": label}
         for odd, label in ((1, "dark"), (0, "light"))
     ]
-    found = result(attacks=[*attacks, "natural"])
+    aimed = {"attack": "fgsm", "y_target": "random", "label": "aimed"}
+    found = result(attacks=[*attacks, "natural", aimed])
     assert found.worst_case().value == pytest.approx(7 / 12)
     assert found.worst_case(["dark"]) == found.robust_accuracy("dark")
     assert found.worst_case(["dark", "light"]).value == pytest.approx(7 / 12)
@@ -90,6 +92,7 @@ def test_a_worst_case_over_some_of_the_attacks() -> None:
         (["drak"], "did you mean 'dark'"),
         ("dark", "expected a list"),
         ([], "no attack is complete"),
+        (["aimed"], "'aimed' is targeted"),
     ):
         with pytest.raises(UserError, match=message):
             found.worst_case(wrong)
@@ -132,8 +135,11 @@ def test_a_picture_shows_each_number_where_it_is() -> None:
     (curve,) = (one.lines[0] for one in grid.plot().containers)
     assert list(curve.get_xdata()) == [0, 0.05, 0.11]
     assert np.allclose(curve.get_ydata(), [100, 100 * 10 / 12, 100 * 7 / 12])
+    both = Evaluations.of(
+        {"a": [result(threat=ball, attacks=["fgsm"]) for ball in ("linf:0.05", "l2:1")]}
+    )
     with pytest.raises(UserError, match="no common axis"):
-        result(threat=["linf:0.05", "l2:1"], attacks=["fgsm"]).plot()
+        both.plot()
     pyplot = matplotlib.pyplot
     given = pyplot.figure().add_subplot()
     assert found.plot(ax=given) is given
@@ -210,18 +216,18 @@ def test_other_settings_are_said_beside_a_comparison() -> None:
 
 
 def test_a_grid_is_asked_by_model_and_ball() -> None:
-    grid = result(threat=["linf:0.05", "l2:1"], attacks=["fgsm"])
+    grid = result(threat=["linf:0.05", "linf:0.11"], attacks=["fgsm"])
     assert grid["linf:0.05"].threat_model.eps == 0.05
-    assert grid["Brightness", "l2 1"] is grid["l2:1"]
+    assert grid["Brightness", "linf 0.11"] is grid["linf:0.11"]
     models = result(model=[Brightness(), Tilted(), Tilted()], attacks=["fgsm"])
     assert models.models == ("Brightness", "Tilted 2", "Tilted 3")
     assert models["Tilted 2"].model == "Tilted 2"
-    both = result(model={"a": Brightness(), "b": Tilted()}, threat=["linf:0.05", "l2:1"])
+    both = result(model={"a": Brightness(), "b": Tilted()}, threat=["linf:0.05", "linf:0.11"])
     for asked, wrong, message in (
         (grid, "linf:0.5", "did you mean 'linf 0.05'"),
         (both, "a", r"give both, as \('a', 'linf 0.05'\)"),
-        (both, "l2:1", r"give both, as \('a', 'l2:1'\)"),
-        (both, ("c", "l2:1"), "no model is labelled 'c'"),
+        (both, "linf:0.11", r"give both, as \('a', 'linf:0.11'\)"),
+        (both, ("c", "linf:0.11"), "no model is labelled 'c'"),
         (both, ("a", "l2:2"), "no threat model is 'l2:2'"),
     ):
         with pytest.raises(UserError, match=message):

@@ -91,6 +91,23 @@ def batch_size_run(folder: Path) -> RunBuilder:
     return run
 
 
+def corruptions_run(folder: Path) -> RunBuilder:
+    """Two corruptions in two severities; a stochastic model, a cell that broke, one alarmed."""
+    each = {"params.name": ["fog", "gaussian_noise"], "params.severity": [1, 5]}
+    attacks: list[Any] = [NATURAL, {"attack": "corruption", "each": each}]
+    models: list[Any] = [BN, {"checkpoint": RNA, "label": "rna"}, IN]
+    run = built(folder, "corruptions", models, attacks)
+    for i, right in enumerate((16, 14, 12)):
+        run.add(i, 0, make_rows(shares(right) if i != 1 else [0.9] * N, clean=0.9))
+        for j in range(4):
+            if (i, j) == (2, 3):
+                run.add(i, 1 + j, [], complete=False, error="the corruption failed")
+                continue
+            scores = shares(right - 3 * j) if i != 1 else [0.9 - 0.2 * j] * N
+            run.add(i, 1 + j, make_rows(scores), alarms=("noise",) * (i == 2 and j == 1))
+    return run
+
+
 def power_run(folder: Path) -> RunBuilder:
     """One checkpoint for each power under two kinds of statistics, and one that has no power."""
     names = [f"fmnist-resnet20-rn-p{p}" for p in (10, 5, 2)]
@@ -285,6 +302,7 @@ def training_run(folder: Path) -> RunBuilder:
 RUNS = {
     "agreement": agreement_run,
     "batch_size_curve": batch_size_run,
+    "corruptions": corruptions_run,
     "eps_curve": eps_run,
     "gain_table": gain_run,
     "iteration_curve": iteration_run,

@@ -17,7 +17,14 @@ from bench.suite.spec import AttackEntry
 
 HOSTILE = r"<script>alert(1)</script> | \input{x} %_&# [a](b) $x^2~ `c` **d**"
 N = 16
-KINDS = {"clean": "none", "pgd": "bounded", "deepfool": "minimum-norm", "autoattack": "bounded"}
+KINDS = {
+    "clean": "none",
+    "natural": "none",
+    "corruption": "corruption",
+    "pgd": "bounded",
+    "deepfool": "minimum-norm",
+    "autoattack": "bounded",
+}
 
 
 def make_rows(scores: Sequence[float | None], clean: float = 1.0) -> list[Row]:
@@ -81,7 +88,7 @@ class RunBuilder:
         if protocol == "transfer" and surrogate and surrogate.checkpoint == entry["checkpoint"]:
             surrogate, protocol = None, "white_box"
         threat = {**self.suite["threat_model"]}
-        threat["eps"] = column.get("eps", threat["eps"])
+        threat |= {key: column[key] for key in ("norm", "eps") if key in column}
         return CellSpec(
             checkpoint=entry["checkpoint"],
             sha256=f"{model:x}" * 64,

@@ -29,9 +29,11 @@ BASE: dict[str, Any] = {"attack": "bim", "params": {"n_iter": 1}}
 CHANGES: dict[str, dict[str, Any]] = {
     "attack": {"attack": "mim"},
     "params": {"params": {"n_iter": 2}},
+    "norm": {"norm": "l2", "eps": 0.5},
     "eps": {"eps": "0.001"},
     "eot_iter": {"eot_iter": 3},
     "eot": {"eot": "mean_field"},
+    "y_target": {"y_target": "random"},
     "limit": {"limit": 2},
 }
 """A value of each key that decides what is run."""
@@ -40,7 +42,7 @@ REPORTS = {"series": "line", "published": "AA"}
 """Values of the keys that only the reports of a suite use."""
 WRITTEN_OUT = {"varied": {"eps": "1/255"}}
 """Keys that ``each`` writes, and nobody else may."""
-DECIDED = ("attack", "attack_params", "threat_model", "eot", "eot_iter", "batch_size")
+DECIDED = ("attack", "attack_params", "threat_model", "eot", "eot_iter", "batch_size", "y_target")
 
 
 def rna() -> Classifier:

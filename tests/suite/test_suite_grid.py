@@ -299,7 +299,7 @@ BAD: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "no each": (
         "    each:\n      eps: [8/255, 0.2]\n      params.n_iter: [5, 10]\n",
         "    each: {}\n",
-        ("attacks[1].each: expected a mapping of fields to lists; fields: eps, eot_iter, params.",),
+        ("fields to lists; fields: eps, eot_iter, y_target, params.NAME",),
     ),
     "a value twice": ("[8, 16]", "[8, 8]", ("models[1].each.batch_size[1]: '8' is a second",)),
     "given beside": (

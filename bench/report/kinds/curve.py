@@ -205,6 +205,7 @@ def _statistics_line(view: RunView, model: int) -> str:
 _EPS = Axis(
     name="eps",
     x=lambda info, _: info.spec.threat_model.eps,
+    own_norm=True,
     unit=_eps_unit,
     attack_line=partial(attack_line, without={"eps"}),
     natural="at 0",

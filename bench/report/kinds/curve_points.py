@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.attack import CORRUPTION
 from bench.core.checkpoint import CheckpointFacts
 from bench.core.result import CellInfo
 from bench.core.threat import ThreatModel
@@ -32,6 +33,7 @@ def stats_text(view: RunView, model: int) -> str:
     return STATS_TEXT.get(stats or "", stats or "")
 
 
+OTHER_NORM = "of another norm than the suite's, whose eps is another distance"
 MAX_LINES = 8
 """Lines of a panel; more cannot be told apart."""
 
@@ -56,6 +58,7 @@ class Axis:
         model_line: Names the line of a model, by position; models of a name share a line.
         attack_line: Names the line of an attack likewise.
         absent: Why a stored cell may lack the quantity.
+        own_norm: Whether only cells in the norm of the suite's threat model have a place on it.
         log: Whether x is on a logarithmic scale.
         natural: Whether the clean accuracy is the point at 0 (``at 0``), a line of its own
             (``line``), or left out.
@@ -67,6 +70,7 @@ class Axis:
     model_line: Callable[[RunView, int], str] = lambda view, i: view.models[i].line()
     attack_line: Callable[[RunView, int], str] = lambda view, j: view.attacks[j].line()
     absent: str = ""
+    own_norm: bool = False
     log: bool = False
     natural: Literal["", "at 0", "line"] = ""
 
@@ -112,7 +116,12 @@ def find_points(view: RunView, axis: Axis) -> tuple[list[Point], dict[str, list[
         for j, attack in enumerate(view.attacks):
             outcome = view.outcome(i, j)
             natural = view.attack_kind(j) == "none"
+            if attack.attack == CORRUPTION:
+                continue
             if outcome.status == "left_out" or (natural and axis.natural != "line"):
+                continue
+            if axis.own_norm and attack.norm not in (None, view.suite.threat_model.norm):
+                left.setdefault(OTHER_NORM, []).append(f"{model.label} / {attack.label}")
                 continue
             x = None if outcome.info is None else axis.x(outcome.info, view.facts(i))
             if x is not None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bench.core.threat import ThreatModel, joined
 from bench.metrics import Contender, Estimate, leaders, robust_accuracy
 from bench.metrics import ranks as find_ranks
-from bench.report.cells import CellMaker, attack_columns, distance_table, draws_table
+from bench.report.cells import (
+    CellMaker,
+    attack_columns,
+    distance_table,
+    draws_table,
+    mean_corruption,
+    targeted_table,
+)
 from bench.report.papers.match import Paper
 from bench.report.run_view import RunView
 from bench.report.table import (
@@ -24,6 +32,8 @@ from bench.report.table import (
 from bench.report.text import attack_section, head, model_section, title
 from bench.report.worst_case import in_worst_case, worst_case
 from bench.suite.entry import ReportEntry
+
+CORRUPTED = "corruptions"
 
 MAX_RANKED = 100
 """Largest leaderboard with ranks, which take a comparison of every two rows."""
@@ -61,13 +71,23 @@ def build(view: RunView, entry: ReportEntry) -> Report:
     attacked = [
         tuple(
             maker.accuracy(view.outcome(i, j), paper.value(model.published, attack.published))
-            for j, attack in enumerate(view.attacks)
+            for j, attack in ((j, view.attacks[j]) for j in view.adversaries())
         )
         for i, model in enumerate(view.models)
     ]
+    if corrupted := view.corruptions():
+        columns += (Column(CORRUPTED),)
+        attacked = [
+            (*cells, mean_corruption(view, i, corrupted, maker)) for i, cells in enumerate(attacked)
+        ]
+    of_balls, in_balls = _each_ball(view, maker)
     more_columns, more, ranking = _ranking(view, maker)
+    more_columns = of_balls + more_columns
+    more = [(*one, *rest) for one, rest in zip(in_balls, more, strict=True)]
     rows = [TableRow((model.label,), attacked[i] + more[i]) for i, model in enumerate(view.models)]
     tables = [Table("", ("model",), columns + more_columns, tuple(rows), higher_is_better=True)]
+    if (aimed := targeted_table(view, maker)) is not None:
+        tables.append(aimed)
     if (draws := draws_table(view, maker)) is not None:
         tables.append(draws)
     if (distances := distance_table(view, maker)) is not None:
@@ -120,11 +140,27 @@ def _ranking(
     return columns, cells, ranking
 
 
-def _worst_case(view: RunView, model: int, maker: CellMaker) -> _WorstCase:
-    """Returns the cell of a model's worst case."""
-    found = worst_case(view, model)
+def _each_ball(
+    view: RunView, maker: CellMaker
+) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
+    """Returns a column for the worst case in each threat model of a union, and their cells."""
+    balls = view.suite.threat_models if view.suite.union else ()
+    balls = tuple(ball for ball in balls if in_worst_case(view, ball))
+    columns = tuple(Column(f"{WORST_CASE}, {ball.describe()}") for ball in balls)
+    cells = [
+        tuple(_worst_case(view, i, maker, ball).cell for ball in balls)
+        for i in range(len(view.models))
+    ]
+    return columns, cells
+
+
+def _worst_case(
+    view: RunView, model: int, maker: CellMaker, ball: ThreatModel | None = None
+) -> _WorstCase:
+    """Returns the cell of a model's worst case, in one threat model of a union or in all."""
+    found = worst_case(view, model, ball)
     if found is None:
-        outcomes = [view.outcome(model, j) for j in in_worst_case(view)]
+        outcomes = [view.outcome(model, j) for j in in_worst_case(view, ball)]
         if all(outcome.status == "absent" for outcome in outcomes):
             return _WorstCase(maker.absent(outcomes[0], None))
         reason = "no attack on this model is complete"
@@ -199,14 +235,19 @@ def _rank_cells(worst: _WorstCase, rank: int | None, maker: CellMaker) -> tuple[
 
 def _reading(view: RunView, paper: Paper) -> Section:
     """Returns how to read the table."""
-    suite = view.suite.threat_model
-    beyond = [a.label for a in view.attacks if a.threat_model(suite).eps > suite.eps]
+    suite, balls = view.suite.threat_model, view.suite.threat_models
+    attacks = [view.attacks[j] for j in view.adversaries()]
+    outside = [a for a in attacks if not any(b.holds(a.threat_model(suite)) for b in balls)]
+    norms = {ball.norm for ball in balls}
+    beyond = [a.label for a in outside if a.threat_model(suite).norm in norms]
+    elsewhere = [a.label for a in outside if a.threat_model(suite).norm not in norms]
+    of_all = f", in the union of {joined(balls)}" if len(balls) > 1 else ""
     items = [
         (
             WORST_CASE,
-            "the share of images that are right under every complete attack of the row, decided "
-            "image by image; of a stochastic model, the score under the attack that was the "
-            "strongest on the image on other draws",
+            f"the share of images that are right under every complete attack of the row{of_all}, "
+            "decided image by image; of a stochastic model, the score under the attack that was "
+            "the strongest on the image on other draws",
         ),
         (
             RANK,
@@ -230,9 +271,26 @@ def _reading(view: RunView, paper: Paper) -> Section:
                 f"on the first {attack.limit} images, so no part of the worst case, which is of all"
             )
             items.append((attack.label, said))
+    if aimed := [attack.label for attack in view.attacks if attack.y_target is not None]:
+        said = (
+            "targeted: success is a prediction of the target class, so the number is the share of "
+            "images that were not brought to it; an image of another wrong class counts as not "
+            "brought, so that this is no accuracy and no part of the worst case"
+        )
+        items.append((", ".join(aimed), said))
+    if n := len(view.corruptions()):
+        said = (
+            f"mean accuracy over {n} common corruption{'s' * (n > 1)}, which no adversary chose "
+            "and no ball bounds, so no part of the worst case; its interval takes each image with "
+            "all of its corruptions as one. Report kind corruptions shows each"
+        )
+        items.append((CORRUPTED, said))
     if beyond:
         said = "of a larger eps than the suite's, so not among the attacks of the worst case"
         items.append((", ".join(beyond), said))
+    if elsewhere:
+        said = "in a ball of another norm than the suite's, so not among the attacks of the worst "
+        items.append((", ".join(elsewhere), f"{said}case; a list under threat_model makes a union"))
     if note := paper.note(view):
         items.append(("paper", note))
     return Section("How to read this", tuple(items))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.core.attack import NO_ADVERSARY
 from bench.core.paths import suite_called
 from bench.metrics import percent
 from bench.report.run_view import AnalysisOutcome, RunView
@@ -60,7 +61,9 @@ class CellLine:
 
 def headline(view: RunView) -> tuple[str, ...]:
     """Returns two sentences: what was attacked and how, and what the numbers mean."""
-    attacked = [a for j, a in enumerate(view.attacks) if view.attack_kind(j) != "none"]
+    attacked = [
+        view.attacks[j] for j in view.adversaries() if view.attack_kind(j) not in NO_ADVERSARY
+    ]
     data, n = view.suite.data, view.common_n()
     images = f"{n:,} images" if n else "images"
     where = f"{images} of {data.name} ({data.split} split)"
@@ -75,6 +78,8 @@ def headline(view: RunView) -> tuple[str, ...]:
         f"{models} met {_count(len(attacked), 'attack')} on {where}. An attacker may change each "
         f"image within {within}."
     )
+    if n_corruptions := len(view.corruptions()):
+        what += f" {_count(n_corruptions, 'common corruption')} beside them, of no attacker."
     if n_analyses := len(view.suite.analyses):
         look = "analyses look" if n_analyses > 1 else "analysis looks"
         what += f" {n_analyses} {look} at what they do."

@@ -115,7 +115,8 @@ def _about_attack(
     one_path = theirs.protocol == "fixed_path" and spec.n_draws == 1
     protocol = "white_box" if one_path else theirs.protocol
     other = protocol and (spec.protocol != protocol or spec.adversary == "single")
-    if other or spec.adaptive is not None:  # no paper's table is of attacks on one defence
+    made_for_it = spec.adaptive is not None or spec.y_target is not None
+    if other or made_for_it:  # no paper's table is of attacks on one defence
         yield Mismatch("protocol", protocol_text(spec), protocol or "the attack alone")
     if theirs.attack is not None:
         yield from _about_steps(info, facts, theirs, theirs.attack)
