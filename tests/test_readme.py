@@ -49,7 +49,11 @@ def test_the_readme_quotes_the_selftests_report() -> None:
 def test_the_comparison_counts_what_there_is() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([\w ]+) \| ([^|]+) \|", text, re.M))
-    native = {name for name in ATTACKS if ":" not in name} - {"natural", "pyautoattack", "corruption"}
+    native = {name for name in ATTACKS if ":" not in name} - {
+        "natural",
+        "pyautoattack",
+        "corruption",
+    }
     models = list((ROOT / "checkpoints").glob("*/card.yaml"))
     assert int(re.findall(r"\d+", rows["attacks"])[0]) == len(native)
     assert int(re.findall(r"\d+", rows["models ready to use"])[0]) == len(models)

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("bench", "suites", "checkpoints")
+SOURCES = ("bench", "rbench", "suites", "checkpoints")
 FILES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 QUICKSTART = ["bn", "in", "bn, adversarially trained"]
 
@@ -58,7 +58,7 @@ def test_an_unpacked_wheel_finds_all_that_it_brings(wheel: Path, tmp_path: Path)
     def names(what: str) -> set[str]:
         return {row[what.removesuffix("s")] for row in json.loads(rbench("list", what, "--json"))}
 
-    where = [sys.executable, "-c", "import bench; print(bench.__file__)"]
+    where = [sys.executable, "-c", "import rbench, bench; print(bench.__file__)"]
     assert "site" in run(where, tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert {"quickstart", "table1", "rna/table1"} <= names("suites")
     assert {"fmnist-resnet20-bn", "cifar10-resnet20-bn"} <= names("checkpoints")

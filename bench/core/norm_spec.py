@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -233,3 +234,24 @@ class NormSpec(Spec):
         if self.groups:
             return f"{self.name}{self.groups}"
         return f"{self.name}[{self.group_size}]" if self.group_size else self.name
+
+
+_MEMBER = re.compile(r"(?P<name>[a-z]+)(?:(?P<groups>\d+)|\[(?P<size>\d+)\])?")
+_POOL = re.compile(r"(?P<name>\w+)\((?P<pool>[^()]*)\)")
+
+
+def keys_of_label(label: str) -> object:
+    """Returns the keys of a norm from a label such as ``gn8``, ``gn[16]`` or ``rna(bn+in)``.
+
+    Spaces do not count. A text that is no such label is returned as it is: the name of a family or
+    of a plugin's norm.
+    """
+    text = "".join(label.split())
+    if pool := _POOL.fullmatch(text):
+        return {"name": pool["name"], "pool": list(map(keys_of_label, pool["pool"].split("+")))}
+    member = _MEMBER.fullmatch(text)
+    if not member or not (member["groups"] or member["size"]) or member["name"] not in FAMILIES:
+        return text or label
+    if member["groups"]:
+        return {"name": member["name"], "groups": int(member["groups"])}
+    return {"name": member["name"], "group_size": int(member["size"])}

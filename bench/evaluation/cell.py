@@ -120,6 +120,7 @@ def run_cell(
     last: int | None = None,
     keep: Callable[[Tensor], None] | None = None,
     aids: Aids | None = None,
+    attack: Attack | None = None,
 ) -> tuple[CellInfo, list[Row]]:
     """Attacks, verifies and scores a cell, or some of its batches.
 
@@ -142,6 +143,7 @@ def run_cell(
             which others are run (``bench.run.chunks`` puts them together).
         keep: Called with the x_adv (b, c, h, w) of each batch that has rows.
         aids: What ``spec.adaptive`` names: the attack sees it, the verifier does not.
+        attack: The attack that ``spec`` names, where it is in no registry, as a function is not.
 
     Raises:
         ValueError: When there is a surrogate, or an aid, that the cell does not name, or the
@@ -152,7 +154,7 @@ def run_cell(
     if _aids_of(spec) != _given(aids):
         raise ValueError("a cell is run with the gradient_model and the loss that its spec names")
     started = time.monotonic()
-    attack = get_attack(spec.attack)
+    attack = attack or get_attack(spec.attack)
     params = parse_params(attack, spec.attack_params)
     source = surrogate or target
     budget = Budget.of(spec.threat_model, target.std)

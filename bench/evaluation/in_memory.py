@@ -21,16 +21,20 @@ from bench.core.threat import ThreatModel
 from bench.data.images import to_unit_range
 from bench.data.slice import Slice, hash_images
 from bench.evaluation.device import no_tf32, pick_device
+from bench.evaluation.memory import Memory
 from bench.evaluation.model import Target, device_of
 from bench.models import Classifier
 from bench.models.fitted import TWO_LOGITS, Fitted, fitted
 from bench.models.network_hash import network_hash
 from bench.norms import Settled, settle
 from bench.oracle import input_kept
-from bench.probe.findings import Finding, some
+from bench.probe.findings import Finding, ProbeResult, some
 from bench.probe.forward import REPEAT_TOLERANCE
 from bench.probe.model import probe
 from bench.probe.state import changed_by
+
+IN_MEMORY = "in-memory"
+"""Name of checkpoint and data set in the cells of an evaluation without files."""
 
 FEW = 4
 """Channels up to which a length is taken for channels."""
@@ -175,6 +179,7 @@ def as_target(
     seed: int,
     threat: ThreatModel,
     batch_size: int,
+    memory: Memory | None = None,
 ) -> tuple[Target, tuple[Finding, ...]]:
     """Returns a model in eval mode as a target, and the faults that the probe found.
 
@@ -185,6 +190,7 @@ def as_target(
         seed: Seed of the probe.
         threat: The ball in which it will be attacked.
         batch_size: Images in the batches that will be attacked.
+        memory: What is known of the model already; the probe is not repeated.
 
     Raises:
         UserError: When the model fails on the images, does not return logits, or is not what it
@@ -209,8 +215,12 @@ def as_target(
     if len(x) < 2:  # a lone image needs a companion to be compared with
         x, y = torch.cat([x, 1 - x]), y.repeat(2)
     size, budget = min(batch_size, len(data.y)), Budget.of(threat, std)
+    images = hash_images(x.cpu().numpy(), y.cpu().numpy())
+    key = ("probe", images, classes, seed, budget, size, str(device))
+    found = None if memory is None else memory.recall(key, ProbeResult)
     try:
-        found = probe(model, x, y, classes=classes, seed=seed, budget=budget, batch_size=size)
+        if found is None:
+            found = probe(model, x, y, classes=classes, seed=seed, budget=budget, batch_size=size)
     except UserError:
         raise
     except Exception as error:  # foreign code: whatever it raises is its failure
@@ -218,6 +228,8 @@ def as_target(
             f"the model fails while it is probed: {one_line(error)}{place_of(error)}; mend it, or "
             "say stochastic=..., batch_dependent=..., probe=False to attack it unprobed"
         ) from error
+    if memory is not None and not (found.stateful or found.state_changes):
+        memory.keep(key, found)
     stochastic = found.stochastic if stochastic is None else stochastic
     batch_dependent = found.batch_dependent if batch_dependent is None else batch_dependent
     differs = found.disagreement(stochastic=stochastic, batch_dependent=batch_dependent)

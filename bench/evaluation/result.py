@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from tabulate import tabulate
+from torch import Tensor
 
 from bench.attacks.registry import unusual_params
 from bench.core.attack import NO_ADVERSARY, params_text
@@ -23,6 +26,8 @@ from bench.core.result import (
     standing_beyond,
 )
 from bench.core.threat import ThreatModel, joined
+from bench.evaluation.picture import draw_bars
+from bench.evaluation.saved import SavedResult, latex_of, read_examples, read_saved, save_results
 from bench.metrics import (
     Estimate,
     clean_accuracy,
@@ -31,6 +36,7 @@ from bench.metrics import (
     robust_accuracy,
     worst_case_accuracy,
 )
+from bench.store.run_store import RunStore
 from bench.untrusted.escape import markdown, one_line
 
 if TYPE_CHECKING:
@@ -46,10 +52,15 @@ class AttackResult:
     Attributes:
         info: The cell's identity, whether it is complete, alarms, versions.
         rows: One for each image, in the order of the images.
+        x_adv: What the attack proposed for each image it was asked about (n, c, h, w), on the CPU:
+            also where the model is wrong on the clean image, where the attack found nothing, and
+            where the verifier refuses it (``Row.status``). NaN for images of batches after one
+            that failed. ``None`` where examples were not kept (``save_adv=False``).
     """
 
     info: CellInfo
     rows: tuple[Row, ...]
+    x_adv: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +75,7 @@ class EvaluationResult:
         sentinel: What a second look at images that still stand found, in words; empty where it
             was needless.
         notes: What else to know of how the model was evaluated.
+        model: Label of the model.
         union: Further balls; with ``threat_model`` they form a union, and the worst case is of all.
     """
 
@@ -72,6 +84,7 @@ class EvaluationResult:
     apart: frozenset[str] = frozenset()
     sentinel: str = ""
     notes: tuple[str, ...] = ()
+    model: str = "model"
     union: tuple[ThreatModel, ...] = ()
 
     def __getitem__(self, label: str) -> AttackResult:
@@ -116,7 +129,9 @@ class EvaluationResult:
             raise UserError(f"'{label}' is incomplete, so it has no accuracy: {cell.info.error}")
         return robust_accuracy(cell.rows, cell.info.cluster)
 
-    def worst_case(self, threat: ThreatModel | None = None) -> Estimate:
+    def worst_case(
+        self, attacks: Iterable[str] | None = None, *, threat: ThreatModel | None = None
+    ) -> Estimate:
         """Estimates the accuracy against the best complete attack but those ``apart``.
 
         It is the best on each image. In a union of threat models that is the accuracy on images
@@ -127,12 +142,17 @@ class EvaluationResult:
         Where an attack is incomplete this is an upper bound, and ``method`` says so.
 
         Args:
-            threat: One ball of a union, such as ``threat_model``; ``None`` for all of it.
+            attacks: Labels of the attacks that count; ``None`` for all but those ``apart``.
+            threat: One ball of a union, such as ``threat_model``, and the attacks inside it alone;
+                ``None`` for all of it.
 
         Raises:
-            UserError: When no attack is complete.
+            UserError: When no attack is complete, one is unknown or targeted, or they are not of
+                the same images.
         """
-        attacks = self._in_worst_case(threat)
+        return self._worst_case(self._in_worst_case(attacks, threat))
+
+    def _worst_case(self, attacks: Mapping[str, AttackResult]) -> Estimate:
         done = [cell for cell in attacks.values() if cell.info.complete]
         if not done:
             raise UserError("no attack is complete, so there is no worst case")
@@ -163,8 +183,23 @@ class EvaluationResult:
         cluster = cluster_of(cell.info for cell in found.values())
         return mean_accuracy([cell.rows for cell in found.values()], cluster)
 
-    def _in_worst_case(self, threat: ThreatModel | None = None) -> dict[str, AttackResult]:
-        """Returns the attacks of the worst case, by label."""
+    def _in_worst_case(
+        self, attacks: Iterable[str] | None = None, threat: ThreatModel | None = None
+    ) -> dict[str, AttackResult]:
+        """Returns the attacks of the worst case, by label: those that are named, or all."""
+        if isinstance(attacks, str):
+            raise UserError(f"attacks: expected a list of labels, found '{attacks}'")
+        if isinstance(attacks, ThreatModel):
+            raise UserError("attacks: expected a list of labels; a ball of a union is threat=BALL")
+        if attacks is not None:
+            named = {label: self[label] for label in attacks}
+            for label in named:
+                if self._targeted(label):
+                    raise UserError(
+                        f"attacks: '{label}' is targeted, and its number no accuracy: leave it out"
+                    )
+            inside = (lambda one: True) if threat is None else threat.holds
+            return {k: c for k, c in named.items() if inside(c.info.spec.threat_model)}
         return {
             label: cell
             for label, cell in self.cells.items()
@@ -173,14 +208,143 @@ class EvaluationResult:
             and (threat is None or threat.holds(cell.info.spec.threat_model))
         }
 
+    @property
+    def threat_models(self) -> tuple[ThreatModel, ...]:
+        """The ball, or all balls of the union."""
+        return (self.threat_model, *self.union)
+
+    def describe_threat(self) -> str:
+        """Returns for example ``"linf 8/255"``, of a union ``"linf 8/255 and l2 0.5"``."""
+        return joined(self.threat_models)
+
+    @property
+    def x_adv(self) -> dict[str, Tensor]:
+        """Adversarial examples (n, c, h, w) by attack, in the order of the images.
+
+        What an attack proposed, also where the model is wrong on the clean image, where it found
+        nothing, and where the verifier refuses it: ``rows()`` says which. An image that was not
+        attacked is NaN: one beyond an attack's ``limit``, or after a batch that failed.
+
+        Raises:
+            UserError: When they were not kept.
+        """
+        n = max(len(cell.rows) for cell in self.cells.values())
+        n = max([n, *(len(cell.x_adv) for cell in self.cells.values() if cell.x_adv is not None)])
+        found = {}
+        for label, cell in self.cells.items():
+            if cell.x_adv is None:
+                raise UserError(
+                    f"'{label}' has no adversarial examples: they were not kept; evaluate with "
+                    "save_adv=True"
+                )
+            rest = torch.full((n - len(cell.x_adv), *cell.x_adv.shape[1:]), torch.nan)
+            found[label] = torch.cat([cell.x_adv, rest]) if len(rest) else cell.x_adv
+        return found
+
+    def rows(self) -> pd.DataFrame:
+        """Returns one line for each image under each attack.
+
+        Columns: the label ``attack``, then the fields of ``bench.core.result.Row``.
+        """
+        import pandas as pd
+
+        names = [one.name for one in fields(Row)]
+        lines = [
+            {"attack": label, **asdict(row)}
+            for label, cell in self.cells.items()
+            for row in cell.rows
+        ]
+        return pd.DataFrame(lines, columns=["attack", *names])
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the result into a folder, as ``evaluate(out=FOLDER)`` keeps it.
+
+        ``rbench report FOLDER`` writes its tables.
+
+        Raises:
+            UserError: When the folder cannot be written, or holds the run of a suite.
+        """
+        save_results([self], folder, several=False)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EvaluationResult:
+        """Reads the result that ``save`` or ``evaluate(out=FOLDER)`` has written.
+
+        Raises:
+            UserError: When the folder holds none, several, or files of it are damaged.
+        """
+        store, saved = read_saved(folder)
+        if saved.several:
+            raise UserError(
+                f"{store.folder}: holds the results of several models or threat models; read them "
+                "with rbench.load_result"
+            )
+        return cls.of_saved(store, saved.results[0])
+
+    @classmethod
+    def of_saved(cls, store: RunStore, saved: SavedResult) -> EvaluationResult:
+        """Returns a result from what a folder holds of it."""
+        cells = {}
+        for label, cell_id in saved.cells.items():
+            info, rows = store.read_cell(cell_id)
+            cells[label] = AttackResult(info, tuple(rows), read_examples(store, info))
+        return cls(
+            cells,
+            saved.threat_model,
+            frozenset(saved.apart),
+            saved.sentinel,
+            saved.notes,
+            saved.model,
+            saved.union,
+        )
+
+    def to_markdown(self) -> str:
+        """Returns the table and its notes as GitHub-flavoured Markdown."""
+        return self._repr_markdown_()
+
+    def to_latex(self, *, intervals: bool = False, floats: bool = True) -> str:
+        """Returns the table for a paper, as ``rbench report --style paper`` writes it.
+
+        It needs ``booktabs`` and ``graphicx``.
+
+        Args:
+            intervals: Whether 95 % intervals stand below the numbers.
+            floats: Whether to write the ``table`` with caption and label, or only what is in it.
+        """
+        return latex_of([self], intervals=intervals, floats=floats)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws the accuracies with their 95 % intervals.
+
+        Args:
+            ax: Axes of matplotlib to draw on; ``None`` for a figure of its own.
+
+        Returns:
+            The axes.
+        """
+        title = f"threat model {self.describe_threat()}"
+        return draw_bars({self.model: self.numbers()}, title, ax)
+
+    def numbers(self) -> list[tuple[str, Estimate]]:
+        """Returns the accuracies that there are: clean, under each attack, and the worst case."""
+        return [(label, one) for label, one in self._estimates() if one is not None]
+
+    def shown(self) -> dict[str, str]:
+        """Returns the text of each number, marked as in the table, with its interval."""
+        return {name: " ".join(filter(None, rest[:2])) for name, *rest in list(self._grid())[1:]}
+
+    def remarks(self) -> list[str]:
+        """Returns what stands below the table: what is unusual, and the alarms."""
+        return self._notes()
+
     def table(self) -> pd.DataFrame:
         """Returns one line for the clean images, each attack and the worst case.
 
         Columns: ``accuracy``, ``low``, ``high`` (floats in [0, 1], NaN where there is none), ``n``,
         ``method`` of the interval, ``kind`` of the attack (``none``, ``bounded``,
-        ``minimum-norm``; empty for the worst case), ``threat_model``, ``alarms``, ``notes`` on the
-        attack (an adaptive one, one that does not average over draws), and ``reason`` of an
-        incomplete attack.
+        ``minimum-norm``, ``corruption``; empty for worst cases and means), ``threat_model``,
+        ``alarms``, ``notes`` on the attack (an adaptive one, one that does not average over
+        draws), and ``reason`` of an incomplete attack.
         """
         import pandas as pd
 
@@ -213,9 +377,8 @@ class EvaluationResult:
             return "none" if info.attack_kind == "corruption" else info.spec.threat_model.describe()
         if label == MEAN_CORRUPTION:
             return "none"
-        balls = (self.threat_model, *self.union)
-        own = [ball for ball in balls if label == self._worst_label(ball)]
-        return joined(own or balls)
+        own = [ball for ball in self.threat_models if label == self._worst_label(ball)]
+        return joined(own or self.threat_models)
 
     def __repr__(self) -> str:
         grid = [[one_line(text) for text in line] for line in self._grid()]
@@ -240,9 +403,9 @@ class EvaluationResult:
         corrupted = [c for c in self.cells.values() if c.info.attack_kind == "corruption"]
         if len(corrupted) > 1 and all(cell.info.complete for cell in corrupted):
             yield MEAN_CORRUPTION, self.mean_corruption_accuracy()
-        for ball in (self.threat_model, *self.union) if self.union else ():
-            if any(cell.info.complete for cell in self._in_worst_case(ball).values()):
-                yield self._worst_label(ball), self.worst_case(ball)
+        for ball in self.threat_models if self.union else ():
+            if any(cell.info.complete for cell in self._in_worst_case(threat=ball).values()):
+                yield self._worst_label(ball), self.worst_case(threat=ball)
         if any(cell.info.complete for cell in self._in_worst_case().values()):
             yield WORST_CASE, self.worst_case()
 
@@ -270,9 +433,9 @@ class EvaluationResult:
         """Returns the results that a line of the table rests on."""
         if label in self.cells:
             return [self.cells[label]]
-        for ball in (self.threat_model, *self.union):
+        for ball in self.threat_models:
             if label == self._worst_label(ball):
-                return list(self._in_worst_case(ball).values())
+                return list(self._in_worst_case(threat=ball).values())
         return list(self._in_worst_case().values()) if label == WORST_CASE else []
 
     def _adaptive(self, label: str) -> tuple[str, ...]:
@@ -308,10 +471,10 @@ class EvaluationResult:
             return ", ".join(
                 [*parts, f"a corruption, of no adversary: no part of the {WORST_CASE}"]
             )
-        if spec.threat_model not in (self.threat_model, *self.union):
+        if spec.threat_model not in self.threat_models:
             parts.append(f"threat model {spec.threat_model.describe()}")
         if label in self.apart:
-            if any(b.holds(spec.threat_model) for b in (self.threat_model, *self.union)):
+            if any(b.holds(spec.threat_model) for b in self.threat_models):
                 n = spec.data.limit or 0
                 if spec.y_target is None or n < max(len(c.rows) for c in self.cells.values()):
                     parts.append(f"on the first {n} image{'s' * (n != 1)}")

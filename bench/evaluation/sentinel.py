@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -31,8 +31,16 @@ MORE = 4 * N_IMAGES
 """Images that it looks at in all where the first leave it in doubt."""
 
 
+Run = Callable[[CellSpec, Slice, Aids | None], CellResult]
+"""Runs a cell on some images."""
+
+
 def second_look(
-    target: Target, data: Slice, cells: Sequence[CellResult], aids: Aids | None = None
+    target: Target,
+    data: Slice,
+    cells: Sequence[CellResult],
+    aids: Aids | None = None,
+    run: Run | None = None,
 ) -> SecondLook | None:
     """Attacks at most 32 images that all attacks left right; ``None`` where that is needless.
 
@@ -43,6 +51,7 @@ def second_look(
         data: The images of the cells.
         cells: All cells of the evaluation.
         aids: What adaptive attacks among them brought.
+        run: Runs the sentinel's cell; by default in memory.
     """
     asked = [cell for cell in cells if cell.white_box and cell.untargeted and cell.info.complete]
     specs = [cell.spec for cell in asked]
@@ -51,7 +60,8 @@ def second_look(
     before = np.array(robust_scores(worst_case_rows([cell.rows for cell in asked])))
     standing = np.flatnonzero(before > 0.5)
     first, more = standing[:N_IMAGES], standing[N_IMAGES:MORE]
-    lose = partial(_lost, target, data, [cell.spec for cell in asked], aids, before)
+    run = run or partial(_run, target)
+    lose = partial(_lost, run, data, [cell.spec for cell in asked], aids, before)
     lost = lose(first)
     if lost is None:
         return None
@@ -65,8 +75,12 @@ def second_look(
     return SecondLook.of(asked_for, share, len(first) + len(more), lost + further)
 
 
+def _run(target: Target, spec: CellSpec, data: Slice, aids: Aids | None) -> CellResult:
+    return CellResult(*run_cell(spec, target, data, aids=aids))
+
+
 def _lost(
-    target: Target,
+    run: Run,
     data: Slice,
     about: Sequence[CellSpec],
     aids: Aids | None,
@@ -80,7 +94,7 @@ def _lost(
     part = Slice(x, y, np.arange(len(some)), hash_images(x, y))
     where = DataSpec(name=about[0].data.name, limit=len(some))
     sentinel = sentinel_cell(about, where, part.sha256)
-    _, rows = run_cell(sentinel, target, part, aids=aids_for(sentinel, aids))
+    rows = run(sentinel, part, aids_for(sentinel, aids)).rows
     scores = [row.robust for row in rows]
     if len(scores) < len(some) or None in scores:
         return None

@@ -30,6 +30,8 @@ _VALUES = (Tensor, np.ndarray, bytes, bytearray, torch.jit.ScriptModule)
 _MANGLED = re.compile(rb"_*torch_mangle_\d+\.?")
 """A part of the names in TorchScript code that depends on what else a process has loaded."""
 
+_SCALARS = (str, int, float, complex)
+
 Found = tuple[str, object]
 """A path such as ``.layers[0].scale``, and what is there."""
 
@@ -85,6 +87,43 @@ def hash_outside(net: nn.Module) -> str:
     known = {id(value) for value in (*net.parameters(), *net.buffers())}
     found = [one for one in _walk(*roots) if _is_value(one[1]) and id(one[1]) not in known]
     return _hash(_digests(found)) if found else ""
+
+
+def settings_hash(net: nn.Module) -> str:
+    """Returns a hash of what beside tensors decides a network's output, for one version of Python.
+
+    That is code, modes, hooks, and plain values such as a temperature: attributes of all that is
+    reached, and globals of the modules that define it.
+    """
+    texts: list[str] = []
+    kinds: dict[type, None] = {}
+    for path, value in _walk(("", net)):
+        kinds[type(value)] = None
+        if isinstance(value, types.FunctionType):
+            texts.append(f"{path} {code_text(value.__code__)}")
+        elif not isinstance(value, set | frozenset) and not _is_value(value):
+            parts = _parts(path, value)
+            texts += [f"{name} {one!r}" for name, one in parts if isinstance(one, _SCALARS)]
+    for kind in kinds:
+        texts.append(f"{kind.__module__}.{kind.__qualname__}")
+        texts += [f"{name} {one!r}" for name, one in _of_class(kind) if isinstance(one, _SCALARS)]
+        own = [one for one in kind.__mro__ if not _is_library(one.__module__)]
+        plain = (_unwrapped(value) for one in own for value in vars(one).values())
+        texts += [code_text(f.__code__) for f in plain if isinstance(f, types.FunctionType)]
+    return _hash(sorted(texts))
+
+
+def code_text(code: types.CodeType) -> str:
+    """Returns what compiled code does, as a text: the same in every process of a Python version."""
+    consts = [_const_text(const) for const in code.co_consts]
+    names = [*code.co_names, *code.co_varnames, *code.co_freevars]
+    return repr((sys.version_info[:2], code.co_code.hex(), consts, names))
+
+
+def _const_text(const: object) -> str:
+    if isinstance(const, types.CodeType):
+        return code_text(const)
+    return repr(sorted(map(repr, const))) if isinstance(const, frozenset) else repr(const)
 
 
 def hash_tensors(tensors: Mapping[str, Any]) -> str:

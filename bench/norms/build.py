@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.core.errors import UserError
-from bench.core.norm_spec import PLUGIN_NORMS, NormSpec, uses_batch
+from bench.core.norm_spec import PLUGIN_NORMS, NormSpec, keys_of_label, uses_batch
 from bench.norms.aggregation import Paths, RandomNormAggregation
 from bench.norms.batch import BatchGroupNorm, BatchNorm, RobustNorm
 from bench.norms.plain import FixupScale, GroupNorm, NoNorm, fixup_init, instance_norm, layer_norm
@@ -109,8 +109,9 @@ def replace_norms(model: nn.Module, spec: NormSpec | str | Mapping[str, Any], se
 
     Args:
         model: Any network.
-        spec: A norm: its specification, its name (``"in"``), or its keys, as recipes have them:
-            ``{"name": "rna", "pool": ["bn", "in"]}``.
+        spec: A norm: its specification; its name, as tables have it (``"in"``, ``"gn8"``,
+            ``"gn[16]"`` for groups of 16 channels, ``"rna(bn+in)"``); or its keys, as recipes have
+            them: ``{"name": "rna", "pool": ["bn", "in"], "per": "sample"}``.
         seed: Of what ``fixup`` draws.
 
     Raises:
@@ -153,11 +154,12 @@ def _as_spec(spec: NormSpec | str | Mapping[str, Any]) -> NormSpec:
     """Returns a norm's specification from its name or its keys."""
     if isinstance(spec, NormSpec):
         return spec
+    keys = keys_of_label(spec) if isinstance(spec, str) else dict(spec)
     try:
-        return check_spec(spec if isinstance(spec, str) else dict(spec), NormSpec, "norm")
+        return check_spec(keys, NormSpec, "norm")
     except UserError as error:
         text = str(error).replace("the whole file: ", "")
-        needs = "for example replace_norms(model, {'name': 'rna', 'pool': ['bn', 'in']})"
+        needs = "for example replace_norms(model, 'rna(bn+in)')"
         hint = f"; {needs}" * ("needs a pool" in text)
         raise UserError(text + hint) from None
 

@@ -66,6 +66,10 @@ _COMPILED: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], PreparedModel]]
 """The same for compiled models, where compiling pays."""
 
 
+_UNWRITTEN: dict[Path, dict[str, Any]] = {}
+"""Choices in this process that could not be written, by the file that would hold them."""
+
+
 def choose_engine(model: nn.Module, x: Tensor, run: Run, most: int) -> PreparedModel:
     """Returns the model prepared for the engine that is fastest on its device.
 
@@ -325,10 +329,16 @@ def _timed(prepared: PreparedModel, x: Tensor, run: Run) -> float:
 def _weights_state(model: nn.Module) -> tuple[object, ...]:
     """Returns a value that changes whenever a weight, a buffer or a mode does."""
     tensors = [*model.parameters(), *model.buffers()]
-    sums = [t.detach().double().sum() for t in tensors]
-    total = torch.stack([s.cpu() for s in sums]).tolist() if sums else []
+    sums = [_sums(t.detach().double().flatten()) for t in tensors]
+    total = torch.stack([s.cpu() for s in sums]).flatten().tolist() if sums else []
     modes = tuple(module.training for module in model.modules())
     return (*total, *(t._version for t in tensors), modes)
+
+
+def _sums(values: Tensor) -> Tensor:
+    """Returns two sums of values (n,); the second changes when two of them swap places."""
+    places = torch.linspace(1, 2, len(values), dtype=values.dtype, device=values.device)
+    return torch.stack([values.sum(), (values * places).sum()])
 
 
 def _cache_key(model: nn.Module, x: Tensor, what: str) -> str:
@@ -353,13 +363,16 @@ def cached_choice(key: str, find_out: Callable[[], dict[str, Any] | None]) -> di
         find_out: Computes the result, which is stored as JSON; ``None`` is not stored.
     """
     path = cache_folder() / "engines" / f"{key}.json"
-    cached = _read(path)
+    cached = _read(path) or _UNWRITTEN.get(path)
     if cached is not None:
         return cached
     found = find_out()
     if found is not None:
         _write_if_absent(path, found)
-        return _read(path) or found
+        written = _read(path)
+        if written is None:
+            _UNWRITTEN[path] = found
+        return written or found
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,19 @@ from torch import Tensor
 
 PENDING = 256
 """Counts that are collected before they are added up."""
+
+
+_LISTENERS: list[Callable[[float], None]] = []
+
+
+@contextmanager
+def listening(heard: Callable[[float], None]) -> Iterator[None]:
+    """Calls a function with the number of image passes whenever some are made, in this process."""
+    _LISTENERS.append(heard)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(heard)
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,8 @@ class Passes:
 
         ``rows`` must not be modified afterwards.
         """
+        for heard in _LISTENERS:
+            heard(n if rows is None else n * len(rows))
         if rows is None:
             counts = self._total(kind)
             counts += n / len(counts)

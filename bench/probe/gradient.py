@@ -53,10 +53,16 @@ class GradientProbe:
 
 
 class Replay:
-    """Repeatable passes: before each one, generators are seeded and a path is pinned."""
+    """Repeatable passes: before each one, generators are seeded and a path is pinned.
 
-    def __init__(self, subject: Subject, seed: int) -> None:
-        self._subject, self._seed = subject, seed
+    Args:
+        subject: The model.
+        seed: Of the generators.
+        times: Passes by which ``repeats`` decides.
+    """
+
+    def __init__(self, subject: Subject, seed: int, times: int = REPEATS) -> None:
+        self._subject, self._seed, self._times = subject, seed, times
         self._path = paths_to_hold(subject.model, seed)[-1]
 
     def logits(self, x: Tensor) -> Tensor:
@@ -72,7 +78,7 @@ class Replay:
         passes differ by says nothing about gradients. One pass may be equal by chance.
         """
         scale = scale_of(z)
-        return all(deviation(self.logits(x), z, scale) == 0 for _ in range(REPEATS))
+        return all(deviation(self.logits(x), z, scale) == 0 for _ in range(self._times))
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Returns the gradient (b, c, h, w) of a summed loss of the logits; ``None`` if detached.
@@ -89,7 +95,9 @@ class Replay:
         return torch.autograd.grad(value, x, allow_unused=True)[0]
 
 
-def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) -> GradientProbe:
+def probe_gradient(
+    subject: Subject, x: Tensor, *, per_sample: bool, seed: int, times: int = REPEATS
+) -> GradientProbe:
     """Probes the gradients of a model's losses, with its own predictions as labels.
 
     Args:
@@ -97,8 +105,9 @@ def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) 
         x: Images (b, c, h, w), pixels in [0, 1].
         per_sample: Whether images are independent, so that each has its own slope.
         seed: Seeds the directions and the model's draws.
+        times: Passes that show whether passes repeat.
     """
-    replay = Replay(subject, seed)
+    replay = Replay(subject, seed, times)
     z = replay.logits(x)
     y = z.argmax(1)
     shaken = (x + BIG_STEP * _signs(x, seed)).clamp(0, 1)
@@ -110,7 +119,7 @@ def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) 
         nearby = replay.gradient(shaken, lambda z: cross_entropy(z, y))
         if at_margin is None or at_loss is None or nearby is None:
             return GradientProbe(False, "no gradient reaches the input")
-        error = _slope_error(subject, x, per_sample, seed)
+        error = _slope_error(subject, x, per_sample, seed, times)
     except RuntimeError as failure:
         return GradientProbe(False, f"the backward pass fails ({failure})")
     gradients = [g.flatten(1) for g in (at_margin, at_loss, nearby)]
@@ -130,7 +139,9 @@ def probe_gradient(subject: Subject, x: Tensor, *, per_sample: bool, seed: int) 
     )
 
 
-def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> float | None:
+def _slope_error(
+    subject: Subject, x: Tensor, per_sample: bool, seed: int, times: int
+) -> float | None:
     """Returns the share of images whose gradient differs from finite differences.
 
     The images are moved off the edges of the box, where a model that clips has a kink, and shaken
@@ -140,7 +151,7 @@ def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> fl
     subject, x = (subject, x) if exact is None else (exact, x.double())
     x, h = _inside(x, seed), STEP.get(x.dtype, STEP[torch.float32])
     x = x[:SLOPE_IMAGES] if per_sample else x
-    replay = Replay(subject, seed)
+    replay = Replay(subject, seed, times)
     z = replay.logits(x)
     scale = scale_of(z)
     if subject.rounding or not replay.repeats(x, z):
@@ -162,7 +173,13 @@ def _slope_error(subject: Subject, x: Tensor, per_sample: bool, seed: int) -> fl
 
 
 def probe_inside(
-    subject: Subject, x: Tensor, budget: Budget, *, per_sample: bool, seed: int
+    subject: Subject,
+    x: Tensor,
+    budget: Budget,
+    *,
+    per_sample: bool,
+    seed: int,
+    times: int = REPEATS,
 ) -> float | None:
     """Returns the share of images on which a step inside the ball keeps little of its promise.
 
@@ -176,6 +193,7 @@ def probe_inside(
         budget: The ball of the threat model.
         per_sample: Whether images are independent; if not, the batch counts as one.
         seed: Seeds points and the model's draws.
+        times: Passes that show whether passes repeat.
 
     Returns:
         ``None`` where passes cannot be repeated, there is no gradient to ask for, or half
@@ -188,7 +206,7 @@ def probe_inside(
     x, ball, replay = (
         _inside(x[:SLOPE_IMAGES] if per_sample else x, seed),
         ball_of(budget),
-        Replay(subject, seed),
+        Replay(subject, seed, times),
     )
     z = replay.logits(x)
     y, scale = z.argmax(1), scale_of(z)

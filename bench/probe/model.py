@@ -19,6 +19,7 @@ from bench.probe.branches import unused_branches
 from bench.probe.findings import Finding, Outputs, ProbeResult, Severity, some
 from bench.probe.forward import (
     REPEAT_TOLERANCE,
+    REPEATS,
     BatchProbe,
     measure_noise,
     probe_batches,
@@ -92,11 +93,13 @@ def probe(
         noise = measure_noise(subject, x, seed, batch_size)
         batches = probe_batches(subject, x, noise, seed)
         branches = unused_branches(subject, x if batches.dependent else x[:2])
-        gradient = probe_gradient(subject, x, per_sample=not batches.dependent, seed=seed)
+        # Where dozens of passes were equal to the last bit, two more decide.
+        times = REPEATS if noise else 2
+        alone = not batches.dependent
+        gradient = probe_gradient(subject, x, per_sample=alone, seed=seed, times=times)
         inside = None
         if budget is not None:
-            alone = not batches.dependent
-            inside = probe_inside(subject, x, budget, per_sample=alone, seed=seed)
+            inside = probe_inside(subject, x, budget, per_sample=alone, seed=seed, times=times)
         subject.restore()
     result = ProbeResult(
         n_images=len(x),

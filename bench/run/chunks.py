@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from bench.core.result import CellInfo, Row, violations
+from bench.core.result import CellInfo, Row
 from bench.run.job import Done, Job
-from bench.store.run_store import Chunk, RunStore
+from bench.store.run_store import Chunk, RunStore, join
 
 PASSES = 20_000
 """Passes of single images in a chunk, about: some 10 s of a small network on one core."""
@@ -46,56 +46,6 @@ def _runs(wanted: range, done: set[int]) -> Iterator[range]:
         if i > begun:
             yield range(begun, i)
         begun = i + 1
-
-
-def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
-    """Returns the cell that chunks make up, as if it had run in one piece.
-
-    Args:
-        chunks: At least one; together they cover every batch, failed ones included.
-    """
-    ordered = _once(sorted(chunks, key=lambda chunk: chunk.first))
-    infos = [chunk.info for chunk in ordered]
-    rows = [row for chunk in ordered for row in chunk.rows]
-    errors = [chunk.info.error for chunk in ordered]
-    broken = [e for chunk, e in zip(ordered, errors, strict=True) if e != violations(chunk.rows)]
-    error = broken[0] if broken else violations(rows)
-    # A chunk that failed before it had rows does not know their cluster.
-    sound = [info for info in infos if info.complete] or infos[:1]
-    info = sound[0].model_copy(
-        update={
-            "complete": not error,
-            "error": error,
-            "zero_gradients": _added(info.zero_gradients for info in infos),
-            "seconds": round(sum(info.seconds for info in infos), 3),
-            "precision": _named(info.precision for info in sound),
-            "machine": _named(info.machine for info in sound),
-            "date": max(info.date for info in infos),
-        }
-    )
-    return info, rows
-
-
-def _once(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Drops batches that an earlier chunk covers; chunk borders may differ between runs."""
-    taken: set[int] = set()
-    found = []
-    for chunk in chunks:
-        rows = [row for row in chunk.rows if row.batch not in taken]
-        if not taken.issuperset(chunk.batches):
-            found.append(replace(chunk, rows=rows))
-        taken.update(chunk.batches)
-    return found
-
-
-def _added(counts: Iterable[int | None]) -> int | None:
-    """Returns the sum of counts; ``None`` where one of them was not counted."""
-    known = list(counts)
-    return sum(n for n in known if n is not None) if None not in known else None
-
-
-def _named(names: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(names))
 
 
 class ChunkedCells:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from bench.core.errors import UserError
 from bench.core.paths import Folder, suite_called
-from bench.core.result import CellInfo, Row
+from bench.core.result import CellInfo, Row, violations
 from bench.core.spec import Spec
 from bench.store.entries import SCHEMA_VERSION, Declared, Entries, read_json, to_json
 from bench.store.example_store import ExampleStore
@@ -285,3 +285,53 @@ def chunk_name(cell_id: str, first: int, last: int) -> str:
 def _of_chunk(stored: StoredChunk) -> Declared:
     found = chunk_name(stored.info.cell_id, stored.first, stored.last)
     return Declared(found, stored.name, stored.rows_sha256)
+
+
+def join(chunks: Sequence[Chunk]) -> tuple[CellInfo, list[Row]]:
+    """Returns the cell that chunks make up, as if it had run in one piece.
+
+    Args:
+        chunks: At least one; together they cover every batch, failed ones included.
+    """
+    ordered = _once(sorted(chunks, key=lambda chunk: chunk.first))
+    infos = [chunk.info for chunk in ordered]
+    rows = [row for chunk in ordered for row in chunk.rows]
+    errors = [chunk.info.error for chunk in ordered]
+    broken = [e for chunk, e in zip(ordered, errors, strict=True) if e != violations(chunk.rows)]
+    error = broken[0] if broken else violations(rows)
+    # A chunk that failed before it had rows does not know their cluster.
+    sound = [info for info in infos if info.complete] or infos[:1]
+    info = sound[0].model_copy(
+        update={
+            "complete": not error,
+            "error": error,
+            "zero_gradients": _added(info.zero_gradients for info in infos),
+            "seconds": round(sum(info.seconds for info in infos), 3),
+            "precision": _named(info.precision for info in sound),
+            "machine": _named(info.machine for info in sound),
+            "date": max(info.date for info in infos),
+        }
+    )
+    return info, rows
+
+
+def _once(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Drops batches that an earlier chunk covers; chunk borders may differ between runs."""
+    taken: set[int] = set()
+    found = []
+    for chunk in chunks:
+        rows = [row for row in chunk.rows if row.batch not in taken]
+        if not taken.issuperset(chunk.batches):
+            found.append(replace(chunk, rows=rows))
+        taken.update(chunk.batches)
+    return found
+
+
+def _added(counts: Iterable[int | None]) -> int | None:
+    """Returns the sum of counts; ``None`` where one of them was not counted."""
+    known = list(counts)
+    return sum(n for n in known if n is not None) if None not in known else None
+
+
+def _named(names: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(names))

@@ -66,7 +66,7 @@ def command_lines(page: Path) -> list[list[str]]:
     found = []
     for code in code_of(page):
         for part in re.split(r"&&|\|(?!\w)|;", code.partition(" #")[0]):
-            match = re.search(r"(?:^|[\s'\"])rbench ((?:\S+ ?)+)", part.strip())
+            match = re.search(r"(?:^|[\s'\"])rbench (?!import )((?:\S+ ?)+)", part.strip())
             if match:
                 found.append(match[1].strip("'\" ").split())
     return found

@@ -50,6 +50,10 @@ def attack_function(model: Any, x: Any, y: Any) -> Any:
     return x
 
 
+def four(model: Any, x: Any, y: Any, eps: float, n: int = 1) -> Any:
+    return x
+
+
 def library_object() -> Any:
     import torchattacks
 
@@ -63,12 +67,26 @@ def library_object() -> Any:
             {"model": Sigmoid()},
             r"shape \(2, 1\): one output .* torch.cat\(\[torch.zeros_like",
         ),
-        ({"threat": ["linf:2/255", "linf:8/255"]}, "one ball, .* an eps of their own"),
+        ({"threat": ("linf:2/255", "linf:8/255")}, r"one ball, .* several are a list, \['linf:2"),
+        ({"threat": ["linf:2/255", "linf:2/255"]}, "threat: linf 2/255 occurs twice"),
+        ({"model": {"a": 3}}, "model 'a': expected an nn.Module, found int"),
+        ({"model": []}, "model: expected at least one model"),
+        ({"model": "fmnist-resnet20-bn"}, r"found str; one by name is load_model\(NAME\)"),
         ({"threat": {"norm": "linf", "eps": 0}}, "threat: eps must be greater than 0"),
         ({"threat": 0.1}, "threat: "),
-        ({"attacks": [attack_function]}, r"attacks\[0\]: .*found a function; .*ATTACKS.add\(name"),
+        (
+            {"attacks": [attack_function]},
+            r"attacks\[0\]: expected a function f\(model, x, y, eps\) .*found attack_function\(mo",
+        ),
+        ({"attacks": [(four, {"steps": 3})]}, r"attacks\[0\]: steps: four\(.* takes no such arg"),
+        ({"attacks": [(four, {"n": torch.ones(1)})]}, "functools.partial"),
+        ({"attacks": [{"attack": four, "identity": 3}]}, "expected an identity that is a text"),
+        ({"attacks": [{"attack": "fgsm", "identity": "mine"}]}, r"attacks\[0\]: identity"),
+        ({"attacks": [nn.Linear(2, 2)]}, "found a Linear"),
+        ({"attacks": [four, four]}, r"attacks\[1\]: 'four' is the label of attacks\[0\]"),
         ({"attacks": [get_attack("pgd")]}, r"ATTACKS.add\('pgd', attack\), and give 'pgd'"),
-        ({"attacks": [library_object]}, "found a function"),
+        ({"attacks": [library_object]}, r"expected a function f\(model, x, y, eps\)"),
+        ({"attacks": [library_object()]}, "found a PGD of torchattacks; give 'torchattacks:PGD'"),
         ({"attacks": [("pgd", 3)]}, r"expected \(name, parameters\), for example"),
         ({"attacks": [3]}, "found a int"),
         (

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bench import evaluate
+from bench import compare, evaluate, load_result
 from bench.core.errors import UserError
+from bench.evaluation.grid import Evaluations
 from bench.evaluation.result import EvaluationResult
+from bench.report.run_view import RunView
 
 BALLS: list[str] = ["linf:0.05", "l2:0.14", "l1:0.2"]
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
@@ -111,7 +116,7 @@ def test_the_worst_case_is_the_minimum_of_each_image_with_its_interval() -> None
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     ends = [(centre + sign * half) / (1 + z * z / n) for sign in (-1, 1)]
     assert found.interval == pytest.approx(ends, abs=1e-6), "Wilson's"
-    single = [result.worst_case(ball).value for ball in (result.threat_model, *result.union)]
+    single = [result.worst_case(threat=ball).value for ball in (result.threat_model, *result.union)]
     assert found.value < min(single), "it is lower than in every single ball"
 
 
@@ -164,7 +169,7 @@ def test_each_ball_is_looked_behind() -> None:
     ("threat", "said"),
     [
         ([], r"threat\[0\]: expected at least one"),
-        (["linf:8/255", "linf:4/255"], r"threat\[1\]: a second ball of norm linf: .* larger holds"),
+        (["linf:8/255", "l2:0.5", "l2:1"], r"one ball of each norm, .* or several eps of one norm"),
         (["linf:8/255", "l2:0"], r"eps must be greater than 0"),
         (["l2:0.5", "l3:0.5"], "'linf', 'l2' or 'l1'"),
         (("linf:2/255", "linf:8/255"), "a list of balls of different norms is their union"),
@@ -174,3 +179,98 @@ def test_what_is_no_union_is_refused(threat: object, said: str) -> None:
     model, x, y, _ = scene()
     with pytest.raises(UserError, match=said):
         evaluate(model, x[:2], y[:2], threat, ["fgsm"], **KNOWN)  # type: ignore[arg-type]
+
+
+def test_each_of_several_models_gets_its_union() -> None:
+    model, x, y, _ = scene()
+    models = {"a": model, "b": Linear()}
+    found = evaluate(models, x[:40], y[:40], BALLS, ["fgsm"], **KNOWN)
+    alone = evaluate(model, x[:40], y[:40], BALLS, ["fgsm"], **KNOWN)
+    assert isinstance(found, Evaluations) and len(found) == 2
+    assert found["a"].table().equals(alone.table())
+    name = "linf 0.05, l2 0.14 and l1 0.2"
+    assert found["b", name] is found["b"]
+    assert found.table().loc[("a", name, "worst case"), "accuracy"] == alone.worst_case().value
+    assert list(compare(found["a"], found["b"]))[-1] == "worst case"
+
+
+def test_several_eps_of_one_norm_are_no_union() -> None:
+    model, x, y, _ = scene()
+    found = evaluate(model, x[:8], y[:8], ["l2:0.1", "l2:0.2"], ["fgsm"], **KNOWN)
+    assert isinstance(found, Evaluations)
+    assert found["l2:0.2"]["fgsm"].info.spec.threat_model.describe() == "l2 0.2"
+
+
+def to_the_right(model: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float) -> torch.Tensor:
+    return (x + eps / 10).clamp(0, 1)
+
+
+def test_a_function_needs_a_ball_of_its_own() -> None:
+    """It is not told the norm; what is right in linf is outside the other balls."""
+    model, x, y, _ = scene()
+    with pytest.raises(UserError, match=r"attacks\[1\]: a function is not told the norm"):
+        evaluate(model, x[:4], y[:4], BALLS, ["fgsm", to_the_right], **KNOWN)
+    own = {"attack": to_the_right, "norm": "l2", "eps": 0.14}
+    result = evaluate(model, x[:4], y[:4], BALLS, [own], **KNOWN)
+    (cell,) = result.cells.values()
+    assert cell.info.complete and cell.info.spec.threat_model.describe() == "l2 0.14"
+    assert not result.apart
+
+
+def test_errors_count_the_attacks_as_they_are_given() -> None:
+    model, x, y, _ = scene()
+    with pytest.raises(UserError, match=r"attacks\[1\]: attack 'pgd': steps: unknown"):
+        evaluate(model, x[:4], y[:4], BALLS, ["fgsm", ("pgd", {"steps": 1})], **KNOWN)
+    with pytest.raises(UserError, match=r"attacks\[1\].limit: expected at most 4"):
+        few = {"attack": "pgd", "limit": 9}
+        evaluate(model, x[:4], y[:4], BALLS, ["fgsm", few], **KNOWN)
+
+
+def test_a_worst_case_of_named_attacks_and_of_a_ball() -> None:
+    result = union()
+    ball = result.union[0]
+    named = ["deepfool, l2 0.14", "bim, l1 0.2"]
+    alone = result.robust_accuracy(named[0]).value
+    assert result.worst_case(named, threat=ball).value == alone
+    assert result.worst_case(named).value <= alone
+    with pytest.raises(UserError, match="a ball of a union is threat=BALL"):
+        result.worst_case(ball)  # type: ignore[arg-type]
+
+
+def test_a_folder_keeps_a_union(tmp_path: Path) -> None:
+    model, x, y, _ = scene()
+    own = {"attack": "bim", "norm": "l2", "eps": 0.07, "params": {"n_iter": 2}, "label": "short"}
+    fog = ("corruption", {"name": "contrast"})
+    aimed = {"attack": "fgsm", "y_target": "random", "label": "aimed"}
+    attacks = ["natural", "fgsm", own, aimed, fog]
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    result = evaluate(model, x[:16], y[:16], BALLS, attacks, out=run, **KNOWN)
+    assert isinstance(result, EvaluationResult)
+    result.save(copy)
+    for folder in (run, copy):
+        again = load_result(folder)
+        assert again == result and repr(again) == repr(result)
+        words = [sys.executable, "-m", "bench", "report", str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        table = (folder / "leaderboard.md").read_text()
+        for ball in (None, result.threat_model, *result.union):
+            number = f"{100 * result.worst_case(threat=ball).value:.1f}"
+            assert number in table, ball
+        assert all(label in table for label in LABELS)
+    assert (run / "leaderboard.csv").read_text() == (copy / "leaderboard.csv").read_text()
+    assert "worst case" in result.to_latex()
+
+
+def test_a_folder_of_several_eps_keeps_a_corruption_once(tmp_path: Path) -> None:
+    model, x, y, _ = scene()
+    attacks = ["fgsm", ("corruption", {"name": "contrast"})]
+    found = evaluate(
+        model, x[:8], y[:8], ["linf:0.02", "linf:0.05"], attacks, out=tmp_path, **KNOWN
+    )
+    assert repr(load_result(tmp_path)) == repr(found)
+    words = [sys.executable, "-m", "bench", "report", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    labels = [attack.label for attack in RunView(tmp_path).attacks]
+    assert labels == ["fgsm, eps 0.02", "contrast", "fgsm, eps 0.05"]

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from bench.core.errors import UserError
-from bench.core.norm_spec import NormSpec
+from bench.core.norm_spec import NormSpec, keys_of_label
 from bench.norms import find_paths, pinned, replace_norms, set_stats
 
 SPECS: list[Any] = [
@@ -185,9 +185,13 @@ def test_a_network_that_has_learned_nothing_loses_nothing(
     [
         (
             "rna",
-            r"norm: .*needs a pool of norms; for example .*\{'name': 'rna'",
+            r"norm: .*needs a pool of norms; for example .*'rna\(bn\+in\)'",
         ),
         ("bm", "norm: name: .*'bn', .*found 'bm'"),
+        ("rna(bm+in)", r"norm: pool.0.name: .*'bn', .*found 'bm'"),
+        ("rna(bn,in)", r"norm: pool.0.name: .*found 'bn,in'"),
+        ("rna()", "norm: pool.0.name: .*found ''"),
+        ("bn8", "norm: .*takes no groups"),
         ({"name": "gn", "grups": 4}, "norm: grups: unknown key; did you mean 'groups'"),
         ({"name": "gn"}, "norm: .*needs either groups or group_size"),
         ({"nme": "bn"}, "norm: nme: unknown key; did you mean 'name'"),
@@ -200,3 +204,24 @@ def test_a_norm_that_is_none_is_refused_in_one_line(value: Any, message: str) ->
         replace_norms(model, value)
     assert "pydantic" not in str(found.value) and "\n" not in str(found.value)
     assert type(model[1]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("value", SPECS, ids=lambda v: spec_of(v).label())
+def test_the_label_of_a_norm_names_it(value: Any) -> None:
+    """Labels say family, groups and pool; what they leave out is at its default."""
+    spec = spec_of(value)
+    told = NormSpec.model_validate(keys_of_label(spec.label()))
+    plain = {"stats": None, "power": 0.2, "scope": "layer", "per": "batch"}
+    assert told == spec.model_copy(update=plain)
+
+
+def test_a_pool_is_given_by_name_and_its_batch_normalization_keeps_what_was_learned() -> None:
+    by_keys, by_name, x = trained(), trained(), torch.rand(5, 1, 8, 8)
+    z = by_name(x)
+    with pytest.warns(UserWarning, match="in start anew in place of 2 trained layers"):
+        replace_norms(by_keys, {"name": "rna", "pool": ["bn", "in"]})
+    with pytest.warns(UserWarning, match=r"start anew.*\(bn keeps them\)"):
+        assert replace_norms(by_name, "rna(bn + in)") == 2
+    assert str(by_name) == str(by_keys)
+    with pinned(by_name, torch.zeros(2, dtype=torch.int64)):
+        assert torch.equal(by_name(x), z)

@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounter
 from bench.core.norm_spec import NormSpec
 from bench.norms import pinned, replace_norms
 from bench.oracle import Memo, Oracle, QueryRules, cross_entropy, engine, fast, margin, runner
-from bench.oracle.fast import cached_choice
+from bench.oracle.fast import _weights_state, cached_choice
 from bench.oracle.side_by_side import threads
 
 pytestmark = pytest.mark.process
@@ -348,3 +348,27 @@ def test_a_model_that_moves_its_buffers_is_searched_as_it_is(
         model = kind().eval().requires_grad_(False)
         prepared = fast.choose_engine(model, torch.rand(4, 1, 4, 4), partial(run_on, model), 64)
         assert prepared.engine.exact == exact
+
+
+def test_weights_that_swap_places_are_other_weights() -> None:
+    """Their sum is the same, and assigning ``data`` leaves no trace in a tensor's version."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 4))
+    before = _weights_state(model)
+    assert _weights_state(model) == before
+    model[1].weight.data = model[1].weight.data.flip(0)
+    assert _weights_state(model) != before
+
+
+def test_a_choice_is_made_once_where_the_cache_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("RBENCH_CACHE", str(tmp_path / "file"))
+    made = []
+
+    def find_out() -> dict[str, int]:
+        made.append(1)
+        return {"n": len(made)}
+
+    assert [cached_choice("k", find_out) for _ in range(2)] == [{"n": 1}] * 2
+    assert cached_choice("other", find_out) == {"n": 2}
