@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import UserError
 from bench.data.roots import data_root, locate
+from bench.untrusted.archives import open_npy
 
 Image = NDArray[np.float64]
 """Pixels (h, w, c) in [0, 1]."""
@@ -467,14 +468,9 @@ def read_published(folder: str, name: str, severity: int) -> Published:
 
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        return open_npy(path)
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; give params folder as the folder of the published files, such "
             "as CIFAR-10-C with gaussian_noise.npy and labels.npy, here or under RBENCH_DATA"
         ) from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable .npy file ({error})") from None
-    if not isinstance(found, np.ndarray):
-        raise UserError(f"{path}: expected one array, found an archive")
-    return found

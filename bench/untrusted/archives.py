@@ -45,6 +45,24 @@ def read_npz_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         raise UserError(f"{path}: not a readable .npz file of plain arrays ({why})") from None
 
 
+def open_npy(path: Path) -> NDArray[Any]:
+    """Opens an ``.npy`` file of one plain array; what is not used is not read into memory.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        UserError: When it is damaged, or holds anything but one plain array.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except _NPZ_ERRORS as error:
+        raise UserError(f"{path}: not a readable .npy file ({message_of(error, 200)})") from None
+    if not isinstance(found, np.ndarray):
+        raise UserError(f"{path}: expected one array, found an archive")
+    return found
+
+
 def read_numpy_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Reads all arrays of an ``.npz`` or ``.npy`` file by name; a lone one is called ``array``.
 

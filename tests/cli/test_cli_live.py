@@ -29,7 +29,7 @@ def plan() -> Any:
         for model in MODELS
         for attack, kind in KINDS.items()
     )
-    suite = SimpleNamespace(title="A run", reports=())
+    suite = SimpleNamespace(title="A run", reports=(), union=())
     return SimpleNamespace(cells=cells, suite=suite, absent={}, notes=("sorted by class",))
 
 
@@ -40,9 +40,10 @@ def cell(cell_id: str) -> tuple[Any, list[Any]]:
         complete=True,
         alarms=(),
         cluster="sample",
+        attack_kind="minimum-norm" if "deepfool" in cell_id else "bounded",
         seconds=1.0,
         error="",
-        spec=SimpleNamespace(adaptive=None),
+        spec=SimpleNamespace(adaptive=None, y_target=None),
     )
     kept = 3 if "deepfool" in cell_id else 4
     rows = [

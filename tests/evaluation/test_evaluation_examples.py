@@ -379,7 +379,7 @@ def test_the_command_judges_a_file(folder: Path) -> None:
     assert (
         "within linf 0.05: valid" in done.output and "robust accuracy in %, at most" in done.output
     )
-    found = json.loads(rbench(*FILE, "--json").output)
+    found = json.loads(rbench(*FILE, "--json").stdout)
     assert found["counts"]["images"] == 10 and found["threat_model"]["eps"] == 0.05
     assert len(found["images"]) == 10
     halved = [one.replace("0.05", "0.025") for one in FILE]
@@ -394,14 +394,14 @@ def test_the_command_takes_other_slices_and_positions(folder: Path) -> None:
     some = np.array([20, 3, 11, 7])
     x_adv = steepest(x, y, 0.05)
     np.savez(folder / "adv.npz", x_adv=x_adv[some], index=some)
-    found = json.loads(rbench(*FILE, "--json").output)
+    found = json.loads(rbench(*FILE, "--json").stdout)
     assert [row["index"] for row in found["images"]] == some.tolist()
     np.savez(folder / "adv.npz", x_adv=x_adv[5:9], labels=y[5:9])
     wrong = rbench(*FILE)
     assert isinstance(wrong.exception, UserError)
     assert "offset" in str(wrong.exception)
     shifted = [one.replace("npz:data.npz", "{name: 'npz:data.npz', offset: 5}") for one in FILE]
-    found = json.loads(rbench(*shifted, "--json").output)
+    found = json.loads(rbench(*shifted, "--json").stdout)
     assert [row["index"] for row in found["images"]] == [5, 6, 7, 8]
 
 
@@ -436,6 +436,6 @@ def test_more_examples_than_images_are_refused(folder: Path, images: Any) -> Non
 
 @pytest.mark.process
 def test_batch_statistics_are_scored_in_batches(folder: Path) -> None:
-    found = json.loads(rbench(*FILE, "--stats", "batch", "--batch-size", "5", "--json").output)
+    found = json.loads(rbench(*FILE, "--stats", "batch", "--batch-size", "5", "--json").stdout)
     assert found["batch_size"] == 5
     assert {row["batch"] for row in found["images"]} == {0, 1}

@@ -49,6 +49,7 @@ OUTSIDE = {
 }
 LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"}
 IMPORTERS = {
+    "bench/__init__.py",
     "bench/attacks/adapters/signatures.py",
     "bench/attacks/registry.py",
     "bench/core/registry.py",

@@ -172,10 +172,10 @@ def test_a_plan_says_how_long_at_most(monkeypatch: pytest.MonkeyPatch, tmp_path:
     one = CliRunner().invoke(app, [*command, "--workers", "1"])
     assert one.exit_code == 0, one.output
     # 30 images: one pass each; two for FGSM, and two to score; a second each.
-    assert "30 s" in one.output and "2 min 0 s" in one.output and "upper bound" in one.output
+    assert "30 s" in one.output and "2 min 0 s" in one.output and "Upper bound" in one.output
     assert "at most about 2 min 30 s with 1 worker on cpu" in one.output
     assert "timed here on 2026-01-31" in one.output and str(passes_file()) in one.output
     found = json.loads(CliRunner().invoke(app, [*command, "--workers", "1", "--json"]).output)
     assert (found["seconds"], found["timed"]) == (150.0, "2026-01-31")
     plain = CliRunner().invoke(app, [*command, "--no-time"])
-    assert "time at most" not in plain.output and "upper bound" not in plain.output
+    assert "time at most" not in plain.output and "Upper bound" not in plain.output

@@ -286,6 +286,7 @@ CHANGES: dict[str, Any] = {
     "n_draws": 20,
     "search": "fast",
     "seed": 1,
+    "y_target": "random",
     "adaptive": {"gradient_model": {"name": "b", "sha256": "2" * 64}},
 }
 

@@ -27,7 +27,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ("mean: [0.1]", "mean: [0.1]\nstdd: 1", r": stdd: unknown key; did you mean 'std'"),
         ("name: rna,", "name: rna, scop: 1,", r": norm.scop: unknown key; did you mean 'scope'"),
         ("[bn, in]", "[{name: bn, stat: 1}]", r": norm.pool.0.stat: unknown key; .*'stats'"),
-        ("size: 28", "size: x", r": size.*valid integer.*, found 'x'$"),
+        ("size: 28", "size: x", r": size: .*whole number.*, found 'x'$"),
         ("size: 28\n", "", r": size: Field required$"),
         ("[0.3]", "[0.3, 0.3]", r": the whole file: mean and std need 1 values"),
         ("arch: ", "arch: [", r"not valid YAML \(.*line"),
