@@ -29,7 +29,7 @@ def plan() -> Any:
         for model in MODELS
         for attack, kind in KINDS.items()
     )
-    suite = SimpleNamespace(title="A run", reports=(), union=())
+    suite = SimpleNamespace(title="A run", reports=(), union=(), attacks=())
     return SimpleNamespace(cells=cells, suite=suite, absent={}, notes=("sorted by class",))
 
 

@@ -20,7 +20,7 @@ def test_the_names_of_the_cases_differ() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 40
 
 
-SAID_FIRST = re.compile(r"^[\w-]+:? \w[^\n]* \.\.\.\n")
+SAID_FIRST = re.compile(r"^(?!error: )[\w-]+:? \w[^\n]* \.\.\.\n")
 """What a command does, before it fails."""
 
 
