@@ -25,7 +25,7 @@ from bench.core.attack import AttackInfo, ParamsError, Traits
 from bench.core.ball import NORMS
 from bench.core.errors import UserError
 from bench.core.spec import Spec, canonical_json
-from bench.models.network_hash import code_text, hash_tensors, network_hash
+from bench.models.network_hash import code_text, hash_tensors, is_library, network_hash
 
 PREFIX = "function:"
 """Begins the names of such attacks in cells."""
@@ -236,7 +236,7 @@ def _describe_code(path: str, value: Any, found: list[str], seen: dict[int, Any]
     """
     module = getattr(value, "__module__", None) or ""
     name = getattr(value, "__qualname__", repr(value))
-    if _is_library(module):
+    if is_library(module):
         found.append(f"{path} {name} of {_module(module, path)}")
     elif isinstance(value, types.FunctionType):
         found.append(f"{path} {code_text(value.__code__)}")
@@ -286,20 +286,11 @@ def _describe_object(path: str, value: Any, found: list[str], seen: dict[int, An
         plain = {n: str(m) for n, m in value.named_modules()}
         found.append(f"{path} {weights} {plain}")
         return
-    if _is_library(kind.__module__) or not hasattr(value, "__dict__"):
+    if is_library(kind.__module__) or not hasattr(value, "__dict__"):
         where = path.replace(":", ".").strip(".") or "it"
         raise _UnknownError(f"{where} is a {kind.__name__}, of which no hash can be made")
     _describe(f"{path} class", kind, found, seen)
     _describe(f"{path} fields", vars(value), found, seen)
-
-
-def _is_library(module: str) -> bool:
-    """Returns whether a module was installed, so that its version tells what is in it."""
-    top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top == "bench":
-        return True
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
 def _module(name: str, path: str) -> str:
@@ -308,7 +299,7 @@ def _module(name: str, path: str) -> str:
     Raises:
         _UnknownError: For a module of the user's: which parts of it matter is not known.
     """
-    if not _is_library(name):
+    if not is_library(name):
         where = path.replace(":", ".").strip(".")
         raise _UnknownError(
             f"{where} is a module of your own, which is not looked through; import the names that "

@@ -7,16 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, StrictInt
+from pydantic import BeforeValidator
 
 from bench.core.errors import UserError
 from bench.core.spec import Spec
 
-YTarget = (
-    Literal["least_likely", "random"]
-    | Annotated[StrictInt, Field(ge=0)]
-    | tuple[Annotated[StrictInt, Field(ge=0)], ...]
-)
+
+def _target(value: object) -> object:
+    """Returns a target that is one; else says in one sentence what one is."""
+    classes = value if isinstance(value, list | tuple) else (value,)
+    named = isinstance(value, str) and value in ("least_likely", "random")
+    if named or all(type(one) is int and one >= 0 for one in classes):
+        return value
+    raise ValueError(
+        "expected least_likely, random, a class (a whole number from 0), or a list with a class "
+        f"for each image, found {value!r}"
+    )
+
+
+YTarget = Annotated[
+    Literal["least_likely", "random"] | int | tuple[int, ...], BeforeValidator(_target)
+]
 """The class to which a targeted attack brings an image. ``least_likely``: the wrong class to which
 the model gives the least probability on the clean image (Kurakin et al. 2017, section 2.3,
 https://arxiv.org/abs/1607.02533). ``random``: a wrong class drawn for each image from the cell's

@@ -49,7 +49,7 @@ Common = Literal[
     "jpeg_compression",
 ]
 Extra = Literal["speckle_noise", "gaussian_blur", "spatter", "saturate"]
-CorruptionName = Common | Extra
+CorruptionName = Literal[Common, Extra]
 
 COMMON: tuple[Common, ...] = get_args(Common)
 """The 15 corruptions of the benchmark, over which mean corruption accuracy is taken."""

@@ -107,7 +107,7 @@ def settings_hash(net: nn.Module) -> str:
     for kind in kinds:
         texts.append(f"{kind.__module__}.{kind.__qualname__}")
         texts += [f"{name} {one!r}" for name, one in _of_class(kind) if isinstance(one, _SCALARS)]
-        own = [one for one in kind.__mro__ if not _is_library(one.__module__)]
+        own = [one for one in kind.__mro__ if not is_library(one.__module__)]
         plain = (_unwrapped(value) for one in own for value in vars(one).values())
         texts += [code_text(f.__code__) for f in plain if isinstance(f, types.FunctionType)]
     return _hash(sorted(texts))
@@ -289,7 +289,7 @@ def _of_function(path: str, function: types.FunctionType) -> Iterator[Found]:
 def _of_class(kind: type) -> Iterator[Found]:
     """Yields the attributes of a network's own classes, and globals that their methods name."""
     for one in kind.__mro__:
-        if _is_library(one.__module__):
+        if is_library(one.__module__):
             continue
         for name, value in vars(one).items():
             plain = _unwrapped(getattr(value, "__func__", getattr(value, "fget", value)))
@@ -308,7 +308,7 @@ def _unwrapped(value: object) -> object:
 
 def _globals(path: str, function: types.FunctionType, seen: set[types.CodeType]) -> Iterator[Found]:
     """Yields globals that a function of the user's, or one that it calls, names."""
-    if _is_library(function.__module__ or ""):
+    if is_library(function.__module__ or ""):
         return
     codes = [function.__code__]
     while codes:
@@ -326,7 +326,7 @@ def _globals(path: str, function: types.FunctionType, seen: set[types.CodeType])
 
 
 @functools.cache
-def _is_library(module: str) -> bool:
+def is_library(module: str) -> bool:
     """Returns whether a module was installed, so that its version tells what is in it."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == "bench":

@@ -350,7 +350,7 @@ def test_every_attack_that_takes_a_target_reaches_some(name: str) -> None:
         ({"attack": "pgd", "y_target": 9}, r"attacks\[0\].y_target: expected classes from 0 to 3"),
         ({"attack": "pgd", "y_target": [1, 2]}, "expected 8 classes, one for each image, found 2"),
         ({"attack": "pgd", "y_target": 0}, "images are of their target class already"),
-        ({"attack": "pgd", "y_target": "likely"}, "'least_likely' or 'random'"),
+        ({"attack": "pgd", "y_target": "likely"}, "expected least_likely, random, a class"),
     ],
 )
 def test_what_cannot_be_a_target_is_refused(entry: dict[str, Any], said: str) -> None:
